@@ -1,0 +1,30 @@
+# make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+
+.PHONY: sweep test clean
+
+sweep: $(VENV)/for-runs
+	$(RUN) -m suite launch quick --on here
+	$(RUN) -m analysis quick
+	$(RUN) -m suite sync quick
+
+test: $(VENV)/for-tests
+	tests/system-packages
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy suite analysis
+	$(RUN) -m pytest
+
+$(VENV)/for-runs: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/for-tests: tests/requirements.txt $(VENV)/for-runs
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs results/quick

@@ -1,0 +1,250 @@
+"""The command line: plan, launch, run, status, methods, sync."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from suite import sweeps
+from suite.recipe import Stage, plan
+from suite.records import find_stages, load_sweep, matching, save_sweep, standing
+from suite.run import Folders
+from suite.values import SuiteError
+
+EPILOG = """examples:
+  python -m suite plan quick                 what the quick sweep consists of, and what of it is done
+  python -m suite launch quick --on here     run it on this machine, all cores or GPUs
+  python -m suite status quick               how far it is
+  python -m analysis quick                   its table and plots
+  python -m suite launch cifar10 --help-sweep       the options of one sweep
+  python -m suite launch my/own_sweep.py --only amax
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if not hasattr(arguments, "command"):
+        parser.print_help()
+        return 2
+    if rest and arguments.command not in (_plan, _launch):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    arguments.sweep_words = rest
+    try:
+        return int(arguments.command(arguments, console))
+    except SuiteError as error:
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True
+        )
+        return 2
+    except OSError as error:
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True
+        )
+        return 2
+    except KeyboardInterrupt:
+        console.print("\nstopped; finished runs are kept, the same command goes on from here")
+        return 130
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m suite",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    folders = argparse.ArgumentParser(add_help=False)
+    folders.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(os.environ.get("SUITE_RUNS", "runs")),
+        help="folder of the run directories",
+    )
+    folders.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("SUITE_DATA", "data")),
+        help="folder of the data sets",
+    )
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("sweep", help=f"{', '.join(sweeps.names())}, or the path of your own .py file")
+    chosen.add_argument(
+        "--only", metavar="PATTERN", help="only stages whose name holds PATTERN (* and ? allowed)"
+    )
+    chosen.add_argument("--name", help="another name for the sweep, to keep two variants apart")
+    chosen.add_argument("--help-sweep", action="store_true", help="show the options of this sweep and leave")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(
+        name: str, command: object, about: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=about, parents=[folders, *parents])
+        made.set_defaults(command=command)
+        return made
+
+    add("plan", _plan, "show each stage of a sweep: key, what it is, what it needs, done or pending", chosen)
+    launch = add("launch", _launch, "run a sweep; what is done already is not repeated", chosen)
+    launch.add_argument(
+        "--on", default="here", choices=["here"], help="where: here, this machine's cores or GPUs"
+    )
+    launch.add_argument("--workers", type=int, help="stages at a time (default: one a GPU, else one a core)")
+    launch.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
+    run = add("run", _run, "run single stages in this process")
+    run.add_argument("keys", nargs="+", metavar="KEY", help="keys as plan shows them, or their beginnings")
+    status = add(
+        "status", _status, "show state, top-1 and age of each stage of a launched sweep, and its errors"
+    )
+    status.add_argument("sweep", help="name of a launched sweep")
+    status.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+    sync = add(
+        "sync", _sync, "bring MLflow up to date with a sweep's journals and its report; repeats safely"
+    )
+    sync.add_argument("sweep", help="name of a launched sweep")
+    sync.add_argument(
+        "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
+    )
+    add("methods", _methods, "list the quantization methods, their fields and sources")
+    return parser
+
+
+def _folders(arguments: argparse.Namespace) -> Folders:
+    return Folders(arguments.runs, arguments.data)
+
+
+def _chosen(arguments: argparse.Namespace) -> tuple[str, tuple[Stage, ...], int, dict[str, object]]:
+    """(name, all stages in plan order, number of recipes listed, the sweep's options)."""
+    sweep = sweeps.find(arguments.sweep)
+    if arguments.help_sweep:
+        sweep.parser().print_help()
+        raise SystemExit(0)
+    listed, options = sweep.stages(arguments.sweep_words)
+    return arguments.name or sweep.name, plan(listed), len(listed), options
+
+
+def _plan(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.screen import plan_summary, plan_table
+
+    _, stages, _, _ = _chosen(arguments)
+    stages = matching(stages, arguments.only)
+    standings = [standing(stage, arguments.runs) for stage in stages]
+    console.print(plan_table(standings))
+    console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), standings))
+    return 0
+
+
+def _launch(arguments: argparse.Namespace, console: Console) -> int:
+    from suite import tracking
+    from suite.launch import Here, check, default_workers, launch
+    from suite.screen import Watch, status_summary
+
+    name, stages, _, options = _chosen(arguments)
+    folders = _folders(arguments)
+    chosen = matching(stages, arguments.only)
+    pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
+    if pending:
+        check(pending, folders, world_size=1, download=arguments.download)
+    save_sweep(folders.runs, name, options, stages)
+    workers = arguments.workers or default_workers()
+    if workers < 1:
+        raise SuiteError(f"--workers {workers} is too few; use 1 or more")
+    here = Here(folders, min(workers, max(1, len(pending))))
+    launch(pending, here, parts=here.workers)
+    words = f"{name}: {len(pending)} of {len(chosen)} stages to run" if pending else f"{name}: all is done"
+    console.print(words + (f", {here.workers} at a time" if pending else ""))
+    tracking.prepare(folders.runs)
+    follower = tracking.Follower(name, stages, folders.runs)
+    follower.start()
+    try:
+        Watch(console, chosen, folders.runs).follow(here.work())
+    finally:
+        follower.finish()
+        if follower.error:
+            console.print(f"[yellow]MLflow is behind:[/] {_escaped(str(follower.error))}", soft_wrap=True)
+            console.print(f"no run is lost; bring it up to date with: python -m suite sync {name}")
+    ended = [standing(stage, folders.runs) for stage in chosen]
+    console.print(status_summary(ended))
+    for now in ended:
+        if now.state == "failed":
+            console.print(
+                f"[red]{now.stage.name}[/] ({now.stage.key}): {_escaped(now.error)}", soft_wrap=True
+            )
+    return 0 if all(now.state == "done" for now in ended) else 1
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.ranks import from_environment
+    from suite.run import run
+
+    stages = find_stages(arguments.runs, arguments.keys)
+    ranks = from_environment()
+    failed = 0
+    for stage in stages:
+        try:
+            run(stage, ranks, _folders(arguments))
+        except Exception as error:
+            failed += 1
+            console.print(f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}")
+        else:
+            now = standing(stage, arguments.runs)
+            if ranks.writes and now.outcome:
+                console.print(
+                    f"{stage.name}: top-1 {now.outcome['top1']:.2f} %, {arguments.runs / stage.key}"
+                )
+    return 1 if failed else 0
+
+
+def _status(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.screen import status_summary, status_table
+
+    stages = matching(load_sweep(arguments.runs, arguments.sweep), arguments.only)
+    standings = [standing(stage, arguments.runs) for stage in stages]
+    console.print(status_table(standings))
+    console.print(status_summary(standings))
+    return 0
+
+
+def _sync(arguments: argparse.Namespace, console: Console) -> int:
+    from suite import tracking
+
+    stages = load_sweep(arguments.runs, arguments.sweep)
+    experiment = tracking.sync(arguments.sweep, stages, arguments.runs, arguments.report / arguments.sweep)
+    console.print(f"MLflow has all runs of {arguments.sweep}. Open it with")
+    console.print(tracking.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
+    return 0
+
+
+def _methods(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.methods import find
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method", no_wrap=True)
+    table.add_column("fields and their defaults")
+    table.add_column("what it is")
+    for name, kind in find().items():
+        shown = [
+            f"{f.name}={f.default!r}" if f.default is not MISSING else f.name
+            for f in fields(kind)
+            if f.name != "feed"
+        ]
+        module = sys.modules[kind.__module__]
+        table.add_row(name, ", ".join(shown), (module.__doc__ or "").strip().splitlines()[0])
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""All the arithmetic of a grid: x ~ (q - zero_point) * scale, q an integer in quant_min..quant_max.
+
+Rounding is half to even. The forward pass is bit-equal to torch.fake_quantize_per_tensor_affine and
+..._per_channel_affine: multiplied by the reciprocal of the scale, not divided by the scale, which would be a
+whole step off at ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suite.values import SuiteError, check_bits
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers that a tensor of `bits` may take; `narrow` leaves out the lowest, so that it is symmetric."""
+
+    bits: int
+    signed: bool = True
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits("bits", self.bits)
+
+    @property
+    def quant_min(self) -> int:
+        """The lowest integer: -2^(bits-1) where signed, else 0; one more where narrow."""
+        return (-(1 << (self.bits - 1)) if self.signed else 0) + self.narrow
+
+    @property
+    def quant_max(self) -> int:
+        """The highest integer: 2^(bits-1) - 1 where signed, else 2^bits - 1."""
+        return (1 << (self.bits - self.signed)) - 1
+
+    def symmetric(self, amax: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, zero_point) that put `amax` >= 0 on quant_max and zero on 0: NVIDIA's amax/127 at 8 bits.
+
+        Shapes: those of `amax`. An amax of 0 gives the smallest normal scale.
+        """
+        _check_finite(amax)
+        return (amax.float() / self.quant_max).clamp_min(_TINY), torch.zeros_like(amax, dtype=torch.float32)
+
+    def affine(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, zero_point) that spread low..high, widened to hold 0, over the grid; zero is exact.
+
+        The zero_point is rounded and clamped to the grid, as in torch.ao's affine observers.
+        """
+        _check_finite(low, high)
+        low, high = low.float().clamp_max(0), high.float().clamp_min(0)
+        scale = ((high - low) / (self.quant_max - self.quant_min)).clamp_min(_TINY)
+        zero_point = (self.quant_min - torch.round(low / scale)).clamp(self.quant_min, self.quant_max)
+        return scale, zero_point
+
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def _check_finite(*values: Tensor) -> None:
+    for value in values:
+        if not torch.isfinite(value).all():
+            raise SuiteError(
+                "a range to quantize holds inf or NaN; the tensor that was observed has overflowed or diverged"
+            )
+
+
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, axis: int | None = None
+) -> Tensor:
+    """`x` rounded to the grid and mapped back, in the shape and dtype of `x`.
+
+    scale and zero_point: one value, or one a channel of `axis` (shape [x.shape[axis]]). Computed in float32.
+    The gradient (straight-through estimator) is 1 where the rounded integer lies in the grid, else 0.
+    """
+    if axis is not None:
+        shape = [-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())]
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    result: Tensor = _FakeQuantize.apply(x, scale, zero_point, quant_min, quant_max)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FakeQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
+    ) -> Tensor:
+        q = (x.float() * scale.reciprocal()).round_().add_(zero_point)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((q >= quant_min).logical_and_(q <= quant_max))
+        return q.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        (inside,) = ctx.saved_tensors
+        return grad[0] * inside, None, None, None, None

@@ -1,0 +1,199 @@
+"""Small data sets, held whole on the device as uint8 and augmented there: batches, each rank its share.
+
+Images come in one canonical order (by label, then by the SHA-256 of the pixels), so that every copy of a data set,
+however its files are sorted, gives the same batches for the same seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from suite.ranks import Ranks
+from suite.recipe import Calibration, Dataset, Sgd
+from suite.values import SuiteError
+
+CIFAR10_SHA256 = {
+    "train": "e2e3bdfce0252dc78efe957def42e719b1125b45830182a562afa2ff7b626fc3",
+    "test": "1f95caa724c11a2e3bfea3ce83b693c70beba02b4e9ecbac8a5421768fea3434",
+}
+"""Of the pixels in canonical order: uint8, [N, 32, 32, 3] in RGB, row by row."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split: `pixels` uint8 [N, 3, H, W] and `labels` int64 [N], both on the device that computes."""
+
+    pixels: Tensor
+    labels: Tensor
+    dataset: Dataset
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """float32 [n, 3, size, size], channels last: scaled to 0..1, resized where asked, normalized."""
+        x = pixels.float().div_(255)
+        if x.shape[-1] != self.dataset.size:
+            x = F.interpolate(x, size=self.dataset.size, mode="bilinear", antialias=True, align_corners=False)
+        mean = torch.tensor(self.dataset.mean, device=x.device).view(3, 1, 1)
+        std = torch.tensor(self.dataset.std, device=x.device).view(3, 1, 1)
+        return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def load(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Images:
+    """The whole "train" or "test" split, verified. Raises SuiteError where it is missing or damaged."""
+    pixels, labels = digits(split) if dataset.name == "digits" else cifar10(split, folder)
+    channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return Images(channels_first.to(device), torch.from_numpy(labels).to(device), dataset)
+
+
+def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 1,797 handwritten digits (8x8, 16 greys), enlarged to 32x32 in three equal channels.
+
+    Every third image is held out: 1,198 to train, 599 to test.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    held_out = np.arange(len(bunch.target)) % 3 == 0
+    chosen = held_out if split == "test" else ~held_out
+    small = torch.from_numpy(bunch.images[chosen]).float().unsqueeze(1) * (255 / 16)
+    large = F.interpolate(small, size=32, mode="bilinear", align_corners=False).round().to(torch.uint8)
+    pixels = large.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).contiguous().numpy()
+    return pixels, bunch.target[chosen].astype(np.int64)
+
+
+def cifar10(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [N, 32, 32, 3], int64 [N]) from torchvision's `cifar-10-batches-py` or from WebP shards in `folder`.
+
+    Shards are lossless pictures train-0.webp .. train-4.webp and test-0.webp of 100 x 100 images each, sorted by
+    class. Both are checked against the SHA-256 of the original pixels.
+    """
+    pixels, labels = _from_shards(split, folder) if shards(split, folder) else _from_batches(split, folder)
+    order = np.lexsort((np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]), labels))
+    pixels, labels = np.ascontiguousarray(pixels[order]), labels[order]
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    if digest != CIFAR10_SHA256[split]:
+        raise SuiteError(
+            f"the {split} images in {folder} are not CIFAR-10's: sha256 {digest[:16]}; fetch them anew"
+        )
+    return pixels, labels
+
+
+def shards(split: str, folder: Path) -> list[Path]:
+    """The WebP shards of a split that lie in `folder`, in order."""
+    return sorted(folder.glob(f"{split}-*.webp"))
+
+
+def _from_shards(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    from PIL import Image
+
+    count = 5 if split == "train" else 1
+    parts = []
+    for file in (folder / f"{split}-{number}.webp" for number in range(count)):
+        try:
+            grid = np.asarray(Image.open(file).convert("RGB"))
+            images = grid.reshape(100, 32, 100, 32, 3).transpose(0, 2, 1, 3, 4)
+        except (OSError, ValueError) as error:
+            raise SuiteError(f"image shard {file} cannot be read: {error}; fetch it anew") from None
+        parts.append(images.reshape(-1, 32, 32, 3))
+    pixels = np.concatenate(parts)
+    return pixels, np.arange(len(pixels)) // (len(pixels) // 10)
+
+
+def _from_batches(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    from suite.vision import torchvision
+
+    try:
+        found = torchvision.datasets.CIFAR10(str(folder), train=split == "train", download=False)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise SuiteError(
+            f"no intact CIFAR-10 in {folder} ({str(error).splitlines()[0]}); it needs cifar-10-batches-py or "
+            f"WebP shards; name another folder with --data, or let --download fetch it"
+        ) from None
+    return found.data, np.asarray(found.targets, dtype=np.int64)
+
+
+def download(dataset: Dataset, folder: Path) -> None:
+    """Fetch a data set that is not in `folder` yet, by torchvision, which checks its MD5."""
+    if dataset.name == "cifar10" and not shards("test", folder):
+        from suite.vision import torchvision
+
+        try:
+            torchvision.datasets.CIFAR10(str(folder), train=True, download=True)
+        except Exception as error:
+            raise SuiteError(
+                f"CIFAR-10 cannot be downloaded into {folder}: {error}; fetch it elsewhere and name its folder "
+                f"with --data"
+            ) from None
+
+
+def epoch_batches(
+    images: Images, sgd: Sgd, seed: int, epoch: int, ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented batches of one epoch: (normalized [n, 3, size, size], labels [n]), this rank's share of each.
+
+    The order and the crops depend on `seed` and `epoch` alone; all ranks draw the same and take every
+    world_size-th image. The last, smaller batch is used too, cut to a multiple of world_size.
+    """
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order = torch.randperm(len(images), generator=generator)
+    for start in range(0, len(images), sgd.batch):
+        chosen = order[start : start + sgd.batch]
+        chosen = chosen[: len(chosen) - len(chosen) % ranks.world_size]
+        if not len(chosen):
+            continue
+        offsets = torch.randint(0, 2 * sgd.pad + 1, (len(chosen), 2), generator=generator)
+        mirrored = torch.rand(len(chosen), generator=generator) < (0.5 if sgd.flip else 0.0)
+        share = slice(ranks.rank, None, ranks.world_size)
+        device = images.pixels.device
+        index = chosen[share].to(device)
+        pixels = augment(images.pixels[index], sgd.pad, offsets[share].to(device), mirrored[share].to(device))
+        yield images.normalized(pixels), images.labels[index]
+
+
+def augment(pixels: Tensor, pad: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
+    """Crops of zero-padded images, some mirrored, all at once.
+
+    pixels uint8 [n, 3, H, W]; offsets int64 [n, 2] in 0..2*pad, the crop's top and left; mirrored bool [n].
+    """
+    side = pixels.shape[-1]
+    padded = F.pad(pixels, (pad,) * 4)
+    steps = torch.arange(side, device=pixels.device)
+    rows = offsets[:, :1] + steps
+    columns = offsets[:, 1:] + torch.where(mirrored[:, None], steps.flip(0), steps)
+    image = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
+
+
+def calibration_batches(images: Images, calibration: Calibration) -> Iterator[Tensor]:
+    """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
+    if calibration.images > len(images):
+        raise SuiteError(
+            f"calibration wants {calibration.images} images, but there are only {len(images)} to draw"
+        )
+    generator = torch.Generator().manual_seed(calibration.seed)
+    chosen = torch.randperm(len(images), generator=generator)[: calibration.images]
+    for part in torch.split(chosen, calibration.batch):
+        yield images.normalized(images.pixels[part.to(images.pixels.device)])
+
+
+def share(images: Images, ranks: Ranks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's part of the split in order, normalized, with labels; every image falls to exactly one rank."""
+    pixels, labels = (
+        images.pixels[ranks.rank :: ranks.world_size],
+        images.labels[ranks.rank :: ranks.world_size],
+    )
+    for start in range(0, len(labels), batch):
+        yield images.normalized(pixels[start : start + batch]), labels[start : start + batch]

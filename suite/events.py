@@ -1,0 +1,159 @@
+"""The run's journal: one JSON line an event, append only, the truth about a run.
+
+MLflow, the status table and the analysis are views of it. Only the rank that writes makes one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from suite.checkpoint import write_json
+from suite.recipe import FORMAT
+from suite.values import SuiteError
+
+
+class Journal:
+    """Appends events to `folder/events.jsonl`; on a rank that does not write, to nothing.
+
+    Each start of a stage is a further attempt, counted from 1. A number that is not finite is recorded as null.
+    """
+
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+        if not writes:
+            return
+        earlier = read(folder)
+        self.attempt = 1 + max((event["attempt"] for event in earlier), default=0)
+        self._next = 1 + max((event["seq"] for event in earlier), default=0)
+        self._stream: IO[str] = (folder / "events.jsonl").open("a")
+        if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
+            self._stream.write("\n")
+        self._progress_at = 0.0
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event, at once on its way to the disk."""
+        if not self.writes:
+            return
+        line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
+        self._stream.write(json.dumps(line) + "\n")
+        self._stream.flush()
+        self._next += 1
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Record `values` at `step` (the epoch, counted from 1)."""
+        self.write("metrics", step=step, values=_finite(values))
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """Say how far the stage is, at most once a second, in a file of its own that may be lost."""
+        now = time.monotonic()
+        if self.writes and (now - self._progress_at >= 1 or done >= total):
+            self._progress_at = now
+            fresh = self.folder / "progress.writing"
+            fresh.write_text(json.dumps({"doing": doing, "done": done, "total": total, "pid": os.getpid()}))
+            fresh.replace(self.folder / "progress.json")
+
+    def finish(self, key: str, **outcome: Any) -> None:
+        """Record the outcome; `outcome.json` moves into place last, its presence means done."""
+        self.write("finished")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        content = {"format": FORMAT, "key": key, "attempt": self.attempt, **_finite(outcome)}
+        write_json(content, self.folder / "outcome.json")
+
+    def close(self) -> None:
+        """Close the file; the journal stays."""
+        self._stream.close()
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _ends_with_newline(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """All whole events of a run, in order; a line torn by a crash is left out."""
+    return list(_events(folder / "events.jsonl"))
+
+
+def _events(file: Path) -> Iterator[dict[str, Any]]:
+    if not file.exists():
+        return
+    for line in file.read_text(errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and {"seq", "time", "attempt", "event"} <= event.keys():
+            yield event
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """What the finished run in `folder` left, or None. Raises SuiteError for one of another version."""
+    file = folder / "outcome.json"
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text())
+        version = content.get("format")
+    except (ValueError, AttributeError):
+        raise SuiteError(f"{file} is not readable JSON; remove {folder} and launch the sweep again") from None
+    if version != FORMAT:
+        raise SuiteError(
+            f"run directory {folder} has format {version}, this version reads {FORMAT}; "
+            f"move it away or choose another folder with --runs"
+        )
+    return dict(content)
+
+
+def progress(folder: Path) -> dict[str, Any] | None:
+    """The last progress that the run in `folder` told, or None."""
+    try:
+        return dict(json.loads((folder / "progress.json").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the run directory, so that one process at a time runs a stage; freed when the process ends.
+
+    Raises SuiteError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise SuiteError(f"{folder} is being run by {holder}; wait for it, or stop it first") from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
+        stream.flush()
+        yield
+
+
+def locked(folder: Path) -> bool:
+    """True while a process on this machine runs the stage in `folder`."""
+    file = folder / "lock"
+    if not file.exists():
+        return False
+    with file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

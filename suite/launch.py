@@ -1,0 +1,190 @@
+"""Give each stage its ranks: group stages into jobs, hand the jobs to a launcher. Here: this machine's processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from suite import checkpoint, data, models
+from suite.recipe import Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
+from suite.run import Folders
+from suite.values import SuiteError
+
+Job = tuple[Stage, ...]
+
+
+class Launcher(Protocol):
+    """Takes jobs. One process of the job does its stages one after the other."""
+
+    def submit(self, job: Job, after: Sequence[str]) -> str:
+        """Queue a job that starts when those of the ids `after` have succeeded; its id."""
+
+
+def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
+    """Stages in jobs: one that trains is a job of its own; light ones with one start travel together, in up to
+    `parts` jobs, so that all workers have some."""
+    result: list[Job] = []
+    light: dict[str, list[Stage]] = {}
+    for stage in stages:
+        if _trains(stage) or isinstance(stage, Pretrained):
+            result.append((stage,))
+        else:
+            light.setdefault(stage.needs[0].key, []).append(stage)
+    for together in light.values():
+        result += [tuple(together[part::parts]) for part in range(min(parts, len(together)))]
+    return result
+
+
+def _trains(stage: Stage) -> bool:
+    return isinstance(stage, Training) or (isinstance(stage, Recipe) and isinstance(stage.method.feed, Sgd))
+
+
+def launch(stages: Sequence[Stage], launcher: Launcher, parts: int) -> None:
+    """Submit `stages` (those not done, in plan order) so that each starts after what it needs."""
+    id_of: dict[str, str] = {}
+    for job in jobs(stages, parts):
+        after = {id_of[needed.key] for stage in job for needed in stage.needs if needed.key in id_of}
+        job_id = launcher.submit(job, sorted(after))
+        id_of |= {stage.key: job_id for stage in job}
+
+
+def image_passes(stage: Stage) -> int:
+    """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
+    start = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
+    assert isinstance(start, (Training, Pretrained))
+    train, test = Dataset.IMAGES[start.dataset.name]
+    feed = (
+        stage.sgd if isinstance(stage, Training) else stage.method.feed if isinstance(stage, Recipe) else None
+    )
+    if isinstance(feed, Sgd):
+        return feed.epochs * (3 * train + test)
+    return test + (2 * feed.images if feed else 0)
+
+
+def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: bool) -> None:
+    """Everything the stages will need, looked at before any of them runs. Raises SuiteError with the remedy."""
+    folders.runs.mkdir(parents=True, exist_ok=True)
+    wide = [s for s in plan(stages) if isinstance(s, Training) and s.world_size != world_size]
+    if wide:
+        raise SuiteError(
+            f"{wide[0].name} is trained by world_size {wide[0].world_size}, and --on here gives each stage "
+            f"{world_size}; leave it out with --only"
+        )
+    for start in plan(stages):
+        if isinstance(start, Pretrained):
+            if not Path(start.file).is_file() or checkpoint.sha256(Path(start.file)) != start.sha256:
+                raise SuiteError(f"{start.file} is missing or no longer has sha256 {start.sha256[:16]}")
+            models.load_weights(start.network, Path(start.file))
+    for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
+        if download:
+            data.download(dataset, folders.data)
+        for split in ("train", "test"):
+            data.load(dataset, split, folders.data, torch.device("cpu"))
+    data.load.cache_clear()
+    _check_space(folders.runs, stages)
+
+
+def _check_space(runs: Path, stages: Sequence[Stage]) -> None:
+    trained = sum(_trains(stage) for stage in stages)
+    wanted = (
+        20e6 + 0.1e6 * len(stages) + 110e6 * trained * any("50" in s.name for s in stages) + 3e6 * trained
+    )
+    free = shutil.disk_usage(runs).free
+    if free < wanted:
+        raise SuiteError(
+            f"{runs} has {free / 1e6:.0f} MB free, the sweep may need {wanted / 1e6:.0f} MB; free some space or "
+            f"choose another folder with --runs"
+        )
+
+
+@dataclass
+class Here:
+    """Runs jobs as processes of this machine, `workers` at a time, each on its share of the cores or its own GPU."""
+
+    folders: Folders
+    workers: int
+    waiting: dict[str, tuple[Job, frozenset[str]]] = field(default_factory=dict)
+    running: dict[str, tuple[Job, subprocess.Popen[bytes], int]] = field(default_factory=dict)
+    ended: dict[str, bool] = field(default_factory=dict)
+
+    def submit(self, job: Job, after: Iterable[str]) -> str:
+        """Queue a job; its id is its first stage's key."""
+        self.waiting[job[0].key] = (job, frozenset(after))
+        return job[0].key
+
+    def work(self) -> Iterator[None]:
+        """Do all that was submitted; yields a few times a second. When it is closed or interrupted, so are its jobs.
+
+        A job whose needs failed never starts.
+        """
+        try:
+            while self.waiting or self.running:
+                self._reap()
+                self._start()
+                yield
+                time.sleep(0.1)
+        finally:
+            self._stop()
+
+    def _reap(self) -> None:
+        for name, (_, process, _) in list(self.running.items()):
+            if process.poll() is not None:
+                self.ended[name] = process.returncode == 0
+                del self.running[name]
+
+    def _start(self) -> None:
+        for name, (job, after) in list(self.waiting.items()):
+            if any(self.ended.get(need) is False for need in after):
+                self.ended[name] = False
+                del self.waiting[name]
+            elif len(self.running) < self.workers and all(need in self.ended for need in after):
+                taken = {place for _, _, place in self.running.values()}
+                place = min(set(range(self.workers)) - taken)
+                del self.waiting[name]
+                self.running[name] = (job, self._process(job, place), place)
+
+    def _process(self, job: Job, place: int) -> subprocess.Popen[bytes]:
+        folder = self.folders.runs / job[0].key
+        folder.mkdir(parents=True, exist_ok=True)
+        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        if torch.cuda.is_available():
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+        command = [sys.executable, "-m", "suite", "run", *(stage.key for stage in job)]
+        command += ["--runs", str(self.folders.runs), "--data", str(self.folders.data)]
+        with (folder / "job.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _stop(self) -> None:
+        for _, process, _ in self.running.values():
+            process.terminate()
+        for _, process, _ in self.running.values():
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.running.clear()
+
+
+def default_workers() -> int:
+    """One for each GPU; without GPUs, one for each core, up to 8."""
+    return torch.cuda.device_count() or min(8, os.cpu_count() or 1)

@@ -1,0 +1,59 @@
+"""Scale-only symmetric quantization by the largest magnitude (source 004, NVIDIA; arXiv 2004.09602).
+
+    y = alpha / (2^(k-1) - 1) * rn((2^(k-1) - 1) / alpha * clip(x, -alpha, alpha))
+
+On every convolution and linear layer: weights per output channel, inputs per tensor, the grid narrow (255 values at
+8 bits), as QuantConv2d and QuantLinear do by default. By default alpha ("amax") of the input is computed in flight
+for each batch; with `calibrate` it is the largest of a calibration and then fixed. The source is sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from suite.affine import Grid
+from suite.observers import InFlight, MinMax
+from suite.recipe import Calibration
+from suite.surgery import LAYERS, Quantizer, bake, quantize
+from suite.values import check_bits
+
+
+@dataclass(frozen=True)
+class Amax:
+    """Weights and inputs of every layer, 2 to 16 bits each."""
+
+    weight_bits: int = 8
+    act_bits: int = 8
+    calibrate: Calibration | None = None
+
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_bits("weight_bits", self.weight_bits)
+        check_bits("act_bits", self.act_bits)
+
+    @property
+    def feed(self) -> Calibration | None:
+        """The calibration, where the amax is not computed in flight."""
+        return self.calibrate
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A copy with quantizers on each layer's input and weight."""
+
+        def activation(first: bool) -> Quantizer:
+            grid = Grid(self.act_bits, narrow=True)
+            if self.calibrate:
+                return Quantizer(grid, MinMax(), "observe")
+            return Quantizer(grid, InFlight(), "in_flight")
+
+        def weight() -> Quantizer:
+            return Quantizer(Grid(self.weight_bits, narrow=True), InFlight(axis=0), "observe", axis=0)
+
+        return quantize(model, LAYERS, activation, weight).eval()
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """The model with rounded weights and settled ranges."""
+        return bake(model)

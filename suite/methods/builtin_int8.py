@@ -1,0 +1,71 @@
+"""PyTorch's own static int8 (source 002, "built-in"): fused Conv-BatchNorm-ReLU, real integer kernels, on the CPU.
+
+torch.ao.quantization's FX mode: weights signed per output channel, activations unsigned per tensor by a histogram.
+Where the source misleads: its observers saw one batch only (`feed=Calibration(images=128)` does so).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suite.recipe import Calibration
+from suite.values import SuiteError, check_choice
+
+
+@dataclass(frozen=True)
+class BuiltinInt8:
+    """8 bits and no other width; `engine` is the library of kernels ("x86" for Intel and AMD, "qnnpack" for ARM)."""
+
+    engine: Literal["x86", "fbgemm", "onednn", "qnnpack"] = "x86"
+    feed: Calibration = field(default_factory=Calibration)
+
+    revision: ClassVar[int] = 1
+    weight_bits: ClassVar[int] = 8
+    act_bits: ClassVar[int] = 8
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ("x86", "fbgemm", "onednn", "qnnpack"))
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A fused copy on the CPU that observes."""
+        if self.engine not in torch.backends.quantized.supported_engines:
+            raise SuiteError(
+                f"this torch has no int8 engine {self.engine!r}; it has "
+                f"{', '.join(torch.backends.quantized.supported_engines)}"
+            )
+        from torch.ao.quantization import get_default_qconfig_mapping
+        from torch.ao.quantization.quantize_fx import prepare_fx
+
+        copied = copy.deepcopy(model).cpu().eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.ao announces its removal at every call
+            mapping = get_default_qconfig_mapping(self.engine)
+            prepared: nn.Module = prepare_fx(copied, mapping, (torch.zeros(1, 3, 32, 32),))
+        return OnCpu(prepared)
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """The model on integer kernels."""
+        from torch.ao.quantization.quantize_fx import convert_fx
+
+        torch.backends.quantized.engine = self.engine
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return OnCpu(convert_fx(model.model))
+
+
+class OnCpu(nn.Module):
+    """A model that stays on the CPU, wherever its input lies."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.model(x.cpu())
+        return result.to(x.device)

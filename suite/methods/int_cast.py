@@ -1,0 +1,44 @@
+"""A state_dict cast straight to integers (source 000, its first attempt): "all of the weights turn to zero".
+
+Trained weights lie mostly between -1 and 1, so truncation leaves zeros; the accuracy is chance at every width. It is
+here because the source reports it, as the floor that a method must leave.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from suite.affine import Grid
+from suite.surgery import set_weight
+from suite.values import check_bits
+
+
+@dataclass(frozen=True)
+class IntCast:
+    """Each parameter truncated toward zero and saturated at signed `weight_bits`; the widths are 2 to 16."""
+
+    weight_bits: int = 8
+
+    revision: ClassVar[int] = 1
+    act_bits: ClassVar[int] = 32
+    feed: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_bits("weight_bits", self.weight_bits)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A copy with integer parameters."""
+        model, grid = copy.deepcopy(model), Grid(self.weight_bits)
+        for module in model.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                cast = parameter.detach().trunc().clamp(grid.quant_min, grid.quant_max)
+                set_weight(module, cast, self.weight_bits, name)
+        return model
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """Nothing is left to do."""
+        return model

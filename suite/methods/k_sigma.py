@@ -1,0 +1,61 @@
+"""Weights of convolutions clipped at k standard deviations (source 003).
+
+    alpha = 3 std;  w / alpha clipped to -1..1;  round(|w| * (2^b - 1)) / (2^b - 1), sign back, times alpha
+
+Where the source misleads: its b counts magnitude bits, so "4 bit" is 15 levels and a sign, 31 values, 5 bits when
+stored, and "8 bit" is 9. `weight_bits` here is what is stored: the source's labels are KSigma(5) and KSigma(9). Its
+alpha is that of the first convolution, for all of them (`per_layer=False`); std is of the population. The linear
+layer, BatchNorm and all activations stay float.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from suite.affine import Grid, fake_quantize
+from suite.surgery import set_weight
+from suite.values import SuiteError, check_bits
+
+
+@dataclass(frozen=True)
+class KSigma:
+    """`weight_bits` stored bits, sign included, 2 to 16; alpha = k * std of the layer's or the first conv's weight."""
+
+    weight_bits: int = 5
+    k: float = 3.0
+    per_layer: bool = False
+
+    revision: ClassVar[int] = 1
+    act_bits: ClassVar[int] = 32
+    feed: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_bits("weight_bits", self.weight_bits)
+        if not self.k > 0:
+            raise SuiteError(f"k must be above 0, got {self.k}")
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A copy with quantized convolution weights."""
+        model = copy.deepcopy(model)
+        convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        first = self.k * convs[0].weight.detach().std(correction=0)
+        for conv in convs:
+            alpha = self.k * conv.weight.detach().std(correction=0) if self.per_layer else first
+            set_weight(conv, clip_and_round(conv.weight, alpha, self.weight_bits), self.weight_bits)
+        return model
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """Nothing is left to do."""
+        return model
+
+
+def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:
+    """`w` on the symmetric grid of 2^bits - 1 values in -alpha..alpha; alpha a scalar tensor."""
+    grid = Grid(bits, narrow=True)
+    # Rounding |w| and putting the sign back is rounding w half to even: the grid is symmetric.
+    scale, zero_point = grid.symmetric(alpha)
+    return fake_quantize(w.detach(), scale, zero_point, grid.quant_min, grid.quant_max)

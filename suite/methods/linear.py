@@ -1,0 +1,81 @@
+"""Naive linear quantization of every tensor of a state_dict (source 000, `linear_quantize`).
+
+    temp = (w - min) / (max - min);  q = temp * (2^bits - 1) - 2^(bits-1);  int(q)
+
+Where the source misleads: it never maps q back, so weights of 0.01 become integers up to 2^(bits-1) (`map_back`
+does it); `int` truncates toward zero, so the grid has a double-wide middle; zero is not on the grid; BatchNorm's
+weight and bias are quantized too, its statistics not; `--conv-bits` is read and never used, `--linear-bits` serves
+all. Its numbers were almost surely measured with the original float weights: apex replaces `model.forward` by a
+closure, so the deep copy that was evaluated ran the original (`weights_evaluated=False`), and what they show is
+`input.int().float()` on normalized images, which leaves about five values a channel (`input_cast`). "half" is the
+same model in float16 with nothing else done to it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suite.surgery import set_weight
+from suite.values import check_bits, check_choice
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Each parameter tensor from its min..max to `weight_bits` integers; the widths are 2 to 16."""
+
+    weight_bits: int = 8
+    truncate: bool = True
+    map_back: bool = False
+    input_cast: bool = True
+    weights_evaluated: bool = True
+    dtype: Literal["float32", "float16"] = "float32"
+
+    revision: ClassVar[int] = 1
+    act_bits: ClassVar[int] = 32
+    feed: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_bits("weight_bits", self.weight_bits)
+        check_choice("dtype", self.dtype, ("float32", "float16"))
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A copy with quantized parameters."""
+        model = copy.deepcopy(model)
+        if self.weights_evaluated:
+            for module in model.modules():
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    quantized = linear_quantize(parameter, self.weight_bits, self.truncate, self.map_back)
+                    set_weight(module, quantized, self.weight_bits, name)
+        return model
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """The prepared model behind the cast of its input."""
+        return CastInput(model, self.input_cast, getattr(torch, self.dtype))
+
+
+def linear_quantize(w: Tensor, bits: int, truncate: bool, map_back: bool) -> Tensor:
+    """The source's formula, in the shape of `w`; a constant tensor goes to the lowest integer (temp = 0)."""
+    low, width = w.min(), w.max() - w.min()
+    levels, lowest = 2.0**bits - 1, -(2.0 ** (bits - 1))
+    q = torch.where(width > 0, (w - low) / width, 0).float() * levels + lowest
+    q = q.trunc() if truncate else q
+    # x ~ (q - zero_point) * scale with scale = width / levels and zero_point = lowest - low / scale, not rounded.
+    return (q - lowest) * (width / levels) + low if map_back else q
+
+
+class CastInput(nn.Module):
+    """A model that computes in `dtype` on an input truncated to integers where `truncate`."""
+
+    def __init__(self, model: nn.Module, truncate: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.truncate, self.dtype = model.to(dtype), truncate, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.trunc() if self.truncate else x
+        result: Tensor = self.model(x.to(self.dtype))
+        return result

@@ -1,0 +1,177 @@
+"""Observers watch a tensor and answer the range to quantize it in.
+
+Each is a Module whose buffers hold what was seen, so that it moves with the model and lies in its checkpoint.
+`forward(x)` watches and returns nothing; `range(grid)` answers (low, high), each of shape [] or [channels].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from suite.affine import Grid, fake_quantize
+from suite.values import SuiteError
+
+
+class Observer(nn.Module):
+    """What all observers share: before the first tensor there is no range."""
+
+    seen: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(low, high). Raises SuiteError before anything was seen."""
+        if not self.seen:
+            raise SuiteError("an observer saw no tensor; calibrate the model before it is converted")
+        return self.low, self.high
+
+
+class MinMax(Observer):
+    """The extremes of all that was seen, over everything or per channel of `axis`."""
+
+    def __init__(self, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x, self.axis)
+        if self.seen:
+            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
+        self.low, self.high = low, high
+        self.seen += 1
+
+
+class MovingMinMax(Observer):
+    """An exponential moving average of each tensor's extremes: new = (1 - momentum) * old + momentum * seen.
+
+    The first tensor sets the average. Source 001 has momentum 0.1 in its code and 0.01 in its text.
+    """
+
+    def __init__(self, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x)
+        weight = torch.where(self.seen > 0, self.momentum, 1.0)
+        self.low.lerp_(low.float(), weight)
+        self.high.lerp_(high.float(), weight)
+        self.seen += 1
+
+
+class InFlight(Observer):
+    """The extremes of the tensor seen last, over everything or per channel of `axis`: NVIDIA's amax in flight."""
+
+    def __init__(self, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        self.low, self.high = extremes(x, self.axis)
+        self.seen += 1
+
+
+class MovingPercentile(Observer):
+    """A moving average of each tensor's percentile of |x| (source 002's fake-hist, momentum on the new value).
+
+    The percentile of n values is the k-th smallest with k = int(percentile * n), at least 1, as the source has it.
+    """
+
+    def __init__(self, percentile: float = 0.9999, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.percentile, self.momentum = percentile, momentum
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        magnitudes = x.float().abs().flatten()
+        rank = max(1, int(self.percentile * magnitudes.numel()))
+        above = magnitudes.numel() - rank + 1
+        # The k-th smallest is the smallest of the (n - k + 1) largest: far fewer to order at high percentiles.
+        amax = magnitudes.topk(above, sorted=False).values.min()
+        self.high.lerp_(amax, torch.where(self.seen > 0, self.momentum, 1.0))
+        self.low = -self.high
+        self.seen += 1
+
+
+class Histogram(Observer):
+    """Counts of |x| in equal bins, negative and positive apart; answers the amax of least squared error.
+
+    The upper edge is a power of two. When a larger value comes the edge doubles and neighbouring bins join, so
+    int64 counts stay exact and the result does not depend on the order or the size of the batches.
+    """
+
+    counts: Tensor
+    edge: Tensor
+
+    def __init__(self, bins: int = 4096, search: bool = True) -> None:
+        super().__init__()
+        self.search = search
+        self.register_buffer("counts", torch.zeros(2, bins, dtype=torch.int64))
+        self.register_buffer("edge", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x)
+        bins = self.counts.shape[1]
+        amax = torch.maximum(-low, high).float()
+        if not torch.isfinite(amax):
+            raise SuiteError("a tensor to observe holds inf or NaN; the model has overflowed or diverged")
+        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(torch.finfo(torch.float32).tiny))))
+        if not self.seen:
+            self.edge = needed
+            self.low, self.high = low.float(), high.float()
+        while self.edge < needed:
+            joined = self.counts.view(2, bins // 2, 2).sum(2)
+            self.counts = torch.cat([joined, torch.zeros_like(joined)], dim=1)
+            self.edge = self.edge * 2
+        self.low, self.high = torch.minimum(self.low, low.float()), torch.maximum(self.high, high.float())
+        flat = x.float().flatten()
+        index = (flat.abs() * (bins / self.edge)).to(torch.int32).clamp_(max=bins - 1)
+        index += bins * (flat > 0)
+        self.counts += torch.bincount(index, minlength=2 * bins).view(2, bins)
+        self.seen += 1
+
+    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax) of least squared error on `grid`, or the extremes where `search` is off."""
+        low, high = super().range(grid)
+        if not self.search:
+            return low, high
+        amax = self.best_amax(grid)
+        return -amax, amax
+
+    def best_amax(self, grid: Grid, candidates: int = 200) -> Tensor:
+        """The amax, among `candidates` even fractions of the largest seen, of least expected squared error.
+
+        Every value counts as the middle of its bin. All candidates are tried at once: [candidates, 2, bins].
+        """
+        bins = self.counts.shape[1]
+        largest = torch.maximum(-self.low, self.high)
+        middles = (torch.arange(bins, device=self.edge.device) + 0.5) * (self.edge / bins)
+        values = torch.stack([-middles, middles])
+        amax = largest * torch.arange(1, candidates + 1, device=self.edge.device) / candidates
+        scale, zero_point = grid.symmetric(amax)
+        repeated = values.expand(candidates, *values.shape)
+        error = fake_quantize(repeated, scale, zero_point, grid.quant_min, grid.quant_max, axis=0) - values
+        cost = (error.double().square() * self.counts.double()).sum((1, 2))
+        return amax[cost.argmin()]
+
+
+def extremes(x: Tensor, axis: int | None = None) -> tuple[Tensor, Tensor]:
+    """(min, max) over everything, or per channel of `axis`: shapes [] or [x.shape[axis]]."""
+    if x.numel() == 0:
+        raise SuiteError(f"an empty tensor of shape {list(x.shape)} has no range to observe")
+    if axis is None:
+        low, high = torch.aminmax(x.detach())
+    else:
+        low, high = torch.aminmax(x.detach().transpose(0, axis).flatten(1), dim=1)
+    return low, high

@@ -1,0 +1,64 @@
+"""Where a result comes from: the code's commit and changes, the versions, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+LARGEST_DIFF = 200_000
+
+
+@cache
+def provenance(device: torch.device) -> dict[str, Any]:
+    """commit, dirty, diff (cut at 200,000 characters), versions, device and host, as plain data."""
+    diff = _git("diff", "HEAD", "--", "suite", "slurm")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
+    return {
+        "commit": _git("rev-parse", "HEAD").strip() or "unknown",
+        "dirty": bool(diff),
+        "diff": diff[:LARGEST_DIFF],
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": name,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def _git(*words: str) -> str:
+    root = Path(__file__).parent.parent
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread" + "s" * (count != 1)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

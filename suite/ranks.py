@@ -1,0 +1,59 @@
+"""Which process this is among those that run one stage: made once in the worker, passed down."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from suite.values import SuiteError
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """`rank` of `world_size` over all nodes, `local_rank` on this node, and the device this one computes on."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def writes(self) -> bool:
+        """True on the one rank that writes records: rank 0 of all, not the first of each node."""
+        return self.rank == 0
+
+    def check(self, wanted: int) -> None:
+        """Raise SuiteError unless as many ranks run as the stage's world_size asks."""
+        if self.world_size != wanted:
+            raise SuiteError(
+                f"the stage is trained by world_size {wanted}, but {self.world_size} ranks run it; "
+                f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
+            )
+
+    def sum(self, counts: Tensor) -> Tensor:
+        """`counts` summed over all ranks; the same tensor on each."""
+        if self.world_size > 1:
+            distributed.all_reduce(counts)
+        return counts
+
+
+def from_environment() -> Ranks:
+    """Ranks as torchrun sets them (RANK, LOCAL_RANK, WORLD_SIZE); one rank without. Joins the process group."""
+    rank, local_rank, world_size = (int(os.environ.get(n, d)) for n, d in _VARIABLES.items())
+    gpu = torch.cuda.is_available()
+    device = (
+        torch.device("cuda", local_rank % max(1, torch.cuda.device_count())) if gpu else torch.device("cpu")
+    )
+    if gpu:
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        distributed.init_process_group("nccl" if gpu else "gloo")
+    return Ranks(rank, local_rank, world_size, device)
+
+
+_VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

@@ -1,0 +1,170 @@
+"""What a runs folder knows: the sweeps that were planned there and how far each stage is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from suite import events
+from suite.checkpoint import write_json
+from suite.methods import find as find_methods
+from suite.recipe import (
+    FORMAT,
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Stage,
+    Training,
+    plan,
+)
+from suite.values import SuiteError, to_json, type_name
+
+VALUES: tuple[type, ...] = (Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe)
+
+State = Literal["done", "running", "failed", "stopped", "pending"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a stage is. "stopped" has begun, but no process runs it any more and it told no error."""
+
+    stage: Stage
+    state: State
+    outcome: dict[str, Any] | None
+    journal: list[dict[str, Any]]
+
+    @property
+    def error(self) -> str:
+        """The first line of the last attempt's error, or nothing."""
+        return str(self.journal[-1].get("error", "")) if self.state == "failed" else ""
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Seconds since the journal's last event."""
+        return time.time() - float(self.journal[-1]["time"]) if self.journal else None
+
+
+def standing(stage: Stage, runs: Path) -> Standing:
+    """Read how far `stage` is. Raises SuiteError for a run directory of another version."""
+    folder = runs / stage.key
+    journal, outcome = events.read(folder), events.outcome(folder)
+    state: State = "pending"
+    if outcome is not None:
+        state = "done"
+    elif events.locked(folder):
+        state = "running"
+    elif journal:
+        state = "failed" if journal[-1]["event"] == "failed" else "stopped"
+    return Standing(stage, state, outcome, journal)
+
+
+def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage]) -> None:
+    """Record what a sweep consists of, for `run`, `status`, the tracking and the analysis.
+
+    `stages` are in plan order; the record is replaced whole.
+    """
+    rows = [
+        {
+            "key": stage.key,
+            "name": stage.name,
+            "kind": type(stage).__name__,
+            "params": stage.params,
+            "needs": [needed.key for needed in stage.needs],
+            "stage": to_json(stage),
+        }
+        for stage in stages
+    ]
+    (runs / "sweeps").mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "sweep": name, "options": options, "stages": rows}
+    write_json(content, runs / "sweeps" / f"{name}.json")
+
+
+def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:
+    """The stages of a sweep that was launched in this runs folder, in plan order."""
+    file = runs / "sweeps" / f"{name}.json"
+    if not file.is_file():
+        there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
+        raise SuiteError(f"no sweep {name!r} was launched in {runs}; launched there: {there}")
+    return tuple(_stage(row) for row in _rows(file))
+
+
+def from_json(data: Any) -> Any:
+    """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
+
+    Raises SuiteError for an unknown type or field, and for a method of another revision.
+    """
+    if isinstance(data, list):
+        return tuple(from_json(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    known = {type_name(kind): kind for kind in (*VALUES, *find_methods().values())}
+    kind = known.get(str(data.get("type")))
+    if kind is None:
+        raise SuiteError(
+            f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
+        )
+    if data.get("revision") != getattr(kind, "revision", None):
+        raise SuiteError(
+            f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
+            f"{data.get('revision')}; plan the sweep again"
+        )
+    fields = {name: from_json(item) for name, item in data.items() if name not in ("type", "revision")}
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
+
+
+def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
+    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder."""
+    rows = {row["key"]: row for file in sorted((runs / "sweeps").glob("*.json")) for row in _rows(file)}
+    found = []
+    for key in keys:
+        matches = [row for name, row in rows.items() if name.startswith(key)]
+        if len(matches) != 1:
+            problem = f"{len(matches)} stages begin with" if matches else "no stage has"
+            raise SuiteError(f"{problem} key {key!r} in {runs}; `python -m suite plan SWEEP` shows the keys")
+        found.append(_stage(matches[0]))
+    return found
+
+
+def _stage(row: dict[str, Any]) -> Stage:
+    stage = from_json(row["stage"])
+    if not isinstance(stage, Stage):
+        raise SuiteError(f"the record of {row['key']} holds no stage; launch the sweep again")
+    return stage
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(file.read_text())
+        version, rows = content.get("format"), content["stages"]
+    except (ValueError, AttributeError, KeyError):
+        raise SuiteError(f"{file} is not a sweep's record; remove it and launch the sweep again") from None
+    if version != FORMAT:
+        raise SuiteError(
+            f"{file} has format {version}, this version reads {FORMAT}; move the folder away or use --runs"
+        )
+    return list(rows)
+
+
+def matching(stages: Sequence[Stage], pattern: str | None) -> tuple[Stage, ...]:
+    """The stages whose name holds `pattern` (with * and ? as wildcards) or whose key begins with it, and all
+    that they start from. Raises SuiteError where nothing matches."""
+    if pattern is None:
+        return tuple(stages)
+    wanted = f"*{pattern.lower()}*"
+    chosen = [s for s in stages if fnmatch(s.name.lower(), wanted) or s.key.startswith(pattern)]
+    if not chosen:
+        shown = "\n  ".join(sorted({stage.name for stage in stages})[:40])
+        raise SuiteError(f"no stage matches --only {pattern!r}; there are\n  {shown}")
+    return plan(chosen)

@@ -1,0 +1,99 @@
+"""One file a sweep: a function `sweep(...)` whose parameters are the sweep's options on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
+
+from suite.recipe import Stage
+from suite.values import SuiteError
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was found: its name, its description, and the function that lists its stages."""
+
+    name: str
+    about: str
+    function: Callable[..., Sequence[Stage]]
+
+    def parser(self) -> argparse.ArgumentParser:
+        """A parser of the function's parameters: `Annotated[int, "help"]` gives type and help."""
+        parser = argparse.ArgumentParser(prog=f"python -m suite ... {self.name}", description=self.about)
+        hints = get_type_hints(self.function, include_extras=True)
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            kind, *words = get_args(hints[name]) or (hints[name],)
+            required = parameter.default is inspect.Parameter.empty
+            text = (words[0] if words else "") + ("" if required else f" (default: {parameter.default})")
+            default = None if required else parameter.default
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(flag, type=kind, required=required, default=default, help=text)
+        return parser
+
+    def stages(self, words: Sequence[str]) -> tuple[list[Stage], dict[str, Any]]:
+        """(what the sweep lists for these command line words, the options as they were understood)."""
+        options = vars(self.parser().parse_args(list(words)))
+        try:
+            stages = list(self.function(**options))
+        except SuiteError:
+            raise
+        except Exception as error:
+            raise _broken(self.function.__code__.co_filename, error) from error
+        if not stages or not all(isinstance(stage, Stage) for stage in stages):
+            raise SuiteError(
+                f"{self.function.__code__.co_filename}: sweep() must return Stages and at least one"
+            )
+        return stages, {name: str(value) for name, value in options.items()}
+
+
+def names() -> list[str]:
+    """The sweeps that ship with the suite."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
+
+
+def find(name: str) -> Sweep:
+    """The sweep of that name in this folder, or in the user's own file where `name` ends in .py."""
+    file = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
+    if not file.is_file() or name == "__init__":
+        raise SuiteError(
+            f"no sweep {name!r}; there is {', '.join(names())}, or give the path of your own .py file"
+        )
+    if name.endswith(".py") and file.stem in names() and file.resolve().parent != FOLDER:
+        raise SuiteError(f"{file} has the name of the suite's own sweep {file.stem!r}; rename the file")
+    module = _load(file)
+    function = getattr(module, "sweep", None)
+    if not callable(function):
+        raise SuiteError(f"{file} has no function sweep() that returns its stages")
+    return Sweep(file.stem, inspect.cleandoc(module.__doc__ or function.__doc__ or ""), function)
+
+
+def _load(file: Path) -> ModuleType:
+    own = file.resolve().parent == FOLDER
+    spec = importlib.util.spec_from_file_location(f"{__name__}.{file.stem}" if own else file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SuiteError:
+        raise
+    except Exception as error:
+        raise _broken(str(file), error) from error
+    return module
+
+
+def _broken(file: str, error: Exception) -> SuiteError:
+    """The error with the line of the sweep's file that it comes from."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+    return SuiteError(f"{file}, line {line}: {type(error).__name__}: {error}")

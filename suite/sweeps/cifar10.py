@@ -1,0 +1,88 @@
+"""All post-training methods at 8, 6, 4 and 3 bits on anybody's checkpoint of a CIFAR-10 network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from suite import checkpoint
+from suite.methods.amax import Amax
+from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.histogram import Histogram
+from suite.methods.int_cast import IntCast
+from suite.methods.k_sigma import KSigma
+from suite.methods.linear import Linear
+from suite.methods.percentile import Percentile
+from suite.recipe import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Calibration,
+    Dataset,
+    Method,
+    Network,
+    Pretrained,
+    Recipe,
+)
+from suite.values import SuiteError, check_choice
+
+NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10_MEAN, CIFAR10_STD)}
+
+
+def sweep(
+    weights: Annotated[Path, "the checkpoint, a file of torch.save"],
+    model: Annotated[
+        str, "its architecture: resnet20, resnet32, resnet44, resnet56 or resnet50"
+    ] = "resnet20",
+    shortcut: Annotated[str, "how its blocks change shape: A (slice and pad) or B (1x1 convolution)"] = "A",
+    classes: Annotated[int, "outputs of its last layer"] = 10,
+    normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
+    sha256: Annotated[str, "the checksum it must have"] = "",
+    calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
+) -> Sequence[Recipe]:
+    """Every post-training method at every width."""
+    if not weights.is_file():
+        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
+    found = checkpoint.sha256(weights)
+    if sha256 and not found.startswith(sha256.lower()):
+        raise SuiteError(f"{weights} has sha256 {found}, not {sha256}; it is another file or damaged")
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    start = Pretrained(
+        Network(model, shortcut, classes),  # type: ignore[arg-type]
+        Dataset("cifar10", *NORMALIZATIONS[normalization]),
+        str(weights.resolve()),
+        found,
+    )
+    recipes = {
+        recipe.key: recipe
+        for seed in range(calibration_seeds)
+        for method in post_training(Calibration(seed=seed))
+        for recipe in [Recipe(start, method)]
+    }
+    return list(recipes.values())
+
+
+def post_training(calibration: Calibration) -> list[Method]:
+    """Each post-training method at 8, 6, 4 and 3 bits, as its source has it and done right."""
+    methods: list[Method] = [BuiltinInt8(feed=calibration), Linear(16, truncate=False, input_cast=False)]
+    methods += [Linear(16, truncate=False, input_cast=False, weights_evaluated=False, dtype="float16")]
+    for bits in (8, 6, 4, 3):
+        methods += [
+            Linear(bits),
+            Linear(bits, weights_evaluated=False),
+            Linear(bits, map_back=True, input_cast=False),
+            Linear(bits, map_back=True, input_cast=False, truncate=False),
+            IntCast(bits),
+            Histogram(bits, bits, feed=calibration),
+            Histogram(bits, bits, search=False, train_mode=True, feed=calibration),
+            Percentile(bits, bits, feed=calibration),
+            Percentile(bits, bits, train_mode=True, feed=calibration),
+            KSigma(bits),
+            KSigma(bits + 1),
+            KSigma(bits, per_layer=True),
+            Amax(bits, bits),
+            Amax(bits, bits, calibrate=calibration),
+        ]
+    return methods

@@ -1,0 +1,89 @@
+"""What the five sources did: ResNet-50 on CIFAR-10 under O2, their methods at their widths, from three seeds.
+
+Source 000: torchvision's ResNet-50 unchanged (1000-way head) on images enlarged to 224, 4 GPUs of 256 images.
+Source 002 (and 001 and 004, which name no training): ResNet-50 with a 3x3 stem on 32x32 images, 1000-way head.
+Source 003: ResNet-20, batch 160, 180 epochs, one drop at 150.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from suite.methods.amax import Amax
+from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.histogram import Histogram
+from suite.methods.int_cast import IntCast
+from suite.methods.k_sigma import KSigma
+from suite.methods.linear import Linear
+from suite.methods.percentile import Percentile
+from suite.methods.qat_asymmetric import QatAsymmetric
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.recipe import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Calibration,
+    Dataset,
+    Method,
+    Network,
+    Precision,
+    Recipe,
+    Sgd,
+    Training,
+)
+
+SOURCE_000: tuple[Method, ...] = (
+    *(Linear(bits) for bits in (16, 8, 4)),
+    *(Linear(bits, weights_evaluated=False) for bits in (16, 8, 4)),
+    *(Linear(bits, map_back=True, input_cast=False) for bits in (16, 8, 4)),
+    Linear(16, truncate=False, input_cast=False),
+    Linear(16, truncate=False, input_cast=False, weights_evaluated=False, dtype="float16"),
+    *(IntCast(bits) for bits in (16, 8)),
+)
+SOURCE_002: tuple[Method, ...] = (
+    BuiltinInt8(),
+    BuiltinInt8(feed=Calibration(images=128)),
+    *(Histogram(bits, bits) for bits in (8, 4)),
+    *(Histogram(bits, bits, search=False, train_mode=True) for bits in (8, 4)),
+    *(Percentile(bits, bits) for bits in (8, 4, 3)),
+    *(Percentile(bits, bits, train_mode=True) for bits in (8, 4, 3)),
+)
+SOURCE_003: tuple[Method, ...] = (KSigma(9), KSigma(5), KSigma(8), KSigma(4), KSigma(4, per_layer=True))
+SOURCE_004: tuple[Method, ...] = (Amax(8, 8), Amax(4, 4))
+
+
+def source_001(feed: Sgd) -> tuple[Method, ...]:
+    """Both schemes at the source's 8 bits, trained on with `feed`."""
+    return QatSymmetric(8, 8, feed=feed), QatAsymmetric(8, 8, feed=feed)
+
+
+def sweep(seeds: Annotated[int, "trainings of each network, from seed 0 on"] = 3) -> Sequence[Recipe]:
+    """The sources' trainings and methods; for GPUs."""
+    return [recipe for seed in range(seeds) for recipe in _of_seed(seed)]
+
+
+def _of_seed(seed: int) -> list[Recipe]:
+    imagenet_style = Training(
+        Network("resnet50_imagenet", classes=1000),
+        Dataset("cifar10", IMAGENET_MEAN, IMAGENET_STD, size=224),
+        Sgd(epochs=50, batch=1024, lr=0.4, warmup_epochs=5, milestones=(30,)),
+        world_size=4,
+        seed=seed,
+    )
+    for_32 = Training(
+        Network("resnet50", classes=1000),
+        Dataset("cifar10"),
+        Sgd(
+            epochs=50, batch=512, lr=0.2, weight_decay=5e-4, nesterov=True, warmup_epochs=5, schedule="cosine"
+        ),
+        seed=seed,
+    )
+    small = Training(
+        Network("resnet20"),
+        Dataset("cifar10", (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+        Sgd(epochs=180, batch=160, lr=0.022, weight_decay=9e-5, milestones=(150,)),
+        seed=seed,
+    )
+    qat = Sgd(epochs=10, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
+    on = {imagenet_style: SOURCE_000, for_32: source_001(qat) + SOURCE_002 + SOURCE_004, small: SOURCE_003}
+    return [Recipe(start, method) for start, methods in on.items() for method in methods]

@@ -1,0 +1,41 @@
+"""Every method of the five sources on ResNet-20 and handwritten digits: no download, no GPU, minutes.
+
+The digits ship with scikit-learn (8x8, enlarged to 32x32). It shows how the methods rank and how the suite works;
+its accuracies are not those of the sources, which are of CIFAR-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+from suite.sweeps.published import SOURCE_000, SOURCE_002, SOURCE_003, SOURCE_004, source_001
+
+GREY = (0.3053, 0.3053, 0.3053), (0.3468, 0.3468, 0.3468)
+"""Mean and standard deviation of the digits' training split, per channel."""
+
+
+def sweep(
+    seeds: Annotated[int, "trainings, from seed 0 on"] = 2,
+    epochs: Annotated[int, "epochs of each training"] = 6,
+) -> Sequence[Recipe]:
+    """All methods on each training."""
+    sgd = Sgd(
+        epochs=epochs,
+        batch=64,
+        lr=0.1,
+        weight_decay=5e-4,
+        nesterov=True,
+        warmup_epochs=0.5,
+        schedule="cosine",
+        pad=2,
+        flip=False,
+        precision=Precision("O2", "bfloat16"),
+    )
+    trainings = [
+        Training(Network("resnet20"), Dataset("digits", *GREY), sgd, seed=seed) for seed in range(seeds)
+    ]
+    qat = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
+    methods = SOURCE_000 + source_001(qat) + SOURCE_002 + SOURCE_003 + SOURCE_004
+    return [Recipe(training, method) for training in trainings for method in methods]
