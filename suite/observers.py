@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from suite.affine import Grid, fake_quantize
 from suite.values import SuiteError
 
+NOT_FINITE = "a tensor to observe holds inf or NaN; the model has overflowed or diverged"
+
 
 class Observer(nn.Module):
     """What all observers share: before the first tensor there is no range."""
@@ -93,6 +95,9 @@ class MovingPercentile(Observer):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> None:
+        low, high = extremes(x)
+        if not (low.isfinite() and high.isfinite()):
+            raise SuiteError(NOT_FINITE)
         magnitudes = x.float().abs().flatten()
         rank = max(1, int(self.percentile * magnitudes.numel()))
         above = magnitudes.numel() - rank + 1
@@ -125,7 +130,7 @@ class Histogram(Observer):
         bins = self.counts.shape[1]
         amax = torch.maximum(-low, high).float()
         if not torch.isfinite(amax):
-            raise SuiteError("a tensor to observe holds inf or NaN; the model has overflowed or diverged")
+            raise SuiteError(NOT_FINITE)
         needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(torch.finfo(torch.float32).tiny))))
         if not self.seen:
             self.edge = needed

@@ -296,7 +296,8 @@ def _variations(method: Any) -> list[str]:
             continue
         label = item.name.replace("_", " ")
         words.append(label if value is True else f"no {label}" if value is False else f"{label} {value}")
-    return words
+    feed = method.feed
+    return [*words, f"{feed.images} images"] if feed and getattr(feed, "images", 1024) != 1024 else words
 
 
 def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:

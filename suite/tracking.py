@@ -1,7 +1,9 @@
 """Journals into MLflow: idempotent, resumable, never in a run's way. The only file that imports mlflow.
 
 One experiment a sweep, one flat run a stage. A run is found by its `stage_key` tag; one syncer at a time holds a
-lock, since looking for a tag and then creating a run is not atomic. A tag remembers how far the journal was read.
+lock, since looking for a tag and then creating a run is not atomic. A run's tag `synced` says how far its journal
+was read; it is written after what it vouches for, and MLflow drops a point that it has, so a sync cut anywhere is
+mended by the next.
 """
 
 from __future__ import annotations
@@ -10,68 +12,111 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
+import shlex
 import sqlite3
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from suite.recipe import Recipe, Stage
 from suite.records import Standing, standing
-from suite.views import LEADERBOARD_KEY, leaderboard
+from suite.values import SuiteError
+from suite.views import LEADERBOARD_KEY, colour, leaderboard
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
+BATCH = 800
+"""Metric points in one request: with the parameters and tags of a run still below MLflow's 1000 items."""
+
+PATIENCE_SECONDS = 20.0
+"""How long a launch that has ended waits for MLflow."""
 
 
 def uri(runs: Path) -> str:
     """MLFLOW_TRACKING_URI, or the SQLite file in the runs folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _embedded(runs / "mlflow.db")
+
+
+def _embedded(file: Path) -> str:
+    return f"sqlite:///{file.resolve()}"
 
 
 @contextmanager
-def _only_one(runs: Path) -> Iterator[None]:
-    with (runs / "mlflow.lock").open("w") as stream:
+def _only_one(runs: Path) -> Iterator[str]:
+    """Hold the lock; gives the id of this runs folder, which the lock file keeps."""
+    with (runs / "mlflow.lock").open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        identity = stream.read()
+        if not identity:
+            identity = uuid.uuid4().hex
+            stream.write(identity)
+            stream.flush()
+        yield identity
+
+
+@contextmanager
+def _explained(where: str, runs: Path) -> Iterator[None]:
+    """What goes wrong in MLflow as a SuiteError in one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
         yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "check that the server runs and that MLFLOW_TRACKING_URI is right"
+        if where.startswith("sqlite:"):
+            remedy = f"if it stays so, move {runs / 'mlflow.db'} away: the journals hold everything"
+        raise SuiteError(f"MLflow at {where} failed: {first}; {remedy}") from error
 
 
-def _client(runs: Path) -> Any:
+def _client(where: str) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(uri(runs))
+    return MlflowClient(where)
 
 
 def prepare(runs: Path) -> None:
-    """Make the embedded database, once, in one process: two that open a fresh one at once break it for good."""
+    """Make the embedded database, once, in one process: two that open a fresh one at once break it for good.
+
+    It is made beside its place and moved there whole, so that a process killed here leaves none, not a half.
+    """
     runs.mkdir(parents=True, exist_ok=True)
     file = runs / "mlflow.db"
-    if uri(runs) != f"sqlite:///{file.resolve()}" or file.exists():
+    if uri(runs) != _embedded(file) or file.exists():
         return
-    with _only_one(runs):
-        if not file.exists():
-            _client(runs).search_experiments(max_results=1)
-            with sqlite3.connect(file) as database:
-                database.execute("pragma journal_mode=wal")
+    with _only_one(runs), _explained(uri(runs), runs):
+        if file.exists():
+            return
+        fresh = runs / "mlflow.db.writing"
+        fresh.unlink(missing_ok=True)
+        _client(_embedded(fresh)).search_experiments(max_results=1)
+        with closing(sqlite3.connect(fresh)) as database:
+            database.execute("pragma journal_mode=wal")
+        fresh.replace(file)
 
 
 def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = None) -> str:
     """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat.
 
-    Returns the experiment's id.
+    Returns the experiment's id. Raises SuiteError where MLflow cannot be reached or refuses.
     """
     prepare(runs)
-    with _only_one(runs):
-        client = _client(runs)
-        experiment = _experiment(client, sweep, runs)
+    with _only_one(runs) as owner, _explained(uri(runs), runs):
+        client = _client(uri(runs))
+        experiment = _experiment(client, sweep, runs, owner)
         known = _runs_by_key(client, experiment)
         for stage in stages:
             now = standing(stage, runs)
@@ -82,24 +127,44 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
     return experiment
 
 
-def _experiment(client: Any, sweep: str, runs: Path) -> str:
+def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
     found = client.get_experiment_by_name(sweep)
-    if found is not None:
-        return str(found.experiment_id)
-    embedded = uri(runs).startswith("sqlite:")
-    place = (runs.resolve() / "mlflow-artifacts" / sweep).as_uri() if embedded else None
-    experiment = str(client.create_experiment(sweep, artifact_location=place))
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{LEADERBOARD_KEY}", leaderboard())
-    note = f"Sweep `{sweep}`: one run a stage. Compare `top1` over `weight_bits`, grouped by `method`."
-    client.set_experiment_tag(experiment, "mlflow.note.content", note)
-    return experiment
+    if found is None:
+        embedded = uri(runs).startswith("sqlite:")
+        place = (runs.resolve() / "mlflow-artifacts" / sweep).as_uri() if embedded else None
+        found = client.get_experiment(client.create_experiment(sweep, artifact_location=place))
+    if found.lifecycle_stage == "deleted":
+        raise SuiteError(
+            f"experiment {sweep!r} was deleted in MLflow; restore it with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`, or launch with another --name"
+        )
+    if found.tags.get("runs_folder", owner) != owner:
+        raise SuiteError(
+            f"experiment {sweep!r} at {uri(runs)} belongs to another runs folder; launch with another --name"
+        )
+    note = f"Sweep `{sweep}`: one run a stage. The table and the plots are artifacts of run `report {sweep}`."
+    tags = {"runs_folder": owner, "mlflow.note.content": note}
+    tags[f"mlflow.sharedViewState.{LEADERBOARD_KEY}"] = leaderboard(int(found.creation_time))
+    for name, value in tags.items():
+        if found.tags.get(name) != value:
+            client.set_experiment_tag(found.experiment_id, name, value)
+    return str(found.experiment_id)
 
 
 def _runs_by_key(client: Any, experiment: str) -> dict[str, Any]:
-    found, token = {}, None
+    """The runs that are there. Of two of one key the later is deleted: a request whose answer was lost is
+    repeated by the client, and makes a second."""
+    found: dict[str, Any] = {}
+    token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)
-        found |= {run.data.tags.get("stage_key", ""): run for run in page}
+        for run in page:
+            key = run.data.tags.get("stage_key", "")
+            twin = found.get(key)
+            if key and twin is not None:
+                run, spare = (run, twin) if "synced" in run.data.tags else (twin, run)
+                client.delete_run(spare.info.run_id)
+            found[key] = run
         token = page.token
         if not token:
             return found
@@ -109,41 +174,66 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     stage, journal, last = now.stage, now.journal, now.journal[-1]
+    metrics, rewinds = _metrics(journal)
+    position = {"seq": last["seq"], "rewinds": rewinds, "state": now.state}
+    began, status = int(journal[0]["time"] * 1000), STATUS[now.state]
     cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
-    position = {"seq": last["seq"], "state": now.state}
-    if {name: cursor.get(name) for name in position} == position:
+    # MLflow cannot forget a point: a run that holds some which no longer count gives way to a fresh one.
+    if run and (run.info.start_time != began or cursor.get("rewinds", 0) != rewinds):
+        client.delete_run(run.info.run_id)
+        run, cursor = None, {}
+    if cursor == position and run.info.status == status:
         return
     if run is None:
         tags = {"stage_key": stage.key, "role": _role(stage), "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"python -m suite run {stage.key}"
-        start = int(journal[0]["time"] * 1000)
-        run = client.create_run(experiment, start_time=start, tags=tags, run_name=stage.name)
-    # A repeated attempt goes through the same steps again; what MLflow has of a step stays as it is.
-    written = cursor.get("step", -1)
-    new = [e for e in journal if e["event"] == "metrics" and e["seq"] > cursor.get("seq", 0)]
-    attempt = last["attempt"]
-    points = {
-        (name, event["step"]): Metric(name, value, int(event["time"] * 1000), event["step"])
-        for event in new
-        if event["attempt"] == attempt and event["step"] > written
+        tags["mlflow.runColor"] = colour(str(stage.params["method"]))
+        run = client.create_run(experiment, start_time=began, tags=tags, run_name=stage.name)
+    run_id = run.info.run_id
+    points = [
+        Metric(name, math.nan if value is None else value, int(event["time"] * 1000), event["step"])
+        for event in metrics
+        if event["seq"] > cursor.get("seq", 0)
         for name, value in event["values"].items()
-        if value is not None
-    }
-    started = next(event for event in reversed(journal) if event["event"] == "started")
-    tags = {"host": started["host"], "device": started["device"], "attempt": str(attempt)}
-    tags |= {"mlflow.source.git.commit": started["commit"], "error": now.error}
-    if now.outcome and now.outcome.get("loss") is None:
-        tags["diverged"] = "the evaluation gave NaN"
-    position["step"] = max([written, *(step for _, step in points)])
+    ]
     params = [Param(name, str(value)) for name, value in stage.params.items()] if not cursor else []
-    tags["synced"] = json.dumps(position)
-    listed = [RunTag(name, value) for name, value in tags.items() if value]
-    client.log_batch(run.info.run_id, list(points.values()), params, listed)
-    status = STATUS[now.state]
+    tags = {name: value for name, value in _tags(now).items() if run.data.tags.get(name, "") != value}
+    listed = [RunTag(name, value) for name, value in (tags | {"synced": json.dumps(position)}).items()]
+    while len(points) > BATCH:
+        client.log_batch(run_id, points[:BATCH])
+        points = points[BATCH:]
+    client.log_batch(run_id, points, params, listed)
     if status == "RUNNING":
-        client.update_run(run.info.run_id, status)
+        client.update_run(run_id, status)
     else:
-        client.set_terminated(run.info.run_id, status, int(last["time"] * 1000))
+        client.set_terminated(run_id, status, int(last["time"] * 1000))
+
+
+def _metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The metrics events that count, and how often a further attempt went back: what earlier attempts had
+    recorded from its first step on counts no more."""
+    kept: list[dict[str, Any]] = []
+    rewinds = 0
+    for event in journal:
+        if event["event"] == "metrics":
+            valid = [e for e in kept if e["attempt"] == event["attempt"] or e["step"] < event["step"]]
+            rewinds += len(valid) < len(kept)
+            kept = [*valid, event]
+    return kept, rewinds
+
+
+def _tags(now: Standing) -> dict[str, str]:
+    last = now.journal[-1]
+    started: dict[str, Any] = next((e for e in reversed(now.journal) if e["event"] == "started"), {})
+    diverged = now.outcome is not None and now.outcome.get("loss") is None
+    return {
+        "host": str(started.get("host", "")),
+        "device": str(started.get("device", "")),
+        "mlflow.source.git.commit": str(started.get("commit", "")),
+        "attempt": str(last["attempt"]),
+        "error": now.error,
+        "diverged": "the evaluation gave NaN" if diverged else "",
+    }
 
 
 def _role(stage: Stage) -> str:
@@ -152,16 +242,20 @@ def _role(stage: Stage) -> str:
 
 def _sync_report(client: Any, experiment: str, run: Any, sweep: str, folder: Path) -> None:
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    digest = hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
-    if run is not None and run.data.tags.get("report_sha256") == digest:
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    whole = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    if run and run.data.tags.get("report_sha256") == whole and run.info.status == "FINISHED":
         return
+    if run and {item.path for item in client.list_artifacts(run.info.run_id)} - digests.keys():
+        client.delete_run(run.info.run_id)  # MLflow cannot forget an artifact either
+        run = None
     if run is None:
         tags = {"stage_key": f"report {sweep}", "role": "report", "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"python -m analysis {sweep}"
         run = client.create_run(experiment, tags=tags, run_name=f"report {sweep}")
     for file in files:
         client.log_artifact(run.info.run_id, str(file))
-    client.set_tag(run.info.run_id, "report_sha256", digest)
+    client.set_tag(run.info.run_id, "report_sha256", whole)
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
@@ -175,22 +269,25 @@ class Follower(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Sync until `finish` is called."""
+        """Sync until `finish` is called, and once more."""
         while not self._done.wait(self.every_seconds):
             self._once()
-
-    def finish(self) -> None:
-        """Sync a last time, and return."""
-        self._done.set()
-        self.join()
         self._once()
+
+    def finish(self, within_seconds: float = PATIENCE_SECONDS) -> None:
+        """Return after a last sync, or after `within_seconds`: a launch does not wait for a server that is down."""
+        self._done.set()
+        self.join(within_seconds)
+        if self.is_alive() and self.error is None:
+            self.error = SuiteError(f"{uri(self.runs)} was not up to date after {within_seconds:.0f} s")
 
     def _once(self) -> None:
         try:
-            self.error = None
             sync(self.sweep, self.stages, self.runs)
         except Exception as error:
             self.error = error
+        else:
+            self.error = None
 
 
 def how_to_open(experiment: str, runs: Path) -> str:
@@ -201,6 +298,6 @@ def how_to_open(experiment: str, runs: Path) -> str:
         return f"{server.rstrip('/')}/#/experiments/{experiment}/{view}"
     mlflow = Path(sys.executable).with_name("mlflow")
     shown = os.path.relpath(mlflow) if mlflow.is_relative_to(Path.cwd()) else str(mlflow)
-    command = f"{shown} server --workers 1 --port 5000 --backend-store-uri {quote(server, safe=':/')}"
+    command = f"{shlex.quote(shown)} server --workers 1 --port 5000 --backend-store-uri {shlex.quote(server)}"
     settings = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
     return f"{settings} {command}\nhttp://127.0.0.1:5000/#/experiments/{experiment}/{view}"

@@ -7,8 +7,8 @@ format of mlflow 3.17, and a browser test opens it.
 from __future__ import annotations
 
 import base64
+import colorsys
 import json
-import time
 import zlib
 
 LEADERBOARD_KEY = "suite-leaderboard"
@@ -28,7 +28,14 @@ COLUMNS = (
 )
 
 
-def leaderboard() -> str:
+def colour(method: str) -> str:
+    """The colour of a method's runs in the table and the charts: always the same."""
+    share = zlib.crc32(method.encode()) / 2**32
+    red, green, blue = colorsys.hls_to_rgb(share, 0.45, 0.65)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def leaderboard(created_at_ms: int) -> str:
     """The value of the tag: runs by top1, with the columns above; charts of top1 over bits, size and epochs."""
     base = {"deleted": False, "isGenerated": False, "runsCountToCompare": 100}
     accuracy, curves = "suite-accuracy", "suite-curves"
@@ -99,6 +106,4 @@ def leaderboard() -> str:
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
-    return json.dumps(
-        {"name": "Leaderboard", "createdAt": int(time.time() * 1000), "state": f"deflate;{packed}"}
-    )
+    return json.dumps({"name": "Leaderboard", "createdAt": created_at_ms, "state": f"deflate;{packed}"})

@@ -56,7 +56,7 @@ class BuiltinInt8:
         torch.backends.quantized.engine = self.engine
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return OnCpu(convert_fx(model.model))
+            return OnCpu(convert_fx(model.model))  # type: ignore[arg-type]
 
 
 class OnCpu(nn.Module):

@@ -1,0 +1,119 @@
+"""Each published number beside our own, and one verdict on it, defined once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.published import Number, Published
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+OTHER = "other model or data"
+UNNAMED = "model not stated"
+NOT_RUN = "not run"
+
+POINTS = 0.5
+ERRORS = 2.0
+
+
+def tolerance(value: float, published: float, *, images: float, n: int, sd: float) -> float:
+    """How far two results may lie apart and still be the same, in points: max(0.5, 2 standard errors).
+
+    The standard error is that of the difference between our mean `value` of `n` seeds and one published run,
+    taken as independent:
+
+        a (100 - a) / images + b (100 - b) / images + sd^2 / n + sd^2, its root,
+
+    the binomial variance of either percent on a test set of `images`, the variance of our mean over seeds,
+    and that of the single published seed, of which nothing is known but our own `sd`. One run of ours has no
+    `sd` (NaN): only the binomial part is left. The two binomial parts are not reduced for being measured on
+    the same images, which errs on the side of calling results equal; 0.5 points also covers what a source
+    rounded away.
+
+    >>> round(tolerance(91.7, 91.7, images=10_000, n=1, sd=float("nan")), 2)
+    0.78
+    >>> tolerance(99.99, 99.99, images=10_000, n=3, sd=0.01)
+    0.5
+    """
+    variance = sum(percent * (100 - percent) / images for percent in (value, published))
+    if not math.isnan(sd):
+        variance += sd**2 / n + sd**2
+    return max(POINTS, ERRORS * math.sqrt(variance))
+
+
+def compare(configurations: pd.DataFrame, published: Published) -> pd.DataFrame:
+    """One row for each published number and each configuration that re-runs it; for a number that none
+    re-runs, one row with verdict `not run` and no configuration.
+
+    `ours` and `our_drop` are our means (the drop only beside a top-1), `difference` is ours - published, `same`
+    says whether model and dataset are the published ones, `tolerance` is NaN where no claim is made. A number
+    stands beside configurations of another model or dataset only if the sweep has none of its own.
+    """
+    rows = []
+    records = configurations.to_dict("records")
+    for number in published.numbers:
+        matching = [row for row in records if matches(number, row)]
+        own = [row for row in matching if same(number, row)]
+        rows += [_row(number, published, row) for row in own or matching or [None]]
+    return pd.DataFrame(rows)
+
+
+def matches(number: Number, row: Mapping[str, Any]) -> bool:
+    """Whether a configuration says everything the number's `match` asks for."""
+    said = json.loads(row["configuration"])
+    # 1 == True in Python, and a bit width is not a switch.
+    return all(
+        name in said and said[name] == value and isinstance(said[name], bool) == isinstance(value, bool)
+        for name, value in number.match.items()
+    )
+
+
+def same(number: Number, row: Mapping[str, Any]) -> bool:
+    """Whether model and dataset are the published ones; never where the source names no model."""
+    return bool(number.model == row["model"] and number.dataset == row["dataset"])
+
+
+def verdict(number: Number, row: Mapping[str, Any] | None) -> tuple[str, float]:
+    """What can be said of a published number beside one configuration, and the tolerance it was said with."""
+    if row is None or row["n"] == 0:
+        return NOT_RUN, math.nan
+    if number.model is None:
+        return UNNAMED, math.nan
+    if not same(number, row):
+        return OTHER, math.nan
+    ours = row[number.metric]
+    allowed = tolerance(
+        ours, number.value, images=row["test_images"], n=row["n"], sd=row[f"{number.metric}_sd"]
+    )
+    return (REPRODUCED if abs(ours - number.value) <= allowed else NOT_REPRODUCED), allowed
+
+
+def _row(number: Number, published: Published, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    ours = math.nan if row is None else row[number.metric]
+    word, allowed = verdict(number, row)
+    drop = published.drop(number)
+    return {
+        "id": number.id,
+        "source": number.source,
+        "published_label": number.label,
+        "metric": number.metric,
+        "published_model": number.model,
+        "published_dataset": number.dataset,
+        "published": float(number.value),
+        "published_drop": math.nan if drop is None else drop,
+        "configuration": None if row is None else row["configuration"],
+        "label": None if row is None else row["label"],
+        "n": 0 if row is None else row["n"],
+        "same": row is not None and same(number, row),
+        "ours": ours,
+        "our_drop": row["drop"] if row is not None and number.metric == "top1" else math.nan,
+        "difference": ours - number.value,
+        "tolerance": allowed,
+        "verdict": word,
+        "note": number.note,
+    }

@@ -1,0 +1,161 @@
+"""Runs that differ only in their seed are one configuration: its name, its mean, its spread, its holes."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.frame import parameters
+from analysis.published import Published
+
+FLOAT_BITS = 32
+IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
+
+# The words for values that a label can name; the empty one goes without saying: what the source's text says
+# for the switches of 000, what is sound for the others.
+WORDS: dict[str, dict[Any, str]] = {
+    "dtype": {"float32": "", "float16": "half"},
+    "truncate": {True: "", False: "not truncated"},
+    "map_back": {True: "mapped back", False: ""},
+    "input_cast": {True: "", False: "float input"},
+    "weights_evaluated": {True: "", False: "float weights"},
+    "search": {True: "", False: "no search"},
+    "train_mode": {True: "train mode", False: ""},
+    "per_layer": {True: "per layer", False: ""},
+}
+# Where the name of a parameter and its value are not words enough.
+PHRASES = {"feed_images": "{} images"}
+
+
+def mark(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` with three more columns: `configuration` (an id), `label` (for people), `drop` (points).
+
+    The id is every parameter but the seeds (`seed` and those that end in `_seed`). The label is the method and
+    the parameters that tell apart the configurations of one method at one width. The drop is the top-1 of the
+    run's own start minus its own.
+    """
+    marked = runs.copy()
+    varied = [name for name in parameters(runs) if name != "seed" and not name.endswith("_seed")]
+    marked["configuration"] = [
+        json.dumps({name: row[name] for name in varied if row[name] is not None}, sort_keys=True, default=str)
+        for row in _records(runs)
+    ]
+    labels = _labels(marked, [name for name in varied if name not in IDENTITY])
+    marked["label"] = [labels[configuration] for configuration in marked["configuration"]]
+    start = dict(zip(runs["key"], runs["top1"], strict=True))
+    marked["drop"] = [start.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
+    return marked
+
+
+def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
+    """One row a configuration of a table made by `mark`, sorted the same way whatever the order of the runs.
+
+    `n` runs are done of the `expected` ones; each metric has its mean over them and, as `_sd`, its sample
+    standard deviation (NaN below two runs). Order: dataset, model, float first, then the methods by source,
+    then label, then from wide to narrow. `states` counts the runs, `done` included.
+    """
+    rows = [_summary(group) for _, group in marked.groupby("configuration", sort=False)]
+    order = {"float": -1} | {method: place for place, method in enumerate(published.methods)}
+    for row in rows:
+        row["source"] = published.methods.get(row["method"], "")
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        method = (order.get(row["method"], len(order)), row["method"], row["label"])
+        return (
+            row["dataset"],
+            row["model"],
+            *method,
+            -row["weight_bits"],
+            -row["act_bits"],
+            row["configuration"],
+        )
+
+    return pd.DataFrame(sorted(rows, key=place))
+
+
+def hole(row: Mapping[str, Any]) -> str:
+    """Why a configuration without a finished run has none: `failed`, `running` or `not run`."""
+    return next((state for state in ("failed", "running") if state in row["states"]), "not run")
+
+
+def _summary(group: pd.DataFrame) -> dict[str, Any]:
+    group = group.sort_values(["seed", "key"])
+    done = group[group["state"] == "done"]
+    first = _records(group)[0]
+    row: dict[str, Any] = {name: first[name] for name in ("configuration", "label", *IDENTITY)}
+    row |= {"n": len(done), "expected": len(group), "states": _counts(group["state"])}
+    for metric in ("top1", "top5", "drop", "model_size_mb", "images_per_s"):
+        values = [value for value in done[metric] if not math.isnan(value)]
+        row[metric] = statistics.fmean(values) if values else float("nan")
+        row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else float("nan")
+    row["test_images"] = done["test_images"].min()
+    return row
+
+
+def _counts(states: Iterable[str]) -> dict[str, int]:
+    found = list(states)
+    return {state: found.count(state) for state in ("done", "failed", "running", "pending") if state in found}
+
+
+def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    distinct = marked.drop_duplicates("configuration")
+    for (_, _, method), group in distinct.groupby(["model", "dataset", "method"]):
+        rows = _records(group)
+        words = {name: _words(name, method, [row[name] for row in rows]) for name in _telling(rows, names)}
+        for row in rows:
+            said = [words[name][_hashable(row[name])] for name in words]
+            labels[row["configuration"]] = ", ".join([method, *filter(None, said)])
+    return labels
+
+
+def _telling(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """The parameters that tell apart rows of one width: all of WORDS that differ, as few others as will do."""
+
+    def distinct(chosen: Sequence[str]) -> int:
+        widths = ("weight_bits", "act_bits")
+        return len({tuple(_hashable(row[name]) for name in (*widths, *chosen)) for row in rows})
+
+    chosen = [name for name in WORDS if name in names and distinct([name]) > distinct([])]
+    for name in sorted(set(names) - set(WORDS), key=lambda name: (name not in PHRASES, name)):
+        # A training field that follows from those already chosen would only make the label longer.
+        if distinct([*chosen, name]) > distinct(chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]:
+    """What a label says for each value of one parameter: never the same for two of them."""
+    met = {_hashable(value): value for value in values}
+    known = {_hashable(value): word for value, word in WORDS.get(name, {}).items()}
+    if met.keys() <= known.keys():
+        return {key: known[key] for key in met}
+    # "percentile, 0.999" rather than "percentile, percentile 0.999".
+    title = "" if name == method else name.removeprefix("param_").replace("_", " ")
+    phrase = PHRASES.get(name, f"{title} {{}}".strip())
+    silent = None if None in met.values() else False
+
+    def word(value: Any, show: Callable[[Any], str]) -> str:
+        if value is silent:
+            return ""
+        if isinstance(value, bool) and title:
+            return title if value else f"no {title}"
+        return phrase.format(show(value))
+
+    words = {key: word(value, str) for key, value in met.items()}
+    return words if len(set(words.values())) == len(met) else {key: word(met[key], repr) for key in met}
+
+
+def _hashable(value: Any) -> Hashable:
+    # True and 1 are equal keys of a dictionary, and different parameters.
+    return (type(value).__name__, str(value))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = table.to_dict("records")
+    return records

@@ -1,0 +1,5 @@
+"""The one exception of the analysis."""
+
+
+class AnalysisError(Exception):
+    """Something that was read cannot be used; the message says what, what was got, and what to do."""

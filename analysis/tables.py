@@ -1,0 +1,235 @@
+"""The comparison as CSV, as Markdown and on the terminal: one row a configuration, holes shown as such."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from analysis import compare
+from analysis.configurations import FLOAT_BITS, hole
+
+# Heading of each column, and whether it holds numbers.
+COLUMNS = (
+    ("method", False),
+    ("source", False),
+    ("weights", True),
+    ("acts", True),
+    ("top-1 % (n)", True),
+    ("drop", True),
+    ("MB", True),
+    ("images/s", True),
+    ("published", False),
+    ("its top-1", True),
+    ("its drop", True),
+    ("verdict", False),
+)
+COLOURS = {compare.REPRODUCED: "green", compare.NOT_REPRODUCED: "red"}
+PUBLISHED = (
+    "id",
+    "source",
+    "published_label",
+    "published_model",
+    "published_dataset",
+    "published",
+    "published_drop",
+)
+DETAILS = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one model on one dataset, formatted; every row has a text for each of COLUMNS."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+def joined(configurations: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration beside the published top-1 values that it re-runs, unformatted.
+
+    A configuration stands once for each of them, and once with empty published columns where there is none.
+    """
+    published = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
+    columns = ["configuration", *PUBLISHED, "difference", "tolerance", "verdict"]
+    renamed = published[columns].rename(columns={"id": "published_id", "source": "published_source"})
+    return configurations.merge(renamed, on="configuration", how="left", sort=False)
+
+
+def sections(table: pd.DataFrame) -> list[Section]:
+    """The table made by `joined`, formatted, one section for each model and dataset in it."""
+    found = []
+    for (model, dataset), group in table.groupby(["model", "dataset"], sort=False):
+        rows, above = [], None
+        for row in group.to_dict("records"):
+            # A second published number of the same configuration stands under the first, not beside a copy.
+            ours = ("",) * 8 if row["configuration"] == above else _ours(row)
+            above = row["configuration"]
+            rows.append((*ours, *_published(row)))
+        found.append(Section(f"{model} on {dataset}", tuple(rows)))
+    return found
+
+
+def markdown(table: pd.DataFrame, marked: pd.DataFrame, comparison: pd.DataFrame) -> str:
+    """The result table in Markdown, and below it how it was measured and what is missing."""
+    parts = []
+    for section in sections(table):
+        parts.append(f"**{section.title}**\n\n{_grid(section.rows)}")
+    parts.append("\n".join(f"- {line}" for line in notes(marked, comparison)))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(section: Section) -> Table:
+    """One section as a rich table."""
+    grid = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
+    for heading, numeric in COLUMNS:
+        grid.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "method")
+    for row in section.rows:
+        # Text, not markup: a label may hold square brackets.
+        *cells, last = map(Text, row)
+        last.stylize(next((COLOURS[word] for word in COLOURS if row[-1].startswith(word)), "dim"))
+        grid.add_row(*cells, last)
+    return grid
+
+
+def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
+    """How the table was measured, how to read it, and what is missing, a sentence or two each."""
+    done = marked[marked["state"] == "done"]
+    lines = []
+    for (model, dataset), group in done.groupby(["model", "dataset"]):
+        images = ", ".join(f"{int(count):,}" for count in sorted(group["test_images"].dropna().unique()))
+        seeds = ", ".join(str(seed) for seed in sorted(group["seed"].unique()))
+        lines.append(f"Measured: {model} on {dataset}, {images} test images, seeds: {seeds}.")
+    if len(done):
+        commits = [_commit(row) for row in done.to_dict("records")]
+        lines.append(
+            f"{_several('Device', 'devices', done['device'])}. "
+            f"{_several('Versions', 'sets of versions', done['versions'])}. "
+            f"{_several('Commit', 'commits', commits)}."
+        )
+    lines.append(
+        "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
+        "run against its own start. MB: size of the model; images/s: speed of the evaluation."
+    )
+    lines.append(
+        "Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than "
+        f"the larger of {compare.POINTS} points and {compare.ERRORS:g} standard errors, which stands behind the ±."
+    )
+    # A model whose outputs overflowed has no class to be right or wrong about; its top-1 is then 0, below chance.
+    infinite = done[done["loss"].isna()]
+    if len(infinite):
+        named = sorted(
+            {f"{row['label']} at {_bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
+        )
+        lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
+    return lines + _remarks(comparison) + _missing(marked, comparison)
+
+
+def _remarks(comparison: pd.DataFrame) -> list[str]:
+    """Where the label or the value of a number in the table is not what it seems, equal remarks said once."""
+    remarks: dict[tuple[str, str], list[str]] = {}
+    shown = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
+    for row in shown.drop_duplicates("id").to_dict("records"):
+        if row["note"]:
+            remarks.setdefault((row["source"], row["note"]), []).append(row["published_label"])
+    return [f"{source} {', '.join(labels)}: {note}." for (source, note), labels in remarks.items()]
+
+
+def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
+    lines = []
+    states = {state: marked[marked["state"] == state] for state in ("failed", "running", "pending")}
+    if any(map(len, states.values())):
+        counts = ", ".join(f"{len(rows)} {state}" for state, rows in states.items() if len(rows))
+        lines.append(f"Not done: {counts} of {len(marked)} stages.")
+    failed = states["failed"].sort_values(["name", "key"]).to_dict("records")
+    lines += [f"Failed: {row['name']}: {row['error'] or 'no reason given'}" for row in failed[:DETAILS]]
+    if len(failed) > DETAILS:
+        lines.append(f"Failed: {len(failed) - DETAILS} more, see runs.csv.")
+    absent = comparison[comparison["configuration"].isna() & (comparison["metric"] == "top1")]
+    if len(absent):
+        named = "; ".join(f"{row['source']} {row['published_label']}" for row in absent.to_dict("records"))
+        lines.append(f"Published, and not part of this sweep: {named}.")
+    return lines
+
+
+def _ours(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["label"],
+        row["source"],
+        *(_bits(row[name]) for name in ("weight_bits", "act_bits")),
+        f"{_mean(row, 'top1')} ({_count(row)})" if row["n"] else f"{hole(row)} (0 of {row['expected']})",
+        "" if row["method"] == "float" else _mean(row, "drop"),
+        _number(row["model_size_mb"], ".3g"),
+        _number(row["images_per_s"], ",.0f"),
+    )
+
+
+def _published(row: dict[str, Any]) -> tuple[str, ...]:
+    if not isinstance(row["verdict"], str):
+        return ("",) * 4
+    claimed = "" if math.isnan(row["tolerance"]) else f" ±{row['tolerance']:.2f}"
+    return (
+        f"{row['published_source']} {row['published_label']}",
+        _number(row["published"], ".2f"),
+        _number(row["published_drop"], ".2f"),
+        row["verdict"] + claimed,
+    )
+
+
+def _mean(row: dict[str, Any], metric: str) -> str:
+    spread = "" if math.isnan(row[f"{metric}_sd"]) else f" ± {row[f'{metric}_sd']:.2f}"
+    return _number(row[metric], ".2f") + spread
+
+
+def _number(value: float, layout: str) -> str:
+    text = "" if math.isnan(value) else format(value, layout)
+    return "0.00" if text == "-0.00" else text
+
+
+def _count(row: dict[str, Any]) -> str:
+    return str(row["n"]) if row["n"] == row["expected"] else f"{row['n']} of {row['expected']}"
+
+
+def _bits(bits: int) -> str:
+    return "float" if bits == FLOAT_BITS else str(bits)
+
+
+def _commit(row: dict[str, Any]) -> str | None:
+    if not isinstance(row["commit"], str):
+        return None
+    return row["commit"][:10] + (" with uncommitted changes" if row["dirty"] is True else "")
+
+
+def _several(title: str, plural: str, values: Iterable[Any]) -> str:
+    found = [value if isinstance(value, str) else "unknown" for value in values]
+    counts = {value: found.count(value) for value in sorted(set(found))}
+    if len(counts) == 1:
+        return f"{title}: {found[0]}"
+    return f"{len(counts)} {plural}: " + "; ".join(
+        f"{value} ({count} of {len(found)} stages)" for value, count in counts.items()
+    )
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up in the source too."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [[heading for heading, _ in COLUMNS], *cells]
+    widths = [max(4, *(len(line[place]) for line in lines)) for place in range(len(COLUMNS))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, (_, numeric) in zip(row, widths, COLUMNS, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = (
+        "-" * (width - 1) + ":" if numeric else "-" * width
+        for width, (_, numeric) in zip(widths, COLUMNS, strict=True)
+    )
+    return "\n".join([line(lines[0]), f"| {' | '.join(rule)} |", *map(line, lines[1:])])

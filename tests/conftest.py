@@ -1,0 +1,60 @@
+"""Fixtures shared by the tests, and the rule for what may be skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+from torch import nn
+
+from suite import models
+from suite.recipe import Dataset, Network, Precision, Sgd, Training
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a shared machine's clock proves nothing
+hypothesis.settings.load_profile("suite")
+
+
+def missing(what: str) -> None:
+    """Skip, saying what this machine lacks; where CI is set, fail: there everything must be installed."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} (and CI is set, so this must not be skipped)")
+    pytest.skip(what)
+
+
+@pytest.fixture
+def cifar10_folder() -> Path:
+    """The folder that SUITE_TEST_CIFAR10 names; it is 100 to 180 MB, so no test downloads it."""
+    folder = os.environ.get("SUITE_TEST_CIFAR10")
+    if not folder:
+        pytest.skip("SUITE_TEST_CIFAR10 names no folder with CIFAR-10")
+    return Path(folder)
+
+
+@pytest.fixture
+def resnet20_checkpoint() -> Path:
+    """The public ResNet-20 (akamaster/pytorch_resnet_cifar10, resnet20-12fca82f.th)."""
+    file = os.environ.get("SUITE_TEST_RESNET20")
+    if not file:
+        pytest.skip("SUITE_TEST_RESNET20 names no file resnet20-12fca82f.th")
+    return Path(file)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """A small ResNet-20 with random weights and lived-in BatchNorm statistics, evaluating."""
+    torch.manual_seed(0)
+    model = models.build(Network("resnet20"))
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_training() -> Training:
+    """One epoch on the digits: about two seconds on one core."""
+    sgd = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
+    return Training(Network("resnet20"), Dataset("digits"), sgd)

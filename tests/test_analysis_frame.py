@@ -1,0 +1,211 @@
+"""Run directories are read as they are: holes stay, what is broken is named, and the rest is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import frame
+from analysis.errors import AnalysisError
+
+Json = dict[str, Any]
+
+
+def stage(method: str, bits: int, seed: int, start: Json | None = None, **params: Any) -> Json:
+    """A stage of a plan, named by its content as the real ones are."""
+    shared = {"model": "resnet20", "dataset": "cifar10", "act_bits": bits}
+    params = shared | {"seed": seed, "method": method, "weight_bits": bits} | params
+    needs = [start["key"]] if start else []
+    key = hashlib.sha256(json.dumps([params, needs], sort_keys=True).encode()).hexdigest()[:16]
+    name = f"{method} w{params['weight_bits']}a{params['act_bits']} seed {seed}"
+    kind = "Recipe" if start else "Training"
+    return {"key": key, "name": name, "kind": kind, "params": params, "needs": needs}
+
+
+def plan(runs: Path, *stages: Json, sweep: str = "small", version: int = 1) -> None:
+    """Write the sweep file that lists `stages`."""
+    (runs / "sweeps").mkdir(parents=True, exist_ok=True)
+    content = {"format": version, "sweep": sweep, "options": {}, "stages": list(stages)}
+    (runs / "sweeps" / f"{sweep}.json").write_text(json.dumps(content))
+
+
+def begin(runs: Path, what: Json, /, *events: Json, **changed: Any) -> Path:
+    """Write what a stage leaves when it starts, then `events`."""
+    folder = runs / what["key"]
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"format": 1, **what, "stage": {}, "commit": "0123456789abcdef", "dirty": False}
+    content |= {
+        "versions": {"torch": "2.13.0", "python": "3.11.15"},
+        "device": "AMD EPYC, 1 thread",
+        "host": "a",
+    }
+    (folder / "stage.json").write_text(json.dumps(content | changed))
+    journal: list[Json] = [{"event": "started"}, *events]
+    lines = (json.dumps({"seq": seq, "time": 1.5, "attempt": 1} | event) for seq, event in enumerate(journal))
+    (folder / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def finish(runs: Path, what: Json, top1: float, /, **changed: Any) -> Path:
+    """Write what a finished stage leaves."""
+    folder = begin(runs, what, {"event": "finished"})
+    outcome = {"key": what["key"], "top1": top1, "top5": 99.5, "loss": 0.3, "images": 10000, "attempt": 1}
+    outcome |= {
+        "images_per_s": 2500.0,
+        "model_size_mb": what["params"]["weight_bits"] * 0.034,
+        "seconds": 9.5,
+    }
+    (folder / "outcome.json").write_text(json.dumps(outcome | changed))
+    return folder
+
+
+def test_every_stage_of_the_plan_is_a_row_in_its_order_whatever_became_of_it(tmp_path: Path) -> None:
+    start = stage("float", 32, 0)
+    stages = [start, *(stage("amax", bits, 0, start) for bits in (8, 4, 3, 2))]
+    plan(tmp_path, *stages)
+    finish(tmp_path, stages[0], 91.5)
+    begin(tmp_path, stages[1], {"event": "metrics", "step": 1, "values": {"top1": 50.0}})
+    begin(tmp_path, stages[2], {"event": "failed", "error": "boom\nand more", "traceback": "..."})
+    finish(tmp_path, stages[4], 10.0)
+    table = frame.read(tmp_path, "small")
+    assert list(table["key"]) == [one["key"] for one in stages]
+    assert list(table["state"]) == ["done", "running", "failed", "pending", "done"]
+    assert list(table["error"]) == [None, None, "boom", None, None]
+    assert list(table["attempts"]) == [1, 1, 1, 0, 1]
+    assert list(table["start"]) == [None, *[start["key"]] * 4]
+    assert table["top1"].isna().tolist() == [False, True, True, True, False]
+    assert table["versions"][0] == "python 3.11.15, torch 2.13.0"
+
+
+def test_parameters_become_columns_and_none_where_a_stage_has_them_not(tmp_path: Path) -> None:
+    start = stage("float", 32, 0, epochs=30)
+    plan(tmp_path, start, stage("histogram", 8, 0, start, search=True))
+    table = frame.read(tmp_path, "small")
+    assert table["epochs"].tolist() == [30, None] and table["search"].tolist() == [None, True]
+    assert {"epochs", "search", "model", "seed"} <= set(frame.parameters(table))
+
+
+def test_a_parameter_called_like_an_outcome_is_kept_beside_it(tmp_path: Path) -> None:
+    only = stage("histogram", 8, 0, loss="mse")
+    plan(tmp_path, only)
+    finish(tmp_path, only, 91.0)
+    table = frame.read(tmp_path, "small")
+    assert table["loss"].tolist() == [0.3] and table["param_loss"].tolist() == ["mse"]
+
+
+def test_torn_and_garbage_lines_of_a_journal_are_skipped(tmp_path: Path) -> None:
+    only = stage("amax", 8, 0)
+    plan(tmp_path, only)
+    journal = begin(tmp_path, only) / "events.jsonl"
+    with journal.open("ab") as file:
+        file.write(
+            b'{"seq": 1, "ti\n\xff\xfe\n[1]\n{"seq": 2, "attempt": 2, "event": "failed", "error": "disk full"}\n'
+        )
+        file.write(b'{"seq": 3, "attempt": 3, "ev')
+    table = frame.read(tmp_path, "small")
+    assert table.loc[0, ["state", "error", "attempts"]].tolist() == ["failed", "disk full", 2]
+
+
+def test_a_run_that_failed_and_then_finished_is_done_without_an_error(tmp_path: Path) -> None:
+    only = stage("amax", 8, 0)
+    plan(tmp_path, only)
+    finish(tmp_path, only, 90.0)
+    begin(tmp_path, only, {"event": "failed", "error": "boom"}, {"event": "started", "attempt": 2})
+    assert frame.read(tmp_path, "small").loc[0, ["state", "error", "attempts"]].tolist() == ["done", None, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"top1": "high"}, r"outcome\.json has top1 'high', which is no number; remove the file"),
+        ({"top1": 917.0}, r"outcome\.json has top1 917\.0, which is no percent; remove the file"),
+        ({"top1": float("nan")}, r"outcome\.json has top1 nan, which is no percent; remove the file"),
+        ({"images": 0}, r"outcome\.json has images 0, which is no count of test images; remove the file"),
+        ({"top1": None}, r"outcome\.json has top1 None, which is no percent; remove the file"),
+        (
+            {"key": "f" * 16},
+            r"outcome\.json belongs to stage 'f{16}', not to '[0-9a-f]{16}'; remove the file",
+        ),
+    ],
+)
+def test_an_outcome_that_cannot_be_true_is_named_and_the_rest_is_shown(
+    tmp_path: Path, content: Json, message: str
+) -> None:
+    bad, good = stage("amax", 8, 0), stage("amax", 8, 1)
+    plan(tmp_path, bad, good)
+    finish(tmp_path, bad, 90.0, **content)
+    finish(tmp_path, good, 90.5)
+    table = frame.read(tmp_path, "small")
+    assert table["state"].tolist() == ["failed", "done"]
+    assert re.search(message, table["problem"][0]) and table["problem"][1] is None
+    assert table["top1"].tolist()[1] == 90.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"top1": 9', r"outcome\.json is not JSON \(.*\); remove the file and run the stage again"),
+        ("[]", r"outcome\.json holds a list, not a JSON object; remove the file and run the stage again"),
+    ],
+)
+def test_an_outcome_that_is_no_json_object_is_named(tmp_path: Path, text: str, message: str) -> None:
+    only = stage("amax", 8, 0)
+    plan(tmp_path, only)
+    (finish(tmp_path, only, 90.0) / "outcome.json").write_text(text)
+    table = frame.read(tmp_path, "small")
+    assert table["state"].tolist() == ["failed"] and re.search(message, table["problem"][0])
+
+
+def test_a_run_directory_of_another_format_is_named_and_its_number_is_not_used(tmp_path: Path) -> None:
+    only = stage("amax", 8, 0)
+    plan(tmp_path, only)
+    finish(tmp_path, only, 90.0)
+    begin(tmp_path, only, format=2)
+    table = frame.read(tmp_path, "small")
+    assert re.search(
+        r"stage\.json has format 2 and this analysis reads 1; run the stage", table["problem"][0]
+    )
+    assert table["state"].tolist() == ["failed"] and table["top1"].isna().all()
+
+
+def test_an_unknown_sweep_is_answered_with_those_that_exist(tmp_path: Path) -> None:
+    for name in ("quick", "cifar10"):
+        plan(tmp_path, stage("amax", 8, 0), sweep=name)
+    with pytest.raises(AnalysisError, match=r"sweeps holds no sweep 'quack'; it holds cifar10, quick$"):
+        frame.read(tmp_path, "quack")
+
+
+def test_a_folder_without_sweeps_says_how_to_give_another(tmp_path: Path) -> None:
+    with pytest.raises(
+        AnalysisError, match="holds no sweep; give the folder of the runs with --runs or SUITE_RUNS"
+    ):
+        frame.read(tmp_path, "quick")
+
+
+def test_a_sweep_of_another_format_is_refused(tmp_path: Path) -> None:
+    plan(tmp_path, stage("amax", 8, 0), version=7)
+    with pytest.raises(
+        AnalysisError, match=r"small\.json has format 7 and this analysis reads 1; plan the sweep"
+    ):
+        frame.read(tmp_path, "small")
+
+
+def test_a_sweep_without_stages_is_refused(tmp_path: Path) -> None:
+    plan(tmp_path)
+    with pytest.raises(AnalysisError, match=r"small\.json lists no stages; plan the sweep again"):
+        frame.read(tmp_path, "small")
+
+
+def test_a_stage_without_its_parameters_is_refused_by_name(tmp_path: Path) -> None:
+    only = stage("amax", 8, 0)
+    del only["params"]["weight_bits"], only["kind"]
+    plan(tmp_path, only)
+    with pytest.raises(
+        AnalysisError, match=r"stage 'amax w8a8 seed 0' lacks kind, params\.weight_bits; plan"
+    ):
+        frame.read(tmp_path, "small")

@@ -1,0 +1,196 @@
+"""What the analysis writes: the table, the figures, the files and the command line."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_analysis_frame import Json, begin, finish, plan, stage
+
+import analysis
+from analysis import compare, configurations, frame, published, tables
+from analysis.__main__ import main, replaced
+from analysis.errors import AnalysisError
+
+GOLDEN = """\
+**resnet20 on cifar10**
+
+| method         | source | weights |  acts |      top-1 % (n) |        drop |    MB | images/s | published            | its top-1 | its drop | verdict              |
+| -------------- | ------ | ------: | ----: | ---------------: | ----------: | ----: | -------: | -------------------- | --------: | -------: | -------------------- |
+| float          |        |   float | float | 91.50 ± 0.71 (2) |             |  1.09 |    2,500 | 001 original model   |     91.00 |          | model not stated     |
+|                |        |         |       |                  |             |       |          | 002 fp32 original    |     93.62 |          | other model or data  |
+| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |             |       |          | 001 asymmetric model |     89.00 |     2.00 | not run              |
+| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 1.00 ± 0.00 | 0.306 |    2,500 | 003 8 bit            |     90.26 |          | reproduced ±1.92     |
+| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |       81.00 |  0.17 |    2,500 | 003 4 bit            |     83.99 |          | not reproduced ±0.95 |
+| a\\|b           |        |       4 |     4 | not run (0 of 2) |             |       |          |                      |           |          |                      |
+
+- Measured: resnet20 on cifar10, 10,000 test images, seeds: 0, 1.
+- Device: AMD EPYC, 1 thread. Versions: python 3.11.15, torch 2.13.0. Commit: 0123456789.
+- Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model; images/s: speed of the evaluation.
+- Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than the larger of 0.5 points and 2 standard errors, which stands behind the ±.
+- 001 asymmetric model: the text and its code disagree on the scale and on the moving average.
+- 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
+- 003 8 bit: 255 levels and a sign are 511 values: 9 bits stored.
+- Not done: 1 failed, 4 pending of 10 stages.
+- Failed: qat_asymmetric w8a8 seed 0: CUDA out of memory
+- Published, and not part of this sweep: 000 16 bit; 000 8 bit; 000 4 bit; 000 Float, 16 bit; 001 symmetric model; 002 8bit built-in; 002 8bit hist; 002 8bit fake-hist; 002 4bit hist; 002 4bit fake-hist; 002 3bit fake-hist.
+"""  # noqa: E501
+
+
+def small(runs: Path) -> list[Json]:
+    """A sweep of two seeds in which one method failed, one has half of its runs and one none."""
+    stages = []
+    for seed in (0, 1):
+        start = stage("float", 32, seed)
+        finish(runs, start, 91.0 + seed)
+        recipes = {
+            "nine": stage("k_sigma", 9, seed, start, act_bits=32, k=3.0, per_layer=False),
+            "five": stage("k_sigma", 5, seed, start, act_bits=32, k=3.0, per_layer=False),
+            "bad": stage("qat_asymmetric", 8, seed, start),
+            "new": stage("a|b", 4, seed, start),
+        }
+        finish(runs, recipes["nine"], 90.0 + seed)
+        if seed == 0:
+            finish(runs, recipes["five"], 10.0)
+            begin(runs, recipes["bad"], {"event": "failed", "error": "CUDA out of memory"})
+        stages += [start, *recipes.values()]
+    plan(runs, *stages)
+    return stages
+
+
+def analysed(runs: Path, sweep: str = "small") -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    numbers = published.load()
+    marked = configurations.mark(frame.read(runs, sweep))
+    summary = configurations.summarize(marked, numbers)
+    return marked, summary, compare.compare(summary, numbers)
+
+
+def test_the_markdown_table_is_this_one(tmp_path: Path) -> None:
+    small(tmp_path)
+    marked, summary, comparison = analysed(tmp_path)
+    assert tables.markdown(tables.joined(summary, comparison), marked, comparison) == GOLDEN
+
+
+def test_several_commits_and_devices_are_said_to_be_several(tmp_path: Path) -> None:
+    stages = small(tmp_path)
+    begin(tmp_path, stages[0], commit="f" * 40, dirty=True, device="NVIDIA H200")
+    marked, _, comparison = analysed(tmp_path)
+    (line,) = (line for line in tables.notes(marked, comparison) if "Commit" in line or "commits" in line)
+    assert "2 devices: AMD EPYC, 1 thread (4 of 5 stages); NVIDIA H200 (1 of 5 stages)." in line
+    assert (
+        "2 commits: 0123456789 (4 of 5 stages); ffffffffff with uncommitted changes (1 of 5 stages)." in line
+    )
+
+
+def test_the_csv_holds_unrounded_numbers_and_every_configuration(tmp_path: Path) -> None:
+    small(tmp_path / "runs")
+    assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    with (tmp_path / "small" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows].count("float") == 2 and len(rows) == 6
+    assert {row["method"] for row in rows} == {"float", "qat_asymmetric", "k_sigma", "a|b"}
+    assert float(rows[0]["top1_sd"]) == pytest.approx(0.5**0.5, abs=1e-12)
+
+
+def test_the_terminal_shows_the_table_and_then_the_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path / "runs")
+    assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    names = ["runs.csv", "table.csv", "published.csv", "table.md"]
+    names += [f"{figure}.{kind}" for figure in ("accuracy", "drop") for kind in ("png", "svg")]
+    assert out.splitlines()[-8:] == [str(tmp_path / "small" / name) for name in names] and not err
+    assert sorted(path.name for path in (tmp_path / "small").iterdir()) == sorted(names)
+    assert "90.50 ± 0.71 (2)" in out and "a|b" in out and "failed (0 of 2)" in out
+
+
+def test_a_broken_run_is_named_on_stderr_and_the_rest_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = small(tmp_path)
+    (tmp_path / stages[1]["key"] / "outcome.json").write_text("{")
+    assert main(["small", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "outcome.json is not JSON" in capsys.readouterr().err
+    assert "91.00 (1 of 2)" in (tmp_path / "out" / "small" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], [], ["small", "--what"], ["small", "--readme", "none.md"]]
+)
+def test_a_wrong_command_is_one_line_on_stderr_and_exit_2(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path)
+    try:
+        code = main([*arguments, "--runs", str(tmp_path), "--out", str(tmp_path / "out")])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    out, err = capsys.readouterr()
+    assert code == 2 and not out and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_help_imports_neither_pandas_nor_matplotlib() -> None:
+    program = "import sys, analysis.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    program += "print([name for name in ('pandas', 'numpy', 'matplotlib', 'rich') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--readme" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_only_the_block_of_the_sweep_is_replaced_in_the_readme(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    other = "<!-- table: big -->\nkept\n<!-- /table -->\n"
+    readme.write_text(f"above\n{other}<!-- table: small -->\nold\n<!-- /table -->\nbelow\n")
+    once = replaced(readme, "small", "new\n")
+    assert once == f"above\n{other}<!-- table: small -->\nnew\n<!-- /table -->\nbelow\n"
+    readme.write_text(once)
+    assert replaced(readme, "small", "new\n") == once
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("<!-- table: small -->\n", 1)])
+def test_a_readme_without_the_block_is_refused(tmp_path: Path, text: str, count: int) -> None:
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(
+        AnalysisError, match=f"has {count} blocks for 'small'; put one <!-- table: small --> and"
+    ):
+        replaced(tmp_path / "README.md", "small", "")
+
+
+def test_every_example_in_a_docstring_is_true() -> None:
+    names = [module.name for module in pkgutil.iter_modules(analysis.__path__) if module.name != "__main__"]
+    results = [doctest.testmod(importlib.import_module(f"analysis.{name}")) for name in names]
+    assert sum(result.failed for result in results) == 0 and sum(result.attempted for result in results) >= 6
+
+
+def test_the_analysis_imports_neither_the_suite_nor_its_heavy_libraries() -> None:
+    names = sorted(module.name for module in pkgutil.iter_modules(analysis.__path__))
+    program = f"import sys, importlib\nfor n in {names}: importlib.import_module('analysis.' + n)\n"
+    program += (
+        "print(sorted({'suite', 'torch', 'mlflow', 'submitit'} & set(sys.modules)), len(sys.modules) > 100)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n" and len(names) >= 10
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    assert main(["small", "--runs", str(tmp_path), "--out", str(tmp_path / "taken")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_a_result_without_a_finite_loss_is_named_below_the_table(tmp_path: Path) -> None:
+    stages = small(tmp_path)
+    finish(tmp_path, stages[1], 0.0, loss=None)
+    marked, _, comparison = analysed(tmp_path)
+    line = "Without a finite loss, so that the top-1 is no chance level: k_sigma at 9."
+    assert line in tables.notes(marked, comparison)

@@ -1,0 +1,150 @@
+"""The figures: readable at twenty methods, the same colour everywhere, holes and failures shown as such."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from test_analysis_frame import finish, plan, stage
+from test_analysis_output import analysed, small
+
+from analysis import plots, published, scales, styles, tables
+
+
+def twenty(runs: Path) -> None:
+    """Twenty methods at four widths and three seeds, from good to chance."""
+    stages = []
+    for seed in range(3):
+        start = stage("float", 32, seed)
+        finish(runs, start, 91.7 + seed / 10)
+        stages.append(start)
+        for place, bits in itertools.product(range(20), (8, 6, 4, 3)):
+            names = [*published.load().methods, *(f"method_{place:02}" for place in range(20))]
+            stages.append(stage(names[place], bits, seed, start))
+            finish(runs, stages[-1], max(10.0, 91.9 - place * (8 - bits) ** 2 / 6 + seed / 10))
+    plan(runs, *stages)
+
+
+def texts(figure: Figure) -> list[Text]:
+    """The texts that are drawn, as they lie in the figure after drawing."""
+    figure.savefig("/dev/null", format="png")
+    return [
+        text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() and _drawn(text)
+    ]
+
+
+def _drawn(text: Text) -> bool:
+    axes = text.axes
+    if axes is None or not text.get_visible():
+        return bool(text.get_visible())
+    # Ticks beyond the limits exist and are not drawn.
+    ticks = [*axes.xaxis.get_ticklabels(), *axes.yaxis.get_ticklabels()]
+    shown = [
+        tick.label1
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        if min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+    return text not in ticks or text in shown
+
+
+def test_no_two_texts_of_a_figure_overlap_at_twenty_methods(tmp_path: Path) -> None:
+    twenty(tmp_path)
+    marked, summary, comparison = analysed(tmp_path)
+    for figure in (plots.accuracy(summary, comparison), plots.drop(marked, summary, comparison)):
+        found = texts(figure)
+        boxes = [text.get_window_extent() for text in found]
+        assert len(found) > 30
+        for (one, box), (two, other) in itertools.combinations(zip(found, boxes, strict=True), 2):
+            assert not box.overlaps(other), (one.get_text(), two.get_text())
+        width, height = figure.get_size_inches() * figure.dpi
+        for text, box in zip(found, boxes, strict=True):
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text.get_text()
+
+
+def test_a_method_has_one_colour_in_both_figures_whatever_else_is_in_the_sweep(tmp_path: Path) -> None:
+    twenty(tmp_path)
+    marked, summary, comparison = analysed(tmp_path)
+    alone = summary[summary["method"].isin(["amax", "method_05"])]
+    for method in ("amax", "method_05"):
+        colour = to_hex(styles.style(method).colour)
+        legends = [
+            {str(handle.get_label()): to_hex(handle.get_color()) for handle in figure.legends[0].get_lines()}
+            for figure in (plots.accuracy(summary, comparison), plots.accuracy(alone, comparison))
+        ]
+        assert [legend[method] for legend in legends] == [colour, colour]
+        drawn = plots.drop(marked, alone[alone["method"] == method], comparison).axes[0]
+        markers = {
+            to_hex(line.get_color())
+            for line in drawn.lines
+            if line.get_marker() == styles.style(method).marker
+        }
+        assert markers == {colour}
+
+
+def test_colours_and_markers_of_known_methods_are_all_different() -> None:
+    assert set(published.load().methods) | {"float"} == set(styles.STYLES)
+    assert len({style.colour for style in styles.STYLES.values()}) == len(styles.STYLES)
+
+
+def test_published_values_are_drawn_hollow_only_for_the_published_model_and_data(tmp_path: Path) -> None:
+    small(tmp_path)
+    _, summary, comparison = analysed(tmp_path)
+    lines = plots.accuracy(summary, comparison).axes[0].lines
+    hollow = [float(y) for line in lines if line.get_markerfacecolor() == "none" for y in line.get_ydata()]
+    assert sorted(hollow) == [83.99, 90.26]
+
+
+def test_a_hole_keeps_its_row_in_the_figure_of_drops(tmp_path: Path) -> None:
+    small(tmp_path)
+    marked, summary, comparison = analysed(tmp_path)
+    labels = [text.get_text() for text in plots.drop(marked, summary, comparison).axes[0].get_yticklabels()]
+    assert labels == ["k_sigma  w9", "k_sigma  w5", "a|b  w4a4 (not run)", "qat_asymmetric  w8a8 (failed)"]
+
+
+def test_a_failure_at_chance_leaves_room_for_a_difference_of_a_point(tmp_path: Path) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    scales.percents(axes, [10.0, 90.5, 91.5])
+    (_, low), (_, high), (_, bottom), (_, top) = axes.transAxes.inverted().transform(
+        axes.transData.transform([(0, 90.5), (0, 91.5), (0, 10.0), (0, axes.get_ylim()[1])])
+    )
+    assert high - low > 0.08 and bottom > 0 and top <= 1 + 1e-9
+
+
+def test_figures_of_a_sweep_that_has_not_run_are_drawn(tmp_path: Path) -> None:
+    start = stage("float", 32, 0)
+    plan(tmp_path, start, stage("amax", 8, 0, start))
+    marked, summary, comparison = analysed(tmp_path)
+    for figure in (plots.accuracy(summary, comparison), plots.drop(marked, summary, comparison)):
+        assert len(texts(figure)) > 3
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    small(tmp_path)
+    written = []
+    for _ in range(2):
+        marked, summary, comparison = analysed(tmp_path)
+        paths = plots.save(plots.accuracy(summary, comparison), tmp_path / "accuracy")
+        paths += plots.save(plots.drop(marked, summary, comparison), tmp_path / "drop")
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1] and len(written[0]) == 4
+
+
+def test_each_model_has_its_own_panel_and_its_own_section(tmp_path: Path) -> None:
+    stages = [
+        stage(method, bits, 0, model=model)
+        for model in ("b", "a")
+        for method, bits in (("float", 32), ("amax", 8))
+    ]
+    plan(tmp_path, *stages)
+    for one in stages:
+        finish(tmp_path, one, 90.0)
+    marked, summary, comparison = analysed(tmp_path)
+    titles = ["a on cifar10", "b on cifar10"]
+    for figure in (plots.accuracy(summary, comparison), plots.drop(marked, summary, comparison)):
+        assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    assert [section.title for section in tables.sections(tables.joined(summary, comparison))] == titles

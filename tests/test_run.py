@@ -1,0 +1,215 @@
+"""One stage leaves one directory: whole or not done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite import checkpoint, events, models
+from suite.methods.amax import Amax
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.ranks import Ranks
+from suite.recipe import Dataset, Network, Pretrained, Recipe, Training
+from suite.records import standing
+from suite.run import Folders, load_float, run
+from suite.values import SuiteError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Folders]:
+    """A training on the digits, really run."""
+    from suite.recipe import Precision, Sgd
+
+    sgd = Sgd(epochs=2, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
+    stage = Training(Network("resnet20"), Dataset("digits"), sgd)
+    folders = Folders(tmp_path_factory.mktemp("runs"), Path("unused"))
+    run(stage, Ranks(), folders)
+    return stage, folders
+
+
+def test_a_run_leaves_its_stage_its_journal_its_checkpoint_and_its_outcome(
+    finished: tuple[Training, Folders],
+) -> None:
+    stage, folders = finished
+    folder = folders.runs / stage.key
+    record = json.loads((folder / "stage.json").read_text())
+    assert record["params"] == stage.params
+    assert {"format", "key", "name", "kind", "stage", "commit", "dirty", "diff", "versions", "device"} <= set(
+        record
+    )
+    journal = events.read(folder)
+    assert [event["event"] for event in journal] == [
+        "started",
+        "metrics",
+        "metrics",
+        "metrics",
+        "metrics",
+        "finished",
+    ]
+    assert [event["seq"] for event in journal] == list(range(1, 7))
+    assert [event["step"] for event in journal[1:5]] == [1, 1, 2, 2]
+    outcome = events.outcome(folder)
+    assert outcome is not None
+    assert outcome["images"] == 599 and 0 <= outcome["top1"] <= 100 and outcome["model_size_mb"] > 1
+    assert outcome["checkpoint"]["sha256"] == checkpoint.sha256(folder / "checkpoint.pt")
+    assert not list(folder.glob("*writing*"))
+
+
+def test_a_finished_run_is_not_repeated(finished: tuple[Training, Folders]) -> None:
+    stage, folders = finished
+    before = (folders.runs / stage.key / "events.jsonl").read_bytes()
+    run(stage, Ranks(), folders)
+    assert (folders.runs / stage.key / "events.jsonl").read_bytes() == before
+
+
+def test_a_recipe_starts_from_what_its_training_left(finished: tuple[Training, Folders]) -> None:
+    stage, folders = finished
+    recipe = Recipe(stage, Amax(8, 8))
+    run(recipe, Ranks(), folders)
+    outcome, trained = standing(recipe, folders.runs).outcome, standing(stage, folders.runs).outcome
+    assert outcome is not None and trained is not None
+    assert abs(outcome["top1"] - trained["top1"]) < 2
+    assert outcome["model_size_mb"] < trained["model_size_mb"] / 3
+
+
+def test_quantization_aware_training_records_its_epochs_and_its_checkpoint(
+    finished: tuple[Training, Folders],
+) -> None:
+    stage, folders = finished
+    recipe = Recipe(stage, QatSymmetric(feed=stage.sgd))
+    run(recipe, Ranks(), folders)
+    folder = folders.runs / recipe.key
+    top1 = [e["step"] for e in events.read(folder) if "top1" in e.get("values", {})]
+    assert top1 == [1, 2]
+    assert (folder / "checkpoint.pt").is_file()
+
+
+def test_a_recipe_whose_training_is_not_done_fails_and_says_so(
+    tiny_training: Training, tmp_path: Path
+) -> None:
+    recipe = Recipe(tiny_training, Amax())
+    with pytest.raises(SuiteError, match="is not done yet; run it first"):
+        run(recipe, Ranks(), Folders(tmp_path, tmp_path))
+    now = standing(recipe, tmp_path)
+    assert now.state == "failed" and "not done yet" in now.error
+    assert "Traceback" in now.journal[-1]["traceback"]
+
+
+def test_a_changed_checkpoint_is_refused(finished: tuple[Training, Folders], tmp_path: Path) -> None:
+    stage, folders = finished
+    folder = tmp_path / stage.key
+    folder.mkdir()
+    for name in ("checkpoint.pt", "outcome.json"):
+        (folder / name).write_bytes((folders.runs / stage.key / name).read_bytes())
+    content = bytearray((folder / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(SuiteError, match="it was changed or damaged"):
+        load_float(stage, Folders(tmp_path, tmp_path))
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(SuiteError, match="is missing; remove its run directory"):
+        load_float(stage, Folders(tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("nested", [None, "state_dict", "model"])
+def test_a_checkpoint_is_read_in_the_forms_people_publish(
+    prefix: str, nested: str | None, tmp_path: Path
+) -> None:
+    network = Network("resnet20", "A")
+    state = {prefix + name: value for name, value in models.build(network).state_dict().items()}
+    torch.save({nested: state, "best_prec1": 91.7} if nested else state, tmp_path / "w.pt")
+    loaded = models.load_weights(network, tmp_path / "w.pt").state_dict()
+    assert all(torch.equal(loaded[name.removeprefix("module.")], value) for name, value in state.items())
+
+
+def test_a_checkpoint_of_another_architecture_says_what_does_not_fit(tmp_path: Path) -> None:
+    torch.save(models.build(Network("resnet20", "A")).state_dict(), tmp_path / "w.pt")
+    for network, reason in (
+        (Network("resnet32", "A"), r"60 tensors missing \(first: layer1.3.bn1.bias\)"),
+        (Network("resnet20", "B"), r"tensors missing \(first: layer2.0.shortcut"),
+        (Network("resnet20", "A", 100), r"linear.bias has shape \[10\], not \[100\]"),
+    ):
+        with pytest.raises(SuiteError, match=f"is not a {network.name}.*{reason}.*name its architecture"):
+            models.load_weights(network, tmp_path / "w.pt")
+
+
+class Evil:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ("touch /tmp/quantization-suite-was-here",)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Path) -> None:
+    import pickle
+
+    (tmp_path / "text.pt").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    for name, reason in (
+        ("text.pt", "not a checkpoint"),
+        ("list.pt", "no state_dict"),
+        ("evil.pt", "not a checkpoint"),
+    ):
+        with pytest.raises(SuiteError, match=reason):
+            models.load_weights(Network(), tmp_path / name)
+    assert not Path("/tmp/quantization-suite-was-here").exists()
+
+
+def test_one_process_at_a_time_runs_a_stage(tiny_training: Training, tmp_path: Path) -> None:
+    with (
+        events.lock(tmp_path / tiny_training.key),
+        pytest.raises(SuiteError, match=r"is being run by process \d+"),
+    ):
+        run(tiny_training, Ranks(), Folders(tmp_path, tmp_path))
+    assert not events.locked(tmp_path / tiny_training.key)
+
+
+def test_a_torn_last_line_loses_itself_only(tmp_path: Path) -> None:
+    first = events.Journal(tmp_path)
+    first.metrics(1, top1=50.0)
+    first.metrics(2, top1=60.0)
+    first.close()
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    second = events.Journal(tmp_path)
+    second.metrics(2, top1=61.0)
+    second.close()
+    read = events.read(tmp_path)
+    assert [(e["attempt"], e["values"]["top1"]) for e in read] == [(1, 50.0), (2, 61.0)]
+    assert [e["seq"] for e in read] == [1, 2]
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_records(tmp_path: Path) -> None:
+    journal = events.Journal(tmp_path)
+    journal.metrics(0, loss=float("nan"), top1=10.0)
+    journal.finish("k", top1=10.0, loss=float("inf"))
+    journal.close()
+    text = (tmp_path / "events.jsonl").read_text() + (tmp_path / "outcome.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert events.outcome(tmp_path)["loss"] is None  # type: ignore[index]
+
+
+def test_a_run_directory_of_another_version_or_garbage_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outcome.json").write_text('{"format": 99}')
+    with pytest.raises(SuiteError, match="has format 99, this version reads 1; move it away"):
+        events.outcome(tmp_path)
+    (tmp_path / "outcome.json").write_text('{"format"')
+    with pytest.raises(SuiteError, match="is not readable JSON; remove"):
+        events.outcome(tmp_path)
+
+
+def test_a_pretrained_stage_checks_its_file_again_when_it_runs(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(models.build(Network()).state_dict(), file)
+    stage = Pretrained(Network(), Dataset("digits"), str(file), checkpoint.sha256(file))
+    assert load_float(stage, Folders(tmp_path, tmp_path)) is not None
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(SuiteError, match="is not the checkpoint of sha256"):
+        load_float(stage, Folders(tmp_path, tmp_path))

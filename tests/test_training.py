@@ -1,0 +1,223 @@
+"""Precision, schedule and evaluation, against plain references."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from suite import data
+from suite.data import Images
+from suite.evaluate import Score, evaluate
+from suite.precision import Mixed
+from suite.ranks import Ranks
+from suite.recipe import Dataset, Precision, Sgd
+from suite.train import DivergedError, fit, learning_rate
+from suite.values import SuiteError
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear(self.norm(self.conv(x)).relu().mean((2, 3)))
+        return result
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return Small()
+
+
+def mixed(level: str, dtype: str = "bfloat16", lr: float = 0.1) -> Mixed:
+    model = small()
+    precision = Precision(level, dtype)  # type: ignore[arg-type]
+    return Mixed(model, precision, lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=0.9))
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(8, 3, 8, 8, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+
+
+def train(machine: Mixed, steps: int) -> None:
+    for seed in range(steps):
+        x, labels = batch(seed)
+        machine.step(F.cross_entropy(machine.forward(machine.working, x), labels))
+    machine.update_model()
+
+
+def test_o0_equals_plain_sgd() -> None:
+    machine, model = mixed("O0"), small()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for seed in range(5):
+        x, labels = batch(seed)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+    train(machine, 5)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), machine.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_o2_follows_apexs_rules_step_by_step(dtype: str) -> None:
+    """Half weights but BatchNorm's, half inputs, float32 logits, float32 masters, a scaled loss: by hand."""
+    machine, masters = mixed("O2", dtype), small()
+    half, scale = getattr(torch, dtype), 65536.0 if dtype == "float16" else 1.0
+    optimizer = torch.optim.SGD(masters.parameters(), lr=0.1, momentum=0.9)
+    worker = copy.deepcopy(masters)
+    for part in (worker.conv, worker.linear):
+        part.to(half)
+    for seed in range(5):
+        x, labels = batch(seed)
+        loss = F.cross_entropy(worker(x.to(half)).float(), labels)
+        worker.zero_grad()
+        (loss * scale).backward()
+        for master, work in zip(masters.parameters(), worker.parameters(), strict=True):
+            assert work.grad is not None
+            master.grad = work.grad.float() / scale
+        optimizer.step()
+        with torch.no_grad():
+            for master, work in zip(masters.parameters(), worker.parameters(), strict=True):
+                work.copy_(master)
+    train(machine, 5)
+    assert {p.dtype for p in machine.working.parameters()} == {half, torch.float32}
+    assert machine.working.norm.weight.dtype == torch.float32  # type: ignore[union-attr]
+    assert {p.dtype for p in machine.model.parameters()} == {torch.float32}
+    for ours, theirs in zip(machine.model.parameters(), masters.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(machine.model.norm.running_mean, worker.norm.running_mean)  # type: ignore[arg-type,union-attr]
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
+    machine = mixed("O2", "float16")
+    before = copy.deepcopy(machine.model.state_dict())
+    x, labels = batch(0)
+    loss = F.cross_entropy(machine.forward(machine.working, x), labels)
+    assert machine.step(loss * float("inf")) is False
+    assert (machine.loss_scale, machine.skipped_steps) == (32768.0, 1)
+    assert all(torch.equal(before[name], value) for name, value in machine.model.state_dict().items())
+
+
+def test_the_scale_doubles_after_two_thousand_good_steps() -> None:
+    machine = mixed("O1", "float16", lr=1e-6)
+    machine.good_steps = 1999
+    train(machine, 1)
+    assert (machine.loss_scale, machine.good_steps) == (131072.0, 0)
+
+
+def test_o3_has_no_float32_weights_at_work_and_o1_no_half_ones() -> None:
+    assert {p.dtype for p in mixed("O3").working.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in mixed("O1").working.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3"])
+def test_every_level_trains_and_leaves_a_float32_model(level: str) -> None:
+    machine = mixed(level)
+    before = copy.deepcopy(machine.model.state_dict())
+    train(machine, 3)
+    after = machine.model.state_dict()
+    assert all(value.dtype in (torch.float32, torch.int64) for value in after.values())
+    assert all(not torch.equal(before[name], after[name]) for name in before), "BatchNorm's statistics too"
+
+
+def test_the_steps_schedule_is_source_000s() -> None:
+    sgd = Sgd(epochs=50, batch=1024, lr=0.4, warmup_epochs=5, milestones=(30,))
+    assert learning_rate(sgd, 2.5) == pytest.approx(0.2)
+    assert [learning_rate(sgd, epoch) for epoch in (5, 29.9)] == [0.4, 0.4]
+    assert learning_rate(sgd, 30) == pytest.approx(0.04)
+
+
+@given(st.floats(0, 10))
+def test_the_cosine_falls_from_the_rate_to_zero(epoch: float) -> None:
+    sgd = Sgd(epochs=10, batch=32, lr=0.5, warmup_epochs=1, schedule="cosine")
+    rate = learning_rate(sgd, epoch)
+    assert 0 <= rate <= 0.5
+    if epoch > 1:
+        assert rate == pytest.approx(0.25 * (1 + math.cos(math.pi * (epoch - 1) / 9)))
+
+
+def digits(count: int) -> Images:
+    whole = data.load(Dataset("digits"), "train", Path(), torch.device("cpu"))
+    return Images(whole.pixels[:count], whole.labels[:count], whole.dataset)
+
+
+def test_fit_learns_and_yields_each_batch_and_each_epoch() -> None:
+    model = small()
+    sgd = Sgd(epochs=8, batch=50, lr=0.2, pad=0, flip=False, precision=Precision("O2", "bfloat16"))
+    steps = list(fit(model, digits(180), sgd, 0, Ranks()))
+    losses = [step.loss for step in steps if step.loss is not None]
+    assert len(steps) == 8 * (4 + 1) and len(losses) == 8
+    assert steps[4].images == 180
+    assert losses[-1] < losses[0]
+
+
+def test_the_same_seed_trains_to_the_same_weights_and_another_does_not() -> None:
+    def trained(seed: int) -> Tensor:
+        model = small()
+        for _ in fit(model, digits(100), Sgd(2, 20, 0.1, precision=Precision("O0")), seed, Ranks()):
+            pass
+        return model.linear.weight.detach()  # type: ignore[union-attr,operator,return-value]
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+
+
+def test_a_loss_that_diverges_says_in_which_epoch() -> None:
+    with pytest.raises(DivergedError, match="became (nan|inf) in epoch 1; lower the learning rate"):
+        list(fit(small(), digits(100), Sgd(3, 10, 1e18, precision=Precision("O0")), 0, Ranks()))
+
+
+class Fixed(nn.Module):
+    """Answers the logits it was given, in order."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits, self.done = logits, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.logits[self.done : self.done + len(x)]
+        self.done += len(x)
+        return part
+
+
+def score(logits: Tensor, labels: Tensor) -> Score:
+    images = Images(torch.zeros(len(labels), 3, 4, 4, dtype=torch.uint8), labels, Dataset("digits", size=4))
+    *_, last = evaluate(Fixed(logits), images, Ranks(), batch=7)
+    assert isinstance(last, Score)
+    return last
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60))
+@settings(max_examples=40)
+def test_top1_top5_and_loss_equal_topk_and_cross_entropy(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, 10, generator=generator)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    found = score(logits, labels)
+    hits = logits.topk(5).indices == labels[:, None]
+    assert found.top1 == pytest.approx(100 * hits[:, 0].double().mean().item())
+    assert found.top5 == pytest.approx(100 * hits.any(1).double().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-5)
+    assert found.images == count
+
+
+def test_equal_logits_and_nan_are_no_free_hits() -> None:
+    labels = torch.arange(10)
+    assert (score(torch.zeros(10, 10), labels).top1, score(torch.zeros(10, 10), labels).top5) == (10.0, 50.0)
+    nothing = score(torch.full((10, 10), torch.nan), labels)
+    assert (nothing.top1, nothing.top5) == (0.0, 0.0) and math.isnan(nothing.loss)
+
+
+def test_a_rank_count_other_than_the_stages_is_refused() -> None:
+    with pytest.raises(SuiteError, match="world_size 4, but 1 ranks run it; start it with torchrun"):
+        Ranks().check(4)
