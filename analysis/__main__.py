@@ -64,7 +64,7 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     summary = configurations.summarize(marked, numbers)
     comparison = compare.compare(summary, numbers)
     table = tables.joined(summary, comparison)
-    text = tables.markdown(table, marked, comparison)
+    text, short = tables.markdown(table, marked, comparison), tables.summary(summary, marked)
 
     folder = out / sweep
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +72,13 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     table.to_csv(folder / "table.csv", index=False)
     comparison.to_csv(folder / "published.csv", index=False)
     (folder / "table.md").write_text(text, encoding="utf-8")
-    paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", "table.md")]
+    (folder / "summary.md").write_text(short, encoding="utf-8")
+    names = ("runs.csv", "table.csv", "published.csv", "table.md", "summary.md")
+    paths = [folder / name for name in names]
     paths += plots.save(plots.accuracy(summary, comparison), folder / "accuracy")
     paths += plots.save(plots.drop(marked, summary, comparison), folder / "drop")
     if readme is not None:
-        readme.write_text(replaced(readme, sweep, text), encoding="utf-8")
+        readme.write_text(replaced(readme, sweep, short), encoding="utf-8")
         paths.append(readme)
 
     console = _console()

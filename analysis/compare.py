@@ -14,6 +14,7 @@ from analysis.published import Number, Published
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 OTHER = "other model or data"
+TRAINED_ELSEWHERE = "other training"
 UNNAMED = "model not stated"
 NOT_RUN = "not run"
 
@@ -79,13 +80,19 @@ def same(number: Number, row: Mapping[str, Any]) -> bool:
 
 
 def verdict(number: Number, row: Mapping[str, Any] | None) -> tuple[str, float]:
-    """What can be said of a published number beside one configuration, and the tolerance it was said with."""
+    """What can be said of a published number beside one configuration, and the tolerance it was said with.
+
+    No claim is made of another model or data set, nor where the float network is somebody's checkpoint: its own
+    accuracy is not that of the source's training.
+    """
     if row is None or row["n"] == 0:
         return NOT_RUN, math.nan
     if number.model is None:
         return UNNAMED, math.nan
     if not same(number, row):
         return OTHER, math.nan
+    if "checkpoint_sha256" in json.loads(row["configuration"]):
+        return TRAINED_ELSEWHERE, math.nan
     ours = row[number.metric]
     allowed = tolerance(
         ours, number.value, images=row["test_images"], n=row["n"], sd=row[f"{number.metric}_sd"]

@@ -23,7 +23,6 @@ COLUMNS = (
     ("top-1 % (n)", True),
     ("drop", True),
     ("MB", True),
-    ("images/s", True),
     ("published", False),
     ("its top-1", True),
     ("its drop", True),
@@ -68,7 +67,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
         rows, above = [], None
         for row in group.to_dict("records"):
             # A second published number of the same configuration stands under the first, not beside a copy.
-            ours = ("",) * 8 if row["configuration"] == above else _ours(row)
+            ours = ("",) * 7 if row["configuration"] == above else _ours(row)
             above = row["configuration"]
             rows.append((*ours, *_published(row)))
         found.append(Section(f"{model} on {dataset}", tuple(rows)))
@@ -84,6 +83,27 @@ def markdown(table: pd.DataFrame, marked: pd.DataFrame, comparison: pd.DataFrame
     return "\n\n".join(parts) + "\n"
 
 
+def summary(configurations: pd.DataFrame, marked: pd.DataFrame) -> str:
+    """Top-1 of each method over the widths, in Markdown, and how it was measured: what a README shows."""
+    parts = []
+    for (model, dataset), group in configurations.groupby(["model", "dataset"], sort=False):
+        widths = sorted(group["weight_bits"].unique(), reverse=True)
+        columns = [("top-1 %", False), ("acts", False), *((_bits(width), True) for width in widths)]
+        rows = []
+        floats = group["act_bits"] == FLOAT_BITS
+        for (label, left_float), line in group.groupby(["label", floats], sort=False):
+            cells = {row["weight_bits"]: _cell(row) for row in line.to_dict("records")}
+            acts = "float" if left_float else "quantized"
+            rows.append([label, acts, *(cells.get(width, "") for width in widths)])
+        parts.append(f"**{model} on {dataset}, by bits**\n\n{_grid(rows, columns)}")
+    parts.append(" ".join(_measured(marked)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return _mean(row, "top1") if row["n"] else hole(row)
+
+
 def terminal(section: Section) -> Table:
     """One section as a rich table."""
     grid = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
@@ -97,8 +117,8 @@ def terminal(section: Section) -> Table:
     return grid
 
 
-def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
-    """How the table was measured, how to read it, and what is missing, a sentence or two each."""
+def _measured(marked: pd.DataFrame) -> list[str]:
+    """On what, how often, where and with what the finished runs were measured, a sentence or two each."""
     done = marked[marked["state"] == "done"]
     lines = []
     for (model, dataset), group in done.groupby(["model", "dataset"]):
@@ -112,9 +132,16 @@ def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
             f"{_several('Versions', 'sets of versions', done['versions'])}. "
             f"{_several('Commit', 'commits', commits)}."
         )
+    return lines
+
+
+def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
+    """How the table was measured, how to read it, and what is missing, a sentence or two each."""
+    done = marked[marked["state"] == "done"]
+    lines = _measured(marked)
     lines.append(
         "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
-        "run against its own start. MB: size of the model; images/s: speed of the evaluation."
+        "run against its own start. MB: size of the model as stored."
     )
     lines.append(
         "Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than "
@@ -165,7 +192,6 @@ def _ours(row: dict[str, Any]) -> tuple[str, ...]:
         f"{_mean(row, 'top1')} ({_count(row)})" if row["n"] else f"{hole(row)} (0 of {row['expected']})",
         "" if row["method"] == "float" else _mean(row, "drop"),
         _number(row["model_size_mb"], ".3g"),
-        _number(row["images_per_s"], ",.0f"),
     )
 
 
@@ -215,21 +241,21 @@ def _several(title: str, plural: str, values: Iterable[Any]) -> str:
     )
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
+def _grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:
     """A Markdown table whose columns line up in the source too."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = [[heading for heading, _ in COLUMNS], *cells]
-    widths = [max(4, *(len(line[place]) for line in lines)) for place in range(len(COLUMNS))]
+    lines = [[heading for heading, _ in columns], *cells]
+    widths = [max(4, *(len(line[place]) for line in lines)) for place in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
         padded = (
             cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, (_, numeric) in zip(row, widths, COLUMNS, strict=True)
+            for cell, width, (_, numeric) in zip(row, widths, columns, strict=True)
         )
         return f"| {' | '.join(padded)} |"
 
     rule = (
         "-" * (width - 1) + ":" if numeric else "-" * width
-        for width, (_, numeric) in zip(widths, COLUMNS, strict=True)
+        for width, (_, numeric) in zip(widths, columns, strict=True)
     )
     return "\n".join([line(lines[0]), f"| {' | '.join(rule)} |", *map(line, lines[1:])])

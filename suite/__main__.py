@@ -151,6 +151,9 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     from suite.launch import Here, check, default_workers, launch
     from suite.screen import Watch, status_summary
 
+    workers = default_workers() if arguments.workers is None else arguments.workers
+    if workers < 1:
+        raise SuiteError(f"--workers {workers} is too few; use 1 or more")
     name, stages, _, options = _chosen(arguments)
     folders = _folders(arguments)
     chosen = matching(stages, arguments.only)
@@ -158,9 +161,6 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     if pending:
         check(pending, folders, world_size=1, download=arguments.download)
     save_sweep(folders.runs, name, options, stages)
-    workers = arguments.workers or default_workers()
-    if workers < 1:
-        raise SuiteError(f"--workers {workers} is too few; use 1 or more")
     here = Here(folders, min(workers, max(1, len(pending))))
     launch(pending, here, parts=here.workers)
     words = f"{name}: {len(pending)} of {len(chosen)} stages to run" if pending else f"{name}: all is done"

@@ -137,13 +137,18 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise SuiteError(f"{folder} is being run by {holder}; wait for it, or stop it first") from None
+            raise SuiteError(
+                f"{folder} is being run by {holder(folder)}; wait for it, or stop it first"
+            ) from None
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
         stream.flush()
         yield
+
+
+def holder(folder: Path) -> str:
+    """The process that runs the stage in `folder`, in words, or the one that did last."""
+    return (folder / "lock").read_text().strip() or "another process"
 
 
 def locked(folder: Path) -> bool:

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import torch
 
-from suite import checkpoint, data, models
-from suite.recipe import Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
+from suite import checkpoint, data, events, models
+from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
 from suite.run import Folders
 from suite.values import SuiteError
 
@@ -57,11 +57,15 @@ def launch(stages: Sequence[Stage], launcher: Launcher, parts: int) -> None:
         id_of |= {stage.key: job_id for stage in job}
 
 
-def image_passes(stage: Stage) -> int:
-    """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
+def _start(stage: Stage) -> Training | Pretrained:
     start = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
     assert isinstance(start, (Training, Pretrained))
-    train, test = Dataset.IMAGES[start.dataset.name]
+    return start
+
+
+def image_passes(stage: Stage) -> int:
+    """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
+    train, test = Dataset.IMAGES[_start(stage).dataset.name]
     feed = (
         stage.sgd if isinstance(stage, Training) else stage.method.feed if isinstance(stage, Recipe) else None
     )
@@ -79,6 +83,17 @@ def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: 
             f"{wide[0].name} is trained by world_size {wide[0].world_size}, and --on here gives each stage "
             f"{world_size}; leave it out with --only"
         )
+    for stage in plan(stages):
+        if events.locked(folders.runs / stage.key):
+            raise SuiteError(
+                f"{stage.name} ({stage.key}) is being run by {events.holder(folders.runs / stage.key)}; "
+                f"wait for it, or stop it first"
+            )
+        feed = stage.method.feed if isinstance(stage, Recipe) else None
+        if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[_start(stage).dataset.name][0]:
+            raise SuiteError(
+                f"{stage.name} calibrates on {feed.images} images, more than its training split has"
+            )
     for start in plan(stages):
         if isinstance(start, Pretrained):
             if not Path(start.file).is_file() or checkpoint.sha256(Path(start.file)) != start.sha256:

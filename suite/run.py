@@ -39,14 +39,11 @@ def run(stage: Stage, ranks: Ranks, folders: Folders) -> None:
         if events.outcome(folder) is not None:
             return
         journal = events.Journal(folder)
-        record = {"format": FORMAT, "key": stage.key, "name": stage.name, "kind": type(stage).__name__}
-        facts = provenance(ranks.device)
-        checkpoint.write_json(
-            {**record, "params": stage.params, "stage": to_json(stage), **facts}, folder / "stage.json"
-        )
-        journal.write("started", **{name: facts[name] for name in ("host", "pid", "device", "commit")})
         began = time.perf_counter()
         try:
+            facts = provenance(ranks.device)
+            checkpoint.write_json({**_description(stage), **facts}, folder / "stage.json")
+            journal.write("started", **{name: facts[name] for name in ("host", "pid", "device", "commit")})
             outcome = _work(stage, ranks, folders, journal)
             journal.finish(stage.key, **outcome, seconds=time.perf_counter() - began)
         except Exception as error:
@@ -54,6 +51,11 @@ def run(stage: Stage, ranks: Ranks, folders: Folders) -> None:
             raise
         finally:
             journal.close()
+
+
+def _description(stage: Stage) -> dict[str, Any]:
+    record = {"format": FORMAT, "key": stage.key, "name": stage.name, "kind": type(stage).__name__}
+    return {**record, "params": stage.params, "stage": to_json(stage)}
 
 
 def _first_line(error: Exception) -> str:

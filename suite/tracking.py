@@ -23,11 +23,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from suite.recipe import Recipe, Stage
 from suite.records import Standing, standing
 from suite.values import SuiteError
-from suite.views import LEADERBOARD_KEY, colour, leaderboard
+from suite.views import LEADERBOARD_KEY, colours, leaderboard
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
 BATCH = 800
@@ -118,10 +119,12 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
         client = _client(uri(runs))
         experiment = _experiment(client, sweep, runs, owner)
         known = _runs_by_key(client, experiment)
+        colour_of = colours(str(stage.params["method"]) for stage in stages)
         for stage in stages:
             now = standing(stage, runs)
             if now.journal:
-                _sync_run(client, experiment, known.get(stage.key), now)
+                colour = colour_of[str(stage.params["method"])]
+                _sync_run(client, experiment, known.get(stage.key), now, colour)
         if report is not None and report.is_dir():
             _sync_report(client, experiment, known.get(f"report {sweep}"), sweep, report)
     return experiment
@@ -142,9 +145,12 @@ def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         raise SuiteError(
             f"experiment {sweep!r} at {uri(runs)} belongs to another runs folder; launch with another --name"
         )
-    note = f"Sweep `{sweep}`: one run a stage. The table and the plots are artifacts of run `report {sweep}`."
-    tags = {"runs_folder": owner, "mlflow.note.content": note}
-    tags[f"mlflow.sharedViewState.{LEADERBOARD_KEY}"] = leaderboard(int(found.creation_time))
+    tags = {
+        "runs_folder": owner,
+        f"mlflow.sharedViewState.{LEADERBOARD_KEY}": leaderboard(found.creation_time),
+    }
+    if "mlflow.note.content" not in found.tags:
+        tags["mlflow.note.content"] = f"Sweep `{sweep}`: one run a stage."
     for name, value in tags.items():
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)
@@ -152,25 +158,22 @@ def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
 
 
 def _runs_by_key(client: Any, experiment: str) -> dict[str, Any]:
-    """The runs that are there. Of two of one key the later is deleted: a request whose answer was lost is
-    repeated by the client, and makes a second."""
+    """The runs that are there. Of two of one key one is deleted: a client that missed the answer to its request
+    repeats it, and makes a second."""
+    page = client.search_runs([experiment], max_results=1000)
+    listed = list(page)
+    while page.token:
+        page = client.search_runs([experiment], max_results=1000, page_token=page.token)
+        listed += page
     found: dict[str, Any] = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        for run in page:
-            key = run.data.tags.get("stage_key", "")
-            twin = found.get(key)
-            if key and twin is not None:
-                run, spare = (run, twin) if "synced" in run.data.tags else (twin, run)
-                client.delete_run(spare.info.run_id)
-            found[key] = run
-        token = page.token
-        if not token:
-            return found
+    for run in sorted(listed, key=lambda run: "synced" in run.data.tags, reverse=True):
+        key = run.data.tags.get("stage_key")
+        if found.setdefault(key, run) is not run and key is not None:
+            client.delete_run(run.info.run_id)
+    return found
 
 
-def _sync_run(client: Any, experiment: str, run: Any, now: Standing) -> None:
+def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     stage, journal, last = now.stage, now.journal, now.journal[-1]
@@ -187,7 +190,7 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing) -> None:
     if run is None:
         tags = {"stage_key": stage.key, "role": _role(stage), "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"python -m suite run {stage.key}"
-        tags["mlflow.runColor"] = colour(str(stage.params["method"]))
+        tags["mlflow.runColor"] = colour
         run = client.create_run(experiment, start_time=began, tags=tags, run_name=stage.name)
     run_id = run.info.run_id
     points = [
@@ -255,6 +258,12 @@ def _sync_report(client: Any, experiment: str, run: Any, sweep: str, folder: Pat
         run = client.create_run(experiment, tags=tags, run_name=f"report {sweep}")
     for file in files:
         client.log_artifact(run.info.run_id, str(file))
+    page = f"#/experiments/{experiment}/runs/{run.info.run_id}"
+    flow = "workflowType=machine_learning"
+    links = [f"[{file.name}]({page}/artifacts/{quote(file.name)}?{flow})" for file in files]
+    note = f"Sweep `{sweep}`: one run a stage. Its table and plots: [report {sweep}]({page}?{flow})"
+    client.set_experiment_tag(experiment, "mlflow.note.content", note)
+    client.set_tag(run.info.run_id, "mlflow.note.content", " · ".join(links))
     client.set_tag(run.info.run_id, "report_sha256", whole)
     client.set_terminated(run.info.run_id, "FINISHED")
 

@@ -7,73 +7,58 @@ format of mlflow 3.17, and a browser test opens it.
 from __future__ import annotations
 
 import base64
-import colorsys
 import json
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 LEADERBOARD_KEY = "suite-leaderboard"
-COLUMNS = (
-    "params.`method`",
-    "params.`weight_bits`",
-    "params.`act_bits`",
-    "params.`seed`",
-    "metrics.`top1`",
-    "metrics.`top5`",
-    "metrics.`loss`",
-    "metrics.`model_size_mb`",
-    "metrics.`images_per_s`",
-    "params.`model`",
-    "params.`dataset`",
-    "tags.`role`",
+WIDTHS = {
+    "attributes.`Run Name`": 250,
+    "params.`method`": 125,
+    "params.`weight_bits`": 95,
+    "params.`act_bits`": 75,
+    "params.`seed`": 55,
+    "metrics.`top1`": 85,
+    "metrics.`top5`": 90,
+    "metrics.`loss`": 90,
+    "metrics.`model_size_mb`": 130,
+    "metrics.`images_per_s`": 115,
+    "params.`model`": 100,
+    "params.`dataset`": 100,
+    "tags.`role`": 90,
+    "duration": 90,
+    "runDateAndNestInfo": 140,
+}
+"""The table's columns from left to right, in pixels."""
+
+PALETTE = (
+    *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f"),
+    *("#76b7b2", "#d4a600", "#ff5da2", "#1f3b6e", "#7f7f7f", "#8cd17d"),
 )
 
 
-def colour(method: str) -> str:
-    """The colour of a method's runs in the table and the charts: always the same."""
-    share = zlib.crc32(method.encode()) / 2**32
-    red, green, blue = colorsys.hls_to_rgb(share, 0.45, 0.65)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+def colours(methods: Iterable[str]) -> dict[str, str]:
+    """A colour for each method's runs in the table and the charts."""
+    return {name: PALETTE[n % len(PALETTE)] for n, name in enumerate(sorted(set(methods)))}
 
 
 def leaderboard(created_at_ms: int) -> str:
     """The value of the tag: runs by top1, with the columns above; charts of top1 over bits, size and epochs."""
-    base = {"deleted": False, "isGenerated": False, "runsCountToCompare": 100}
-    accuracy, curves = "suite-accuracy", "suite-curves"
-    line = {
-        "type": "LINE",
-        "metricSectionId": curves,
-        "metricKey": "top1",
-        "selectedMetricKeys": ["top1"],
-        "xAxisKey": "step",
-        "lineSmoothness": 0,
-        "scaleType": "linear",
-        "xAxisScaleType": "linear",
-        "selectedXAxisMetricKey": "",
-        "yAxisKey": "metric",
-        "yAxisExpressions": [],
-        "range": {},
-        "useGlobalXaxisKey": True,
-        "useGlobalLineSmoothing": True,
-        "ignoreOutliers": False,
-    }
-    charts: list[dict[str, object]] = [
+    columns = [name for name in WIDTHS if name.partition(".")[0] in ("params", "metrics", "tags")]
+    sections = {"accuracy": "Accuracy of each run", "curves": "Training curves"}
+    charts = [
+        _scatter("weight_bits", "PARAM"),
+        _scatter("model_size_mb", "METRIC"),
         {
             "type": "PARALLEL",
-            "metricSectionId": accuracy,
             "selectedParams": ["method", "weight_bits", "act_bits"],
             "selectedMetrics": ["top1"],
             "showAllRuns": True,
         },
-        {
-            "type": "SCATTER",
-            "metricSectionId": accuracy,
-            "xaxis": {"key": "model_size_mb", "type": "METRIC"},
-            "yaxis": {"key": "top1", "type": "METRIC"},
-        },
-        {"type": "BAR", "metricSectionId": accuracy, "metricKey": "top1"},
-        line,
+        {"type": "BAR", "metricKey": "top1"},
+        *(_line(metric) for metric in ("top1", "train_loss")),
     ]
-    section = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     state = {
         "searchFilter": "tags.role != 'report'",
         "orderByKey": "metrics.`top1`",
@@ -82,18 +67,37 @@ def leaderboard(created_at_ms: int) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": list(COLUMNS),
-        "columnOrder": [],
-        "columnWidths": {},
+        "selectedColumns": columns,
+        "columnOrder": list(WIDTHS),
+        "columnWidths": WIDTHS,
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
         "runsVisibilityMap": {},
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": [{**base, "uuid": f"suite-{n}", **chart} for n, chart in enumerate(charts)],
+        "compareRunCharts": [
+            {
+                "uuid": f"suite-{n}",
+                "metricSectionId": "curves" if chart["type"] == "LINE" else "accuracy",
+                "deleted": False,
+                "isGenerated": False,
+                "runsCountToCompare": 100,
+                **chart,
+            }
+            for n, chart in enumerate(charts)
+        ],
         "compareRunSections": [
-            {"uuid": accuracy, "name": "Accuracy", **section},
-            {"uuid": curves, "name": "Training curves", **section},
+            {
+                "uuid": uuid,
+                "name": name,
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+                "columns": 2,
+                "cardHeight": 360,
+            }
+            for uuid, name in sections.items()
         ],
         "viewMaximized": False,
         "runListHidden": False,
@@ -107,3 +111,30 @@ def leaderboard(created_at_ms: int) -> str:
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
     return json.dumps({"name": "Leaderboard", "createdAt": created_at_ms, "state": f"deflate;{packed}"})
+
+
+def _scatter(key: str, kind: str) -> dict[str, Any]:
+    return {
+        "type": "SCATTER",
+        "xaxis": {"key": key, "type": kind},
+        "yaxis": {"key": "top1", "type": "METRIC"},
+    }
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "range": {},
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "ignoreOutliers": False,
+    }

@@ -236,3 +236,12 @@ def test_every_quote_is_in_its_source_word_for_word() -> None:
 def test_the_seed_of_a_calibration_makes_no_other_configuration(tmp_path: Path) -> None:
     plan(tmp_path, *(stage("amax", 8, seed, feed_seed=seed, feed_images=64) for seed in range(3)))
     assert summary(tmp_path)["expected"].tolist() == [3]
+
+
+def test_no_claim_is_made_where_the_float_network_is_somebodys_checkpoint(tmp_path: Path) -> None:
+    trained, given = k_sigma(0), k_sigma(1, checkpoint_sha256="12fca82f")
+    plan(tmp_path, trained, given)
+    for one in (trained, given):
+        finish(tmp_path, one, 91.7)
+    rows = compare.compare(summary(tmp_path), NUMBERS)
+    assert set(rows[rows["id"] == "003-8bit"]["verdict"]) == {"not reproduced", "other training"}

@@ -22,18 +22,18 @@ from analysis.errors import AnalysisError
 GOLDEN = """\
 **resnet20 on cifar10**
 
-| method         | source | weights |  acts |      top-1 % (n) |        drop |    MB | images/s | published            | its top-1 | its drop | verdict              |
-| -------------- | ------ | ------: | ----: | ---------------: | ----------: | ----: | -------: | -------------------- | --------: | -------: | -------------------- |
-| float          |        |   float | float | 91.50 ± 0.71 (2) |             |  1.09 |    2,500 | 001 original model   |     91.00 |          | model not stated     |
-|                |        |         |       |                  |             |       |          | 002 fp32 original    |     93.62 |          | other model or data  |
-| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |             |       |          | 001 asymmetric model |     89.00 |     2.00 | not run              |
-| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 1.00 ± 0.00 | 0.306 |    2,500 | 003 8 bit            |     90.26 |          | reproduced ±1.92     |
-| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |       81.00 |  0.17 |    2,500 | 003 4 bit            |     83.99 |          | not reproduced ±0.95 |
-| a\\|b           |        |       4 |     4 | not run (0 of 2) |             |       |          |                      |           |          |                      |
+| method         | source | weights |  acts |      top-1 % (n) |        drop |    MB | published            | its top-1 | its drop | verdict              |
+| -------------- | ------ | ------: | ----: | ---------------: | ----------: | ----: | -------------------- | --------: | -------: | -------------------- |
+| float          |        |   float | float | 91.50 ± 0.71 (2) |             |  1.09 | 001 original model   |     91.00 |          | model not stated     |
+|                |        |         |       |                  |             |       | 002 fp32 original    |     93.62 |          | other model or data  |
+| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |             |       | 001 asymmetric model |     89.00 |     2.00 | not run              |
+| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 1.00 ± 0.00 | 0.306 | 003 8 bit            |     90.26 |          | reproduced ±1.92     |
+| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |       81.00 |  0.17 | 003 4 bit            |     83.99 |          | not reproduced ±0.95 |
+| a\\|b           |        |       4 |     4 | not run (0 of 2) |             |       |                      |           |          |                      |
 
 - Measured: resnet20 on cifar10, 10,000 test images, seeds: 0, 1.
 - Device: AMD EPYC, 1 thread. Versions: python 3.11.15, torch 2.13.0. Commit: 0123456789.
-- Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model; images/s: speed of the evaluation.
+- Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model as stored.
 - Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than the larger of 0.5 points and 2 standard errors, which stands behind the ±.
 - 001 asymmetric model: the text and its code disagree on the scale and on the moving average.
 - 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
@@ -105,9 +105,9 @@ def test_the_terminal_shows_the_table_and_then_the_paths(
     small(tmp_path / "runs")
     assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
-    names = ["runs.csv", "table.csv", "published.csv", "table.md"]
+    names = ["runs.csv", "table.csv", "published.csv", "table.md", "summary.md"]
     names += [f"{figure}.{kind}" for figure in ("accuracy", "drop") for kind in ("png", "svg")]
-    assert out.splitlines()[-8:] == [str(tmp_path / "small" / name) for name in names] and not err
+    assert out.splitlines()[-9:] == [str(tmp_path / "small" / name) for name in names] and not err
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == sorted(names)
     assert "90.50 ± 0.71 (2)" in out and "a|b" in out and "failed (0 of 2)" in out
 

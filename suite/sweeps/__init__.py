@@ -31,6 +31,11 @@ class Sweep:
         parser = argparse.ArgumentParser(prog=f"python -m suite ... {self.name}", description=self.about)
         hints = get_type_hints(self.function, include_extras=True)
         for name, parameter in inspect.signature(self.function).parameters.items():
+            if name not in hints:
+                raise SuiteError(
+                    f"{self.function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write "
+                    f"{name}: int, or Annotated[int, 'what it is']"
+                )
             kind, *words = get_args(hints[name]) or (hints[name],)
             required = parameter.default is inspect.Parameter.empty
             text = (words[0] if words else "") + ("" if required else f" (default: {parameter.default})")

@@ -73,7 +73,6 @@ def post_training(calibration: Calibration) -> list[Method]:
             Linear(bits),
             Linear(bits, weights_evaluated=False),
             Linear(bits, map_back=True, input_cast=False),
-            Linear(bits, map_back=True, input_cast=False, truncate=False),
             IntCast(bits),
             Histogram(bits, bits, feed=calibration),
             Histogram(bits, bits, search=False, train_mode=True, feed=calibration),

@@ -1,0 +1,138 @@
+"""The house: imports point down, workers stay lean, the analysis shares data and not code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [
+    {"values"},
+    {"recipe"},
+    {"affine", "checkpoint", "provenance", "ranks", "vision"},
+    {"data", "events", "models", "observers", "precision"},
+    {"evaluate", "surgery", "train"},
+    {"methods"},
+    {"records", "run", "sweeps"},
+    {"launch", "views"},
+    {"screen", "tracking"},
+    {"__main__"},
+]
+"""From the ground up. A file of a folder stands on the folder's floor."""
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def floor_of(module: str) -> int:
+    room = module.split(".")[1]
+    floors = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert floors, f"{module} stands on no floor; give it one in {Path(__file__).name}"
+    return floors[0]
+
+
+def test_imports_point_down() -> None:
+    checked = 0
+    for file in sorted((ROOT / "suite").rglob("*.py")):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if module == "suite":
+            continue
+        for used in imports(file):
+            rooms = used.split(".")
+            if rooms[0] != "suite" or len(rooms) < 2 or (ROOT / "suite" / f"{rooms[1]}").is_dir() is None:
+                continue
+            if rooms[1] == module.split(".")[1]:
+                continue  # within one folder
+            assert floor_of(used) < floor_of(module), f"{module} imports {used}"
+            checked += 1
+    assert checked > 60
+
+
+def test_only_tracking_imports_mlflow_and_only_it_and_the_command_line_know_tracking() -> None:
+    users = {"mlflow": set[str](), "suite.tracking": set[str]()}
+    for file in (ROOT / "suite").rglob("*.py"):
+        for used in imports(file):
+            for name, found in users.items():
+                if used == name or used.startswith(f"{name}."):
+                    found.add(file.name)
+    assert users == {"mlflow": {"tracking.py"}, "suite.tracking": {"__main__.py"}}
+
+
+def test_methods_see_no_ranks_files_mlflow_or_slurm_and_train_sees_no_methods() -> None:
+    for file in (ROOT / "suite" / "methods").glob("*.py"):
+        forbidden = (
+            "suite.ranks",
+            "suite.events",
+            "suite.checkpoint",
+            "suite.run",
+            "mlflow",
+            "submitit",
+            "pathlib",
+        )
+        assert not [used for used in imports(file) if used.startswith(forbidden)], file
+    assert not [used for used in imports(ROOT / "suite" / "train.py") if used.startswith("suite.methods")]
+
+
+def test_the_analysis_imports_nothing_of_the_suite_and_no_torch() -> None:
+    for file in (ROOT / "analysis").glob("*.py"):
+        assert not [used for used in imports(file) if used.split(".")[0] in ("suite", "torch", "mlflow")], (
+            file
+        )
+
+
+@pytest.mark.parametrize(
+    ("module", "lean_of"),
+    [
+        ("suite.recipe", ["torch", "numpy", "mlflow", "rich"]),
+        ("suite.run", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),
+        ("suite.__main__", ["mlflow", "submitit", "pandas", "matplotlib", "torchvision", "sklearn"]),
+    ],
+)
+def test_importing_is_lean(module: str, lean_of: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {lean_of} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_runs_where_mlflow_and_submitit_are_not_installed(tmp_path: Path) -> None:
+    """A GPU node need not have them: `run` works with both made impossible to import."""
+    blocked = tmp_path / "blocked"
+    for name in ("mlflow", "submitit", "pandas", "matplotlib"):
+        (blocked / name).mkdir(parents=True)
+        (blocked / name / "__init__.py").write_text(f"raise ImportError('a worker imported {name}')")
+    code = f"""
+import sys
+sys.path[:0] = [{str(blocked)!r}, {str(ROOT)!r}]
+from pathlib import Path
+from suite.__main__ import main
+from suite.methods.amax import Amax
+from suite.recipe import *
+from suite.records import save_sweep
+sgd = Sgd(epochs=1, batch=256, lr=0.05, precision=Precision("O0"))
+recipe = Recipe(Training(Network(), Dataset("digits"), sgd), Amax())
+save_sweep(Path("runs"), "one", {{}}, plan([recipe]))
+sys.exit(main(["run", recipe.start.key, recipe.key, "--runs", "runs"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("top-1") == 2
+
+
+def test_no_file_is_long_and_no_name_says_nothing() -> None:
+    files = [file for folder in ("suite", "analysis") for file in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 40
+    for file in files:
+        assert len(file.read_text().splitlines()) <= 330, file
+        assert file.stem not in ("utils", "common", "helpers", "base", "manager"), file

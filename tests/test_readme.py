@@ -1,0 +1,75 @@
+"""The README's commands, links, example and table are true."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from suite import sweeps
+from suite.__main__ import _parser
+from suite.methods import find
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_every_link_leads_to_a_file() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_every_method_is_listed() -> None:
+    assert all(f"[{name}](suite/methods/{name}.py)" in TEXT for name in find())
+
+
+def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
+    commands = re.findall(r"^(?:make|python) .*", TEXT, re.MULTILINE)
+    assert [command.split("#")[0].split() for command in commands[:2]] == [
+        ["make", "sweep"],
+        ["make", "test"],
+    ]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\nsweep:" in makefile and "\ntest:" in makefile
+
+
+def test_every_command_is_understood(tmp_path: Path) -> None:
+    commands = re.findall(r"python -m suite [^`\n]*", TEXT)
+    assert len(commands) > 8
+    for command in commands:
+        words = shlex.split(command.split("#")[0])[3:]
+        try:
+            arguments, rest = _parser().parse_known_args(words)
+        except SystemExit:
+            pytest.fail(f"not understood: {command}")
+        if rest:
+            known = (
+                sweeps.find(arguments.sweep).parser()
+                if not arguments.sweep.endswith(".py")
+                else own(tmp_path)
+            )
+            known.parse_args(rest)
+
+
+def own(folder: Path) -> argparse.ArgumentParser:
+    """The parser of the README's own sweep, loaded as a user would."""
+    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert code
+    (folder / "my_sweep.py").write_text(code[1])
+    return sweeps.find(str(folder / "my_sweep.py")).parser()
+
+
+def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
+    own(tmp_path)
+    stages, _ = sweeps.find(str(tmp_path / "my_sweep.py")).stages(["--seeds", "5"])
+    assert len(stages) == 20
+
+
+def test_the_table_is_the_one_that_the_analysis_wrote() -> None:
+    block = re.search(r"<!-- table: cifar10 -->\n(.*?)<!-- /table -->", TEXT, re.DOTALL)
+    assert block and block[1] == (ROOT / "results" / "cifar10" / "summary.md").read_text()
+    assert "| float " in block[1] and "10,000 test images" in block[1]
