@@ -31,6 +31,12 @@ from suite.values import SuiteError
 from suite.views import LEADERBOARD_KEY, colours, leaderboard
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
 BATCH = 800
 """Metric points in one request: with the parameters and tags of a run still below MLflow's 1000 items."""
 
@@ -64,6 +70,8 @@ def _only_one(runs: Path) -> Iterator[str]:
 @contextmanager
 def _explained(where: str, runs: Path) -> Iterator[None]:
     """What goes wrong in MLflow as a SuiteError in one line."""
+    for name, value in SETTINGS.items():  # before the import, which reads some of them
+        os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,6 +79,8 @@ def _explained(where: str, runs: Path) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "Caused by" in first:  # urllib3 nests the reason in its whole story
+            first = first.rpartition("): ")[2].removesuffix('"))')
         remedy = "check that the server runs and that MLFLOW_TRACKING_URI is right"
         if where.startswith("sqlite:"):
             remedy = f"if it stays so, move {runs / 'mlflow.db'} away: the journals hold everything"
@@ -78,10 +88,6 @@ def _explained(where: str, runs: Path) -> Iterator[None]:
 
 
 def _client(where: str) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic"):
