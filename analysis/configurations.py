@@ -20,12 +20,20 @@ IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
 # for the switches of 000, what is sound for the others.
 WORDS: dict[str, dict[Any, str]] = {
     "dtype": {"float32": "", "float16": "half"},
-    "truncate": {True: "", False: "not truncated"},
+    "rounding": {"truncate": "", "nearest": "rounded", "none": "not rounded"},
     "map_back": {True: "mapped back", False: ""},
     "input_cast": {True: "", False: "float input"},
+    "every_tensor": {True: "", False: "weights alone"},
     "weights_evaluated": {True: "", False: "float weights"},
+    "batch_statistics": {True: "batch statistics", False: ""},
     "search": {True: "", False: "no search"},
+    "bins_are_bits": {True: "bins = bits", False: ""},
     "train_mode": {True: "train mode", False: ""},
+    "layers_only": {True: "layers only", False: ""},
+    "unsigned_after_relu": {True: "unsigned after ReLU", False: ""},
+    "divide_by_128": {True: "/128", False: ""},
+    "running_extreme": {True: "running extreme", False: ""},
+    "ranges_move": {True: "moving ranges", False: ""},
     "per_layer": {True: "per layer", False: ""},
 }
 # Where the name of a parameter and its value are not words enough.

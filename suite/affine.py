@@ -37,13 +37,16 @@ class Grid:
         """The highest integer: 2^(bits-1) - 1 where signed, else 2^bits - 1."""
         return (1 << (self.bits - self.signed)) - 1
 
-    def symmetric(self, amax: Tensor) -> tuple[Tensor, Tensor]:
-        """(scale, zero_point) that put `amax` >= 0 on quant_max and zero on 0: NVIDIA's amax/127 at 8 bits.
+    def symmetric(self, amax: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+        """(scale, zero_point) that put `amax` >= 0 on `steps`, by default quant_max, and zero on 0.
 
+        At 8 bits that is NVIDIA's amax/127; steps=128 is the amax/128 of other texts, whose amax is clipped.
         Shapes: those of `amax`. An amax of 0 gives the smallest normal scale.
         """
         _check_finite(amax)
-        return (amax.float() / self.quant_max).clamp_min(_TINY), torch.zeros_like(amax, dtype=torch.float32)
+        return (amax.float() / (steps or self.quant_max)).clamp_min(_TINY), torch.zeros_like(
+            amax, dtype=torch.float32
+        )
 
     def affine(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """(scale, zero_point) that spread low..high, widened to hold 0, over the grid; zero is exact.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,12 +17,22 @@ from suite.ranks import Ranks
 
 @dataclass(frozen=True)
 class Score:
-    """`top1` and `top5` in percent of `images`, `loss` the mean cross entropy in nats."""
+    """`top1` and `top5` in percent of `images`, `loss` the mean cross entropy in nats.
+
+    `correct` says of each image, in the data set's order, whether top 1 was right: bool [images], for comparing two
+    models image by image.
+    """
 
     top1: float
     top5: float
     loss: float
     images: int
+    correct: Tensor
+
+    @property
+    def packed(self) -> str:
+        """`correct` as base64 of its bits, eight to a byte, the first image in the highest."""
+        return base64.b64encode(np.packbits(self.correct.cpu().numpy()).tobytes()).decode()
 
 
 def evaluate(model: nn.Module, images: Images, ranks: Ranks, batch: int = 500) -> Iterator[int | Score]:
@@ -30,23 +42,26 @@ def evaluate(model: nn.Module, images: Images, ranks: Ranks, batch: int = 500) -
     ties). A NaN logit is wrong.
     """
     model.eval()
-    hits = torch.zeros(3, dtype=torch.int64, device=ranks.device)
+    places = torch.zeros(len(images), dtype=torch.int64, device=ranks.device)
     loss = torch.zeros((), dtype=torch.float64, device=ranks.device)
+    mine = places[ranks.rank :: ranks.world_size]
     with torch.inference_mode():
         done = 0
         for x, labels in share(images, ranks, batch):
             logits = model(x).float()
-            hits += _hits(logits, labels)
+            mine[done : done + len(labels)] = _rank(logits, labels)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
             done += len(labels)
             yield done * ranks.world_size
-    top1, top5, count = (int(value) for value in ranks.sum(hits))
-    yield Score(100 * top1 / count, 100 * top5 / count, float(ranks.sum(loss)) / count, count)
+    places = ranks.sum(places)
+    count = len(images)
+    top1, top5 = (100 * int((places < k).sum()) / count for k in (1, 5))
+    yield Score(top1, top5, float(ranks.sum(loss)) / count, count, places < 1)
 
 
-def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+def _rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes come before the right one, int64 [n]; all of them where its logit is NaN."""
     own = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=labels.device) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & earlier)).sum(1)
-    rank = torch.where(own[:, 0].isnan(), logits.shape[1], rank)
-    return torch.stack([(rank < 1).sum(), (rank < 5).sum(), torch.tensor(len(labels), device=labels.device)])
+    return torch.where(own[:, 0].isnan(), logits.shape[1], rank)

@@ -104,8 +104,13 @@ class MovingPercentile(Observer):
         # The k-th smallest is the smallest of the (n - k + 1) largest: far fewer to order at high percentiles.
         amax = magnitudes.topk(above, sorted=False).values.min()
         self.high.lerp_(amax, torch.where(self.seen > 0, self.momentum, 1.0))
-        self.low = -self.high
+        self.low = torch.minimum(self.low, low.float()) if self.seen else low.float()
         self.seen += 1
+
+    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax), the lower one no lower than anything seen."""
+        low, high = super().range(grid)
+        return torch.maximum(low, -high), high
 
 
 class Histogram(Observer):
@@ -118,9 +123,9 @@ class Histogram(Observer):
     counts: Tensor
     edge: Tensor
 
-    def __init__(self, bins: int = 4096, search: bool = True) -> None:
+    def __init__(self, bins: int = 4096, search: bool = True, search_grid: Grid | None = None) -> None:
         super().__init__()
-        self.search = search
+        self.search, self.search_grid = search, search_grid
         self.register_buffer("counts", torch.zeros(2, bins, dtype=torch.int64))
         self.register_buffer("edge", torch.zeros(()))
 
@@ -147,12 +152,15 @@ class Histogram(Observer):
         self.seen += 1
 
     def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(-amax, amax) of least squared error on `grid`, or the extremes where `search` is off."""
+        """(-amax, amax) of least squared error on `grid`, the lower one no lower than anything seen.
+
+        The extremes where `search` is off; searched on `search_grid` instead of `grid` where one was given.
+        """
         low, high = super().range(grid)
         if not self.search:
             return low, high
-        amax = self.best_amax(grid)
-        return -amax, amax
+        amax = self.best_amax(self.search_grid or grid)
+        return torch.maximum(low, -amax), amax
 
     def best_amax(self, grid: Grid, candidates: int = 200) -> Tensor:
         """The amax, among `candidates` even fractions of the largest seen, of least expected squared error.

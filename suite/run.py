@@ -140,7 +140,7 @@ def _score(
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
     values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
     journal.metrics(step, **values)
-    return {**values, "images": progress.images}
+    return {**values, "images": progress.images, "correct": progress.packed}
 
 
 def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.affine import Grid, fake_quantize
-from suite.observers import Observer
+from suite.observers import InFlight, Observer
 
 Mode = Literal["observe", "track", "in_flight", "frozen"]
 
@@ -27,16 +27,26 @@ class Quantizer(nn.Module):
     mode "track": while training watch and round, while evaluating round with the last range (QAT).
     mode "in_flight": watch and round, always.
     mode "frozen": round with the last range.
+    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits. `steps` is that of
+    Grid.symmetric.
     """
 
     scale: Tensor
     zero_point: Tensor
 
     def __init__(
-        self, grid: Grid, observer: Observer, mode: Mode, symmetric: bool = True, axis: int | None = None
+        self,
+        grid: Grid,
+        observer: Observer,
+        mode: Mode,
+        symmetric: bool = True,
+        axis: int | None = None,
+        unsigned: bool = False,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         self.grid, self.symmetric, self.axis, self.mode = grid, symmetric, axis, mode
+        self.unsigned, self.steps = unsigned, steps
         self.observer: Observer | None = observer
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros(()))
@@ -44,9 +54,12 @@ class Quantizer(nn.Module):
     def set_range(self) -> None:
         """Take scale and zero_point from the observer's range."""
         assert self.observer is not None
+        if self.unsigned and self.observer.low >= 0:
+            self.grid = Grid(self.grid.bits, signed=False)
         low, high = self.observer.range(self.grid)
         if self.symmetric:
-            self.scale, self.zero_point = self.grid.symmetric(torch.maximum(low.abs(), high.abs()))
+            amax = torch.maximum(low.abs(), high.abs())
+            self.scale, self.zero_point = self.grid.symmetric(amax, self.steps)
         else:
             self.scale, self.zero_point = self.grid.affine(low, high)
 
@@ -123,6 +136,13 @@ def quantize(
 
 LAYERS: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear)
 """The layers that multiply: those with a weight to quantize."""
+RELU_AND_POOL: tuple[type[nn.Module], ...] = (nn.ReLU, nn.AdaptiveAvgPool2d)
+"""What source 002 quantizes the inputs of besides."""
+
+
+def per_channel(bits: int, mode: Mode) -> Quantizer:
+    """A quantizer of a weight on the narrow symmetric grid, each output channel by its own largest magnitude."""
+    return Quantizer(Grid(bits, narrow=True), InFlight(axis=0), mode, axis=0)
 
 
 @torch.no_grad()

@@ -106,10 +106,10 @@ def test_each_run_is_paired_with_its_own_start(tmp_path: Path) -> None:
 
 
 def test_a_label_names_what_tells_configurations_apart_and_nothing_more(tmp_path: Path) -> None:
-    literal = {"truncate": True, "map_back": False, "epochs": 3}
+    literal = {"rounding": "truncate", "map_back": False, "epochs": 3}
     stages = [
         stage("linear", 8, 0, **literal),
-        stage("linear", 8, 0, **literal | {"map_back": True, "truncate": False}),
+        stage("linear", 8, 0, **literal | {"map_back": True, "rounding": "nearest"}),
         stage("linear", 8, 0, **literal, dtype="float16"),
         stage("linear", 4, 0, **literal | {"epochs": 9}),
         stage("amax", 8, 0, **literal),
@@ -141,7 +141,7 @@ def test_two_configurations_of_one_method_and_width_never_share_a_label(
 ) -> None:
     stages = []
     for combination in combinations:
-        named = zip(("truncate", "search", "epochs"), combination, strict=True)
+        named = zip(("map_back", "search", "epochs"), combination, strict=True)
         stages.append(stage("linear", 8, 0, **{name: value for name, value in named if value is not None}))
     with tempfile.TemporaryDirectory() as folder:
         found = labels(Path(folder), *stages)
@@ -172,7 +172,8 @@ def test_a_number_is_reproduced_within_the_tolerance_and_not_beyond(
 
 
 def test_no_claim_is_made_where_model_or_data_differ_or_the_model_is_not_stated(tmp_path: Path) -> None:
-    percentile = stage("percentile", 8, 0, percentile=0.9999, train_mode=True)
+    literal = {"train_mode": True, "layers_only": False, "unsigned_after_relu": False}
+    percentile = stage("percentile", 8, 0, percentile=0.9999, **literal)
     stages = [k_sigma(0, dataset="digits"), percentile, stage("qat_symmetric", 8, 0)]
     plan(tmp_path, *stages)
     for one in stages:
@@ -201,9 +202,9 @@ def test_a_number_stands_beside_every_reading_of_it_but_not_beside_another_model
 
 
 def test_one_is_not_true_when_a_number_looks_for_its_configuration(tmp_path: Path) -> None:
-    literal = {"truncate": True, "map_back": False, "input_cast": True}
+    literal = {"rounding": "truncate", "map_back": False, "input_cast": True}
     for switch, expected in ((True, True), (1, False)):
-        plan(tmp_path, stage("linear", 8, 0, **literal | {"truncate": switch}))
+        plan(tmp_path, stage("linear", 8, 0, **literal | {"input_cast": switch}))
         row = summary(tmp_path).to_dict("records")[0]
         assert [compare.matches(number, row) for number in NUMBERS.numbers].count(True) == 2 * expected
 

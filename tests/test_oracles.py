@@ -43,23 +43,23 @@ def source_000(input: Tensor, bits: int) -> Tensor:
 @given(SEEDS, WIDTHS)
 def test_linear_equals_the_lines_of_source_000(seed: int, bits: int) -> None:
     w = weight(seed)
-    assert torch.equal(linear_quantize(w, bits, truncate=False, map_back=False), source_000(w, bits))
+    assert torch.equal(linear_quantize(w, bits, rounding="none", map_back=False), source_000(w, bits))
     cast = source_000(w, bits).int().float()
-    assert torch.equal(linear_quantize(w, bits, truncate=True, map_back=False), cast)
+    assert torch.equal(linear_quantize(w, bits, rounding="truncate", map_back=False), cast)
 
 
 @given(SEEDS, WIDTHS)
 def test_linear_mapped_back_is_within_a_step_of_the_weight(seed: int, bits: int) -> None:
     w = weight(seed)
     step = float(w.max() - w.min()) / (2**bits - 1)
-    back = linear_quantize(w, bits, truncate=True, map_back=True)
+    back = linear_quantize(w, bits, rounding="truncate", map_back=True)
     assert float((back - w).abs().max()) <= step * (1 + 1e-3) + 1e-6
 
 
 def test_a_constant_tensor_goes_to_the_lowest_integer_and_back() -> None:
     w = torch.full((4, 4), 0.25)
-    assert (linear_quantize(w, 8, truncate=True, map_back=False) == -128).all()
-    assert torch.equal(linear_quantize(w, 8, truncate=True, map_back=True), w)
+    assert (linear_quantize(w, 8, rounding="truncate", map_back=False) == -128).all()
+    assert torch.equal(linear_quantize(w, 8, rounding="truncate", map_back=True), w)
 
 
 class Source001(nn.Module):

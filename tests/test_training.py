@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -209,6 +211,9 @@ def test_top1_top5_and_loss_equal_topk_and_cross_entropy(seed: int, count: int) 
     assert found.top5 == pytest.approx(100 * hits.any(1).double().mean().item())
     assert found.loss == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-5)
     assert found.images == count
+    assert torch.equal(found.correct, hits[:, 0])
+    unpacked = np.unpackbits(np.frombuffer(base64.b64decode(found.packed), dtype=np.uint8))[:count]
+    assert unpacked.astype(bool).tolist() == hits[:, 0].tolist()
 
 
 def test_equal_logits_and_nan_are_no_free_hits() -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from suite.affine import Grid
 from suite.observers import InFlight, MinMax
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, Quantizer, bake, quantize
+from suite.surgery import LAYERS, Quantizer, bake, per_channel, quantize
 from suite.values import check_bits
 
 
@@ -49,10 +49,7 @@ class Amax:
                 return Quantizer(grid, MinMax(), "observe")
             return Quantizer(grid, InFlight(), "in_flight")
 
-        def weight() -> Quantizer:
-            return Quantizer(Grid(self.weight_bits, narrow=True), InFlight(axis=0), "observe", axis=0)
-
-        return quantize(model, LAYERS, activation, weight).eval()
+        return quantize(model, LAYERS, activation, lambda: per_channel(self.weight_bits, "observe")).eval()
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""

@@ -2,15 +2,17 @@
 
 Each activation's histogram is searched for the range of least squared quantization error. Quantizers stand on the
 inputs of convolution, linear, ReLU and average pooling; weights go by their extremes per output channel; nothing is
-folded; the grid is symmetric and signed, also after ReLU, where half of it is never used.
+folded; the grid is symmetric and signed, also after ReLU, where half of it is never used (`unsigned_after_relu`).
 
 Where the source misleads: its modified HistogramObserver merges the range it searched with the running min and max,
-so the search does nothing (`search=False`), and it calibrates in training mode while quantizing, so BatchNorm's
-statistics are silently re-estimated (`train_mode`).
+so the search does nothing (`search=False`); it searches for as many bins as there are bits, not 2^bits
+(`bins_are_bits`); it calibrates in training mode while quantizing, so BatchNorm's statistics are silently
+re-estimated (`train_mode`); quantizers before ReLU and pooling round twice (`layers_only` leaves them out).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,9 +20,8 @@ from torch import nn
 
 from suite.affine import Grid
 from suite.observers import Histogram as HistogramObserver
-from suite.observers import InFlight
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, Quantizer, bake, quantize
+from suite.surgery import LAYERS, RELU_AND_POOL, Mode, Quantizer, bake, per_channel, quantize
 from suite.values import check_bits
 
 
@@ -31,7 +32,10 @@ class Histogram:
     weight_bits: int = 8
     act_bits: int = 8
     search: bool = True
+    bins_are_bits: bool = False
     train_mode: bool = False
+    layers_only: bool = False
+    unsigned_after_relu: bool = False
     feed: Calibration = field(default_factory=Calibration)
 
     revision: ClassVar[int] = 1
@@ -44,17 +48,21 @@ class Histogram:
         """A copy that observes."""
 
         def activation(first: bool) -> Quantizer:
-            observer = HistogramObserver(search=self.search)
+            mode: Mode = "track" if self.train_mode else "observe"
+            observer = HistogramObserver(search=self.search, search_grid=self._search_grid())
             return Quantizer(
-                Grid(self.act_bits, narrow=True), observer, "track" if self.train_mode else "observe"
+                Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
             )
 
-        def weight() -> Quantizer:
-            return Quantizer(Grid(self.weight_bits, narrow=True), InFlight(axis=0), "observe", axis=0)
-
-        kinds = (*LAYERS, nn.ReLU, nn.AdaptiveAvgPool2d)
-        return quantize(model, kinds, activation, weight).train(self.train_mode)
+        weight_mode: Mode = "in_flight" if self.train_mode else "observe"
+        kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
+        prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
+        return prepared.train(self.train_mode)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
         return bake(model)
+
+    def _search_grid(self) -> Grid | None:
+        """Where `bins_are_bits`, the grid whose number of integers is nearest to the number of bits."""
+        return Grid(max(2, round(math.log2(self.act_bits)))) if self.bins_are_bits else None

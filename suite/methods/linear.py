@@ -3,10 +3,11 @@
     temp = (w - min) / (max - min);  q = temp * (2^bits - 1) - 2^(bits-1);  int(q)
 
 Where the source misleads: it never maps q back, so weights of 0.01 become integers up to 2^(bits-1) (`map_back`
-does it); `int` truncates toward zero, so the grid has a double-wide middle; zero is not on the grid; BatchNorm's
-weight and bias are quantized too, its statistics not; `--conv-bits` is read and never used, `--linear-bits` serves
-all. Its numbers were almost surely measured with the original float weights: apex replaces `model.forward` by a
-closure, so the deep copy that was evaluated ran the original (`weights_evaluated=False`), and what they show is
+does it); `int` truncates toward zero, so the grid has a double-wide middle (`rounding`); zero is not on the grid;
+every tensor but BatchNorm's statistics is quantized, biases and BatchNorm's parameters too (`every_tensor`), since
+`--conv-bits` is read and never used and `--linear-bits` serves all. Its numbers were almost surely measured with the
+original float weights: apex replaces `model.forward` by a closure, so the deep copy that was evaluated ran the
+original (`weights_evaluated=False`), which was still in training mode (`batch_statistics`); what they show is
 `input.int().float()` on normalized images, which leaves about five values a channel (`input_cast`). "half" is the
 same model in float16 with nothing else done to it.
 """
@@ -14,25 +15,31 @@ same model in float16 with nothing else done to it.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from suite.surgery import set_weight
+from suite.surgery import LAYERS, set_weight
 from suite.values import check_bits, check_choice
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Each parameter tensor from its min..max to `weight_bits` integers; the widths are 2 to 16."""
+    """Each parameter tensor from its min..max to `weight_bits` integers; the widths are 2 to 16.
+
+    `rounding` "none" only scales: the source's control without int().
+    """
 
     weight_bits: int = 8
-    truncate: bool = True
+    rounding: Literal["truncate", "nearest", "none"] = "truncate"
     map_back: bool = False
     input_cast: bool = True
+    every_tensor: bool = True
     weights_evaluated: bool = True
+    batch_statistics: bool = False
     dtype: Literal["float32", "float16"] = "float32"
 
     revision: ClassVar[int] = 1
@@ -41,16 +48,20 @@ class Linear:
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
+        check_choice("rounding", self.rounding, ROUNDING)
         check_choice("dtype", self.dtype, ("float32", "float16"))
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantized parameters."""
         model = copy.deepcopy(model)
-        if self.weights_evaluated:
-            for module in model.modules():
+        for module in model.modules():
+            if self.weights_evaluated and (self.every_tensor or isinstance(module, LAYERS)):
                 for name, parameter in list(module.named_parameters(recurse=False)):
-                    quantized = linear_quantize(parameter, self.weight_bits, self.truncate, self.map_back)
-                    set_weight(module, quantized, self.weight_bits, name)
+                    if self.every_tensor or name == "weight":
+                        quantized = linear_quantize(parameter, self.weight_bits, self.rounding, self.map_back)
+                        set_weight(module, quantized, self.weight_bits, name)
+            if self.batch_statistics and isinstance(module, nn.BatchNorm2d):
+                module.running_mean = module.running_var = None
         return model
 
     def convert(self, model: nn.Module) -> nn.Module:
@@ -58,12 +69,19 @@ class Linear:
         return CastInput(model, self.input_cast, getattr(torch, self.dtype))
 
 
-def linear_quantize(w: Tensor, bits: int, truncate: bool, map_back: bool) -> Tensor:
+ROUNDING: dict[str, Callable[[Tensor], Tensor]] = {
+    "truncate": torch.trunc,
+    "nearest": torch.round,
+    "none": torch.clone,
+}
+
+
+def linear_quantize(w: Tensor, bits: int, rounding: str, map_back: bool) -> Tensor:
     """The source's formula, in the shape of `w`; a constant tensor goes to the lowest integer (temp = 0)."""
     low, width = w.min(), w.max() - w.min()
     levels, lowest = 2.0**bits - 1, -(2.0 ** (bits - 1))
     q = torch.where(width > 0, (w - low) / width, 0).float() * levels + lowest
-    q = q.trunc() if truncate else q
+    q = ROUNDING[rounding](q)
     # x ~ (q - zero_point) * scale with scale = width / levels and zero_point = lowest - low / scale, not rounded.
     return (q - lowest) * (width / levels) + low if map_back else q
 

@@ -3,7 +3,7 @@
 The range of each activation is a moving average (0.1 new) of the batches' 99.99th percentile of |x|, found with
 kthvalue. Quantizers stand on the inputs of convolution, linear, ReLU and average pooling; weights go by their
 extremes per output channel; nothing is folded. The grid is signed
-also after ReLU, where half of it is never used.
+also after ReLU, where half of it is never used (`unsigned_after_relu`).
 
 Where the source misleads: it calibrates in training mode and quantizes meanwhile, so BatchNorm's statistics are
 re-estimated on quantized activations without a word: many points up at 4 bits (`train_mode`).
@@ -17,9 +17,9 @@ from typing import ClassVar
 from torch import nn
 
 from suite.affine import Grid
-from suite.observers import InFlight, MovingPercentile
+from suite.observers import MovingPercentile
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, Quantizer, bake, quantize
+from suite.surgery import LAYERS, RELU_AND_POOL, Mode, Quantizer, bake, per_channel, quantize
 from suite.values import SuiteError, check_bits
 
 
@@ -32,6 +32,8 @@ class Percentile:
     percentile: float = 0.9999
     momentum: float = 0.1
     train_mode: bool = False
+    layers_only: bool = False
+    unsigned_after_relu: bool = False
     feed: Calibration = field(default_factory=Calibration)
 
     revision: ClassVar[int] = 1
@@ -48,16 +50,16 @@ class Percentile:
         """A copy that observes."""
 
         def activation(first: bool) -> Quantizer:
+            mode: Mode = "track" if self.train_mode else "observe"
             observer = MovingPercentile(self.percentile, self.momentum)
             return Quantizer(
-                Grid(self.act_bits, narrow=True), observer, "track" if self.train_mode else "observe"
+                Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
             )
 
-        def weight() -> Quantizer:
-            return Quantizer(Grid(self.weight_bits, narrow=True), InFlight(axis=0), "observe", axis=0)
-
-        kinds = (*LAYERS, nn.ReLU, nn.AdaptiveAvgPool2d)
-        return quantize(model, kinds, activation, weight).train(self.train_mode)
+        weight_mode: Mode = "in_flight" if self.train_mode else "observe"
+        kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
+        prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
+        return prepared.train(self.train_mode)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""

@@ -2,8 +2,15 @@
 
     scale = (max - min) / 255;  q = clamp(round(x / scale - z), 0, 255);  x ~ (q + z) * scale;  z = round(min / scale)
 
-The source's z is our -zero_point: x ~ (q - zero_point) * scale. All else as in `qat_symmetric`. The range is widened
-to hold zero, which the source's buffers that start at zero do for weights and a layer's input does of itself.
+The source's z is our -zero_point: x ~ (q - zero_point) * scale. Weights per output channel by their current extremes,
+inputs per layer by a moving average of the batches' extremes; rounding passes the gradient straight through, clamping
+stops it. Convolutions only, as Conv2d_Q is all that the source shows; the first one's input is left alone. A range is
+widened to hold zero, which the source's buffers that start at zero do for weights and a layer's input does of itself.
+
+Where the source misleads: its text averages with 0.99 old, its code with 0.9 (`momentum` weighs the new). Its weight
+tracker is meant to keep a running extreme (`running_extreme`), but its temporary is an alias of the buffer it clears,
+so it forgets: what it holds is the current extreme, the default here. It also lets ranges move while evaluating
+(`ranges_move`); here they rest.
 """
 
 from __future__ import annotations
@@ -14,9 +21,9 @@ from typing import ClassVar
 from torch import nn
 
 from suite.affine import Grid
-from suite.observers import InFlight, MovingMinMax
+from suite.observers import InFlight, MinMax, MovingMinMax, Observer
 from suite.recipe import Precision, Sgd
-from suite.surgery import Quantizer, bake, quantize
+from suite.surgery import Mode, Quantizer, bake, quantize
 from suite.values import SuiteError, check_bits
 
 
@@ -27,6 +34,8 @@ class QatAsymmetric:
     weight_bits: int = 8
     act_bits: int = 8
     momentum: float = 0.1
+    running_extreme: bool = False
+    ranges_move: bool = False
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
     revision: ClassVar[int] = 1
@@ -41,15 +50,18 @@ class QatAsymmetric:
         """A copy that rounds in the forward pass."""
 
         def activation(first: bool) -> Quantizer | None:
-            grid = Grid(self.act_bits, signed=False)
-            observer = MovingMinMax(self.momentum)
-            return None if first else Quantizer(grid, observer, "track", symmetric=False)
+            mode: Mode = "in_flight" if self.ranges_move else "track"
+            return None if first else self.quantizer(self.act_bits, MovingMinMax(self.momentum), mode)
 
         def weight() -> Quantizer:
-            grid = Grid(self.weight_bits, signed=False)
-            return Quantizer(grid, InFlight(axis=0), "in_flight", symmetric=False, axis=0)
+            observer = MinMax(axis=0) if self.running_extreme else InFlight(axis=0)
+            return self.quantizer(self.weight_bits, observer, "in_flight", axis=0)
 
         return quantize(model, (nn.Conv2d,), activation, weight)
+
+    def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
+        """A quantizer on the unsigned grid, with a zero point."""
+        return Quantizer(Grid(bits, signed=False), observer, mode, symmetric=False, axis=axis)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The trained model with rounded weights and the last ranges."""

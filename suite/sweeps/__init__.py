@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from suite.recipe import Stage
 from suite.values import SuiteError
@@ -36,12 +36,7 @@ class Sweep:
                     f"{self.function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write "
                     f"{name}: int, or Annotated[int, 'what it is']"
                 )
-            kind, *words = get_args(hints[name]) or (hints[name],)
-            required = parameter.default is inspect.Parameter.empty
-            text = (words[0] if words else "") + ("" if required else f" (default: {parameter.default})")
-            default = None if required else parameter.default
-            flag = f"--{name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind, required=required, default=default, help=text)
+            _add_option(parser, name, hints[name], parameter.default)
         return parser
 
     def stages(self, words: Sequence[str]) -> tuple[list[Stage], dict[str, Any]]:
@@ -58,6 +53,20 @@ class Sweep:
                 f"{self.function.__code__.co_filename}: sweep() must return Stages and at least one"
             )
         return stages, {name: str(value) for name, value in options.items()}
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, annotation: Any, default: Any) -> None:
+    """`name: Annotated[int | None, "help"] = None` as `--name INT`; a bool as `--name` and `--no-name`."""
+    words = ""
+    if get_origin(annotation) is Annotated:
+        annotation, words = get_args(annotation)[:2]
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    kind = kinds[0] if kinds else annotation
+    required = default is inspect.Parameter.empty
+    about = words if required or default is None else f"{words} (default: {default})".strip()
+    how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+    flag = f"--{name.replace('_', '-')}"
+    parser.add_argument(flag, required=required, default=None if required else default, help=about, **how)
 
 
 def names() -> list[str]:

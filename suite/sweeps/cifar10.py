@@ -43,18 +43,7 @@ def sweep(
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
     """Every post-training method at every width."""
-    if not weights.is_file():
-        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
-    found = checkpoint.sha256(weights)
-    if sha256 and not found.startswith(sha256.lower()):
-        raise SuiteError(f"{weights} has sha256 {found}, not {sha256}; it is another file or damaged")
-    check_choice("normalization", normalization, NORMALIZATIONS)
-    start = Pretrained(
-        Network(model, shortcut, classes),  # type: ignore[arg-type]
-        Dataset("cifar10", *NORMALIZATIONS[normalization]),
-        str(weights.resolve()),
-        found,
-    )
+    start = pretrained(weights, model, shortcut, classes, normalization, sha256)
     recipes = {
         recipe.key: recipe
         for seed in range(calibration_seeds)
@@ -64,15 +53,35 @@ def sweep(
     return list(recipes.values())
 
 
+def pretrained(
+    weights: Path, model: str, shortcut: str, classes: int, normalization: str, sha256: str = ""
+) -> Pretrained:
+    """The stage of a checkpoint file. Raises SuiteError where it is missing or has not the checksum it must have."""
+    if not weights.is_file():
+        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
+    found = checkpoint.sha256(weights)
+    if sha256 and not found.startswith(sha256.lower()):
+        raise SuiteError(f"{weights} has sha256 {found}, not {sha256}; it is another file or damaged")
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    return Pretrained(
+        Network(model, shortcut, classes),  # type: ignore[arg-type]
+        Dataset("cifar10", *NORMALIZATIONS[normalization]),
+        str(weights.resolve()),
+        found,
+    )
+
+
 def post_training(calibration: Calibration) -> list[Method]:
     """Each post-training method at 8, 6, 4 and 3 bits, as its source has it and done right."""
-    methods: list[Method] = [BuiltinInt8(feed=calibration), Linear(16, truncate=False, input_cast=False)]
-    methods += [Linear(16, truncate=False, input_cast=False, weights_evaluated=False, dtype="float16")]
+    methods: list[Method] = [BuiltinInt8(feed=calibration), Linear(16, rounding="none", input_cast=False)]
+    methods += [Linear(16, input_cast=False, weights_evaluated=False, dtype="float16")]
     for bits in (8, 6, 4, 3):
         methods += [
             Linear(bits),
             Linear(bits, weights_evaluated=False),
+            Linear(bits, weights_evaluated=False, batch_statistics=True),
             Linear(bits, map_back=True, input_cast=False),
+            Linear(bits, map_back=True, input_cast=False, rounding="nearest", every_tensor=False),
             IntCast(bits),
             Histogram(bits, bits, feed=calibration),
             Histogram(bits, bits, search=False, train_mode=True, feed=calibration),

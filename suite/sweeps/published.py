@@ -34,10 +34,10 @@ from suite.recipe import (
 
 SOURCE_000: tuple[Method, ...] = (
     *(Linear(bits) for bits in (16, 8, 4)),
-    *(Linear(bits, weights_evaluated=False) for bits in (16, 8, 4)),
+    *(Linear(bits, weights_evaluated=False, batch_statistics=True) for bits in (16, 8, 4)),
     *(Linear(bits, map_back=True, input_cast=False) for bits in (16, 8, 4)),
-    Linear(16, truncate=False, input_cast=False),
-    Linear(16, truncate=False, input_cast=False, weights_evaluated=False, dtype="float16"),
+    Linear(16, rounding="none", input_cast=False),
+    Linear(16, input_cast=False, weights_evaluated=False, dtype="float16"),
     *(IntCast(bits) for bits in (16, 8)),
 )
 SOURCE_002: tuple[Method, ...] = (

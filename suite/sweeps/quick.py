@@ -16,11 +16,21 @@ GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 """Mean and standard deviation of the digits' training split, per channel."""
 
 
+QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
+"""The quantization-aware training that follows."""
+
+
 def sweep(
     seeds: Annotated[int, "trainings, from seed 0 on"] = 2,
     epochs: Annotated[int, "epochs of each training"] = 6,
 ) -> Sequence[Recipe]:
     """All methods on each training."""
+    methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004
+    return [Recipe(training(seed, epochs), method) for seed in range(seeds) for method in methods]
+
+
+def training(seed: int, epochs: int = 6) -> Training:
+    """ResNet-20 on the digits, under O2 in bfloat16: about 98.8 % in half a minute on one core."""
     sgd = Sgd(
         epochs=epochs,
         batch=64,
@@ -33,9 +43,4 @@ def sweep(
         flip=False,
         precision=Precision("O2", "bfloat16"),
     )
-    trainings = [
-        Training(Network("resnet20"), Dataset("digits", *GREY), sgd, seed=seed) for seed in range(seeds)
-    ]
-    qat = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
-    methods = SOURCE_000 + source_001(qat) + SOURCE_002 + SOURCE_003 + SOURCE_004
-    return [Recipe(training, method) for training in trainings for method in methods]
+    return Training(Network("resnet20"), Dataset("digits", *GREY), sgd, seed=seed)

@@ -1,0 +1,100 @@
+"""From the published procedure of a source to the corrected one, one switch at a time: what did each defect cost?
+
+A chain is a list of methods; each differs from the one before by a single field, so that the difference in accuracy
+is that of one named switch. The analysis draws the chains as waterfalls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.histogram import Histogram
+from suite.methods.k_sigma import KSigma
+from suite.methods.linear import Linear
+from suite.methods.percentile import Percentile
+from suite.methods.qat_asymmetric import QatAsymmetric
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.recipe import Calibration, Method, Precision, Pretrained, Recipe, Sgd, Training
+from suite.sweeps import cifar10, quick
+from suite.values import check_choice
+
+SOURCES = ("000", "001", "002", "003")
+
+
+def sweep(
+    source: Annotated[str, f"{', '.join(SOURCES)} (004 has no defect)"],
+    weights: Annotated[
+        Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"
+    ] = None,
+    model: Annotated[str, "its architecture"] = "resnet20",
+    shortcut: Annotated[str, "its shortcut: A or B"] = "A",
+    normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
+    epochs: Annotated[int, "epochs of each quantization-aware training of 001"] = 1,
+) -> Sequence[Recipe]:
+    """The source's chains on one float network."""
+    check_choice("source", source, SOURCES)
+    start: Training | Pretrained
+    if weights is None:
+        start = quick.training(seed=0)
+        feed = replace(quick.QAT, epochs=epochs)
+    else:
+        start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
+        feed = Sgd(epochs=epochs, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
+    return [Recipe(start, method) for chain in chains(source, feed) for method in chain]
+
+
+def chains(source: str, feed: Sgd) -> list[list[Method]]:
+    """The chains of a source, from what it published to what is right; `feed` is for those that train."""
+    match source:
+        case "000":
+            return [_linear(bits) for bits in (16, 8, 4)]
+        case "001":
+            return [
+                _chain(QatSymmetric(8, 8, ranges_move=True, feed=feed), *_TRACKING, ("divide_by_128", True)),
+                _chain(QatAsymmetric(8, 8, ranges_move=True, feed=feed), *_TRACKING),
+            ]
+        case "002":
+            hist: list[Method] = [
+                Histogram(bits, bits, search=False, bins_are_bits=True, train_mode=True) for bits in (8, 4)
+            ]
+            fake: list[Method] = [Percentile(bits, bits, train_mode=True) for bits in (8, 4, 3)]
+            builtin = _chain(BuiltinInt8(feed=Calibration(images=128)), ("feed", Calibration()))
+            searched = [("search", True), ("bins_are_bits", False)]
+            return [
+                builtin,
+                *(_chain(m, *searched, *_PLACEMENT) for m in hist),
+                *(_chain(m, *_PLACEMENT) for m in fake),
+            ]
+        case "003":
+            return [
+                _chain(KSigma(label + 1), ("weight_bits", label), ("per_layer", True)) for label in (8, 4)
+            ]
+    return []
+
+
+_TRACKING = (("ranges_move", False), ("running_extreme", True), ("momentum", 0.01))
+_PLACEMENT = (("train_mode", False), ("layers_only", True), ("unsigned_after_relu", True))
+
+
+def _linear(bits: int) -> list[Method]:
+    return _chain(
+        Linear(bits, weights_evaluated=False, batch_statistics=True),
+        ("batch_statistics", False),
+        ("weights_evaluated", True),
+        ("map_back", True),
+        ("input_cast", False),
+        ("rounding", "nearest"),
+        ("every_tensor", False),
+    )
+
+
+def _chain(published: Method, *switches: tuple[str, Any]) -> list[Method]:
+    """`published`, and after it each method with one more switch set."""
+    chain = [published]
+    for name, value in switches:
+        chain.append(replace(chain[-1], **{name: value}))  # type: ignore[type-var]
+    return chain
