@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis import compare, configurations, frame, plots, published, tables
+    from analysis import compare, configurations, frame, plots, published, tables, waterfall
 
     if readme is not None:
         replaced(readme, sweep, "")
@@ -77,6 +77,13 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     paths = [folder / name for name in names]
     paths += plots.save(plots.accuracy(summary, comparison), folder / "accuracy")
     paths += plots.save(plots.drop(marked, summary, comparison), folder / "drop")
+    chain = waterfall.steps(marked, comparison, runs)
+    if len(chain):
+        chain.to_csv(folder / "steps.csv", index=False)
+        (folder / "steps.md").write_text(waterfall.markdown(chain), encoding="utf-8")
+        float_top1 = float(marked[marked["method"] == "float"]["top1"].mean())
+        paths += [folder / "steps.csv", folder / "steps.md"]
+        paths += plots.save(waterfall.figure(chain, float_top1), folder / "waterfall")
     if readme is not None:
         readme.write_text(replaced(readme, sweep, short), encoding="utf-8")
         paths.append(readme)

@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, "command"):
         parser.print_help()
         return 2
-    if rest and arguments.command not in (_plan, _launch):
+    if rest and arguments.command not in (_plan, _launch, _explain):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     arguments.sweep_words = rest
     try:
@@ -97,12 +97,19 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     add("plan", _plan, "show each stage of a sweep: key, what it is, what it needs, done or pending", chosen)
-    launch = add("launch", _launch, "run a sweep; what is done already is not repeated", chosen)
-    launch.add_argument(
-        "--on", default="here", choices=["here"], help="where: here, this machine's cores or GPUs"
+    launching = argparse.ArgumentParser(add_help=False)
+    launching.add_argument(
+        "--on", default="here", choices=["here"], help="where: this machine's cores or GPUs"
     )
-    launch.add_argument("--workers", type=int, help="stages at a time (default: one a GPU, else one a core)")
-    launch.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
+    launching.add_argument(
+        "--workers", type=int, help="stages at a time (default: one a GPU, else one a core)"
+    )
+    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
+    add("launch", _launch, "run a sweep; what is done already is not repeated", chosen, launching)
+    about = "run a source's steps from published to corrected, one switch at a time"
+    explain = add("explain", _explain, about, launching)
+    explain.add_argument("source", choices=["000", "001", "002", "003", "004"], help="the source's number")
+    explain.set_defaults(sweep="explain", only=None, help_sweep=False)
     run = add("run", _run, "run single stages in this process")
     run.add_argument("keys", nargs="+", metavar="KEY", help="keys as plan shows them, or their beginnings")
     status = add(
@@ -183,6 +190,17 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
                 f"[red]{now.stage.name}[/] ({now.stage.key}): {_escaped(now.error)}", soft_wrap=True
             )
     return 0 if all(now.state == "done" for now in ended) else 1
+
+
+def _explain(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.source == "004":
+        console.print("source 004 has no defect: its published and its corrected form are the same")
+        return 0
+    arguments.name = f"explain-{arguments.source}"
+    arguments.sweep_words = ["--source", arguments.source, *arguments.sweep_words]
+    status = _launch(arguments, console)
+    console.print(f"its waterfall: python -m analysis {arguments.name}")
+    return status
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:

@@ -46,7 +46,7 @@ def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.Captu
     for command in ("plan", "launch"):
         said = refused(capsys, command, "qiuck")
         assert (
-            "no sweep 'qiuck'; there is cifar10, published, quick, or give the path of your own .py file"
+            "no sweep 'qiuck'; there is cifar10, explain, published, quick, or give the path of your own .py file"
             in said
         )
     assert "no sweep 'nowhere/mine.py'" in refused(capsys, "plan", "nowhere/mine.py")
@@ -223,6 +223,17 @@ def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
         assert leave.value.code == 0
         said = capsys.readouterr().out
         assert all(word in said for word in expected), said
+
+
+def test_explain_launches_the_steps_of_a_source_and_says_that_004_has_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["explain", "004"]) == 0
+    assert "has no defect" in capsys.readouterr().out
+    said = refused(capsys, "explain", "003", "--weights", tmp_path / "gone.pt", "--runs", tmp_path)
+    assert "no checkpoint" in said
+    said = refused(capsys, "plan", "explain", "--source", "005", "--runs", tmp_path)
+    assert "source '005' is unknown; use one of 000, 001, 002, 003" in said
 
 
 def test_methods_lists_every_method_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:

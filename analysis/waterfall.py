@@ -1,0 +1,194 @@
+"""What each switch between a published procedure and a corrected one costs: chains, paired differences, a figure.
+
+A chain is a run of recipes in plan order of which each differs from the one before by a single parameter; so a
+difference in accuracy is that of the switch. Two recipes are compared image by image on the same test images.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from analysis.frame import parameters
+from analysis.styles import BASELINE, QUIET, RC
+
+Bits = NDArray[np.bool_]
+
+CONFIDENCE = 1.96
+"""Standard errors on either side of a difference: 95 % of a normal distribution."""
+BETTER, WORSE = "#0072B2", "#D55E00"
+COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published")
+
+
+def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.DataFrame:
+    """One row a recipe of every chain of two or more, with columns COLUMNS.
+
+    `difference` is its top-1 minus that of the recipe before, in points; low..high its 95 % interval and `p` the
+    exact McNemar test's, from paired images; NaN for the first of a chain, and where a run is not done. `published`
+    says which numbers the first recipe re-runs.
+    """
+    rows: list[dict[str, Any]] = []
+    found = [chain for chain in chains(marked) if len(chain) > 1]
+    for number, chain in enumerate(found):
+        before: dict[str, Any] | None = None
+        for row in chain:
+            switch = "as published" if before is None else _switch(before, row, parameters(marked))
+            line = {
+                "chain": number,
+                "switch": switch,
+                **{name: row[name] for name in ("key", "name", "top1")},
+            }
+            line["published"] = _published(row, comparison) if before is None else ""
+            rows.append(
+                line
+                | paired(None if before is None else correct(runs, before["key"]), correct(runs, row["key"]))
+            )
+            before = row
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def chains(marked: pd.DataFrame) -> list[list[dict[str, Any]]]:
+    """Recipes in plan order, cut where the next differs by more than one parameter (widths and switches alike)."""
+    names = [name for name in parameters(marked) if name != "param_name"]
+    result: list[list[dict[str, Any]]] = []
+    for row in marked[marked["kind"] == "Recipe"].to_dict("records"):
+        last = result[-1][-1] if result else None
+        if last is not None and len(_changed(last, row, names)) == 1:
+            result[-1].append(row)
+        else:
+            result.append([row])
+    return result
+
+
+def _changed(one: dict[str, Any], other: dict[str, Any], names: list[str]) -> list[str]:
+    # None beside None, and NaN beside NaN, is no difference.
+    return [name for name in names if repr(one[name]) != repr(other[name])]
+
+
+def _switch(before: dict[str, Any], row: dict[str, Any], names: list[str]) -> str:
+    (name,) = _changed(before, row, names)
+    words = name.replace("_", " ").removeprefix("feed ")
+    old, new = before[name], row[name]
+    if isinstance(new, bool):
+        return f"{words}: {'on' if new else 'off'}"
+    return f"{words}: {old} → {new}"
+
+
+def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
+    mine = comparison[
+        (comparison["configuration"] == row["configuration"]) & (comparison["metric"] == "top1")
+    ]
+    told = [
+        f"{one['source']} {one['published_label']}: {one['published']:.2f}" for one in mine.to_dict("records")
+    ]
+    return "; ".join(told)
+
+
+def correct(runs: Path, key: str) -> Bits | None:
+    """Of each test image whether the finished run classified it rightly, or None where it does not say."""
+    file = runs / key / "outcome.json"
+    if not file.exists():
+        return None
+    outcome = json.loads(file.read_text())
+    if "correct" not in outcome:
+        return None
+    packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
+    return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
+
+
+def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
+    """The change in top-1 from `before` to `after`, points, with a 95 % interval and McNemar's exact p.
+
+    With g images gained and l lost of n, the difference is (g - l) / n, its standard error
+    sqrt(g + l - (g - l)^2 / n) / n; p is that of g among g + l throws of a fair coin.
+
+    >>> change = paired(np.array([1, 1, 0, 0] * 25, dtype=bool), np.array([1, 1, 1, 0] * 25, dtype=bool))
+    >>> change["difference"], round(change["high"], 1), change["p"] < 1e-6
+    (25.0, 33.5, True)
+    """
+    if before is None or after is None or len(before) != len(after):
+        return dict.fromkeys(("difference", "low", "high", "p"), math.nan)
+    n, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
+    difference = 100 * (gained - lost) / n
+    error = 100 * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return {
+        "difference": difference,
+        "low": difference - CONFIDENCE * error,
+        "high": difference + CONFIDENCE * error,
+        "p": p,
+    }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The steps as Markdown, one small table a chain."""
+    parts = []
+    for _, chain in table.groupby("chain"):
+        first = chain.iloc[0]
+        title = f"**{first['name']}**" + (f" ({first['published']})" if first["published"] else "")
+        lines = ["| switch | top-1 % | change | 95 % | p |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [f"| {' | '.join(_cells(row))} |" for row in chain.to_dict("records")]
+        parts.append("\n".join([title, "", *lines]))
+    note = "Change: points of top-1 from the line above, paired over the test images; p: exact McNemar test."
+    return "\n\n".join([*parts, note]) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    top1 = "not run" if math.isnan(row["top1"]) else f"{row['top1']:.2f}"
+    if math.isnan(row["difference"]):
+        return [row["switch"], top1, "", "", ""]
+    interval = f"{row['low']:+.2f} to {row['high']:+.2f}"
+    p = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return [row["switch"], top1, f"{row['difference']:+.2f}", interval, p]
+
+
+def figure(table: pd.DataFrame, baseline: float) -> Figure:
+    """A panel a chain: each switch as a bar from the accuracy before it to that after it; `baseline` is float's."""
+    panels = [chain for _, chain in table.groupby("chain")]
+    with matplotlib.rc_context(RC):
+        heights = [len(chain) + 1.4 for chain in panels]
+        figure = Figure(figsize=(9.6, 0.34 * sum(heights) + 0.6), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)
+        for axes, chain in zip(grid[:, 0], panels, strict=True):
+            _panel(axes, chain.to_dict("records"), baseline)
+        grid[-1, 0].set_xlabel("top-1 (%); bars: change by the switch, with its 95 % interval; dashed: float")
+    return figure
+
+
+def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
+    first = rows[0]
+    axes.set_title(first["name"] + (f"   (published, {first['published']})" if first["published"] else ""))
+    axes.axvline(baseline, color=BASELINE, linestyle="--", linewidth=1)
+    axes.set_xlim(-4, 118)
+    axes.set_xticks(range(0, 101, 10))
+    axes.set_yticks(range(len(rows)), [row["switch"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    before = math.nan
+    for place, row in enumerate(rows):
+        if math.isnan(row["top1"]):
+            axes.text(1, place, "not run", va="center", color=QUIET)
+        elif math.isnan(row["difference"]):
+            axes.barh(place, row["top1"], height=0.6, color="#b8b8b8")
+            axes.text(102, place, f"{row['top1']:.2f}", va="center")
+        else:
+            colour = BETTER if row["difference"] >= 0 else WORSE
+            axes.barh(place, row["difference"], left=before, height=0.6, color=colour)
+            half = (row["high"] - row["low"]) / 2
+            axes.errorbar(row["top1"], place, xerr=half, color=BASELINE, capsize=2, linewidth=1)
+            axes.plot([row["top1"]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+            axes.text(102, place, f"{row['top1']:.2f}  ({row['difference']:+.2f})", va="center")
+        if place and not math.isnan(before):
+            axes.plot([before] * 2, [place - 1, place], color=QUIET, linewidth=0.8)
+        before = row["top1"]

@@ -1,0 +1,132 @@
+"""Chains of switches, and what each is worth, paired over the test images."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from analysis import compare, configurations, frame, plots, published, waterfall
+from analysis.waterfall import paired
+from suite.recipe import Dataset, Network, Pretrained, Recipe, Sgd, Stage, plan
+from suite.records import save_sweep
+from suite.sweeps.explain import SOURCES, chains
+
+START = Pretrained(Network("resnet20", "A"), Dataset("cifar10"), "weights.pt", "1" * 64)
+FEED = Sgd(epochs=1, batch=128, lr=0.01)
+ANSWERS = st.integers(1, 300).flatmap(lambda n: st.tuples(*[arrays(bool, n)] * 2))
+
+
+def stages(source: str) -> tuple[Stage, ...]:
+    return plan(Recipe(START, method) for chain in chains(source, FEED) for method in chain)
+
+
+def finish(runs: Path, stage: Stage, right: np.ndarray) -> None:
+    folder = runs / stage.key
+    folder.mkdir(parents=True)
+    packed = base64.b64encode(np.packbits(right).tobytes()).decode()
+    outcome = {
+        "format": 1,
+        "key": stage.key,
+        "top1": 100 * right.mean(),
+        "top5": 100.0,
+        "loss": 1.0,
+        "seconds": 1.0,
+    }
+    outcome |= {
+        "images": len(right),
+        "images_per_s": 1.0,
+        "model_size_mb": 1.0,
+        "attempt": 1,
+        "correct": packed,
+    }
+    (folder / "outcome.json").write_text(json.dumps(outcome))
+
+
+def table(runs: Path, source: str, done: int) -> pd.DataFrame:
+    """The steps of a source, of whose stages the first `done` were run: stage k has k images of 1,000 wrong."""
+    listed = stages(source)
+    save_sweep(runs, "explain", {}, listed)
+    for wrong, stage in enumerate(listed[:done]):
+        finish(runs, stage, np.arange(1000) >= wrong)
+    numbers = published.load()
+    marked = configurations.mark(frame.read(runs, "explain"))
+    comparison = compare.compare(configurations.summarize(marked, numbers), numbers)
+    return waterfall.steps(marked, comparison, runs)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_analysis_finds_the_chains_that_the_sweep_laid(source: str, tmp_path: Path) -> None:
+    found = table(tmp_path, source, 0)
+    laid = [len(chain) for chain in chains(source, FEED)]
+    assert found.groupby("chain").size().tolist() == laid
+    assert found.groupby("chain")["switch"].first().tolist() == ["as published"] * len(laid)
+    assert (found["switch"] == "as published").sum() == len(laid)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_chain_begins_with_a_published_number(source: str, tmp_path: Path) -> None:
+    found = table(tmp_path, source, 0)
+    named = found[found["switch"] == "as published"]["published"]
+    assert named.str.startswith(source).all(), named.tolist()
+
+
+def test_a_step_is_told_with_its_switch_its_change_and_its_interval(tmp_path: Path) -> None:
+    found = table(tmp_path, "003", 4)
+    assert found["switch"].tolist()[:3] == ["as published", "weight bits: 9 → 8", "per layer: on"]
+    assert found["top1"].tolist()[:3] == [99.9, 99.8, 99.7]
+    assert found["difference"].tolist()[1:3] == pytest.approx([-0.1, -0.1])
+    text = waterfall.markdown(found)
+    assert "| per layer: on | 99.70 | -0.10 | -0.30 to +0.10 | 1.000 |" in text
+    assert "| weight bits: 5 → 4 | not run |  |  |  |" in text
+    assert "**k_sigma w9 seed 0** (003 8 bit: 90.26)" in text
+
+
+def test_no_text_of_the_figure_overlaps_another(tmp_path: Path) -> None:
+    found = table(tmp_path, "002", 14)
+    figure = waterfall.figure(found, 91.73)
+    figure.canvas.draw()
+    boxes = [
+        text.get_window_extent()
+        for axes in figure.axes
+        for text in [*axes.texts, *axes.get_yticklabels(), axes.title, axes._left_title]
+        if text.get_text()
+    ]
+    assert len(boxes) > 40
+    overlaps = sum(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
+    assert overlaps == 0
+    assert len(plots.save(figure, tmp_path / "waterfall")) == 2
+
+
+@given(ANSWERS)
+def test_a_change_and_its_way_back_are_opposite_and_its_interval_holds_it(
+    answers: tuple[np.ndarray, ...],
+) -> None:
+    there, back = paired(*answers), paired(*reversed(answers))
+    assert there["difference"] == -back["difference"]
+    assert there["p"] == pytest.approx(back["p"])
+    assert there["low"] <= there["difference"] <= there["high"]
+    assert there["difference"] == pytest.approx(100 * (answers[1].mean() - answers[0].mean()))
+
+
+@given(arrays(bool, st.integers(1, 50)))
+def test_nothing_changed_is_zero_with_certainty(right: np.ndarray) -> None:
+    assert paired(right, right) == {"difference": 0, "low": 0, "high": 0, "p": 1}
+
+
+def test_p_is_the_two_sided_binomial_of_the_gains() -> None:
+    before, after = np.array([True] * 90 + [False] * 10), np.array([True] * 88 + [False] * 2 + [True] * 10)
+    tail = sum(math.comb(12, k) for k in range(3)) / 2**12  # 10 gained, 2 lost
+    assert paired(before, after)["p"] == pytest.approx(2 * tail)
+
+
+def test_runs_on_different_numbers_of_images_are_not_compared() -> None:
+    assert math.isnan(paired(np.ones(3, bool), np.ones(4, bool))["difference"])
