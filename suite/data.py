@@ -1,7 +1,8 @@
 """Small data sets, held whole on the device as uint8 and augmented there: batches, each rank its share.
 
-Images come in one canonical order (by label, then by the SHA-256 of the pixels), so that every copy of a data set,
-however its files are sorted, gives the same batches for the same seed.
+CIFAR-10 comes in one canonical order, by the SHA-256 of the pixels: every copy, however its files are sorted, gives
+the same batches for the same seed, and the classes are mixed. (In an order by class, a model that normalizes by the
+statistics of its batch falls from 60 % to 15 %.)
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from suite.recipe import Calibration, Dataset, Sgd
 from suite.values import SuiteError
 
 CIFAR10_SHA256 = {
-    "train": "e2e3bdfce0252dc78efe957def42e719b1125b45830182a562afa2ff7b626fc3",
-    "test": "1f95caa724c11a2e3bfea3ce83b693c70beba02b4e9ecbac8a5421768fea3434",
+    "train": "32b25bb65187cdb40e66b2bd4dbb2de04f62e2d521f74c46a56f39f2afb56e96",
+    "test": "27f7d008727f5b9a8f5b01f61503d2f52d3ba7f5ffb2c331b5b82775de2e2d72",
 }
 """Of the pixels in canonical order: uint8, [N, 32, 32, 3] in RGB, row by row."""
 
@@ -80,7 +81,7 @@ def cifar10(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     class. Both are checked against the SHA-256 of the original pixels.
     """
     pixels, labels = _from_shards(split, folder) if shards(split, folder) else _from_batches(split, folder)
-    order = np.lexsort((np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]), labels))
+    order = np.argsort([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels], kind="stable")
     pixels, labels = np.ascontiguousarray(pixels[order]), labels[order]
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     if digest != CIFAR10_SHA256[split]:

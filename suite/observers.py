@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from suite.affine import Grid, fake_quantize
 from suite.values import SuiteError
 
+SMALLEST_EDGE = 2.0**-100
+"""Of a histogram; a tensor of zeros has this one, so that a layer that died is no error."""
 NOT_FINITE = "a tensor to observe holds inf or NaN; the model has overflowed or diverged"
 
 
@@ -136,7 +138,7 @@ class Histogram(Observer):
         amax = torch.maximum(-low, high).float()
         if not torch.isfinite(amax):
             raise SuiteError(NOT_FINITE)
-        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(torch.finfo(torch.float32).tiny))))
+        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(SMALLEST_EDGE))))
         if not self.seen:
             self.edge = needed
             self.low, self.high = low.float(), high.float()
@@ -146,7 +148,7 @@ class Histogram(Observer):
             self.edge = self.edge * 2
         self.low, self.high = torch.minimum(self.low, low.float()), torch.maximum(self.high, high.float())
         flat = x.float().flatten()
-        index = (flat.abs() * (bins / self.edge)).to(torch.int32).clamp_(max=bins - 1)
+        index = (flat.abs() / self.edge * bins).to(torch.int32).clamp_(max=bins - 1)
         index += bins * (flat > 0)
         self.counts += torch.bincount(index, minlength=2 * bins).view(2, bins)
         self.seen += 1
@@ -171,7 +173,7 @@ class Histogram(Observer):
         largest = torch.maximum(-self.low, self.high)
         middles = (torch.arange(bins, device=self.edge.device) + 0.5) * (self.edge / bins)
         values = torch.stack([-middles, middles])
-        amax = largest * torch.arange(1, candidates + 1, device=self.edge.device) / candidates
+        amax = largest * (torch.arange(1, candidates + 1, device=self.edge.device) / candidates)
         scale, zero_point = grid.symmetric(amax)
         repeated = values.expand(candidates, *values.shape)
         error = fake_quantize(repeated, scale, zero_point, grid.quant_min, grid.quant_max, axis=0) - values

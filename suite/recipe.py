@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-from suite.values import SuiteError, check_choice, check_positive, flat, to_json
+from suite.values import SuiteError, check_choice, check_positive, check_whole, flat, to_json
 
 FORMAT = 1
 """Version of everything written into a runs folder; raised when an older reader would misread it."""
@@ -41,7 +41,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.name, self.CLASSES)
-        check_positive(self, size=self.size)
+        check_whole(self, 1, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,19 @@ class Sgd:
     precision: Precision = field(default_factory=Precision)
 
     def __post_init__(self) -> None:
-        check_positive(self, epochs=self.epochs, batch=self.batch, lr=self.lr)
+        check_positive(self, lr=self.lr, decay=self.decay)
+        check_whole(self, 1, epochs=self.epochs, batch=self.batch)
+        check_whole(self, 0, pad=self.pad)
+        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1 or self.weight_decay < 0:
+            raise SuiteError(
+                f"momentum and label_smoothing are fractions and weight_decay is not negative: {self}"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise SuiteError(
+                f"warmup_epochs {self.warmup_epochs} must be fewer than the {self.epochs} epochs"
+            )
+        if not isinstance(self.milestones, tuple):
+            raise SuiteError(f"milestones must be a tuple of epochs, got {self.milestones!r}")
         check_choice("schedule", self.schedule, ("steps", "cosine"))
 
 
@@ -115,7 +127,7 @@ class Calibration:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, images=self.images, batch=self.batch)
+        check_whole(self, 1, images=self.images, batch=self.batch)
 
 
 class Method(Protocol):
@@ -197,7 +209,7 @@ class Training(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, world_size=self.world_size)
+        check_whole(self, 1, world_size=self.world_size)
         if self.sgd.batch % self.world_size:
             raise SuiteError(
                 f"batch {self.sgd.batch} does not split over world_size {self.world_size}; use a multiple"
@@ -288,16 +300,22 @@ def method_name(method: Method) -> str:
 
 
 def _variations(method: Any) -> list[str]:
-    """The fields that differ from their defaults, but for the widths: `truncate=False` is `no truncate`."""
-    words = []
+    """The fields that differ from their defaults, but for the widths: `train_mode=True` is `train mode`."""
+    words = [] if method.feed is None else _feed_variations(method)
     for item in dataclasses.fields(method):
         value = getattr(method, item.name)
-        if item.name in ("weight_bits", "act_bits", "feed") or value == item.default:
-            continue
-        label = item.name.replace("_", " ")
-        words.append(label if value is True else f"no {label}" if value is False else f"{label} {value}")
-    feed = method.feed
-    return [*words, f"{feed.images} images"] if feed and getattr(feed, "images", 1024) != 1024 else words
+        if item.name not in ("weight_bits", "act_bits", "feed") and value != item.default:
+            label = item.name.replace("_", " ")
+            words.append(label if value is True else f"no {label}" if value is False else f"{label} {value}")
+    return words
+
+
+def _feed_variations(method: Any) -> list[str]:
+    """What the feed has that the method's default feed has not, but for the seed, which every name ends with."""
+    usual = type(method)().feed
+    told = {name: value for name, value in flat(method.feed).items() if name != "seed"}
+    words = [f"{value} {name}" for name, value in told.items() if value != flat(usual or Calibration())[name]]
+    return words if usual else ["calibrated", *words]
 
 
 def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:

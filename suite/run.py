@@ -115,7 +115,9 @@ def _fit(
         journal.progress(f"train epoch {step.epoch}/{sgd.epochs}", step.images, len(images))
         if step.loss is not None:
             rate = step.images / (time.perf_counter() - began)
-            journal.metrics(step.epoch, train_loss=step.loss, train_images_per_s=rate)
+            journal.metrics(
+                step.epoch, train_loss=step.loss, train_images_per_s=rate, skipped_steps=step.skipped_steps
+            )
             if step.epoch < sgd.epochs:
                 _score(model, start, step.epoch, ranks, folders, journal)
             began = time.perf_counter()

@@ -27,8 +27,8 @@ class Quantizer(nn.Module):
     mode "track": while training watch and round, while evaluating round with the last range (QAT).
     mode "in_flight": watch and round, always.
     mode "frozen": round with the last range.
-    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits. `steps` is that of
-    Grid.symmetric.
+    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits, any other the narrow one.
+    `steps` is that of Grid.symmetric.
     """
 
     scale: Tensor
@@ -54,8 +54,9 @@ class Quantizer(nn.Module):
     def set_range(self) -> None:
         """Take scale and zero_point from the observer's range."""
         assert self.observer is not None
-        if self.unsigned and self.observer.low >= 0:
-            self.grid = Grid(self.grid.bits, signed=False)
+        if self.unsigned:
+            positive = bool(self.observer.low >= 0)
+            self.grid = Grid(self.grid.bits, signed=not positive, narrow=not positive)
         low, high = self.observer.range(self.grid)
         if self.symmetric:
             amax = torch.maximum(low.abs(), high.abs())

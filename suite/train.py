@@ -23,7 +23,8 @@ class DivergedError(SuiteError):
 
 @dataclass(frozen=True)
 class Step:
-    """How far the training is. `loss` is the mean over the epoch at its end, None before."""
+    """How far the training is. `loss` is the mean over the epoch at its end, None before; `skipped_steps` counts
+    those that an overflow of the scaled loss skipped so far, whose losses are left out."""
 
     epoch: int
     images: int
@@ -31,13 +32,17 @@ class Step:
     skipped_steps: int = 0
 
 
-def learning_rate(sgd: Sgd, epoch: float) -> float:
-    """The rate at a point of the training, `epoch` counted from 0 and fractional: warm-up, then the schedule."""
-    if epoch < sgd.warmup_epochs:
-        return sgd.lr * epoch / sgd.warmup_epochs
+def learning_rate(sgd: Sgd, epoch: int, step: int, steps: int) -> float:
+    """The rate of the batch `step` of `steps` in `epoch`, all counted from 0.
+
+    While warming up, that of the end of the batch, as apex's ImageNet example and so source 000 have it; after that,
+    of its beginning.
+    """
+    if epoch + (step + 1) / steps <= sgd.warmup_epochs:
+        return sgd.lr * (epoch + (step + 1) / steps) / sgd.warmup_epochs
     if sgd.schedule == "cosine":
-        through = (epoch - sgd.warmup_epochs) / (sgd.epochs - sgd.warmup_epochs)
-        return sgd.lr * (1 + math.cos(math.pi * min(1.0, through))) / 2
+        through = max(0.0, epoch + step / steps - sgd.warmup_epochs) / (sgd.epochs - sgd.warmup_epochs)
+        return sgd.lr * (1 + math.cos(math.pi * through)) / 2
     return sgd.lr * sgd.decay ** sum(epoch >= milestone for milestone in sgd.milestones)
 
 
@@ -56,13 +61,14 @@ def fit(model: nn.Module, images: Images, sgd: Sgd, seed: int, ranks: Ranks) -> 
         model.train()
         mixed.working.train()
         total = torch.zeros((), device=ranks.device)
-        seen = 0
+        seen = counted = 0
         for number, (x, labels) in enumerate(epoch_batches(images, sgd, seed, epoch, ranks)):
             for group in mixed.optimizer.param_groups:
-                group["lr"] = learning_rate(sgd, epoch + (number + 1) / steps)
+                group["lr"] = learning_rate(sgd, epoch, number, steps)
             loss = F.cross_entropy(mixed.forward(working, x), labels, label_smoothing=sgd.label_smoothing)
-            mixed.step(loss)
-            total += loss.detach() * len(labels)
+            if mixed.step(loss):
+                total += loss.detach() * len(labels)
+                counted += len(labels)
             seen += len(labels)
             yield Step(epoch + 1, seen * ranks.world_size)
         mean = float(ranks.sum(total)) / (seen * ranks.world_size)

@@ -24,10 +24,19 @@ def check_bits(name: str, value: int, low: int = 2, high: int = 16) -> None:
         raise SuiteError(f"{name} {value!r} is out of range; use a whole number from {low} to {high}")
 
 
+def check_whole(owner: object, lowest: int, **values: int) -> None:
+    """Raise SuiteError unless all of `owner`'s named values are whole numbers from `lowest` on."""
+    for name, value in values.items():
+        if type(value) is not int or value < lowest:
+            raise SuiteError(
+                f"{type(owner).__name__}.{name} must be a whole number from {lowest} on, got {value!r}"
+            )
+
+
 def check_positive(owner: object, **values: float) -> None:
     """Raise SuiteError unless all of `owner`'s named values are above 0."""
     for name, value in values.items():
-        if not value > 0:
+        if not 0 < value < float("inf"):
             raise SuiteError(f"{type(owner).__name__}.{name} must be above 0, got {value!r}")
 
 

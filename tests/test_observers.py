@@ -134,6 +134,15 @@ def test_counts_beyond_two_to_the_24_stay_exact() -> None:
     assert int(observer.counts.sum()) == 2**37 + 1
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-36, -1e-30, 1e38, 1e-45])
+def test_a_histogram_takes_a_layer_that_died_or_nearly_overflowed(value: float) -> None:
+    observer = Histogram()
+    observer(torch.tensor([0.0, value, value / 2]))
+    observer(torch.tensor([0.0, 1e-3]))
+    assert int(observer.counts.sum()) == 5
+    assert observer.range(GRID)[1].isfinite()
+
+
 @pytest.mark.parametrize("make", [MinMax, MovingMinMax, InFlight, MovingPercentile, Histogram])
 def test_an_observer_that_saw_nothing_or_an_empty_tensor_says_so(make: type[Observer]) -> None:
     with pytest.raises(SuiteError, match="saw no tensor"):

@@ -147,8 +147,14 @@ def test_params_say_method_widths_seed_model_and_dataset() -> None:
         (lambda: Network("resnet50", "A"), "shortcut 'A' does not exist for resnet50; use 'B'"),
         (lambda: Network(classes=1), "classes must be 2 or more, got 1"),
         (lambda: Precision("O4"), "precision level 'O4' is unknown; use one of O0, O1, O2, O3"),  # type: ignore[arg-type]
-        (lambda: Sgd(0, 32, 0.1), "Sgd.epochs must be above 0, got 0"),
+        (lambda: Sgd(0, 32, 0.1), "Sgd.epochs must be a whole number from 1 on, got 0"),
         (lambda: Sgd(1, 32, -0.1), "Sgd.lr must be above 0, got -0.1"),
+        (lambda: Sgd(1.5, 32, 0.1), "Sgd.epochs must be a whole number from 1 on, got 1.5"),  # type: ignore[arg-type]
+        (lambda: Sgd(1, 32, float("inf")), "Sgd.lr must be above 0, got inf"),
+        (lambda: Sgd(1, 32, 0.1, pad=-1), "Sgd.pad must be a whole number from 0 on, got -1"),
+        (lambda: Sgd(1, 32, 0.1, momentum=5), "momentum and label_smoothing are fractions"),
+        (lambda: Sgd(3, 32, 0.1, warmup_epochs=3), "warmup_epochs 3 must be fewer than the 3 epochs"),
+        (lambda: Sgd(3, 32, 0.1, milestones=30), "milestones must be a tuple of epochs, got 30"),  # type: ignore[arg-type]
         (lambda: Sgd(1, 32, 0.1, schedule="linear"), "schedule 'linear' is unknown"),  # type: ignore[arg-type]
         (lambda: training(world_size=3), "batch 32 does not split over world_size 3; use a multiple"),
     ],

@@ -134,18 +134,19 @@ def test_every_level_trains_and_leaves_a_float32_model(level: str) -> None:
 
 def test_the_steps_schedule_is_source_000s() -> None:
     sgd = Sgd(epochs=50, batch=1024, lr=0.4, warmup_epochs=5, milestones=(30,))
-    assert learning_rate(sgd, 2.5) == pytest.approx(0.2)
-    assert [learning_rate(sgd, epoch) for epoch in (5, 29.9)] == [0.4, 0.4]
-    assert learning_rate(sgd, 30) == pytest.approx(0.04)
+    assert learning_rate(sgd, 0, 0, 49) == pytest.approx(0.4 / (5 * 49))
+    assert learning_rate(sgd, 4, 48, 49) == pytest.approx(0.4)
+    assert {learning_rate(sgd, epoch, 48, 49) for epoch in range(5, 30)} == {0.4}
+    assert learning_rate(sgd, 30, 0, 49) == pytest.approx(0.04)
 
 
-@given(st.floats(0, 10))
-def test_the_cosine_falls_from_the_rate_to_zero(epoch: float) -> None:
+@given(st.integers(0, 9), st.integers(0, 19))
+def test_the_cosine_falls_from_the_rate_towards_zero_and_never_reaches_it(epoch: int, step: int) -> None:
     sgd = Sgd(epochs=10, batch=32, lr=0.5, warmup_epochs=1, schedule="cosine")
-    rate = learning_rate(sgd, epoch)
-    assert 0 <= rate <= 0.5
-    if epoch > 1:
-        assert rate == pytest.approx(0.25 * (1 + math.cos(math.pi * (epoch - 1) / 9)))
+    rate = learning_rate(sgd, epoch, step, 20)
+    assert 0 < rate <= 0.5
+    if epoch >= 1:
+        assert rate == pytest.approx(0.25 * (1 + math.cos(math.pi * (epoch - 1 + step / 20) / 9)))
 
 
 def digits(count: int) -> Images:
@@ -172,6 +173,15 @@ def test_the_same_seed_trains_to_the_same_weights_and_another_does_not() -> None
 
     assert torch.equal(trained(0), trained(0))
     assert not torch.equal(trained(0), trained(1))
+
+
+def test_a_step_skipped_for_an_overflow_is_counted_and_left_out_of_the_loss() -> None:
+    model = small()
+    with torch.no_grad():
+        model.linear.weight.mul_(1e4)  # type: ignore[union-attr,operator]
+    sgd = Sgd(1, 20, 1e-3, precision=Precision("O2", "float16"))
+    *_, last = fit(model, digits(200), sgd, 0, Ranks())
+    assert last.skipped_steps > 0 and last.loss is not None and math.isfinite(last.loss)
 
 
 def test_a_loss_that_diverges_says_in_which_epoch() -> None:

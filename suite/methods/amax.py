@@ -4,7 +4,7 @@
 
 On every convolution and linear layer: weights per output channel, inputs per tensor, the grid narrow (255 values at
 8 bits), as QuantConv2d and QuantLinear do by default. By default alpha ("amax") of the input is computed in flight
-for each batch; with `calibrate` it is the largest of a calibration and then fixed. The source is sound.
+for each batch; with a Calibration as `feed` it is the largest of that and then fixed. The source is sound.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Amax:
 
     weight_bits: int = 8
     act_bits: int = 8
-    calibrate: Calibration | None = None
+    feed: Calibration | None = None
 
     revision: ClassVar[int] = 1
 
@@ -35,17 +35,12 @@ class Amax:
         check_bits("weight_bits", self.weight_bits)
         check_bits("act_bits", self.act_bits)
 
-    @property
-    def feed(self) -> Calibration | None:
-        """The calibration, where the amax is not computed in flight."""
-        return self.calibrate
-
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantizers on each layer's input and weight."""
 
         def activation(first: bool) -> Quantizer:
             grid = Grid(self.act_bits, narrow=True)
-            if self.calibrate:
+            if self.feed:
                 return Quantizer(grid, MinMax(), "observe")
             return Quantizer(grid, InFlight(), "in_flight")
 

@@ -91,6 +91,6 @@ def post_training(calibration: Calibration) -> list[Method]:
             KSigma(bits + 1),
             KSigma(bits, per_layer=True),
             Amax(bits, bits),
-            Amax(bits, bits, calibrate=calibration),
+            Amax(bits, bits, feed=calibration),
         ]
     return methods
