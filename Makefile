@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test clean
+.PHONY: sweep test
 
 sweep: $(VENV)/for-runs
 	$(RUN) -m suite launch quick --on here
@@ -25,6 +25,3 @@ $(VENV)/for-runs: requirements.txt
 $(VENV)/for-tests: tests/requirements.txt $(VENV)/for-runs
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement tests/requirements.txt
 	touch $@
-
-clean:
-	rm -rf $(VENV) runs results/quick

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -39,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if rest and arguments.command not in (_plan, _launch, _explain):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     arguments.sweep_words = rest
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     try:
         return int(arguments.command(arguments, console))
     except SuiteError as error:
@@ -56,6 +61,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """A closed terminal and a polite kill end a launch as Ctrl-C does: with its workers."""
+    raise KeyboardInterrupt
+
+
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -63,6 +73,7 @@ def _escaped(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m suite",
+        allow_abbrev=False,
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -92,11 +103,18 @@ def _parser() -> argparse.ArgumentParser:
     def add(
         name: str, command: object, about: str, *parents: argparse.ArgumentParser
     ) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=about, description=about, parents=[folders, *parents])
+        made = commands.add_parser(
+            name, help=about, description=about, parents=[folders, *parents], allow_abbrev=False
+        )
         made.set_defaults(command=command)
         return made
 
-    add("plan", _plan, "show each stage of a sweep: key, what it is, what it needs, done or pending", chosen)
+    add(
+        "plan",
+        _plan,
+        "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
+        chosen,
+    )
     launching = argparse.ArgumentParser(add_help=False)
     launching.add_argument(
         "--on", default="here", choices=["here"], help="where: this machine's cores or GPUs"
@@ -132,21 +150,22 @@ def _folders(arguments: argparse.Namespace) -> Folders:
     return Folders(arguments.runs, arguments.data)
 
 
-def _chosen(arguments: argparse.Namespace) -> tuple[str, tuple[Stage, ...], int, dict[str, object]]:
-    """(name, all stages in plan order, number of recipes listed, the sweep's options)."""
+def _chosen(arguments: argparse.Namespace) -> tuple[str, tuple[Stage, ...], dict[str, object]]:
+    """(name, all stages in plan order, the sweep's options)."""
     sweep = sweeps.find(arguments.sweep)
     if arguments.help_sweep:
         sweep.parser().print_help()
         raise SystemExit(0)
     listed, options = sweep.stages(arguments.sweep_words)
-    return arguments.name or sweep.name, plan(listed), len(listed), options
+    return arguments.name or sweep.name, plan(listed), options
 
 
 def _plan(arguments: argparse.Namespace, console: Console) -> int:
     from suite.screen import plan_summary, plan_table
 
-    _, stages, _, _ = _chosen(arguments)
-    stages = matching(stages, arguments.only)
+    name, every, options = _chosen(arguments)
+    stages = matching(every, arguments.only)
+    save_sweep(arguments.runs, name, options, every)
     standings = [standing(stage, arguments.runs) for stage in stages]
     console.print(plan_table(standings))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), standings))
@@ -161,7 +180,7 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     workers = default_workers() if arguments.workers is None else arguments.workers
     if workers < 1:
         raise SuiteError(f"--workers {workers} is too few; use 1 or more")
-    name, stages, _, options = _chosen(arguments)
+    name, stages, options = _chosen(arguments)
     folders = _folders(arguments)
     chosen = matching(stages, arguments.only)
     pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
@@ -176,7 +195,8 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     follower = tracking.Follower(name, stages, folders.runs)
     follower.start()
     try:
-        Watch(console, chosen, folders.runs).follow(here.work())
+        with closing(here.work()) as ticks:
+            Watch(console, chosen, folders.runs).follow(ticks)
     finally:
         follower.finish()
         if follower.error:
@@ -189,6 +209,9 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"[red]{now.stage.name}[/] ({now.stage.key}): {_escaped(now.error)}", soft_wrap=True
             )
+    unsaid = [] if any(now.state == "failed" for now in ended) else here.died.values()
+    for words in unsaid:
+        console.print(f"[red]a worker ended:[/] {_escaped(words)}", soft_wrap=True)
     return 0 if all(now.state == "done" for now in ended) else 1
 
 
@@ -215,6 +238,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             run(stage, ranks, _folders(arguments))
         except Exception as error:
             failed += 1
+            if not isinstance(error, SuiteError):
+                traceback.print_exc()
             console.print(f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}")
         else:
             now = standing(stage, arguments.runs)
@@ -228,7 +253,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 def _status(arguments: argparse.Namespace, console: Console) -> int:
     from suite.screen import status_summary, status_table
 
-    stages = matching(load_sweep(arguments.runs, arguments.sweep), arguments.only)
+    stages = matching(load_sweep(arguments.runs, Path(arguments.sweep).stem), arguments.only)
     standings = [standing(stage, arguments.runs) for stage in stages]
     console.print(status_table(standings))
     console.print(status_summary(standings))
@@ -238,9 +263,10 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
 def _sync(arguments: argparse.Namespace, console: Console) -> int:
     from suite import tracking
 
-    stages = load_sweep(arguments.runs, arguments.sweep)
-    experiment = tracking.sync(arguments.sweep, stages, arguments.runs, arguments.report / arguments.sweep)
-    console.print(f"MLflow has all runs of {arguments.sweep}. Open it with")
+    name = Path(arguments.sweep).stem
+    stages = load_sweep(arguments.runs, name)
+    experiment = tracking.sync(name, stages, arguments.runs, arguments.report / name)
+    console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(tracking.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
     return 0
 

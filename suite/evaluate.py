@@ -45,14 +45,14 @@ def evaluate(model: nn.Module, images: Images, ranks: Ranks, batch: int = 500) -
     places = torch.zeros(len(images), dtype=torch.int64, device=ranks.device)
     loss = torch.zeros((), dtype=torch.float64, device=ranks.device)
     mine = places[ranks.rank :: ranks.world_size]
-    with torch.inference_mode():
-        done = 0
-        for x, labels in share(images, ranks, batch):
+    done = 0
+    for x, labels in share(images, ranks, batch):
+        with torch.inference_mode():
             logits = model(x).float()
             mine[done : done + len(labels)] = _rank(logits, labels)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
-            done += len(labels)
-            yield done * ranks.world_size
+        done += len(labels)
+        yield done * ranks.world_size
     places = ranks.sum(places)
     count = len(images)
     top1, top5 = (100 * int((places < k).sum()) / count for k in (1, 5))

@@ -19,6 +19,9 @@ from suite.checkpoint import write_json
 from suite.recipe import FORMAT
 from suite.values import SuiteError
 
+LOOKS = 20
+"""How often a process that starts a stage asks for its run directory, 50 ms apart."""
+
 
 class Journal:
     """Appends events to `folder/events.jsonl`; on a rank that does not write, to nothing.
@@ -37,6 +40,7 @@ class Journal:
         if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
             self._stream.write("\n")
         self._progress_at = 0.0
+        (folder / "progress.json").unlink(missing_ok=True)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, at once on its way to the disk."""
@@ -51,13 +55,14 @@ class Journal:
         """Record `values` at `step` (the epoch, counted from 1)."""
         self.write("metrics", step=step, values=_finite(values))
 
-    def progress(self, doing: str, done: int, total: int) -> None:
-        """Say how far the stage is, at most once a second, in a file of its own that may be lost."""
+    def progress(self, doing: str, part: float) -> None:
+        """Say what the stage does and which part of it, 0 to 1, is done: at most once a second, in a file that may
+        be lost."""
         now = time.monotonic()
-        if self.writes and (now - self._progress_at >= 1 or done >= total):
+        if self.writes and now - self._progress_at >= 1:
             self._progress_at = now
             fresh = self.folder / "progress.writing"
-            fresh.write_text(json.dumps({"doing": doing, "done": done, "total": total, "pid": os.getpid()}))
+            fresh.write_text(json.dumps({"doing": doing, "part": part}))
             fresh.replace(self.folder / "progress.json")
 
     def finish(self, key: str, **outcome: Any) -> None:
@@ -134,12 +139,15 @@ def lock(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SuiteError(
-                f"{folder} is being run by {holder(folder)}; wait for it, or stop it first"
-            ) from None
+        # `locked` holds the file for a moment when somebody looks: only what lasts is another process.
+        for _ in range(LOOKS):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
         stream.flush()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -77,13 +77,22 @@ def image_passes(stage: Stage) -> int:
 def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: bool) -> None:
     """Everything the stages will need, looked at before any of them runs. Raises SuiteError with the remedy."""
     folders.runs.mkdir(parents=True, exist_ok=True)
-    wide = [s for s in plan(stages) if isinstance(s, Training) and s.world_size != world_size]
-    if wide:
-        raise SuiteError(
-            f"{wide[0].name} is trained by world_size {wide[0].world_size}, and --on here gives each stage "
-            f"{world_size}; leave it out with --only"
-        )
+    for training in (stage for stage in stages if isinstance(stage, Training)):
+        if training.world_size != world_size:
+            raise SuiteError(
+                f"{training.name} is trained by world_size {training.world_size}, and --on here gives each stage "
+                f"{world_size}; choose others with --only, or train it with "
+                f"torchrun --nproc-per-node={training.world_size} -m suite run {training.key}"
+            )
+        half = training.sgd.precision
+        if half.level != "O0" and half.dtype == "float16" and not torch.cuda.is_available():
+            raise SuiteError(
+                f"{training.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
+                f'Precision("O2", "bfloat16"), or a GPU'
+            )
     for stage in plan(stages):
+        if isinstance(stage, Recipe) and hasattr(stage.method, "check"):
+            stage.method.check()
         if events.locked(folders.runs / stage.key):
             raise SuiteError(
                 f"{stage.name} ({stage.key}) is being run by {events.holder(folders.runs / stage.key)}; "
@@ -111,7 +120,10 @@ def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: 
 def _check_space(runs: Path, stages: Sequence[Stage]) -> None:
     trained = sum(_trains(stage) for stage in stages)
     wanted = (
-        20e6 + 0.1e6 * len(stages) + 110e6 * trained * any("50" in s.name for s in stages) + 3e6 * trained
+        20e6
+        + 0.1e6 * len(stages)
+        + 110e6 * trained * any("resnet50" in str(s.params["model"]) for s in stages)
+        + 3e6 * trained
     )
     free = shutil.disk_usage(runs).free
     if free < wanted:
@@ -130,13 +142,15 @@ class Here:
     waiting: dict[str, tuple[Job, frozenset[str]]] = field(default_factory=dict)
     running: dict[str, tuple[Job, subprocess.Popen[bytes], int]] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)
+    died: dict[str, str] = field(default_factory=dict)
+    """Of each job that ended badly, by its id: the last line of its log, and where that lies."""
 
     def submit(self, job: Job, after: Iterable[str]) -> str:
         """Queue a job; its id is its first stage's key."""
         self.waiting[job[0].key] = (job, frozenset(after))
         return job[0].key
 
-    def work(self) -> Iterator[None]:
+    def work(self) -> Generator[None]:
         """Do all that was submitted; yields a few times a second. When it is closed or interrupted, so are its jobs.
 
         A job whose needs failed never starts.
@@ -155,6 +169,11 @@ class Here:
             if process.poll() is not None:
                 self.ended[name] = process.returncode == 0
                 del self.running[name]
+                if process.returncode:
+                    log = self.folders.runs / name / "job.log"
+                    lines = log.read_text(errors="replace").splitlines()
+                    last = next((line for line in reversed(lines) if line.strip()), "no output")
+                    self.died[name] = f"{last.strip()} (exit {process.returncode}; {log})"
 
     def _start(self) -> None:
         for name, (job, after) in list(self.waiting.items()):
@@ -202,4 +221,4 @@ class Here:
 
 def default_workers() -> int:
     """One for each GPU; without GPUs, one for each core, up to 8."""
-    return torch.cuda.device_count() or min(8, os.cpu_count() or 1)
+    return torch.cuda.device_count() or min(8, len(os.sched_getaffinity(0)))

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+ROOT = Path(__file__).parent.parent
 LARGEST_DIFF = 200_000
 
 
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
     """commit, dirty, diff (cut at 200,000 characters), versions, device and host, as plain data."""
-    diff = _git("diff", "HEAD", "--", "suite", "slurm")
+    diff = _git("diff", "HEAD", "--", "suite") + _untracked()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
     return {
         "commit": _git("rev-parse", "HEAD").strip() or "unknown",
@@ -32,10 +33,15 @@ def provenance(device: torch.device) -> dict[str, Any]:
     }
 
 
+def _untracked() -> str:
+    """The text of files that git does not know yet: a method somebody has just written."""
+    names = _git("ls-files", "--others", "--exclude-standard", "--", "suite").splitlines()
+    return "".join(f"+++ {name}\n{(ROOT / name).read_text(errors='replace')}" for name in names)
+
+
 def _git(*words: str) -> str:
-    root = Path(__file__).parent.parent
     try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from suite.values import SuiteError
 
@@ -34,6 +34,19 @@ class Ranks:
                 f"the stage is trained by world_size {wanted}, but {self.world_size} ranks run it; "
                 f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
             )
+
+    def agree(self, choice: bool) -> bool:
+        """Rank 0's `choice`, on every rank."""
+        flag = torch.tensor(int(choice), device=self.device)
+        if self.world_size > 1:
+            distributed.broadcast(flag, 0)
+        return bool(flag)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank rank 0's BatchNorm statistics and ranges: each rank's own differ after a step."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
 
     def sum(self, counts: Tensor) -> Tensor:
         """`counts` summed over all ranks; the same tensor on each."""

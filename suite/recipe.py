@@ -36,11 +36,10 @@ class Dataset:
     std: Triple = CIFAR10_STD
     size: int = 32
 
-    CLASSES: ClassVar[dict[str, int]] = {"digits": 10, "cifar10": 10}
     IMAGES: ClassVar[dict[str, tuple[int, int]]] = {"digits": (1198, 599), "cifar10": (50_000, 10_000)}
 
     def __post_init__(self) -> None:
-        check_choice("dataset", self.name, self.CLASSES)
+        check_choice("dataset", self.name, self.IMAGES)
         check_whole(self, 1, size=self.size)
 
 
@@ -131,7 +130,11 @@ class Calibration:
 
 
 class Method(Protocol):
-    """A way to quantize: prepare it, feed it, convert it. Implementations are frozen dataclasses."""
+    """A way to quantize: prepare it, feed it, convert it. Implementations are frozen dataclasses.
+
+    One that needs something of the machine also has `check()`, which raises SuiteError where that is missing; it is
+    asked before a sweep starts.
+    """
 
     revision: ClassVar[int]
     """Raised when the arithmetic changes, so that no older result is reused."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,8 +71,13 @@ def standing(stage: Stage, runs: Path) -> Standing:
 def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage]) -> None:
     """Record what a sweep consists of, for `run`, `status`, the tracking and the analysis.
 
-    `stages` are in plan order; the record is replaced whole.
+    `stages` are in plan order; the record is replaced whole. Raises SuiteError for a name that is no file's name, and
+    for a stage that its record would not bring back.
     """
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+    for stage in stages:
+        _check_found_by_workers(stage)
     rows = [
         {
             "key": stage.key,
@@ -88,12 +94,22 @@ def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[
     write_json(content, runs / "sweeps" / f"{name}.json")
 
 
+def _check_found_by_workers(stage: Stage) -> None:
+    kinds = {type(value) for value in (stage, getattr(stage, "method", None)) if value is not None}
+    strange = [kind for kind in kinds if kind not in (*VALUES, *find_methods().values())]
+    if strange:
+        raise SuiteError(
+            f"{stage.name} uses {strange[0].__qualname__}, which workers cannot find; put a method into a file of its "
+            f"own in suite/methods/, named as its class"
+        )
+
+
 def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:
     """The stages of a sweep that was launched in this runs folder, in plan order."""
     file = runs / "sweeps" / f"{name}.json"
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
-        raise SuiteError(f"no sweep {name!r} was launched in {runs}; launched there: {there}")
+        raise SuiteError(f"no sweep {name!r} was planned or launched in {runs}; there is {there}")
     return tuple(_stage(row) for row in _rows(file))
 
 
@@ -125,22 +141,35 @@ def from_json(data: Any) -> Any:
 
 
 def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
-    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder."""
-    rows = {row["key"]: row for file in sorted((runs / "sweeps").glob("*.json")) for row in _rows(file)}
+    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder.
+
+    A record that cannot be read is an error only where a key is in no other.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    unreadable: list[SuiteError] = []
+    for file in sorted((runs / "sweeps").glob("*.json")):
+        try:
+            rows |= {row["key"]: row for row in _rows(file)}
+        except SuiteError as error:
+            unreadable.append(error)
     found = []
     for key in keys:
         matches = [row for name, row in rows.items() if name.startswith(key)]
+        if not matches and unreadable:
+            raise unreadable[0]
         if len(matches) != 1:
             problem = f"{len(matches)} stages begin with" if matches else "no stage has"
-            raise SuiteError(f"{problem} key {key!r} in {runs}; `python -m suite plan SWEEP` shows the keys")
+            raise SuiteError(
+                f"{problem} key {key!r} in {runs}; `python -m suite plan SWEEP` shows the keys and records them"
+            )
         found.append(_stage(matches[0]))
     return found
 
 
 def _stage(row: dict[str, Any]) -> Stage:
     stage = from_json(row["stage"])
-    if not isinstance(stage, Stage):
-        raise SuiteError(f"the record of {row['key']} holds no stage; launch the sweep again")
+    if not isinstance(stage, Stage) or stage.key != row["key"]:
+        raise SuiteError(f"the record of {row['key']} is not that of its stage; plan the sweep again")
     return stage
 
 

@@ -32,11 +32,13 @@ class Folders:
 def run(stage: Stage, ranks: Ranks, folders: Folders) -> None:
     """Do `stage` unless it is done. What it needs must be done. Raises what went wrong, after recording it."""
     folder = folders.runs / stage.key
+    ranks.check(stage.world_size if isinstance(stage, Training) else 1)
     if not ranks.writes:
-        _work(stage, ranks, folders, events.Journal(folder, writes=False))
+        if ranks.agree(False):
+            _work(stage, ranks, folders, events.Journal(folder, writes=False))
         return
     with events.lock(folder):
-        if events.outcome(folder) is not None:
+        if not ranks.agree(events.outcome(folder) is None):
             return
         journal = events.Journal(folder)
         began = time.perf_counter()
@@ -66,7 +68,6 @@ def _first_line(error: Exception) -> str:
 def _work(stage: Stage, ranks: Ranks, folders: Folders, journal: events.Journal) -> dict[str, Any]:
     match stage:
         case Training():
-            ranks.check(stage.world_size)
             torch.manual_seed(stage.seed)
             model = _place(models.build(stage.network), ranks)
             _fit(model, stage, stage.sgd, stage.seed, ranks, folders, journal)
@@ -89,7 +90,7 @@ def _quantize(stage: Recipe, ranks: Ranks, folders: Folders, journal: events.Jou
             with torch.no_grad():
                 for number, x in enumerate(data.calibration_batches(images, calibration), start=1):
                     model(x)
-                    journal.progress("calibrate", number * calibration.batch, calibration.images)
+                    journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
         case Sgd() as sgd:
             torch.manual_seed(stage.seed)
             _fit(model, stage.start, sgd, stage.seed, ranks, folders, journal)
@@ -112,7 +113,8 @@ def _fit(
     images = data.load(start.dataset, "train", folders.data, ranks.device)
     began = time.perf_counter()
     for step in fit(model, images, sgd, seed, ranks):
-        journal.progress(f"train epoch {step.epoch}/{sgd.epochs}", step.images, len(images))
+        through = step.epoch - 1 + step.images / len(images)
+        journal.progress(f"train epoch {step.epoch}/{sgd.epochs}", through / sgd.epochs)
         if step.loss is not None:
             rate = step.images / (time.perf_counter() - began)
             journal.metrics(
@@ -135,8 +137,8 @@ def _score(
     images = data.load(start.dataset, "test", folders.data, ranks.device)
     began = time.perf_counter()
     for progress in evaluate(model, images, ranks):
-        if not isinstance(progress, Score):
-            journal.progress("evaluate", progress, len(images))
+        if not isinstance(progress, Score) and step == 0:
+            journal.progress("evaluate", (1 + progress / len(images)) / 2)
     assert isinstance(progress, Score)
     rate = progress.images / (time.perf_counter() - began)
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}

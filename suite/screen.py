@@ -143,26 +143,14 @@ class Watch:
             ("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")
         )
 
-    def _fraction(self, key: str) -> float:
-        """How much of a running stage is done, from its own word; an epoch counts within its training."""
-        told = events.progress(self.runs / key)
-        if not told:
-            return 0.0
-        within = min(1.0, told["done"] / max(1, told["total"]))
-        words = str(told["doing"]).rpartition(" ")[2].split("/")
-        if len(words) == 2:
-            return float((int(words[0]) - 1 + within) / int(words[1]))
-        return float(within)
-
     def _draw(self) -> RenderableType:
         running = [now for now in self.open.values() if now.state == "running"]
         rows = Table(box=None, pad_edge=False, show_header=False)
         worked = self.todo - sum(self.costs[key] for key in self.open)
         for now in running:
-            told = events.progress(self.runs / now.stage.key) or {"doing": "starts"}
-            fraction = self._fraction(now.stage.key)
-            worked += int(fraction * self.costs[now.stage.key])
-            bar = ProgressBar(total=1, completed=fraction, width=24)
+            told = events.progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
+            worked += int(told["part"] * self.costs[now.stage.key])
+            bar = ProgressBar(total=1, completed=told["part"], width=24)
             rows.add_row(Text("running", "cyan"), now.stage.name, bar, Text(told["doing"], "bright_black"))
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())

@@ -27,8 +27,8 @@ class Quantizer(nn.Module):
     mode "track": while training watch and round, while evaluating round with the last range (QAT).
     mode "in_flight": watch and round, always.
     mode "frozen": round with the last range.
-    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits, any other the narrow one.
-    `steps` is that of Grid.symmetric.
+    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits, any other the narrow
+    one. `steps` is that of Grid.symmetric.
     """
 
     scale: Tensor

@@ -76,7 +76,7 @@ def fit(model: nn.Module, images: Images, sgd: Sgd, seed: int, ranks: Ranks) -> 
             raise DivergedError(
                 f"the loss became {mean} in epoch {epoch + 1}; lower the learning rate of {sgd}"
             )
-        mixed.update_model()
+        ranks.share_buffers(mixed.update_model())
         yield Step(epoch + 1, seen * ranks.world_size, mean, mixed.skipped_steps)
 
 

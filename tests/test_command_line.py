@@ -62,7 +62,9 @@ def test_a_pattern_that_matches_nothing_is_answered_with_what_exists(
 def test_status_of_a_sweep_never_launched_names_those_that_were(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "no sweep 'quick' was launched in" in refused(capsys, "status", "quick", "--runs", tmp_path)
+    assert "no sweep 'quick' was planned or launched in" in refused(
+        capsys, "status", "quick", "--runs", tmp_path
+    )
     assert "no stage has key 'beef'" in refused(capsys, "run", "beef", "--runs", tmp_path)
 
 
@@ -125,6 +127,15 @@ def test_a_checkpoint_that_is_missing_wrong_or_of_another_architecture_is_refuse
             SWEEP.replace("(8, 4)", "(8, 40)"),
             "weight_bits 40 is out of range; use a whole number from 2 to 16",
         ),
+        (
+            "def sweep(data: str = 'x'):\n    return []\n",
+            "cannot have a parameter 'data', the command line has --data",
+        ),
+        (
+            "from suite.recipe import *\nfrom suite.methods.amax import Amax\nclass Mine(Amax):\n    pass\n"
+            + SWEEP.replace("Amax(bits, bits)", "Mine(bits, bits)"),
+            "uses Mine, which workers cannot find; put a method into a file of its own in suite/methods/",
+        ),
         ("def sweep(bits):\n    return []\n", "parameter 'bits' of sweep() has no type"),
     ],
 )
@@ -133,6 +144,49 @@ def test_a_broken_sweep_file_is_told_with_its_line(
 ) -> None:
     (tmp_path / "broken.py").write_text(text)
     assert message in refused(capsys, "plan", tmp_path / "broken.py", "--runs", tmp_path)
+
+
+def test_a_sweep_file_may_use_ordinary_python(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import Literal\n"
+        "@dataclass\nclass Pair:\n    a: int = 1\n" + SWEEP
+    ).replace("epochs: Annotated", "kind: Literal['a', 'b'] = 'a', fast: bool = False, epochs: Annotated")
+    (tmp_path / "rich.py").write_text(text.replace("epochs of the training", "100 % of the epochs"))
+    assert main(["plan", str(tmp_path / "rich.py"), "--kind", "b", "--fast", "--runs", str(tmp_path)]) == 0
+    with pytest.raises(SystemExit):
+        main(["plan", str(tmp_path / "rich.py"), "--help-sweep"])
+    assert "100 % of the epochs" in capsys.readouterr().out
+
+
+def test_a_key_that_plan_showed_can_be_run_and_status_takes_the_files_path(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    assert main(["plan", own, *runs]) == 0
+    key = capsys.readouterr().out.split()[4]
+    (tmp_path / "runs" / "sweeps" / "another.json").write_text("{")  # somebody's broken record is no obstacle
+    assert main(["run", key[:6], *runs]) == 0
+    assert main(["status", own, *runs]) == 0
+    assert "3 stages: 1 done, 2 pending" in capsys.readouterr().out
+
+
+def test_a_name_that_is_a_path_is_refused(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    assert "sweep name '../x' is unusable" in refused(
+        capsys, "plan", own, "--name", "../x", "--runs", tmp_path
+    )
+    assert not list(tmp_path.parent.glob("x*"))
+
+
+def test_training_in_float16_without_a_gpu_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, where float16 is fast")
+    (tmp_path / "half.py").write_text(SWEEP.replace('Precision("O0")', 'Precision("O2")'))
+    said = refused(capsys, "launch", tmp_path / "half.py", "--runs", tmp_path / "runs")
+    assert "trains in float16, which a CPU does some 30 times slower" in said
 
 
 def test_an_own_file_may_not_take_the_name_of_a_sweep(
@@ -165,11 +219,10 @@ def test_a_runs_folder_from_another_version_is_refused(
     assert main(["plan", own, "--runs", str(tmp_path / "runs")]) == 0
     key = capsys.readouterr().out.split()[4]
     folder = tmp_path / "runs" / key
-    folder.mkdir(parents=True)
+    folder.mkdir()
     (folder / "outcome.json").write_text('{"format": 0, "top1": 99}')
     said = refused(capsys, "launch", own, "--runs", tmp_path / "runs")
     assert "has format 0, this version reads 1; move it away or choose another folder with --runs" in said
-    (tmp_path / "runs" / "sweeps").mkdir()
     (tmp_path / "runs" / "sweeps" / "own.json").write_text('{"format": 0, "stages": []}')
     assert "has format 0" in refused(capsys, "status", "own", "--runs", tmp_path / "runs")
     (tmp_path / "runs" / "sweeps" / "own.json").write_text("{")

@@ -65,7 +65,7 @@ def wait_for_outcomes(folder: Path, count: int, process: subprocess.Popen[str]) 
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("killed_by", "after"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(("killed_by", "after"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
 def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     tmp_path: Path, killed_by: signal.Signals, after: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     wait_for_outcomes(tmp_path, after, process)
     process.send_signal(killed_by)
     said = finish(process)
-    if killed_by is signal.SIGINT:
+    if killed_by is signal.SIGTERM:  # as Ctrl-C: see _interrupt
         assert process.returncode == 130 and "finished runs are kept" in said
     stages = load_sweep(tmp_path / "runs", "own")
     deadline = time.monotonic() + 60
@@ -108,6 +108,7 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
     said = finish(process)
     assert process.returncode == 1
     assert standing(victim, tmp_path / "runs").state == "stopped"
+    assert "a worker ended:" in said and "exit -9" in said and "job.log" in said
     assert "1 stopped" in said
     assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
 
@@ -133,6 +134,27 @@ def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> Non
     assert process.returncode == 1
     assert "5 stages: 4 done, 1 failed" in said
     assert f"{victim.name} ({victim.key}): IsADirectoryError" in said
+
+
+def test_looking_at_a_stage_never_keeps_it_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    looker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from suite import events; from pathlib import Path\nwhile True: events.locked(Path({str(tmp_path)!r}))",
+        ],
+        cwd=ROOT,
+    )
+    try:
+        time.sleep(1)
+        for _ in range(500):
+            with events.lock(tmp_path):
+                pass
+    finally:
+        looker.kill()
+        looker.wait()
+    assert not events.locked(tmp_path)
 
 
 def test_a_stage_that_another_process_runs_is_not_launched_again(

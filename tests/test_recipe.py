@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.recipe import Dataset, Network, Precision, Pretrained, Recipe, Sgd, Stage, Training, plan
+from suite.recipe import (
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Stage,
+    Training,
+    plan,
+)
 from suite.records import from_json
 from suite.sweeps import find
 from suite.values import SuiteError, to_json
@@ -122,6 +133,17 @@ def test_the_published_sweep_is_resnet50_on_cifar10_under_o2_from_three_seeds() 
         "resnet50",
         "resnet50_imagenet",
     ]
+
+
+def test_feeds_tell_names_apart() -> None:
+    feeds = (None, Calibration(), Calibration(images=128), Calibration(batch=32))
+    names = [Recipe(training(), Amax(8, 8, feed=feed)).name for feed in feeds]
+    assert names[:3] == [
+        f"amax w8a8{words} seed 0" for words in ("", " calibrated", " calibrated 128 images")
+    ]
+    assert len(set(names)) == 4
+    slow, fast = (QatSymmetric(feed=Sgd(1, 128, lr, precision=Precision("O0"))) for lr in (0.001, 0.01))
+    assert Recipe(training(), slow).name != Recipe(training(), fast).name
 
 
 def test_params_say_method_widths_seed_model_and_dataset() -> None:

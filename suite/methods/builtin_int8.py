@@ -32,13 +32,17 @@ class BuiltinInt8:
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ("x86", "fbgemm", "onednn", "qnnpack"))
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A fused copy on the CPU that observes."""
+    def check(self) -> None:
+        """Raise SuiteError where this torch has no such engine."""
         if self.engine not in torch.backends.quantized.supported_engines:
             raise SuiteError(
                 f"this torch has no int8 engine {self.engine!r}; it has "
                 f"{', '.join(torch.backends.quantized.supported_engines)}"
             )
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A fused copy on the CPU that observes."""
+        self.check()
         from torch.ao.quantization import get_default_qconfig_mapping
         from torch.ao.quantization.quantize_fx import prepare_fx
 

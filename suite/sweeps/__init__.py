@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from suite.recipe import Stage
 from suite.values import SuiteError
 
 FOLDER = Path(__file__).parent
+TAKEN = ("runs", "data", "only", "name", "on", "workers", "download", "help", "help_sweep")
+"""Options of the command line itself."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,20 @@ class Sweep:
 
     def parser(self) -> argparse.ArgumentParser:
         """A parser of the function's parameters: `Annotated[int, "help"]` gives type and help."""
-        parser = argparse.ArgumentParser(prog=f"python -m suite ... {self.name}", description=self.about)
+        parser = argparse.ArgumentParser(
+            prog=f"python -m suite ... {self.name}", description=self.about, allow_abbrev=False
+        )
         hints = get_type_hints(self.function, include_extras=True)
         for name, parameter in inspect.signature(self.function).parameters.items():
             if name not in hints:
                 raise SuiteError(
                     f"{self.function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write "
                     f"{name}: int, or Annotated[int, 'what it is']"
+                )
+            if name in TAKEN:
+                raise SuiteError(
+                    f"{self.function.__code__.co_filename}: sweep() cannot have a parameter {name!r}, "
+                    f"the command line has --{name} already; rename it"
                 )
             _add_option(parser, name, hints[name], parameter.default)
         return parser
@@ -62,10 +72,16 @@ def _add_option(parser: argparse.ArgumentParser, name: str, annotation: Any, def
         annotation, words = get_args(annotation)[:2]
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     kind = kinds[0] if kinds else annotation
+    options = None
+    if get_origin(annotation) is Literal:
+        options, kind = list(get_args(annotation)), type(get_args(annotation)[0])
     required = default is inspect.Parameter.empty
     about = words if required or default is None else f"{words} (default: {default})".strip()
-    how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+    how: dict[str, Any] = (
+        {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind, "choices": options}
+    )
     flag = f"--{name.replace('_', '-')}"
+    about = about.replace("%", "%%")
     parser.add_argument(flag, required=required, default=None if required else default, help=about, **how)
 
 
@@ -92,9 +108,12 @@ def find(name: str) -> Sweep:
 
 def _load(file: Path) -> ModuleType:
     own = file.resolve().parent == FOLDER
-    spec = importlib.util.spec_from_file_location(f"{__name__}.{file.stem}" if own else file.stem, file)
+    spec = importlib.util.spec_from_file_location(
+        f"{__name__}.{file.stem}" if own else f"user_sweep.{file.stem}", file
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except SuiteError:
