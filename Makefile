@@ -14,7 +14,7 @@ test: $(VENV)/for-tests
 	tests/system-packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy suite analysis
+	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
 $(VENV)/for-runs: requirements.txt

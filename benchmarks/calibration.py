@@ -1,0 +1,320 @@
+"""What calibration costs and what its ranges are worth, beside torch.ao's observers in one run.
+
+ResNet-20 and ResNet-50 for 32x32 images. Times are CPU seconds on one thread, so that neighbours on the machine count
+little, and with --threads above 1 seconds on the clock. Every round runs each peer once, every second round in
+reverse; the table shows the median and, of the cost in plain forward passes, the range over the rounds.
+
+ours: one pass and the ranges of five methods at five widths. torch.ao observes the same tensors, each once too; its
+HistogramObserver is run once a width, with dst_nbins set to 2^bits (as shipped it searches for 256 bins at every
+width). The L2 error is that of the activations of 256 calibration images, which both set out to make small, and of 256
+others; each range is put on the same kind of grid for both: affine (0..2^bits - 1 with a zero_point, what
+HistogramObserver searches for) and symmetric (narrow, amax).
+
+The weights are random, BatchNorm lived in, and the images drawn with a natural image's falling spectrum. Where
+SUITE_TEST_RESNET20 and SUITE_TEST_CIFAR10 name the public checkpoint and the data, ResNet-20 has its weights and both
+see real images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
+
+from suite import data, models, ranges
+from suite.affine import Grid, fake_quantize
+from suite.observation import Observation, observe
+from suite.recipe import Calibration, Dataset, Network, NetworkName
+from suite.surgery import LAYERS
+
+BITS = (8, 6, 5, 4, 3)
+Ranges = dict[str, Tensor]
+
+
+def our_ranges(seen: Observation) -> Ranges:
+    """All that five methods need at five widths, [layers, widths] each."""
+    low, high = ranges.affine_mse(seen, BITS)
+    return {
+        "amax": ranges.amax(seen, BITS),
+        "percentile": ranges.percentile(seen, BITS),
+        "mse": ranges.mse(seen, BITS),
+        "entropy": ranges.entropy(seen, BITS),
+        "low": low,
+        "high": high,
+    }
+
+
+def distinct_layers(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module]]:
+    """The layers whose inputs are different tensors, so that torch.ao too observes each tensor once."""
+    found: list[tuple[str, nn.Module]] = []
+    inputs: list[Tensor] = []
+
+    def note(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if not any(args[0] is known for known in inputs):
+            inputs.append(args[0])
+            found.append((name, module))
+
+    chosen = [(name, module) for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    hooks = [
+        module.register_forward_pre_hook(lambda inner, args, name=name: note(name, inner, args))
+        for name, module in chosen
+    ]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.no_grad()
+def forward(model: nn.Module, batches: Sequence[Tensor]) -> None:
+    """One plain pass."""
+    for x in batches:
+        model(x)
+
+
+@torch.no_grad()
+def watched(
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    layers: Sequence[tuple[str, nn.Module]],
+    make: Callable[[], nn.Module],
+) -> list[Any]:
+    """One pass in which an observer of torch.ao sees each layer's input; the observers, as `layers` are ordered."""
+    observers = [make() for _ in layers]
+
+    def hook(observer: nn.Module) -> Callable[..., None]:
+        def watch(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            observer(args[0])
+
+        return watch
+
+    hooks = [
+        module.register_forward_pre_hook(hook(observer))
+        for (_, module), observer in zip(layers, observers, strict=True)
+    ]
+    forward(model, batches)
+    for handle in hooks:
+        handle.remove()
+    return observers
+
+
+def histogram_observer(bits: int) -> HistogramObserver:
+    """torch.ao's for a grid of 2^bits unsigned integers."""
+    result = HistogramObserver(dtype=torch.quint8, quant_min=0, quant_max=2**bits - 1)
+    result.dst_nbins = 2**bits
+    return result
+
+
+def histogram_ranges(
+    model: nn.Module, batches: Sequence[Tensor], layers: Sequence[tuple[str, nn.Module]]
+) -> Ranges:
+    """(low, high) by HistogramObserver, [layers, widths] each: a pass and a search a width."""
+    found = []
+    for bits in BITS:
+        observers = watched(model, batches, layers, partial(histogram_observer, bits))
+        found.append(torch.tensor([observer._non_linear_param_search() for observer in observers]))
+    low, high = torch.stack(found, dim=2).unbind(1)
+    return {"low": low, "high": high}
+
+
+def min_max_ranges(
+    model: nn.Module, batches: Sequence[Tensor], layers: Sequence[tuple[str, nn.Module]]
+) -> Ranges:
+    """(low, high) by MinMaxObserver, [layers, 1] each: one pass, no search, the same at every width."""
+    observers = watched(model, batches, layers, lambda: MinMaxObserver(dtype=torch.quint8))
+    ends = torch.stack([torch.stack([observer.min_val, observer.max_val]) for observer in observers])
+    return {"low": ends[:, :1], "high": ends[:, 1:]}
+
+
+@torch.no_grad()
+def l2_ratios(
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    layers: Sequence[tuple[str, nn.Module]],
+    ours: Ranges,
+    theirs: Ranges,
+) -> dict[str, dict[int, tuple[float, float]]]:
+    """Per grid and width: our squared error over torch.ao's, (all layers summed, the worst single layer)."""
+    error = torch.zeros(2, 2, len(BITS), len(layers), dtype=torch.float64)  # grid, whose, width, layer
+    amax = torch.maximum(theirs["low"].abs(), theirs["high"].abs())
+
+    def measure(row: int, x: Tensor) -> None:
+        for width, bits in enumerate(BITS):
+            affine, symmetric = Grid(bits, signed=False), ranges.symmetric_grid(bits)
+            for whose, low, high, largest in (
+                (0, ours["low"], ours["high"], ours["mse"]),
+                (1, theirs["low"], theirs["high"], amax),
+            ):
+                for number, grid, (scale, zero_point) in (
+                    (0, affine, affine.affine(low[row, width], high[row, width])),
+                    (1, symmetric, symmetric.symmetric(largest[row, width])),
+                ):
+                    rounded = fake_quantize(x, scale, zero_point, grid.quant_min, grid.quant_max)
+                    error[number, whose, width, row] += float((rounded - x).square().sum(dtype=torch.float64))
+
+    hooks = [
+        module.register_forward_pre_hook(lambda inner, args, row=row: measure(row, args[0]))
+        for row, (_, module) in enumerate(layers)
+    ]
+    forward(model, batches)
+    for hook in hooks:
+        hook.remove()
+    summed, single = error.sum(3), (error[:, 0] / error[:, 1]).amax(2)
+    return {
+        name: {
+            bits: (float(summed[number, 0, w] / summed[number, 1, w]), float(single[number, w]))
+            for w, bits in enumerate(BITS)
+        }
+        for number, name in ((0, "affine"), (1, "symmetric"))
+    }
+
+
+def pseudo_images(images: int, seed: int = 0) -> Tensor:
+    """float32 [images, 3, 32, 32] of mean 0 and deviation 1: noise whose amplitude falls as 1/frequency."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.fft.rfft2(torch.randn(images, 3, 32, 32, generator=generator))
+    frequency = (torch.fft.fftfreq(32)[:, None].square() + torch.fft.rfftfreq(32).square()).sqrt()
+    x: Tensor = torch.fft.irfft2(noise / frequency.clamp_min(1 / 32), s=(32, 32))
+    x = x + x.mean(1, keepdim=True) * 2  # the colours of an image go together
+    x = (x - x.mean()) / x.std()
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def subject(name: str, images: int) -> tuple[nn.Module, list[Tensor], str]:
+    """(model, batches of 128 of `images` to calibrate on and 256 more, what they are)."""
+    folder, weights = os.environ.get("SUITE_TEST_CIFAR10"), os.environ.get("SUITE_TEST_RESNET20")
+    if folder:
+        train = data.load(Dataset("cifar10"), "train", Path(folder), torch.device("cpu"))
+        x = torch.cat(list(data.calibration_batches(train, Calibration(images + 256))))
+    else:
+        x = pseudo_images(images + 256)
+    torch.manual_seed(0)
+    network = Network(cast(NetworkName, name), "A" if name == "resnet20" else "B")
+    if name == "resnet20" and weights:
+        model = models.load_weights(network, Path(weights))
+    else:
+        model = models.build(network)
+        with torch.no_grad():  # BatchNorm's statistics of these images, not of none
+            for part in torch.split(x[:256], 64):
+                model(part)
+    real = "public weights" if name == "resnet20" and weights else "random weights, lived-in BatchNorm"
+    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, list(torch.split(x, 128)), f"{real}, {'CIFAR-10' if folder else 'pseudo-images'}"
+
+
+def measure(name: str, images: int, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Print the table of one network; its figures for the JSON line."""
+    model, batches, what = subject(name, images)
+    calibration, others = batches[: images // 128], batches[images // 128 :]
+    layers = distinct_layers(model, calibration[0][:2])
+    rows = [
+        place
+        for place, (layer, _) in enumerate((n, m) for n, m in model.named_modules() if isinstance(m, LAYERS))
+        if layer in dict(layers)
+    ]
+    found: dict[str, Ranges] = {}
+    seen: list[Observation] = []
+
+    def our_pass() -> None:
+        seen[:] = [observe(model, calibration, LAYERS)]
+
+    def our_search() -> None:
+        found["ours"] = {key: value[rows] for key, value in our_ranges(seen[0]).items()}
+
+    def peer(key: str, find: Callable[..., Ranges]) -> Callable[[], None]:
+        return lambda: found.update({key: find(model, calibration, layers)})
+
+    steps: dict[str, Callable[[], None]] = {
+        "plain forward pass": lambda: forward(model, calibration),
+        "ours: the pass": our_pass,
+        "ours: 5 methods x 5 widths": our_search,
+        "torch.ao MinMaxObserver, 1 run": peer("min max", min_max_ranges),
+        "torch.ao HistogramObserver, 5 runs": peer("histogram", histogram_ranges),
+    }
+    plain, passing, searching, _, histogram = steps
+    forward(model, calibration[:1])
+    observe(model, calibration[:1], LAYERS)
+    seconds: dict[str, list[float]] = {step: [] for step in steps}
+    for number in range(rounds):
+        order = list(steps)
+        if number % 2:  # the search needs a pass, so these two change places together
+            order = [histogram, *order[3:4], passing, searching, plain]
+        for step in order:
+            start = clock()
+            steps[step]()
+            seconds[step].append(clock() - start)
+    ours = "ours: all"
+    seconds[ours] = [a + b for a, b in zip(seconds[passing], seconds[searching], strict=True)]
+    ratios = {
+        step: [a / b for a, b in zip(took, seconds[plain], strict=True)] for step, took in seconds.items()
+    }
+    print(f"\n{name}: {what}; {images} images, {rounds} rounds, {len(layers)} tensors")
+    print(f"  {'':36}{'seconds':>9}{'passes':>9}   over the rounds")
+    for step in (plain, passing, searching, ours, *list(steps)[3:]):
+        low, middle, high = min(ratios[step]), statistics.median(ratios[step]), max(ratios[step])
+        print(f"  {step:36}{statistics.median(seconds[step]):9.2f}{middle:9.2f}   {low:.2f} to {high:.2f}")
+    speedups = [a / b for a, b in zip(seconds[histogram], seconds[ours], strict=True)]
+    print(f"  HistogramObserver at {len(BITS)} widths over ours: {statistics.median(speedups):.1f} times")
+    print("  squared error, ours over HistogramObserver's: summed over layers (worst layer)")
+    l2 = {}
+    for group, chosen in (("calibration", calibration[:2]), ("other", others)):
+        l2[group] = l2_ratios(model, chosen, layers, found["ours"], found["histogram"])
+        for grid, ratio in l2[group].items():
+            shown = "  ".join(
+                f"{bits} bits {whole:.3f} ({worst:.3f})" for bits, (whole, worst) in ratio.items()
+            )
+            print(f"    {sum(map(len, chosen))} {group} images, {grid}: {shown}")
+    return {
+        "passes": statistics.median(ratios[ours]),
+        "speedup_vs_torch_ao": statistics.median(speedups),
+        "l2_ratio_8bit": l2["calibration"]["affine"][8][0],
+        "l2_ratio_4bit": l2["calibration"]["affine"][4][0],
+    }
+
+
+def main() -> None:
+    """Measure each network, print its table and, last, one JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="256 images instead of 1,024, fewer rounds")
+    parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet50"])
+    parser.add_argument("--rounds", type=int, help="default 5, of ResNet-50 and with --quick 3")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    clock = time.process_time if chosen.threads == 1 else time.perf_counter
+    kind = "CPU seconds" if chosen.threads == 1 else "seconds on the clock"
+    images = 256 if chosen.quick else 1024
+    print(
+        f"torch {torch.__version__}, {_processor()}, {os.cpu_count()} cores, {chosen.threads} thread(s), {kind}"
+    )
+    results = []
+    for name in chosen.networks:
+        rounds = chosen.rounds or (3 if chosen.quick or name == "resnet50" else 5)
+        results.append(measure(name, images, rounds, clock))
+    worst = {key: max(result[key] for result in results) for key in results[0]}
+    worst["speedup_vs_torch_ao"] = min(result["speedup_vs_torch_ao"] for result in results)
+    print("\nthe worst of the networks, L2 of calibration images on the affine grid:")
+    print(json.dumps({key: round(value, 4) for key, value in worst.items()}))
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
