@@ -87,8 +87,8 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
 
 
 def hole(row: Mapping[str, Any]) -> str:
-    """Why a configuration without a finished run has none: `failed`, `running` or `not run`."""
-    return next((state for state in ("failed", "running") if state in row["states"]), "not run")
+    """Why a configuration without a finished run has none: `failed`, `running`, `stopped` or `not run`."""
+    return next((state for state in ("failed", "running", "stopped") if state in row["states"]), "not run")
 
 
 def _summary(group: pd.DataFrame) -> dict[str, Any]:
@@ -107,7 +107,8 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
 
 def _counts(states: Iterable[str]) -> dict[str, int]:
     found = list(states)
-    return {state: found.count(state) for state in ("done", "failed", "running", "pending") if state in found}
+    states = ("done", "failed", "running", "stopped", "pending")
+    return {state: found.count(state) for state in states if state in found}
 
 
 def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ What is read: `RUNS/sweeps/NAME.json` (the plan) and, for each of its stages, `R
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 from collections.abc import Mapping
@@ -35,11 +36,11 @@ DERIVED = ("configuration", "label", "drop")
 def read(runs: Path, sweep: str) -> pd.DataFrame:
     """One row a stage of `sweep`, in plan order.
 
-    Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`,
-    `failed`, `running` or `pending`; top1 and top5 are percents, NaN unless done; `start` is the key of the
-    stage it was made from; `error` is the first line of the last failure; `problem` says why a run
-    directory could not be used, its row is then `failed`. A parameter called like a column of `OWN` or
-    `DERIVED` is prefixed with `param_`.
+    Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`, `failed`,
+    `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
+    percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
+    failure; `problem` says why a run directory could not be used, its row is then `failed`. A parameter called like a
+    column of `OWN` or `DERIVED` is prefixed with `param_`.
 
     Raises AnalysisError where there is no such sweep or its file cannot be used.
     """
@@ -111,9 +112,23 @@ def _row(runs: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state(events: list[dict[str, Any]], folder: Path) -> str:
-    if not events:
-        return "running" if (folder / "stage.json").exists() else "pending"
-    return "failed" if events[-1]["event"] == "failed" else "running"
+    if events and events[-1]["event"] == "failed":
+        return "failed"
+    if _held(folder / "lock"):
+        return "running"
+    return "stopped" if events or (folder / "stage.json").exists() else "pending"
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process of this machine holds the run's lock, as it does while it runs."""
+    if not lock.exists():
+        return False
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _events(path: Path) -> list[dict[str, Any]]:

@@ -169,7 +169,9 @@ def _remarks(comparison: pd.DataFrame) -> list[str]:
 
 def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
     lines = []
-    states = {state: marked[marked["state"] == state] for state in ("failed", "running", "pending")}
+    states = {
+        state: marked[marked["state"] == state] for state in ("failed", "running", "stopped", "pending")
+    }
     if any(map(len, states.values())):
         counts = ", ".join(f"{len(rows)} {state}" for state, rows in states.items() if len(rows))
         lines.append(f"Not done: {counts} of {len(marked)} stages.")

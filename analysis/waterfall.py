@@ -97,14 +97,12 @@ def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
 
 def correct(runs: Path, key: str) -> Bits | None:
     """Of each test image whether the finished run classified it rightly, or None where it does not say."""
-    file = runs / key / "outcome.json"
-    if not file.exists():
-        return None
-    outcome = json.loads(file.read_text())
-    if "correct" not in outcome:
-        return None
-    packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
-    return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
+    try:
+        outcome = json.loads((runs / key / "outcome.json").read_text())
+        packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
+        return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # what is wrong with the file is told by `frame.read`
 
 
 def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:

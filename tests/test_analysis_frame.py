@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -72,9 +73,15 @@ def test_every_stage_of_the_plan_is_a_row_in_its_order_whatever_became_of_it(tmp
     begin(tmp_path, stages[1], {"event": "metrics", "step": 1, "values": {"top1": 50.0}})
     begin(tmp_path, stages[2], {"event": "failed", "error": "boom\nand more", "traceback": "..."})
     finish(tmp_path, stages[4], 10.0)
-    table = frame.read(tmp_path, "small")
+    killed = frame.read(tmp_path, "small")
+    with (tmp_path / stages[1]["key"] / "lock").open(
+        "w"
+    ) as lock:  # held as a process that runs the stage holds it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        table = frame.read(tmp_path, "small")
     assert list(table["key"]) == [one["key"] for one in stages]
     assert list(table["state"]) == ["done", "running", "failed", "pending", "done"]
+    assert list(killed["state"]) == ["done", "stopped", "failed", "pending", "done"]
     assert list(table["error"]) == [None, None, "boom", None, None]
     assert list(table["attempts"]) == [1, 1, 1, 0, 1]
     assert list(table["start"]) == [None, *[start["key"]] * 4]
