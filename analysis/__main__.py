@@ -77,8 +77,9 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     paths = [folder / name for name in names]
     paths += plots.save(plots.accuracy(summary, comparison), folder / "accuracy")
     paths += plots.save(plots.drop(marked, summary, comparison), folder / "drop")
-    chain = waterfall.steps(marked, comparison, runs)
-    if len(chain):
+    # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
+    if sweep.startswith("explain"):
+        chain = waterfall.steps(marked, comparison, runs)
         chain.to_csv(folder / "steps.csv", index=False)
         (folder / "steps.md").write_text(waterfall.markdown(chain), encoding="utf-8")
         float_top1 = float(marked[marked["method"] == "float"]["top1"].mean())

@@ -107,8 +107,7 @@ def test_the_terminal_shows_the_table_and_then_the_paths(
     out, err = capsys.readouterr()
     names = ["runs.csv", "table.csv", "published.csv", "table.md", "summary.md"]
     names += [f"{figure}.{kind}" for figure in ("accuracy", "drop") for kind in ("png", "svg")]
-    names += ["steps.csv", "steps.md", "waterfall.png", "waterfall.svg"]
-    assert out.splitlines()[-13:] == [str(tmp_path / "small" / name) for name in names] and not err
+    assert out.splitlines()[-9:] == [str(tmp_path / "small" / name) for name in names] and not err
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == sorted(names)
     assert "90.50 ± 0.71 (2)" in out and "a|b" in out and "failed (0 of 2)" in out
 
