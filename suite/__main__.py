@@ -70,14 +70,8 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m suite",
-        allow_abbrev=False,
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The options of every command, of those that choose from a sweep, and of those that launch."""
     folders = argparse.ArgumentParser(add_help=False)
     folders.add_argument(
         "--runs",
@@ -98,6 +92,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     chosen.add_argument("--name", help="another name for the sweep, to keep two variants apart")
     chosen.add_argument("--help-sweep", action="store_true", help="show the options of this sweep and leave")
+    launching = argparse.ArgumentParser(add_help=False)
+    launching.add_argument(
+        "--on", default="here", choices=["here"], help="where: this machine's cores or GPUs"
+    )
+    launching.add_argument(
+        "--workers", type=int, help="stages at a time (default: one a GPU, else one a core)"
+    )
+    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
+    return folders, chosen, launching
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m suite",
+        allow_abbrev=False,
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    folders, chosen, launching = _shared_options()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(
@@ -115,14 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
         chosen,
     )
-    launching = argparse.ArgumentParser(add_help=False)
-    launching.add_argument(
-        "--on", default="here", choices=["here"], help="where: this machine's cores or GPUs"
-    )
-    launching.add_argument(
-        "--workers", type=int, help="stages at a time (default: one a GPU, else one a core)"
-    )
-    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
     add("launch", _launch, "run a sweep; what is done already is not repeated", chosen, launching)
     about = "run a source's steps from published to corrected, one switch at a time"
     explain = add("explain", _explain, about, launching)

@@ -34,15 +34,6 @@ def cifar10_folder() -> Path:
 
 
 @pytest.fixture
-def resnet20_checkpoint() -> Path:
-    """The public ResNet-20 (akamaster/pytorch_resnet_cifar10, resnet20-12fca82f.th)."""
-    file = os.environ.get("SUITE_TEST_RESNET20")
-    if not file:
-        pytest.skip("SUITE_TEST_RESNET20 names no file resnet20-12fca82f.th")
-    return Path(file)
-
-
-@pytest.fixture
 def network() -> nn.Module:
     """A small ResNet-20 with random weights and lived-in BatchNorm statistics, evaluating."""
     torch.manual_seed(0)

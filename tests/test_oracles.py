@@ -94,7 +94,7 @@ class Source001(nn.Module):
         return (torch.clamp(torch.round(x * scale - zero), self.quant_min, self.quant_max) + zero) / scale
 
 
-def close(ours: Tensor, theirs: Tensor, step: float) -> None:
+def assert_close(ours: Tensor, theirs: Tensor, step: float) -> None:
     """Equal but for products rounded in another order: a value on a tie may fall one step off, no more than a few."""
     gap = (ours - theirs).abs()
     assert float(gap.max()) <= step * 1.001
@@ -109,7 +109,7 @@ def test_qat_activations_equal_the_lines_of_source_001(seed: int, bits: int, sym
     for _ in range(4):
         x = torch.randn(2, 3, 8, 8, generator=generator)
         mine = ours(x)
-        close(mine, theirs(x), float(ours.scale))
+        assert_close(mine, theirs(x), float(ours.scale))
 
 
 @given(SEEDS, st.integers(4, 8), st.booleans())
@@ -119,7 +119,7 @@ def test_qat_weights_equal_the_lines_of_source_001(seed: int, bits: int, symmetr
     for k in range(3):
         w = weight(seed + k)
         mine = ours(w)
-        close(mine, theirs(w), float(ours.scale.max()))
+        assert_close(mine, theirs(w), float(ours.scale.max()))
 
 
 def source_003(w: Tensor, alpha: float, b: int) -> Tensor:
@@ -137,7 +137,7 @@ def test_k_sigma_equals_the_lines_of_source_003_whose_bits_are_one_fewer(seed: i
     alpha = 3 * w.std(correction=0)
     ours = clip_and_round(w, alpha, bits)
     theirs = source_003(w, float(alpha), bits - 1)
-    close(ours, theirs, float(alpha) / (2 ** (bits - 1) - 1))
+    assert_close(ours, theirs, float(alpha) / (2 ** (bits - 1) - 1))
 
 
 def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_told(network: nn.Module) -> None:
@@ -150,7 +150,7 @@ def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_told(network:
         for before, after in zip(convs, done, strict=True):
             alpha = 3 * (before if per_layer else convs[0]).weight.std(correction=0)
             assert torch.allclose(after.weight.abs().max(), torch.minimum(alpha, after.weight.abs().max()))
-            close(after.weight, source_003(before.weight, float(alpha), 4), float(alpha) / 15)
+            assert_close(after.weight, source_003(before.weight, float(alpha), 4), float(alpha) / 15)
 
 
 @given(SEEDS, WIDTHS, st.sampled_from([None, 0]))
@@ -160,7 +160,7 @@ def test_amax_equals_the_formula_of_source_004(seed: int, bits: int, axis: int |
     bound = 2 ** (bits - 1) - 1
     theirs = alpha / bound * torch.round(bound / alpha * torch.clip(w, -alpha, alpha))
     ours = Quantizer(Grid(bits, narrow=True), InFlight(axis), "in_flight", axis=axis)
-    close(ours(w), theirs, float(alpha.max()) / bound)
+    assert_close(ours(w), theirs, float(alpha.max()) / bound)
 
 
 def test_amax_on_a_grid_of_halves_is_exact() -> None:
