@@ -35,7 +35,8 @@ from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
 from suite import data, models, ranges
 from suite.affine import Grid, fake_quantize
 from suite.observation import Observation, observe
-from suite.recipe import Calibration, Dataset, Network, NetworkName
+from suite.recipe import Calibration, Dataset, Network
+from suite.settings import NetworkName
 from suite.surgery import LAYERS
 
 BITS = (8, 6, 5, 4, 3)
@@ -197,7 +198,7 @@ def subject(name: str, images: int) -> tuple[nn.Module, list[Tensor], str]:
     folder, weights = os.environ.get("SUITE_TEST_CIFAR10"), os.environ.get("SUITE_TEST_RESNET20")
     if folder:
         train = data.load(Dataset("cifar10"), "train", Path(folder), torch.device("cpu"))
-        x = torch.cat(list(data.calibration_batches(train, Calibration(images + 256))))
+        x = torch.cat(list(train.calibration_batches(Calibration(images + 256))))
     else:
         x = pseudo_images(images + 256)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The command line: plan, launch, run, status, methods, sync."""
+"""The command line: plan, launch, run, status, sync, methods, verify-resume."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from suite import sweeps
-from suite.recipe import Stage, plan
+from suite.recipe import Stage, over_ranks, plan
 from suite.records import find_stages, load_sweep, matching, save_sweep, standing
 from suite.run import Folders
 from suite.values import SuiteError
@@ -94,10 +95,19 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser,
     chosen.add_argument("--help-sweep", action="store_true", help="show the options of this sweep and leave")
     launching = argparse.ArgumentParser(add_help=False)
     launching.add_argument(
-        "--on", default="here", choices=["here"], help="where: this machine's cores or GPUs"
+        "--on",
+        default="here",
+        choices=["here", "torchrun"],
+        help="here: each stage a process of this machine; torchrun: those of several ranks over as many GPUs",
     )
     launching.add_argument(
-        "--workers", type=int, help="stages at a time (default: one a GPU, else one a core)"
+        "--workers", type=int, help="processes at a time (default: one a GPU, else one a core)"
+    )
+    launching.add_argument(
+        "--gpus-per-run",
+        type=int,
+        metavar="N",
+        help="ranks that share each training, instead of what the sweep says; with --on torchrun",
     )
     launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
     return folders, chosen, launching
@@ -148,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument(
         "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
     )
+    about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
+    check = add("verify-resume", _verify_resume, about)
+    check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
+    check.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default: 1 2)")
+    check.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     add("methods", _methods, "list the quantization methods, their fields and sources")
     return parser
 
@@ -180,23 +195,25 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 
 def _launch(arguments: argparse.Namespace, console: Console) -> int:
     from suite import tracking
-    from suite.launch import Here, check, default_workers, launch
+    from suite.launch import Here, check, default_places, launch
     from suite.screen import Watch, status_summary
 
-    workers = default_workers() if arguments.workers is None else arguments.workers
-    if workers < 1:
-        raise SuiteError(f"--workers {workers} is too few; use 1 or more")
+    places = default_places() if arguments.workers is None else arguments.workers
+    if places < 1:
+        raise SuiteError(f"--workers {places} is too few; use 1 or more")
     name, stages, options = _chosen(arguments)
+    if arguments.gpus_per_run is not None:
+        stages, options = _over_ranks(stages, options, arguments)
     folders = _folders(arguments)
     chosen = matching(stages, arguments.only)
     pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
     if pending:
-        check(pending, folders, world_size=1, download=arguments.download)
+        check(pending, folders, places if arguments.on == "torchrun" else 1, arguments.download)
     save_sweep(folders.runs, name, options, stages)
-    here = Here(folders, min(workers, max(1, len(pending))))
-    launch(pending, here, parts=here.workers)
+    here = Here(folders, min(places, max(1, sum(stage.world_size for stage in pending))))
+    launch(pending, here, parts=here.places)
     words = f"{name}: {len(pending)} of {len(chosen)} stages to run" if pending else f"{name}: all is done"
-    console.print(words + (f", {here.workers} at a time" if pending else ""))
+    console.print(words + (f", {here.places} processes at a time" if pending else ""))
     tracking.prepare(folders.runs)
     follower = tracking.Follower(name, stages, folders.runs)
     follower.start()
@@ -221,6 +238,17 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     return 0 if all(now.state == "done" for now in ended) else 1
 
 
+def _over_ranks(
+    stages: tuple[Stage, ...], options: dict[str, object], arguments: argparse.Namespace
+) -> tuple[tuple[Stage, ...], dict[str, object]]:
+    ranks = arguments.gpus_per_run
+    if arguments.on == "here":
+        raise SuiteError("--gpus-per-run shares a training between processes; use it with --on torchrun")
+    if ranks < 1:
+        raise SuiteError(f"--gpus-per-run {ranks} is too few; use 1 or more")
+    return plan(over_ranks(stage, ranks) for stage in stages), {**options, "gpus_per_run": str(ranks)}
+
+
 def _explain(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.source == "004":
         console.print("source 004 has no defect: its published and its corrected form are the same")
@@ -234,25 +262,28 @@ def _explain(arguments: argparse.Namespace, console: Console) -> int:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from suite.ranks import from_environment
-    from suite.run import run
+    from suite.run import InterruptedRunError, run
+    from suite.screen import watched
+    from suite.signals import REQUEUE, Stop
 
+    stop = Stop().listen()
     stages = find_stages(arguments.runs, arguments.keys)
     ranks = from_environment()
     failed = 0
     for stage in stages:
         try:
-            run(stage, ranks, _folders(arguments))
+            with watched(console, stage, arguments.runs, shown=ranks.writes):
+                run(stage, ranks, _folders(arguments), stop)
+        except InterruptedRunError as asked:
+            console.print(f"{stop.asked_by}: {stage.name}: {_escaped(str(asked))}", soft_wrap=True)
+            return REQUEUE
         except Exception as error:
             failed += 1
             if not isinstance(error, SuiteError):
                 traceback.print_exc()
             console.print(f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}")
-        else:
-            now = standing(stage, arguments.runs)
-            if ranks.writes and now.outcome:
-                console.print(
-                    f"{stage.name}: top-1 {now.outcome['top1']:.2f} %, {arguments.runs / stage.key}"
-                )
+            if ranks.world_size > 1:
+                break  # the other ranks may be at another stage by now, or gone
     return 1 if failed else 0
 
 
@@ -275,6 +306,25 @@ def _sync(arguments: argparse.Namespace, console: Console) -> int:
     console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(tracking.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
     return 0
+
+
+def _verify_resume(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.verify import stages, verify
+
+    with tempfile.TemporaryDirectory() as folder:
+        bad = 0
+        for verdict in verify(stages(arguments.ranks), arguments.tries, arguments.seed, Path(folder)):
+            words = "[green]equal[/]" if not verdict.differences else "[red]DIFFERENT[/]"
+            name = f"{verdict.stage.name}, {verdict.stage.world_size} ranks"
+            console.print(
+                f"{words}  {name}: {verdict.tries} runs, {verdict.kills} kills, {verdict.resumed} resumed",
+                soft_wrap=True,
+            )
+            for difference in verdict.differences:
+                bad += 1
+                console.print(_escaped(difference[:300]), soft_wrap=True)
+    console.print("every run went on to the same bits" if not bad else f"[red]{bad} differences[/]")
+    return 1 if bad else 0
 
 
 def _methods(arguments: argparse.Namespace, console: Console) -> int:

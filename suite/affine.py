@@ -37,23 +37,28 @@ class Grid:
         """The highest integer: 2^(bits-1) - 1 where signed, else 2^bits - 1."""
         return (1 << (self.bits - self.signed)) - 1
 
-    def symmetric(self, amax: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    def symmetric(
+        self, amax: Tensor, steps: int | None = None, checked: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """(scale, zero_point) that put `amax` >= 0 on `steps`, by default quant_max, and zero on 0.
 
         At 8 bits that is NVIDIA's amax/127; steps=128 is the amax/128 of other texts, whose amax is clipped.
-        Shapes: those of `amax`. An amax of 0 gives the smallest normal scale.
+        Shapes: those of `amax`. An amax of 0 gives the smallest normal scale. Raises SuiteError for inf and NaN,
+        unless `checked` is off: looking waits for the device.
         """
-        _check_finite(amax)
+        if checked:
+            _check_finite(amax)
         return (amax.float() / (steps or self.quant_max)).clamp_min(_TINY), torch.zeros_like(
             amax, dtype=torch.float32
         )
 
-    def affine(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def affine(self, low: Tensor, high: Tensor, checked: bool = True) -> tuple[Tensor, Tensor]:
         """(scale, zero_point) that spread low..high, widened to hold 0, over the grid; zero is exact.
 
-        The zero_point is rounded and clamped to the grid, as in torch.ao's affine observers.
+        The zero_point is rounded and clamped to the grid, as in torch.ao's affine observers. `checked` as above.
         """
-        _check_finite(low, high)
+        if checked:
+            _check_finite(low, high)
         low, high = low.float().clamp_max(0), high.float().clamp_min(0)
         scale = ((high - low) / (self.quant_max - self.quant_min)).clamp_min(_TINY)
         zero_point = (self.quant_min - torch.round(low / scale)).clamp(self.quant_min, self.quant_max)
@@ -87,16 +92,21 @@ def fake_quantize(
 
 
 class _FakeQuantize(torch.autograd.Function):
+    """In place wherever it can be, and without booleans, which a CPU makes slowly: what clipping cut off, zero inside
+    the grid, stands for the mask."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
     ) -> Tensor:
         q = (x.float() * scale.reciprocal()).round_().add_(zero_point)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((q >= quant_min).logical_and_(q <= quant_max))
-        return q.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale).to(x.dtype)
+        if not ctx.needs_input_grad[0]:
+            return q.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale).to(x.dtype)
+        clipped = q.clamp(quant_min, quant_max)
+        ctx.save_for_backward(q.sub_(clipped).to(x.dtype))
+        return clipped.sub_(zero_point).mul_(scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        (inside,) = ctx.saved_tensors
-        return grad[0] * inside, None, None, None, None
+        (cut_off,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad[0], cut_off, -0.5, 0.5), None, None, None, None

@@ -12,6 +12,9 @@ import torch
 
 from suite.values import SuiteError
 
+KEPT = 2
+"""How many states to resume from stay: the newest, and the one before should that be torn."""
+
 
 def sha256(file: Path) -> str:
     """The SHA-256 of a file's content, in hex."""
@@ -19,15 +22,30 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def save(state: dict[str, Any], file: Path) -> dict[str, Any]:
-    """torch.save, whole or not at all. Returns {"file", "sha256", "bytes"} for the record."""
-    fresh = file.with_suffix(".writing")
+def _write(state: dict[str, Any], fresh: Path) -> str:
+    """torch.save, on disk when this returns; its SHA-256."""
     with fresh.open("wb") as stream:
         torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    record = {"file": file.name, "sha256": sha256(fresh), "bytes": fresh.stat().st_size}
+    return sha256(fresh)
+
+
+def _move(fresh: Path, file: Path) -> None:
+    """Rename, on disk when this returns."""
     fresh.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save(state: dict[str, Any], file: Path) -> dict[str, Any]:
+    """torch.save, whole or not at all. Returns {"file", "sha256", "bytes"} for the record."""
+    fresh = file.with_suffix(".writing")
+    record = {"file": file.name, "sha256": _write(state, fresh), "bytes": fresh.stat().st_size}
+    _move(fresh, file)
     return record
 
 
@@ -43,6 +61,30 @@ def load(file: Path, expected_sha256: str) -> dict[str, Any]:
         )
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
+
+
+def save_resumable(state: dict[str, Any], folder: Path, step: int) -> Path:
+    """Keep `state`, reached after `step` steps, to resume from; its name holds its checksum. All but one older go."""
+    fresh = folder / "resume.writing"
+    digest = _write(state, fresh)
+    file = folder / f"resume-{step:010d}-{digest[:16]}.pt"
+    _move(fresh, file)
+    for old in resumable(folder)[KEPT:]:
+        old.unlink()
+    return file
+
+
+def resumable(folder: Path) -> list[Path]:
+    """The states to resume from in a run directory, newest first, torn ones included."""
+    return sorted(folder.glob("resume-*.pt"), reverse=True)
+
+
+def load_resumable(folder: Path) -> tuple[dict[str, Any], Path] | None:
+    """The newest state that is whole, tensors on the CPU, and its file; None where there is none."""
+    for file in resumable(folder):
+        if sha256(file).startswith(file.stem.rpartition("-")[2]):
+            return torch.load(file, map_location="cpu", weights_only=True), file
+    return None
 
 
 def write_json(content: Any, file: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from suite import imagenet
+from suite.imagenet import Streamed
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.values import SuiteError
@@ -40,19 +42,66 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        both = torch.tensor([self.dataset.mean, self.dataset.std], device=self.pixels.device)
+        return both[0].view(3, 1, 1), both[1].view(3, 1, 1)
+
     def normalized(self, pixels: Tensor) -> Tensor:
         """float32 [n, 3, size, size], channels last: scaled to 0..1, resized where asked, normalized."""
         x = pixels.float().div_(255)
         if x.shape[-1] != self.dataset.size:
             x = F.interpolate(x, size=self.dataset.size, mode="bilinear", antialias=True, align_corners=False)
-        mean = torch.tensor(self.dataset.mean, device=x.device).view(3, 1, 1)
-        std = torch.tensor(self.dataset.std, device=x.device).view(3, 1, 1)
+        mean, std = self._mean_and_std
         return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+    def train_batches(
+        self, sgd: Sgd, seed: int, epoch: int, ranks: Ranks, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented batches of one epoch from the `first` on: (normalized [n, 3, size, size], labels [n]), this
+        rank's share of each.
+
+        The order and the crops depend on `seed` and `epoch` alone; all ranks draw the same and take every
+        world_size-th image of a batch. Every image comes once an epoch: the last batch is smaller, and a rank's share
+        of it may be empty. Everything random is on the device before the first batch, which then waits for nothing.
+        """
+        count, device = len(self), self.pixels.device
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        order = torch.randperm(count, generator=generator).to(device)
+        offsets = torch.randint(0, 2 * sgd.pad + 1, (count, 2), generator=generator).to(device)
+        mirrored = (torch.rand(count, generator=generator) < (0.5 if sgd.flip else 0.0)).to(device)
+        for start in range(first * sgd.batch, count, sgd.batch):
+            share = slice(start + ranks.rank, start + sgd.batch, ranks.world_size)
+            index = order[share]
+            pixels = augment(self.pixels[index], sgd.pad, offsets[share], mirrored[share])
+            yield self.normalized(pixels), self.labels[index]
+
+    def calibration_batches(self, calibration: Calibration) -> Iterator[Tensor]:
+        """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
+        for part in torch.split(drawn(calibration, len(self)), calibration.batch):
+            yield self.normalized(self.pixels[part.to(self.pixels.device)])
+
+    def share(self, ranks: Ranks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's part of the split in order, normalized, with labels; every image falls to exactly one rank."""
+        pixels, labels = (whole[ranks.rank :: ranks.world_size] for whole in (self.pixels, self.labels))
+        for start in range(0, len(labels), batch):
+            yield self.normalized(pixels[start : start + batch]), labels[start : start + batch]
+
+
+def drawn(calibration: Calibration, count: int) -> Tensor:
+    """int64 [calibration.images]: which of `count` training images it draws. Raises SuiteError if it wants more."""
+    if calibration.images > count:
+        raise SuiteError(f"calibration wants {calibration.images} images, but there are only {count} to draw")
+    generator = torch.Generator().manual_seed(calibration.seed)
+    return torch.randperm(count, generator=generator)[: calibration.images]
 
 
 @lru_cache(maxsize=4)
-def load(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Images:
-    """The whole "train" or "test" split, verified. Raises SuiteError where it is missing or damaged."""
+def load(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Images | Streamed:
+    """The "train" or "test" split: a small set whole and verified, ImageNet as its files. Raises SuiteError where it
+    is missing or damaged."""
+    if dataset.name == "imagenet":
+        return imagenet.find(dataset, split, folder, device)
     pixels, labels = digits(split) if dataset.name == "digits" else cifar10(split, folder)
     channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return Images(channels_first.to(device), torch.from_numpy(labels).to(device), dataset)
@@ -139,30 +188,6 @@ def download(dataset: Dataset, folder: Path) -> None:
             ) from None
 
 
-def epoch_batches(
-    images: Images, sgd: Sgd, seed: int, epoch: int, ranks: Ranks
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented batches of one epoch: (normalized [n, 3, size, size], labels [n]), this rank's share of each.
-
-    The order and the crops depend on `seed` and `epoch` alone; all ranks draw the same and take every
-    world_size-th image. The last, smaller batch is used too, cut to a multiple of world_size.
-    """
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images), sgd.batch):
-        chosen = order[start : start + sgd.batch]
-        chosen = chosen[: len(chosen) - len(chosen) % ranks.world_size]
-        if not len(chosen):
-            continue
-        offsets = torch.randint(0, 2 * sgd.pad + 1, (len(chosen), 2), generator=generator)
-        mirrored = torch.rand(len(chosen), generator=generator) < (0.5 if sgd.flip else 0.0)
-        share = slice(ranks.rank, None, ranks.world_size)
-        device = images.pixels.device
-        index = chosen[share].to(device)
-        pixels = augment(images.pixels[index], sgd.pad, offsets[share].to(device), mirrored[share].to(device))
-        yield images.normalized(pixels), images.labels[index]
-
-
 def augment(pixels: Tensor, pad: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
     """Crops of zero-padded images, some mirrored, all at once.
 
@@ -176,25 +201,3 @@ def augment(pixels: Tensor, pad: int, offsets: Tensor, mirrored: Tensor) -> Tens
     image = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     cropped = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2)
-
-
-def calibration_batches(images: Images, calibration: Calibration) -> Iterator[Tensor]:
-    """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
-    if calibration.images > len(images):
-        raise SuiteError(
-            f"calibration wants {calibration.images} images, but there are only {len(images)} to draw"
-        )
-    generator = torch.Generator().manual_seed(calibration.seed)
-    chosen = torch.randperm(len(images), generator=generator)[: calibration.images]
-    for part in torch.split(chosen, calibration.batch):
-        yield images.normalized(images.pixels[part.to(images.pixels.device)])
-
-
-def share(images: Images, ranks: Ranks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's part of the split in order, normalized, with labels; every image falls to exactly one rank."""
-    pixels, labels = (
-        images.pixels[ranks.rank :: ranks.world_size],
-        images.labels[ranks.rank :: ranks.world_size],
-    )
-    for start in range(0, len(labels), batch):
-        yield images.normalized(pixels[start : start + batch]), labels[start : start + batch]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.data import Images, share
+from suite.data import Images
+from suite.imagenet import Streamed
 from suite.ranks import Ranks
 
 
@@ -35,7 +36,9 @@ class Score:
         return base64.b64encode(np.packbits(self.correct.cpu().numpy()).tobytes()).decode()
 
 
-def evaluate(model: nn.Module, images: Images, ranks: Ranks, batch: int = 500) -> Iterator[int | Score]:
+def evaluate(
+    model: nn.Module, images: Images | Streamed, ranks: Ranks, batch: int = 500
+) -> Iterator[int | Score]:
     """Yields the number of images done after each batch, and the Score last.
 
     Right at top k: fewer than k classes have a larger logit, or an equal one and a lower index (coarse grids make
@@ -46,8 +49,8 @@ def evaluate(model: nn.Module, images: Images, ranks: Ranks, batch: int = 500) -
     loss = torch.zeros((), dtype=torch.float64, device=ranks.device)
     mine = places[ranks.rank :: ranks.world_size]
     done = 0
-    for x, labels in share(images, ranks, batch):
-        with torch.inference_mode():
+    for x, labels in images.share(ranks, batch):
+        with torch.no_grad():  # not inference_mode: what moves while evaluating goes on into the training
             logits = model(x).float()
             mine[done : done + len(labels)] = _rank(logits, labels)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,6 +41,8 @@ class Journal:
             self._stream.write("\n")
         self._progress_at = 0.0
         (folder / "progress.json").unlink(missing_ok=True)
+        for file in folder.glob("rank-*.failed"):
+            file.unlink()
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, at once on its way to the disk."""
@@ -55,21 +57,30 @@ class Journal:
         """Record `values` at `step` (the epoch, counted from 1)."""
         self.write("metrics", step=step, values=_finite(values))
 
-    def progress(self, doing: str, part: float) -> None:
-        """Say what the stage does and which part of it, 0 to 1, is done: at most once a second, in a file that may
-        be lost."""
-        now = time.monotonic()
-        if self.writes and now - self._progress_at >= 1:
-            self._progress_at = now
+    @property
+    def progress_due(self) -> bool:
+        """Whether the last progress was told a second ago or more."""
+        return self.writes and time.monotonic() - self._progress_at >= 1
+
+    def progress(self, doing: str, part: float, **facts: float) -> None:
+        """Say what the stage does, which part of it, 0 to 1, is done, and how it goes: at most once a second, in a
+        file that may be lost."""
+        if self.progress_due:
+            self._progress_at = time.monotonic()
             fresh = self.folder / "progress.writing"
-            fresh.write_text(json.dumps({"doing": doing, "part": part}))
+            fresh.write_text(json.dumps({"doing": doing, "part": part, **_finite(facts)}))
             fresh.replace(self.folder / "progress.json")
+
+    def sync(self) -> None:
+        """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
+        if self.writes:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
 
     def finish(self, key: str, **outcome: Any) -> None:
         """Record the outcome; `outcome.json` moves into place last, its presence means done."""
         self.write("finished")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self.sync()
         content = {"format": FORMAT, "key": key, "attempt": self.attempt, **_finite(outcome)}
         write_json(content, self.folder / "outcome.json")
 
@@ -103,6 +114,36 @@ def _events(file: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict) and {"seq", "time", "attempt", "event"} <= event.keys():
             yield event
+
+
+def metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The metrics events that count, and how often a further attempt went back: what earlier attempts had
+    recorded from its first step on counts no more."""
+    kept: list[dict[str, Any]] = []
+    rewinds = 0
+    for event in journal:
+        if event["event"] == "metrics":
+            if kept and kept[-1]["attempt"] != event["attempt"]:
+                before = len(kept)
+                kept = [earlier for earlier in kept if earlier["step"] < event["step"]]
+                rewinds += len(kept) < before
+            kept.append(event)
+    return kept, rewinds
+
+
+def tell_failure(folder: Path, rank: int, error: str, text: str) -> None:
+    """What a rank that writes no journal leaves when it fails, for rank 0 to record."""
+    write_json({"time": time.time(), "rank": rank, "error": error, "traceback": text}, _failed(folder, rank))
+
+
+def _failed(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.failed"
+
+
+def failure(folder: Path) -> dict[str, Any] | None:
+    """The first failure that another rank told in this attempt, or None."""
+    told = [json.loads(file.read_text()) for file in folder.glob("rank-*.failed")]
+    return min(told, key=lambda failed: float(failed["time"]), default=None)
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:

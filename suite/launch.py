@@ -14,9 +14,10 @@ from typing import Protocol
 
 import torch
 
-from suite import checkpoint, data, events, models
-from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
+from suite import checkpoint, data, events, imagenet, models
+from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training, plan
 from suite.run import Folders
+from suite.train import check_optimizer
 from suite.values import SuiteError
 
 Job = tuple[Stage, ...]
@@ -35,17 +36,13 @@ def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
     result: list[Job] = []
     light: dict[str, list[Stage]] = {}
     for stage in stages:
-        if _trains(stage) or isinstance(stage, Pretrained):
+        if stage.trains_by or isinstance(stage, Pretrained):
             result.append((stage,))
         else:
             light.setdefault(stage.needs[0].key, []).append(stage)
     for together in light.values():
         result += [tuple(together[part::parts]) for part in range(min(parts, len(together)))]
     return result
-
-
-def _trains(stage: Stage) -> bool:
-    return isinstance(stage, Training) or (isinstance(stage, Recipe) and isinstance(stage.method.feed, Sgd))
 
 
 def launch(stages: Sequence[Stage], launcher: Launcher, parts: int) -> None:
@@ -66,28 +63,31 @@ def _start(stage: Stage) -> Training | Pretrained:
 def image_passes(stage: Stage) -> int:
     """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
     train, test = Dataset.IMAGES[_start(stage).dataset.name]
-    feed = (
-        stage.sgd if isinstance(stage, Training) else stage.method.feed if isinstance(stage, Recipe) else None
-    )
-    if isinstance(feed, Sgd):
-        return feed.epochs * (3 * train + test)
-    return test + (2 * feed.images if feed else 0)
+    if stage.trains_by:
+        return stage.trains_by.epochs * (3 * train + test)
+    feed = stage.method.feed if isinstance(stage, Recipe) else None
+    return test + (2 * feed.images if isinstance(feed, Calibration) else 0)
 
 
-def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: bool) -> None:
-    """Everything the stages will need, looked at before any of them runs. Raises SuiteError with the remedy."""
+def check(stages: Sequence[Stage], folders: Folders, most_ranks: int, download: bool) -> None:
+    """Everything the stages will need, looked at before any of them runs, of which one gets up to `most_ranks` ranks.
+
+    Raises SuiteError with the remedy.
+    """
     folders.runs.mkdir(parents=True, exist_ok=True)
-    for training in (stage for stage in stages if isinstance(stage, Training)):
-        if training.world_size != world_size:
+    for stage in stages:
+        if stage.world_size > most_ranks:
             raise SuiteError(
-                f"{training.name} is trained by world_size {training.world_size}, and --on here gives each stage "
-                f"{world_size}; choose others with --only, or train it with "
-                f"torchrun --nproc-per-node={training.world_size} -m suite run {training.key}"
+                f"{stage.name} is shared by {stage.world_size} ranks, and here one run has up to {most_ranks}; use "
+                f"--on torchrun on a machine of {stage.world_size} GPUs, --gpus-per-run {most_ranks} to train it with "
+                f"fewer, or choose others with --only"
             )
-        half = training.sgd.precision
-        if half.level != "O0" and half.dtype == "float16" and not torch.cuda.is_available():
+        if stage.trains_by:
+            check_optimizer(stage.trains_by)
+        half = stage.trains_by.precision if stage.trains_by else None
+        if half and half.level != "O0" and half.dtype == "float16" and not torch.cuda.is_available():
             raise SuiteError(
-                f"{training.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
+                f"{stage.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
                 f'Precision("O2", "bfloat16"), or a GPU'
             )
     for stage in plan(stages):
@@ -111,6 +111,8 @@ def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: 
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:
             data.download(dataset, folders.data)
+        if dataset.name == "imagenet":
+            imagenet.check(folders.data)
         for split in ("train", "test"):
             data.load(dataset, split, folders.data, torch.device("cpu"))
     data.load.cache_clear()
@@ -118,12 +120,12 @@ def check(stages: Sequence[Stage], folders: Folders, world_size: int, download: 
 
 
 def _check_space(runs: Path, stages: Sequence[Stage]) -> None:
-    trained = sum(_trains(stage) for stage in stages)
+    trained = sum(bool(stage.trains_by) for stage in stages)
     wanted = (
         20e6
         + 0.1e6 * len(stages)
-        + 110e6 * trained * any("resnet50" in str(s.params["model"]) for s in stages)
-        + 3e6 * trained
+        + 700e6 * trained * any("resnet50" in str(s.params["model"]) for s in stages)
+        + 9e6 * trained
     )
     free = shutil.disk_usage(runs).free
     if free < wanted:
@@ -135,12 +137,16 @@ def _check_space(runs: Path, stages: Sequence[Stage]) -> None:
 
 @dataclass
 class Here:
-    """Runs jobs as processes of this machine, `workers` at a time, each on its share of the cores or its own GPU."""
+    """Runs jobs as processes of this machine on `places`: its GPUs or, without, shares of its cores.
+
+    A stage takes as many places as it has ranks. One of several ranks is started by torchrun (torch.distributed's
+    elastic launch), which ends all of them when one dies.
+    """
 
     folders: Folders
-    workers: int
+    places: int
     waiting: dict[str, tuple[Job, frozenset[str]]] = field(default_factory=dict)
-    running: dict[str, tuple[Job, subprocess.Popen[bytes], int]] = field(default_factory=dict)
+    running: dict[str, tuple[Job, subprocess.Popen[bytes], list[int]]] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)
     died: dict[str, str] = field(default_factory=dict)
     """Of each job that ended badly, by its id: the last line of its log, and where that lies."""
@@ -176,26 +182,37 @@ class Here:
                     self.died[name] = f"{last.strip()} (exit {process.returncode}; {log})"
 
     def _start(self) -> None:
+        """Start what is ready, first come first served: a wide job is not passed by narrow ones for ever."""
         for name, (job, after) in list(self.waiting.items()):
             if any(self.ended.get(need) is False for need in after):
                 self.ended[name] = False
                 del self.waiting[name]
-            elif len(self.running) < self.workers and all(need in self.ended for need in after):
-                taken = {place for _, _, place in self.running.values()}
-                place = min(set(range(self.workers)) - taken)
+            elif all(need in self.ended for need in after):
+                taken = {place for _, _, places in self.running.values() for place in places}
+                free = [place for place in range(self.places) if place not in taken]
+                wanted = job[0].world_size
+                if len(free) < wanted:
+                    return
                 del self.waiting[name]
-                self.running[name] = (job, self._process(job, place), place)
+                self.running[name] = (job, self._process(job, free[:wanted]), free[:wanted])
 
-    def _process(self, job: Job, place: int) -> subprocess.Popen[bytes]:
+    def _process(self, job: Job, places: list[int]) -> subprocess.Popen[bytes]:
         folder = self.folders.runs / job[0].key
         folder.mkdir(parents=True, exist_ok=True)
-        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        threads = str(max(1, (os.cpu_count() or 1) // self.places))
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         if torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
-        command = [sys.executable, "-m", "suite", "run", *(stage.key for stage in job)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[place % len(gpus)] for place in places)
+        command = [
+            sys.executable,
+            *elastic(len(places)),
+            "-m",
+            "suite",
+            "run",
+            *(stage.key for stage in job),
+        ]
         command += ["--runs", str(self.folders.runs), "--data", str(self.folders.data)]
         with (folder / "job.log").open("ab") as log:
             return subprocess.Popen(
@@ -208,17 +225,27 @@ class Here:
             )
 
     def _stop(self) -> None:
+        """Ask all jobs to save and end; a training that is asked does so within a few steps."""
         for _, process, _ in self.running.values():
             process.terminate()
         for _, process, _ in self.running.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
         self.running.clear()
 
 
-def default_workers() -> int:
+def elastic(ranks: int) -> list[str]:
+    """The words that start that many ranks on this machine; none for one."""
+    if ranks == 1:
+        return []
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"  # the last is not handed on unless it is named
+    return [*words, "--max-restarts=0", "--shutdown-timeout=45", f"--signals-to-handle={signals}"]
+
+
+def default_places() -> int:
     """One for each GPU; without GPUs, one for each core, up to 8."""
     return torch.cuda.device_count() or min(8, len(os.sched_getaffinity(0)))

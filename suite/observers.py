@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.affine import Grid, fake_quantize
+from suite.ranks import Ranks
 from suite.values import SuiteError
 
 SMALLEST_EDGE = 2.0**-100
@@ -23,6 +24,8 @@ class Observer(nn.Module):
     seen: Tensor
     low: Tensor
     high: Tensor
+    ranks = Ranks()
+    """Those whose tensors count as one; see `observe_over`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +37,10 @@ class Observer(nn.Module):
         """(low, high). Raises SuiteError before anything was seen."""
         if not self.seen:
             raise SuiteError("an observer saw no tensor; calibrate the model before it is converted")
+        return self.limits(grid)
+
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(low, high) of what was seen, without asking whether anything was."""
         return self.low, self.high
 
 
@@ -46,10 +53,10 @@ class MinMax(Observer):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> None:
-        low, high = extremes(x, self.axis)
-        if self.seen:
-            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
-        self.low, self.high = low, high
+        low, high = extremes(x, self.axis, self.ranks)
+        again = self.seen > 0  # asked on the device, so that nothing waits for it
+        self.low = torch.where(again, torch.minimum(low, self.low), low)
+        self.high = torch.where(again, torch.maximum(high, self.high), high)
         self.seen += 1
 
 
@@ -65,7 +72,7 @@ class MovingMinMax(Observer):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> None:
-        low, high = extremes(x)
+        low, high = extremes(x, ranks=self.ranks)
         weight = torch.where(self.seen > 0, self.momentum, 1.0)
         self.low.lerp_(low.float(), weight)
         self.high.lerp_(high.float(), weight)
@@ -81,7 +88,7 @@ class InFlight(Observer):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> None:
-        self.low, self.high = extremes(x, self.axis)
+        self.low, self.high = extremes(x, self.axis, self.ranks)
         self.seen += 1
 
 
@@ -109,9 +116,9 @@ class MovingPercentile(Observer):
         self.low = torch.minimum(self.low, low.float()) if self.seen else low.float()
         self.seen += 1
 
-    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """(-amax, amax), the lower one no lower than anything seen."""
-        low, high = super().range(grid)
+        low, high = super().limits(grid)
         return torch.maximum(low, -high), high
 
 
@@ -153,12 +160,12 @@ class Histogram(Observer):
         self.counts += torch.bincount(index, minlength=2 * bins).view(2, bins)
         self.seen += 1
 
-    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """(-amax, amax) of least squared error on `grid`, the lower one no lower than anything seen.
 
         The extremes where `search` is off; searched on `search_grid` instead of `grid` where one was given.
         """
-        low, high = super().range(grid)
+        low, high = super().limits(grid)
         if not self.search:
             return low, high
         amax = self.best_amax(self.search_grid or grid)
@@ -181,12 +188,31 @@ class Histogram(Observer):
         return amax[cost.argmin()]
 
 
-def extremes(x: Tensor, axis: int | None = None) -> tuple[Tensor, Tensor]:
-    """(min, max) over everything, or per channel of `axis`: shapes [] or [x.shape[axis]]."""
-    if x.numel() == 0:
+def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:
+    """(min, max) over everything, or per channel of `axis`, on all `ranks`: shapes [] or [x.shape[axis]].
+
+    Where several ranks observe, one whose share of a batch is empty adds nothing.
+    """
+    x = x.detach()
+    if x.numel() == 0 and ranks.world_size == 1:
         raise SuiteError(f"an empty tensor of shape {list(x.shape)} has no range to observe")
-    if axis is None:
-        low, high = torch.aminmax(x.detach())
+    if x.numel() == 0:
+        nothing = x.new_full([] if axis is None else [x.shape[axis]], -torch.inf)
+        low, high = -nothing, nothing
+    elif axis is None:
+        low, high = x.amin(), x.amax()  # on a CPU faster than aminmax
     else:
-        low, high = torch.aminmax(x.detach().transpose(0, axis).flatten(1), dim=1)
-    return low, high
+        low, high = torch.aminmax(x.transpose(0, axis).flatten(1), dim=1)
+    if ranks.world_size == 1:
+        return low, high
+    negated, high = ranks.max(torch.stack([-low, high]).float())
+    return -negated, high
+
+
+def observe_over(model: nn.Module, ranks: Ranks) -> None:
+    """Let every observer of `model` take the tensors of all ranks for one. Raises SuiteError for one that cannot."""
+    for module in model.modules():
+        if isinstance(module, (MovingPercentile, Histogram)) and ranks.world_size > 1:
+            raise SuiteError(f"{type(module).__name__} observes on one rank only; use world_size 1")
+        if isinstance(module, Observer):
+            module.ranks = ranks

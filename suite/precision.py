@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class Mixed:
     """A float32 `model` and the copy that works for it at a precision.
 
     The model holds the masters and is what training leaves behind. `working` does forward and backward: in O0 and
-    O1 the model itself, in O2 and O3 a half copy. `step` returns False where an overflow skipped it.
+    O1 with the model's own weights, in O2 and O3 with half ones. Nothing here waits for the device.
     """
 
     def __init__(
@@ -35,15 +36,32 @@ class Mixed:
     ) -> None:
         self.model, self.precision = model, precision
         self.half = HALF[precision.dtype]
-        copies = precision.level in ("O2", "O3")
-        self.working = _cast(copy.deepcopy(model), self.half, precision.level == "O3") if copies else model
-        stepped = self.working if precision.level == "O3" else model
-        self.optimizer = make_optimizer(stepped.parameters())
-        scales = precision.dtype == "float16" and precision.level in ("O1", "O2")
-        self.loss_scale = 65536.0 if scales else 1.0
-        self.scales, self.good_steps, self.skipped_steps = scales, 0, 0
+        if precision.level in ("O2", "O3"):
+            self.working = _cast(copy.deepcopy(model), self.half, precision.level == "O3")
+        else:
+            self.working = copy.deepcopy(
+                model, {id(parameter): parameter for parameter in model.parameters()}
+            )
+        self.stepped = self.working if precision.level == "O3" else model
+        self.optimizer = make_optimizer(self.stepped.parameters())
+        self.scales = precision.dtype == "float16" and precision.level in ("O1", "O2")
+        device = next(model.parameters()).device
+        self._scale = torch.full((1,), 65536.0 if self.scales else 1.0, device=device)
+        self._good_steps = torch.zeros(1, dtype=torch.int32, device=device)
+        self._skipped_steps = torch.zeros(1, device=device)
+        self._overflow = torch.zeros(1, device=device)
 
-    def forward(self, working: nn.Module, x: Tensor) -> Tensor:
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by. Waits for the device."""
+        return float(self._scale)
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps an overflow skipped so far. Waits for the device."""
+        return int(self._skipped_steps)
+
+    def forward(self, working: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`working(x)` (which may be wrapped for several ranks) at this precision; float32 logits."""
         if self.precision.level in ("O2", "O3"):
             x = x.to(self.half)
@@ -56,35 +74,37 @@ class Mixed:
             result: Tensor = working(x)
         return result.float()
 
-    def step(self, loss: Tensor) -> bool:
-        """Backward from the scaled loss and one optimizer step on the masters; False where it was skipped."""
-        torch.autograd.backward(loss * self.loss_scale)
+    def step(self, loss: Tensor) -> Tensor:
+        """Backward from the scaled loss and one optimizer step on the masters.
+
+        Returns whether an overflow skipped the step: 1.0 or 0.0, float32 [1], on the device.
+        """
+        torch.autograd.backward(loss * self._scale.squeeze() if self.scales else loss)
         if self.precision.level == "O2":
             for master, worker in zip(self.model.parameters(), self.working.parameters(), strict=True):
                 master.grad = None if worker.grad is None else worker.grad.float()
-        stepped = self.working if self.precision.level == "O3" else self.model
-        good = True
         if self.scales:
-            grads = [p.grad for p in stepped.parameters() if p.grad is not None]
-            torch._foreach_mul_(grads, 1 / self.loss_scale)
-            good = bool(torch.stack([torch.isfinite(grad).all() for grad in grads]).all())
-            self._rescale(good)
-        if good:
+            self._scaled_step()
+        else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.working.zero_grad(set_to_none=True)
-        if self.precision.level == "O2" and good:
+        if self.precision.level == "O2":
             self._copy_masters()
-        return good
+        return self._overflow
 
-    def _rescale(self, good: bool) -> None:
-        self.good_steps = self.good_steps + 1 if good else 0
-        if not good:
-            self.loss_scale /= 2
-            self.skipped_steps += 1
-        elif self.good_steps == 2000:
-            self.loss_scale *= 2
-            self.good_steps = 0
+    def _scaled_step(self) -> None:
+        """Unscale, step unless a gradient is inf or NaN, and move the scale, as torch.amp.GradScaler does."""
+        grads = [p.grad for p in self.stepped.parameters() if p.grad is not None]
+        self._overflow.zero_()
+        torch._amp_foreach_non_finite_check_and_unscale_(grads, self._overflow, self._scale.reciprocal())
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, self._overflow  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif not self._overflow.item():  # an optimizer that cannot be told on the device: apex's
+            self.optimizer.step()
+        torch._amp_update_scale_(self._scale, self._good_steps, self._overflow, 2.0, 0.5, 2000)
+        self._skipped_steps += self._overflow
 
     @torch.no_grad()
     def _copy_masters(self) -> None:
@@ -93,18 +113,41 @@ class Mixed:
     @torch.no_grad()
     def update_model(self) -> nn.Module:
         """The float32 model with all that training changed so far, BatchNorm statistics and observers included."""
-        if self.working is not self.model:
-            if self.precision.level == "O3":
-                torch._foreach_copy_(list(self.model.parameters()), list(self.working.parameters()))
-            self._copy_buffers()
+        if self.precision.level == "O3":
+            torch._foreach_copy_(list(self.model.parameters()), list(self.working.parameters()))
+        _copy_buffers(self.working, self.model)
         return self.model
 
-    def _copy_buffers(self) -> None:
-        workers = dict(self.working.named_modules())
-        for name, module in self.model.named_modules():
-            for key, buffer in workers[name].named_buffers(recurse=False):
-                old = getattr(module, key)
-                setattr(module, key, buffer.detach().to(old.dtype).clone())
+    def update_working(self) -> None:
+        """Take the model's buffers, which evaluating may have moved."""
+        _copy_buffers(self.model, self.working)
+
+    def state(self) -> dict[str, Any]:
+        """What, besides the model, a training goes on from."""
+        kept = {name: getattr(self, name).cpu() for name in _KEPT}
+        return {"optimizer": self.optimizer.state_dict(), **kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in _KEPT:
+            getattr(self, name).copy_(state[name])
+
+
+_KEPT = ("_scale", "_good_steps", "_skipped_steps")
+
+
+@torch.no_grad()
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    """Statistics and ranges, in the target's dtype; a range may have got its shape only while training."""
+    modules = dict(source.named_modules())
+    for name, module in target.named_modules():
+        for key, old in module.named_buffers(recurse=False):
+            new = getattr(modules[name], key)
+            if old.shape == new.shape:
+                old.copy_(new)
+            else:
+                setattr(module, key, new.detach().to(old.dtype, copy=True))
 
 
 def _cast(model: nn.Module, half: torch.dtype, batch_norm_too: bool) -> nn.Module:

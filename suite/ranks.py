@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -31,7 +32,7 @@ class Ranks:
         """Raise SuiteError unless as many ranks run as the stage's world_size asks."""
         if self.world_size != wanted:
             raise SuiteError(
-                f"the stage is trained by world_size {wanted}, but {self.world_size} ranks run it; "
+                f"the stage is run by world_size {wanted}, but {self.world_size} ranks run it; "
                 f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
             )
 
@@ -43,7 +44,7 @@ class Ranks:
         return bool(flag)
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank rank 0's BatchNorm statistics and ranges: each rank's own differ after a step."""
+        """Give every rank rank 0's BatchNorm statistics and ranges, which differ where each normalized its share."""
         if self.world_size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
@@ -53,6 +54,74 @@ class Ranks:
         if self.world_size > 1:
             distributed.all_reduce(counts)
         return counts
+
+    def max(self, values: Tensor) -> Tensor:
+        """The largest of each of the `values` over all ranks; the same tensor on each."""
+        if self.world_size > 1:
+            distributed.all_reduce(values, distributed.ReduceOp.MAX)
+        return values
+
+    def each(self, value: Any) -> list[Any]:
+        """What every rank has, in their order."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(values, value)
+        return values
+
+    def synchronize_batch_norm(self, model: nn.Module) -> nn.Module:
+        """`model` with each BatchNorm normalizing by the images of all ranks together; weights and buffers stay."""
+        if self.world_size == 1:
+            return model
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call,no-any-return]
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.__class__ = BatchNormOverRanks
+        return model
+
+
+class BatchNormOverRanks(nn.BatchNorm2d):
+    """What nn.SyncBatchNorm does on GPUs, for a CPU: statistics over the images of all ranks, in float32.
+
+    A rank's share may be empty.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = wide.new_tensor(x.numel() // x.shape[1])
+        distributed.all_reduce(count)
+        mean: Tensor = _SumOverRanks.apply(wide.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        centred = wide - mean[:, None, None]
+        squares = centred.square().sum((0, 2, 3))
+        variance: Tensor = _SumOverRanks.apply(squares) / count  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            unbiased = variance * count / (count - 1)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        normalized = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (normalized * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over all ranks; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        total = grad[0].clone()
+        distributed.all_reduce(total)
+        return total
 
 
 def from_environment() -> Ranks:
@@ -64,6 +133,10 @@ def from_environment() -> Ranks:
     )
     if gpu:
         torch.cuda.set_device(device)
+        # A run that was killed goes on to the same weights: kernels are those that give the same bits each time.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
     if world_size > 1:
         distributed.init_process_group("nccl" if gpu else "gloo")
     return Ranks(rank, local_rank, world_size, device)

@@ -9,124 +9,48 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Protocol
 
-from suite.values import SuiteError, check_choice, check_positive, check_whole, flat, to_json
+from suite.settings import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Sgd,
+    check_crop,
+)
+from suite.values import flat, to_json
+
+__all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "FORMAT",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Calibration",
+    "Dataset",
+    "Method",
+    "Network",
+    "Precision",
+    "Pretrained",
+    "Recipe",
+    "Sgd",
+    "Stage",
+    "Training",
+    "method_name",
+    "over_ranks",
+    "plan",
+]
 
 FORMAT = 1
 """Version of everything written into a runs folder; raised when an older reader would misread it."""
-
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-NetworkName = Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet"]
-Level = Literal["O0", "O1", "O2", "O3"]
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images of side `size` pixels, scaled to 0..1 and normalized by `mean` and `std` per channel (RGB)."""
-
-    name: Literal["digits", "cifar10"]
-    mean: Triple = CIFAR10_MEAN
-    std: Triple = CIFAR10_STD
-    size: int = 32
-
-    IMAGES: ClassVar[dict[str, tuple[int, int]]] = {"digits": (1198, 599), "cifar10": (50_000, 10_000)}
-
-    def __post_init__(self) -> None:
-        check_choice("dataset", self.name, self.IMAGES)
-        check_whole(self, 1, size=self.size)
-
-
-@dataclass(frozen=True)
-class Network:
-    """An architecture. `shortcut` is how a residual block changes shape: "A" slices with stride 2 and pads
-    channels with zeros (He et al. 2015, CIFAR), "B" is a 1x1 convolution with BatchNorm."""
-
-    name: NetworkName = "resnet20"
-    shortcut: Literal["A", "B"] = "B"
-    classes: int = 10
-
-    def __post_init__(self) -> None:
-        check_choice("model", self.name, get_args(NetworkName))
-        check_choice("shortcut", self.shortcut, ("A", "B"))
-        if self.shortcut == "A" and self.name.startswith("resnet50"):
-            raise SuiteError(f"shortcut 'A' does not exist for {self.name}; use 'B'")
-        if self.classes < 2:
-            raise SuiteError(f"Network.classes must be 2 or more, got {self.classes}")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """NVIDIA apex's O0 to O3 (`precision.py` has the rules); `dtype` is what "half" means."""
-
-    level: Level = "O2"
-    dtype: Literal["float16", "bfloat16"] = "float16"
-
-    def __post_init__(self) -> None:
-        check_choice("precision level", self.level, get_args(Level))
-        check_choice("precision dtype", self.dtype, ("float16", "bfloat16"))
-
-    def __str__(self) -> str:
-        return self.level if self.level == "O0" else f"{self.level} {self.dtype}"
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """Stochastic gradient descent with momentum, and the augmentation that belongs to it.
-
-    `batch` is images over all ranks. `lr` rises linearly over `warmup_epochs` (may be a fraction), then is
-    multiplied by `decay` at each epoch of `milestones`, or falls along a half cosine to zero.
-    `pad` pixels of zero are added on each side before a random crop back; `flip` mirrors half of the images.
-    """
-
-    epochs: int
-    batch: int
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    nesterov: bool = False
-    warmup_epochs: float = 0.0
-    schedule: Literal["steps", "cosine"] = "steps"
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.1
-    label_smoothing: float = 0.0
-    pad: int = 4
-    flip: bool = True
-    precision: Precision = field(default_factory=Precision)
-
-    def __post_init__(self) -> None:
-        check_positive(self, lr=self.lr, decay=self.decay)
-        check_whole(self, 1, epochs=self.epochs, batch=self.batch)
-        check_whole(self, 0, pad=self.pad)
-        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1 or self.weight_decay < 0:
-            raise SuiteError(
-                f"momentum and label_smoothing are fractions and weight_decay is not negative: {self}"
-            )
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise SuiteError(
-                f"warmup_epochs {self.warmup_epochs} must be fewer than the {self.epochs} epochs"
-            )
-        if not isinstance(self.milestones, tuple):
-            raise SuiteError(f"milestones must be a tuple of epochs, got {self.milestones!r}")
-        check_choice("schedule", self.schedule, ("steps", "cosine"))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """`images` of the training split, drawn without augmentation by `seed`, fed in batches of `batch`."""
-
-    images: int = 1024
-    batch: int = 128
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_whole(self, 1, images=self.images, batch=self.batch)
 
 
 class Method(Protocol):
@@ -178,6 +102,16 @@ class Stage:
         raise NotImplementedError
 
     @property
+    def trains_by(self) -> Sgd | None:
+        """How the stage trains, or None where it does not."""
+        return None
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks run the stage."""
+        return self.trains_by.world_size if self.trains_by else 1
+
+    @property
     def params(self) -> dict[str, str | int | float | bool]:
         """Every field, flat, as MLflow parameters and as columns of the tables."""
         raise NotImplementedError
@@ -200,23 +134,19 @@ FLOAT = {"method": "float", "weight_bits": 32, "act_bits": 32}
 
 @dataclass(frozen=True)
 class Training(Stage):
-    """A float network trained from scratch; `seed` sets its weights, its order of images and its crops.
-
-    `world_size` ranks share a batch: BatchNorm statistics and the order of data depend on it.
-    """
+    """A float network trained from scratch; `seed` sets its weights, its order of images and its crops."""
 
     network: Network
     dataset: Dataset
     sgd: Sgd
-    world_size: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole(self, 1, world_size=self.world_size)
-        if self.sgd.batch % self.world_size:
-            raise SuiteError(
-                f"batch {self.sgd.batch} does not split over world_size {self.world_size}; use a multiple"
-            )
+        check_crop(self.dataset, self.sgd)
+
+    @property
+    def trains_by(self) -> Sgd:
+        return self.sgd
 
     @property
     def name(self) -> str:
@@ -227,7 +157,6 @@ class Training(Stage):
         return {
             **FLOAT,
             "seed": self.seed,
-            "world_size": self.world_size,
             **_start_params(self.network, self.dataset),
             **flat(self.sgd),
         }
@@ -265,6 +194,14 @@ class Recipe(Stage):
 
     start: Training | Pretrained
     method: Method
+
+    def __post_init__(self) -> None:
+        if self.trains_by:
+            check_crop(self.start.dataset, self.trains_by)
+
+    @property
+    def trains_by(self) -> Sgd | None:
+        return self.method.feed if isinstance(self.method.feed, Sgd) else None
 
     @property
     def needs(self) -> tuple[Stage, ...]:
@@ -317,8 +254,21 @@ def _feed_variations(method: Any) -> list[str]:
     """What the feed has that the method's default feed has not, but for the seed, which every name ends with."""
     usual = type(method)().feed
     told = {name: value for name, value in flat(method.feed).items() if name != "seed"}
-    words = [f"{value} {name}" for name, value in told.items() if value != flat(usual or Calibration())[name]]
+    changed = {name: value for name, value in told.items() if value != flat(usual or Calibration())[name]}
+    words = [f"no {name}" if value is False else f"{value} {name}" for name, value in changed.items()]
     return words if usual else ["calibrated", *words]
+
+
+def over_ranks(stage: Stage, world_size: int) -> Stage:
+    """The stage, and what it starts from, with every training shared by `world_size` ranks."""
+    if isinstance(stage, Training):
+        return replace(stage, sgd=replace(stage.sgd, world_size=world_size))
+    if isinstance(stage, Recipe):
+        start, method = over_ranks(stage.start, world_size), stage.method
+        if stage.trains_by:
+            method = replace(method, feed=replace(stage.trains_by, world_size=world_size))  # type: ignore[type-var]
+        return Recipe(start, method)  # type: ignore[arg-type]
+    return stage
 
 
 def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:

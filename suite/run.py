@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -16,9 +18,23 @@ from suite.evaluate import Score, evaluate
 from suite.provenance import provenance
 from suite.ranks import Ranks
 from suite.recipe import FORMAT, Calibration, Pretrained, Recipe, Sgd, Stage, Training
+from suite.signals import Stop
 from suite.surgery import size_mb
-from suite.train import fit
+from suite.train import DivergedError, Step, fit
 from suite.values import SuiteError, to_json
+
+LOOK_EVERY = 10
+"""Steps between two looks that several ranks take together: whether one was asked to stop, whether to save."""
+
+SAVE_EVERY_SECONDS = float(os.environ.get("SUITE_SAVE_SECONDS", "300"))
+"""How much work a run that is killed without a word loses, at most."""
+
+STUCK_SECONDS = 15.0
+"""How long a rank that was asked to stop may wait for the others."""
+
+
+class InterruptedRunError(SuiteError):
+    """The run was asked to stop; what it reached is saved, and the same command goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +45,240 @@ class Folders:
     data: Path
 
 
-def run(stage: Stage, ranks: Ranks, folders: Folders) -> None:
-    """Do `stage` unless it is done. What it needs must be done. Raises what went wrong, after recording it."""
+def run(stage: Stage, ranks: Ranks, folders: Folders, stop: Stop | None = None) -> None:
+    """Do `stage` unless it is done, going on from what an earlier attempt saved. What it needs must be done.
+
+    Raises what went wrong, after recording it, and InterruptedRunError when `stop` asked and the state is saved.
+    """
+    ranks.check(stage.world_size)
     folder = folders.runs / stage.key
-    ranks.check(stage.world_size if isinstance(stage, Training) else 1)
     if not ranks.writes:
         if ranks.agree(False):
-            _work(stage, ranks, folders, events.Journal(folder, writes=False))
+            _Run(stage, ranks, folders, stop or Stop(), events.Journal(folder, writes=False)).other_rank()
         return
     with events.lock(folder):
         if not ranks.agree(events.outcome(folder) is None):
             return
         journal = events.Journal(folder)
-        began = time.perf_counter()
         try:
-            facts = provenance(ranks.device)
-            checkpoint.write_json({**_description(stage), **facts}, folder / "stage.json")
-            journal.write("started", **{name: facts[name] for name in ("host", "pid", "device", "commit")})
-            outcome = _work(stage, ranks, folders, journal)
-            journal.finish(stage.key, **outcome, seconds=time.perf_counter() - began)
-        except Exception as error:
-            journal.write("failed", error=_first_line(error), traceback=traceback.format_exc())
-            raise
+            _Run(stage, ranks, folders, stop or Stop(), journal).first_rank()
         finally:
             journal.close()
+
+
+@dataclass
+class _Run:
+    """One attempt at a stage on one rank."""
+
+    stage: Stage
+    ranks: Ranks
+    folders: Folders
+    stop: Stop
+    journal: events.Journal
+
+    def __post_init__(self) -> None:
+        self.began = self.saved_at = self.alive_at = time.monotonic()
+        self.ended = threading.Event()
+        if self.ranks.world_size > 1:
+            threading.Thread(target=self._watch_others, daemon=True).start()
+
+    def first_rank(self) -> None:
+        """Work and record it."""
+        folder, facts = self.journal.folder, provenance(self.ranks.device)
+        try:
+            checkpoint.write_json({**_description(self.stage), **facts}, folder / "stage.json")
+            self.journal.write(
+                "started", **{name: facts[name] for name in ("host", "pid", "device", "commit")}
+            )
+            outcome = self._work()
+            self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
+            for file in checkpoint.resumable(folder):
+                file.unlink()
+        except InterruptedRunError as asked:
+            self.journal.write("interrupted", signal=self.stop.asked_by, reason=str(asked))
+            raise
+        except Exception as error:
+            self._record(error)
+            raise
+        finally:
+            self.ended.set()
+
+    def other_rank(self) -> None:
+        """Work; tell rank 0 what goes wrong here."""
+        try:
+            self._work()
+        except InterruptedRunError:
+            raise
+        except Exception as error:
+            if events.failure(self.journal.folder) is None:
+                words = _first_line(error)
+                events.tell_failure(self.journal.folder, self.ranks.rank, words, traceback.format_exc())
+            raise
+        finally:
+            self.ended.set()
+
+    def _record(self, error: Exception) -> None:
+        """An error here, or the one of another rank that caused it."""
+        cause = "diverged" if isinstance(error, DivergedError) else "code"
+        words, text = _first_line(error), traceback.format_exc()
+        if self.ranks.world_size > 1 and not isinstance(error, SuiteError):
+            elsewhere = _wait_for_failure(self.journal.folder)
+            if elsewhere:
+                words, text = f"rank {elsewhere['rank']}: {elsewhere['error']}", elsewhere["traceback"]
+            elif "closed by peer" in words or "Connection reset" in words:
+                words = f"another rank ended without a word, as when it is killed ({words})"
+        if isinstance(error, DivergedError):
+            whole = checkpoint.resumable(self.journal.folder)
+            words += (
+                f"; the last good state is {whole[0].name}" if whole else "; no state was saved before it"
+            )
+        self.journal.write("failed", error=words, cause=cause, traceback=text)
+
+    def _watch_others(self) -> None:
+        """End this process when another rank has failed, or is gone: a collective would wait for it for ever."""
+        while not self.ended.wait(0.5):
+            elsewhere = events.failure(self.journal.folder)
+            stuck = self.stop.asked_by and time.monotonic() - self.alive_at > STUCK_SECONDS
+            if not elsewhere and not stuck:
+                continue
+            if self.ended.wait(3):  # most ranks notice by themselves, and say more
+                return
+            if self.journal.writes:
+                words = (
+                    f"rank {elsewhere['rank']}: {elsewhere['error']}" if elsewhere else "another rank is gone"
+                )
+                self.journal.write("failed", error=words, cause="code", traceback="")
+            os._exit(1)
+
+    def _work(self) -> dict[str, Any]:
+        match self.stage:
+            case Training() as stage:
+                torch.manual_seed(stage.seed)
+                model = self._place(models.build(stage.network))
+                self._fit(model, stage, stage.sgd, stage.seed)
+                return {**self._score(model, stage, stage.sgd.epochs), **self._save(model)}
+            case Pretrained() as stage:
+                return self._score(self._place(load_float(stage, self.folders)), stage, 0)
+            case Recipe() as stage:
+                return self._quantize(stage)
+        raise SuiteError(f"{type(self.stage).__name__} is no stage that can run")
+
+    def _quantize(self, stage: Recipe) -> dict[str, Any]:
+        method, dataset = stage.method, stage.start.dataset
+        model = method.prepare(self._place(load_float(stage.start, self.folders)))
+        step = 0
+        match method.feed:
+            case Calibration() as calibration:
+                images = data.load(dataset, "train", self.folders.data, self.ranks.device)
+                with torch.no_grad():
+                    for number, x in enumerate(images.calibration_batches(calibration), start=1):
+                        model(x)
+                        self._stop_if_asked()
+                        part = number * calibration.batch / (2 * calibration.images)
+                        self.journal.progress("calibrate", part)
+            case Sgd() as sgd:
+                torch.manual_seed(stage.seed)
+                self._fit(model, stage.start, sgd, stage.seed)
+                step = sgd.epochs
+        model = method.convert(model)
+        outcome = self._score(model, stage.start, step)
+        return {**outcome, **self._save(model)} if step else outcome
+
+    def _fit(self, model: nn.Module, start: Training | Pretrained, sgd: Sgd, seed: int) -> None:
+        """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
+        images = data.load(start.dataset, "train", self.folders.data, self.ranks.device)
+        state = self._resume()
+        compiled = self.ranks.device.type == "cuda" and os.environ.get("SUITE_COMPILE") != "0"
+        began, images_before = time.monotonic(), None
+        for step in fit(model, images, sgd, seed, self.ranks, state, compiled):
+            self.alive_at = time.monotonic()
+            if images_before is None:
+                images_before = 0 if step.batches == 1 else step.images
+            rate = (step.images - images_before) / (time.monotonic() - began)
+            if not step.epoch_ended:
+                self._look(step, sgd, len(images), rate)
+                continue
+            now = step.read()
+            self.journal.metrics(
+                step.epoch,
+                train_loss=now.loss,
+                train_top1=now.top1,
+                train_images_per_s=rate,
+                skipped_steps=now.skipped_steps,
+            )
+            if step.epoch < sgd.epochs:
+                self._score(model, start, step.epoch)
+            began, images_before = time.monotonic(), 0
+
+    def _resume(self) -> dict[str, Any] | None:
+        """What an earlier attempt saved, the same on every rank."""
+        found = checkpoint.load_resumable(self.journal.folder)
+        if len(set(self.ranks.each(found[1].name if found else ""))) > 1:
+            raise SuiteError(
+                f"the ranks see different files in {self.journal.folder}; is it on a shared disk?"
+            )
+        if found is None:
+            return None
+        self.journal.write(
+            "resumed", file=found[1].name, epoch=found[0]["epoch"], batches=found[0]["batches"]
+        )
+        return found[0]
+
+    def _look(self, step: Step, sgd: Sgd, images: int, rate: float) -> None:
+        """Save and stop where that was asked for, tell the progress where it is time: all ranks at the same step."""
+        if self.ranks.world_size > 1 and step.total % LOOK_EVERY:
+            return
+        due = self.journal.writes and time.monotonic() - self.saved_at >= SAVE_EVERY_SECONDS
+        wishes = torch.tensor([bool(self.stop.asked_by), due, self.journal.progress_due], dtype=torch.int32)
+        if self.ranks.world_size > 1:
+            wishes = self.ranks.max(wishes.to(self.ranks.device))
+        stop, save, tell = wishes.tolist()
+        if stop or save:
+            state = step.state()
+            if self.journal.writes:
+                self.journal.sync()
+                checkpoint.save_resumable(state, self.journal.folder, step.total)
+            self.saved_at = time.monotonic()
+        if stop:
+            where = f"epoch {step.epoch}, step {step.total}"
+            raise InterruptedRunError(
+                f"stopped at {where}, which is saved; the same command goes on from there"
+            )
+        if tell:
+            now = step.read()
+            part = (step.epoch - 1 + step.images / images) / sgd.epochs
+            doing = f"train epoch {step.epoch}/{sgd.epochs}"
+            self.journal.progress(doing, part, loss=now.loss, top1=now.top1, images_per_s=rate)
+
+    def _score(self, model: nn.Module, start: Training | Pretrained, step: int) -> dict[str, Any]:
+        """Evaluate on the test split and record it at `step`."""
+        images = data.load(start.dataset, "test", self.folders.data, self.ranks.device)
+        began = time.monotonic()
+        for progress in evaluate(model, images, self.ranks):
+            self.alive_at = time.monotonic()
+            if not isinstance(progress, Score) and step == 0:
+                self._stop_if_asked()
+                self.journal.progress("evaluate", (1 + progress / len(images)) / 2)
+        assert isinstance(progress, Score)
+        rate = progress.images / (time.monotonic() - began)
+        values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
+        values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
+        self.journal.metrics(step, **values)
+        return {**values, "images": progress.images, "correct": progress.packed}
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.asked_by:
+            raise InterruptedRunError("stopped before it was done; the same command starts it again")
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        placed: nn.Module = model.to(self.ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
+
+    def _save(self, model: nn.Module) -> dict[str, Any]:
+        if not self.journal.writes:
+            return {}
+        file = self.journal.folder / "checkpoint.pt"
+        return {"checkpoint": checkpoint.save({"model": model.state_dict()}, file)}
 
 
 def _description(stage: Stage) -> dict[str, Any]:
@@ -65,86 +291,12 @@ def _first_line(error: Exception) -> str:
     return text[0] if isinstance(error, SuiteError) else f"{type(error).__name__}: {text[0]}"
 
 
-def _work(stage: Stage, ranks: Ranks, folders: Folders, journal: events.Journal) -> dict[str, Any]:
-    match stage:
-        case Training():
-            torch.manual_seed(stage.seed)
-            model = _place(models.build(stage.network), ranks)
-            _fit(model, stage, stage.sgd, stage.seed, ranks, folders, journal)
-            outcome = _score(model, stage, stage.sgd.epochs, ranks, folders, journal)
-            return {**outcome, **_save(model, journal)}
-        case Pretrained():
-            return _score(_place(load_float(stage, folders), ranks), stage, 0, ranks, folders, journal)
-        case Recipe():
-            return _quantize(stage, ranks, folders, journal)
-    raise SuiteError(f"{type(stage).__name__} is no stage that can run")
-
-
-def _quantize(stage: Recipe, ranks: Ranks, folders: Folders, journal: events.Journal) -> dict[str, Any]:
-    method, dataset = stage.method, stage.start.dataset
-    model = method.prepare(_place(load_float(stage.start, folders), ranks))
-    step = 0
-    match method.feed:
-        case Calibration() as calibration:
-            images = data.load(dataset, "train", folders.data, ranks.device)
-            with torch.no_grad():
-                for number, x in enumerate(data.calibration_batches(images, calibration), start=1):
-                    model(x)
-                    journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
-        case Sgd() as sgd:
-            torch.manual_seed(stage.seed)
-            _fit(model, stage.start, sgd, stage.seed, ranks, folders, journal)
-            step = sgd.epochs
-    model = method.convert(model)
-    outcome = _score(model, stage.start, step, ranks, folders, journal)
-    return {**outcome, **_save(model, journal)} if step else outcome
-
-
-def _fit(
-    model: nn.Module,
-    start: Training | Pretrained,
-    sgd: Sgd,
-    seed: int,
-    ranks: Ranks,
-    folders: Folders,
-    journal: events.Journal,
-) -> None:
-    """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
-    images = data.load(start.dataset, "train", folders.data, ranks.device)
-    began = time.perf_counter()
-    for step in fit(model, images, sgd, seed, ranks):
-        through = step.epoch - 1 + step.images / len(images)
-        journal.progress(f"train epoch {step.epoch}/{sgd.epochs}", through / sgd.epochs)
-        if step.loss is not None:
-            rate = step.images / (time.perf_counter() - began)
-            journal.metrics(
-                step.epoch, train_loss=step.loss, train_images_per_s=rate, skipped_steps=step.skipped_steps
-            )
-            if step.epoch < sgd.epochs:
-                _score(model, start, step.epoch, ranks, folders, journal)
-            began = time.perf_counter()
-
-
-def _score(
-    model: nn.Module,
-    start: Training | Pretrained,
-    step: int,
-    ranks: Ranks,
-    folders: Folders,
-    journal: events.Journal,
-) -> dict[str, Any]:
-    """Evaluate on the test split and record it at `step`."""
-    images = data.load(start.dataset, "test", folders.data, ranks.device)
-    began = time.perf_counter()
-    for progress in evaluate(model, images, ranks):
-        if not isinstance(progress, Score) and step == 0:
-            journal.progress("evaluate", (1 + progress / len(images)) / 2)
-    assert isinstance(progress, Score)
-    rate = progress.images / (time.perf_counter() - began)
-    values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
-    values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
-    journal.metrics(step, **values)
-    return {**values, "images": progress.images, "correct": progress.packed}
+def _wait_for_failure(folder: Path, seconds: float = 2) -> dict[str, Any] | None:
+    """What another rank told; it may still be writing."""
+    deadline = time.monotonic() + seconds
+    while (found := events.failure(folder)) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
@@ -164,13 +316,3 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
     model = models.build(start.network)
     model.load_state_dict(state["model"])
     return model
-
-
-def _place(model: nn.Module, ranks: Ranks) -> nn.Module:
-    return model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _save(model: nn.Module, journal: events.Journal) -> dict[str, Any]:
-    if not journal.writes:
-        return {}
-    return {"checkpoint": checkpoint.save({"model": model.state_dict()}, journal.folder / "checkpoint.pt")}

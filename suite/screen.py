@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -88,7 +91,8 @@ def status_summary(standings: Sequence[Standing]) -> str:
 
 
 class Watch:
-    """The live view of a launch: what runs now, what is done, time left. Plain lines where there is no terminal."""
+    """The live view of stages at work: what runs now and how well, what is done, time left. Where there is no
+    terminal, a plain line for each epoch and each result."""
 
     def __init__(self, console: Console, stages: Sequence[Stage], runs: Path) -> None:
         self.console, self.runs = console, runs
@@ -104,44 +108,37 @@ class Watch:
         """Show how things stand until `ticks` ends, twice a second."""
         if not self.console.is_terminal:
             for _ in ticks:
-                for now in self._settle():
-                    self.console.print(self._line(now), soft_wrap=True)
-            for now in self._settle():
-                self.console.print(self._line(now), soft_wrap=True)
+                self._print(self._settle())
+            self._print(self._settle())
             return
         with Live(self._draw(), console=self.console, refresh_per_second=4, transient=True) as live:
             drawn = 0.0
             for _ in ticks:
                 if time.monotonic() - drawn > 0.4:
-                    for now in self._settle():
-                        live.console.print(self._line(now))
+                    self._print(self._settle())
                     live.update(self._draw())
                     drawn = time.monotonic()
-        for now in self._settle():
-            self.console.print(self._line(now))
+        self._print(self._settle())
 
-    def _settle(self) -> list[Standing]:
-        """Look at all that is not finished; what became done or failed since the last look."""
+    def _print(self, lines: Sequence[Text]) -> None:
+        for line in lines:
+            self.console.print(line, soft_wrap=True)
+
+    def _settle(self) -> list[Text]:
+        """Look at all that is not finished; a line for each news since the last look."""
         news = []
         for key, before in list(self.open.items()):
             now = standing(before.stage, self.runs)
             self.open[key] = now
+            if not self.console.is_terminal and now.stage.trains_by:
+                news += [_epoch_line(now, event) for event in now.journal[len(before.journal) :]]
             fresh_failure = now.state == "failed" and len(now.journal) > len(before.journal)
             if now.state == "done" or fresh_failure:
-                news.append(now)
+                news.append(_result_line(now))
             if now.state == "done":
                 self.finished[key] = now
                 del self.open[key]
-        return news
-
-    def _line(self, now: Standing) -> Text:
-        if now.outcome is None:
-            return Text.assemble(("failed  ", "bold red"), now.stage.name, ": ", (now.error, "red"))
-        top1 = f"{now.outcome['top1']:6.2f} %"
-        took = span(now.outcome["seconds"])
-        return Text.assemble(
-            ("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")
-        )
+        return [line for line in news if line]
 
     def _draw(self) -> RenderableType:
         running = [now for now in self.open.values() if now.state == "running"]
@@ -151,7 +148,8 @@ class Watch:
             told = events.progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
             worked += int(told["part"] * self.costs[now.stage.key])
             bar = ProgressBar(total=1, completed=told["part"], width=24)
-            rows.add_row(Text("running", "cyan"), now.stage.name, bar, Text(told["doing"], "bright_black"))
+            doing = Text.assemble((told["doing"], "bright_black"), "  ", _how_it_goes(told))
+            rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())
         elapsed = time.monotonic() - self.began
@@ -161,3 +159,65 @@ class Watch:
         bar = ProgressBar(total=max(1, self.todo), completed=worked, width=40)
         overall.add_row(Text(words, "bold"), bar, f"{span(elapsed)} so far, about {left} left")
         return Group(rows, overall)
+
+
+def _result_line(now: Standing) -> Text:
+    if now.outcome is None:
+        return Text.assemble(("failed  ", "bold red"), now.stage.name, ": ", (now.error, "red"))
+    top1 = f"{now.outcome['top1']:6.2f} %"
+    took = span(now.outcome["seconds"])
+    return Text.assemble(
+        ("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")
+    )
+
+
+def _how_it_goes(told: Mapping[str, float | None]) -> str:
+    """`loss 1.234  top-1 56.1 %  12,345 images/s`, of what is there."""
+    words = []
+    if told.get("loss") is not None:
+        words.append(f"loss {told['loss']:.3f}")
+    if told.get("top1") is not None:
+        words.append(f"top-1 {told['top1']:.1f} %")
+    if told.get("images_per_s") is not None:
+        words.append(f"{told['images_per_s']:,.0f} images/s")
+    return "  ".join(words)
+
+
+def _epoch_line(now: Standing, event: Mapping[str, Any]) -> Text:
+    """An epoch of a training in a log: how it went on the images it trained on and on the test split, and the time
+    left at the pace since the attempt began. Nothing for other events."""
+    sgd, step = now.stage.trains_by, event.get("step", 0)
+    if sgd is None or "top1" not in event.get("values", ()) or not step:
+        return Text()
+    same = [e for e in now.journal if e["attempt"] == event["attempt"]]
+    trained: Mapping[str, float] = next(
+        (e["values"] for e in same if e.get("step") == step and "train_loss" in e.get("values", ())), {}
+    )
+    first = min(e["step"] for e in same if "step" in e)
+    pace = (event["time"] - same[0]["time"]) / (step - first + 1)
+    told = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
+    test = f"test top-1 {event['values']['top1']:.2f} %"
+    left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
+    return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
+
+
+@contextmanager
+def watched(console: Console, stage: Stage, runs: Path, shown: bool) -> Iterator[None]:
+    """Show, where `shown`, how a stage goes that this process runs within the block."""
+    if not shown:
+        yield
+        return
+    ended = threading.Event()
+
+    def ticks() -> Iterator[None]:
+        while not ended.wait(0.5):
+            yield
+
+    watch = Watch(console, [stage], runs)
+    thread = threading.Thread(target=watch.follow, args=(ticks(),), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -51,18 +51,19 @@ class Quantizer(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros(()))
 
-    def set_range(self) -> None:
-        """Take scale and zero_point from the observer's range."""
+    def set_range(self, checked: bool = True) -> None:
+        """Take scale and zero_point from the observer's range; `checked` asks whether it is one, which waits for
+        the device."""
         assert self.observer is not None
         if self.unsigned:
             positive = bool(self.observer.low >= 0)
             self.grid = Grid(self.grid.bits, signed=not positive, narrow=not positive)
-        low, high = self.observer.range(self.grid)
+        low, high = self.observer.range(self.grid) if checked else self.observer.limits(self.grid)
         if self.symmetric:
-            amax = torch.maximum(low.abs(), high.abs())
-            self.scale, self.zero_point = self.grid.symmetric(amax, self.steps)
+            amax = torch.maximum(-low, high)
+            self.scale, self.zero_point = self.grid.symmetric(amax, self.steps, checked)
         else:
-            self.scale, self.zero_point = self.grid.affine(low, high)
+            self.scale, self.zero_point = self.grid.affine(low, high, checked)
 
     def forward(self, x: Tensor) -> Tensor:
         watches = self.mode in ("observe", "in_flight") or (self.mode == "track" and self.training)
@@ -72,7 +73,7 @@ class Quantizer(nn.Module):
         if self.mode == "observe":
             return x
         if watches:
-            self.set_range()
+            self.set_range(checked=not self.training)
         return fake_quantize(
             x, self.scale, self.zero_point, self.grid.quant_min, self.grid.quant_max, self.axis
         )

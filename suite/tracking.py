@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from suite import events
 from suite.recipe import Recipe, Stage
 from suite.records import Standing, standing
 from suite.values import SuiteError
@@ -183,7 +184,7 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
     from mlflow.entities import Metric, Param, RunTag
 
     stage, journal, last = now.stage, now.journal, now.journal[-1]
-    metrics, rewinds = _metrics(journal)
+    metrics, rewinds = events.metrics(journal)
     position = {"seq": last["seq"], "rewinds": rewinds, "state": now.state}
     began, status = int(journal[0]["time"] * 1000), STATUS[now.state]
     cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
@@ -216,19 +217,6 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
         client.update_run(run_id, status)
     else:
         client.set_terminated(run_id, status, int(last["time"] * 1000))
-
-
-def _metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """The metrics events that count, and how often a further attempt went back: what earlier attempts had
-    recorded from its first step on counts no more."""
-    kept: list[dict[str, Any]] = []
-    rewinds = 0
-    for event in journal:
-        if event["event"] == "metrics":
-            valid = [e for e in kept if e["attempt"] == event["attempt"] or e["step"] < event["step"]]
-            rewinds += len(valid) < len(kept)
-            kept = [*valid, event]
-    return kept, rewinds
 
 
 def _tags(now: Standing) -> dict[str, str]:

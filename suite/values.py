@@ -70,4 +70,4 @@ def to_json(value: Any, for_key: bool = False) -> Any:
 def type_name(kind: type) -> str:
     """`Training` for what stands here, `k_sigma.KSigma` for a method."""
     module = kind.__module__.rpartition(".")[2]
-    return kind.__name__ if module == "recipe" else f"{module}.{kind.__name__}"
+    return kind.__name__ if module in ("recipe", "settings") else f"{module}.{kind.__name__}"

@@ -243,9 +243,9 @@ def test_workers_below_one_are_refused(capsys: pytest.CaptureFixture[str], own: 
 def test_a_training_of_several_ranks_is_refused_here(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "wide.py").write_text(SWEEP.replace("sgd)\n", "sgd, world_size=4)\n"))
+    (tmp_path / "wide.py").write_text(SWEEP.replace("epochs=1", "epochs=1, world_size=4"))
     said = refused(capsys, "launch", tmp_path / "wide.py", "--runs", tmp_path / "runs")
-    assert "is trained by world_size 4" in said
+    assert "is shared by 4 ranks" in said and "--gpus-per-run 1" in said
 
 
 @pytest.mark.parametrize("words", [[], ["lunch", "quick"], ["plan"], ["status", "quick", "--weights", "x"]])

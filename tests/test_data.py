@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from suite import data
-from suite.data import Images, augment, calibration_batches, epoch_batches, share
+from suite.data import Images, augment
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Precision, Sgd
 from suite.values import SuiteError
@@ -35,33 +35,41 @@ def sgd(batch: int) -> Sgd:
 def test_in_evaluation_every_image_falls_to_exactly_one_rank(count: int, world_size: int, batch: int) -> None:
     seen: list[int] = []
     for rank in range(world_size):
-        for _, labels in share(numbered(count), Ranks(rank, rank, world_size), batch):
+        for _, labels in numbered(count).share(Ranks(rank, rank, world_size), batch):
             seen += labels.tolist()
     assert sorted(seen) == list(range(count))
 
 
-@given(st.integers(1, 200), st.sampled_from([1, 2, 4]), st.integers(1, 8), st.integers(0, 5))
+@given(st.integers(1, 200), st.integers(1, 5), st.integers(5, 40), st.integers(0, 5))
 @settings(max_examples=40)
-def test_an_epoch_shows_every_image_once_but_for_a_rest_that_does_not_split(
-    count: int, world_size: int, per_rank: int, epoch: int
+def test_an_epoch_shows_every_image_once_and_every_rank_takes_as_many_steps(
+    count: int, world_size: int, batch: int, epoch: int
 ) -> None:
-    batch = per_rank * world_size
     ranks = [
         [
             labels.tolist()
-            for _, labels in epoch_batches(numbered(count), sgd(batch), 1, epoch, Ranks(r, r, world_size))
+            for _, labels in numbered(count).train_batches(sgd(batch), 1, epoch, Ranks(r, r, world_size))
         ]
         for r in range(world_size)
     ]
-    assert len({tuple(map(len, mine)) for mine in ranks}) == 1, "all ranks take equal steps"
-    seen = [label for mine in ranks for labels in mine for label in labels]
-    assert len(seen) == len(set(seen)) >= count - (world_size - 1)
+    assert {len(mine) for mine in ranks} == {-(-count // batch)}
+    assert sorted(label for mine in ranks for labels in mine for label in labels) == list(range(count))
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 60))
+@settings(max_examples=30)
+def test_an_epoch_goes_on_from_any_batch_as_if_it_had_not_stopped(count: int, batch: int, first: int) -> None:
+    whole = list(numbered(count).train_batches(sgd(batch), 0, 2, Ranks()))
+    rest = list(numbered(count).train_batches(sgd(batch), 0, 2, Ranks(), first))
+    assert len(rest) == max(0, len(whole) - first)
+    for (x, labels), (x_again, labels_again) in zip(whole[first:], rest, strict=True):
+        assert torch.equal(x, x_again) and torch.equal(labels, labels_again)
 
 
 def test_two_ranks_together_see_the_batches_of_one() -> None:
     images = numbered(100)
-    one = list(epoch_batches(images, sgd(20), 3, 1, Ranks()))
-    two = [list(epoch_batches(images, sgd(20), 3, 1, Ranks(r, r, 2))) for r in range(2)]
+    one = list(images.train_batches(sgd(20), 3, 1, Ranks()))
+    two = [list(images.train_batches(sgd(20), 3, 1, Ranks(r, r, 2))) for r in range(2)]
     for k, (x, labels) in enumerate(one):
         joined = torch.empty_like(labels)
         pictures = torch.empty_like(x)
@@ -74,9 +82,7 @@ def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         torch.manual_seed(torch.initial_seed() + 1)
         return [
-            label
-            for _, y in epoch_batches(numbered(50), sgd(8), seed, epoch, Ranks())
-            for label in y.tolist()
+            label for _, y in numbered(50).train_batches(sgd(8), seed, epoch, Ranks()) for label in y.tolist()
         ]
 
     assert order(0, 0) == order(0, 0)
@@ -130,13 +136,13 @@ def test_the_digits_are_split_without_overlap_and_normalize_to_zero_mean() -> No
 
 def test_calibration_draws_by_its_seed_and_says_when_there_are_too_few() -> None:
     def drawn(seed: int) -> list[float]:
-        batches = calibration_batches(numbered(100), Calibration(images=20, batch=8, seed=seed))
+        batches = numbered(100).calibration_batches(Calibration(images=20, batch=8, seed=seed))
         return [value for x in batches for value in x[:, 0, 0, 0].tolist()]
 
     assert len(drawn(0)) == len(set(drawn(0))) == 20
     assert drawn(0) == drawn(0) != drawn(1)
     with pytest.raises(SuiteError, match="wants 1024 images, but there are only 100"):
-        list(calibration_batches(numbered(100), Calibration()))
+        list(numbered(100).calibration_batches(Calibration()))
 
 
 def test_a_missing_folder_says_what_it_needs(tmp_path: Path) -> None:

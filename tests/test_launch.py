@@ -168,7 +168,7 @@ def test_a_stage_that_another_process_runs_is_not_launched_again(
         events.lock(tmp_path / tiny_training.key),
         pytest.raises(SuiteError, match=f"is being run by process {os.getpid()}"),
     ):
-        check([tiny_training], Folders(tmp_path, tmp_path), world_size=1, download=False)
+        check([tiny_training], Folders(tmp_path, tmp_path), most_ranks=1, download=False)
 
 
 @given(st.integers(1, 9))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suite import methods
-from suite.data import Images, calibration_batches
+from suite.data import Images
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Pretrained, Recipe, Sgd, method_name
 from suite.records import from_json
@@ -49,7 +49,7 @@ def quantized(method: Any, network: nn.Module) -> nn.Module:
     match method.feed:
         case Calibration():
             with torch.no_grad():
-                for x in calibration_batches(images(), Calibration(images=64, batch=32)):
+                for x in images().calibration_batches(Calibration(images=64, batch=32)):
                     model(x)
         case Sgd():
             for _ in fit(model, images(), method.feed, 0, Ranks()):

@@ -17,7 +17,18 @@ from suite.recipe import Stage
 from suite.values import SuiteError
 
 FOLDER = Path(__file__).parent
-TAKEN = ("runs", "data", "only", "name", "on", "workers", "download", "help", "help_sweep")
+TAKEN = (
+    "runs",
+    "data",
+    "only",
+    "name",
+    "on",
+    "workers",
+    "gpus_per_run",
+    "download",
+    "help",
+    "help_sweep",
+)
 """Options of the command line itself."""
 
 

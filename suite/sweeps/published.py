@@ -66,8 +66,15 @@ def _of_seed(seed: int) -> list[Recipe]:
     imagenet_style = Training(
         Network("resnet50_imagenet", classes=1000),
         Dataset("cifar10", IMAGENET_MEAN, IMAGENET_STD, size=224),
-        Sgd(epochs=50, batch=1024, lr=0.4, warmup_epochs=5, milestones=(30,)),
-        world_size=4,
+        Sgd(
+            epochs=50,
+            batch=1024,
+            lr=0.4,
+            warmup_epochs=5,
+            milestones=(30,),
+            world_size=4,
+            sync_batch_norm=False,
+        ),
         seed=seed,
     )
     for_32 = Training(
