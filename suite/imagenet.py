@@ -44,13 +44,16 @@ def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> St
 
     Raises SuiteError where a folder is missing or has no images, or train lacks a class.
     """
+    from suite.vision import torchvision
+
+    endings = torchvision.datasets.folder.IMG_EXTENSIONS
     place = folder / "imagenet" / ("val" if split == "test" else "train")
     own, label = _classes(place), {name: n for n, name in enumerate(_classes(place.parent / "train"))}
     if strange := [name for name in own if name not in label]:
         lacks = f"{len(strange)} classes that {place.parent}/train lacks, first {strange[0]}"
         raise SuiteError(f"{place} has {lacks}; both must name the classes alike")
     with ThreadPoolExecutor(THREADS) as pool:
-        found = dict(zip(own, pool.map(_images, [place / name for name in own]), strict=True))
+        found = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
     if empty := [name for name in own if not found[name]]:
         raise SuiteError(f"{place / empty[0]} has no images; copy them there, or remove the folder")
     files = [f"{name}/{file}" for name in own for file, _ in found[name]]
@@ -69,11 +72,8 @@ def _classes(place: Path) -> list[str]:
     return found
 
 
-def _images(place: Path) -> list[tuple[str, int]]:
+def _images(place: Path, endings: tuple[str, ...]) -> list[tuple[str, int]]:
     """The name and size of each image in a class's folder, sorted."""
-    from suite.vision import torchvision
-
-    endings = torchvision.datasets.folder.IMG_EXTENSIONS
     with os.scandir(place) as entries:
         found = [entry for entry in entries if entry.name.lower().endswith(endings)]
     return sorted((entry.name, entry.stat().st_size if entry.is_file() else 0) for entry in found)
@@ -171,8 +171,8 @@ class Streamed:
         self._requests.latest = requests
         mean, std = torch.tensor([self.dataset.mean, self.dataset.std], device=self.device).view(2, 3, 1, 1)
         for decoded in self._loader:
-            if isinstance(decoded, SuiteError):
-                raise decoded
+            if isinstance(decoded, str):
+                raise SuiteError(decoded)
             pixels, labels = (part.to(self.device, non_blocking=True) for part in decoded)
             x = pixels.float().div_(255).sub_(mean).div_(std)
             yield x.contiguous(memory_format=torch.channels_last), labels
@@ -202,9 +202,9 @@ class Decoder(loading.Dataset[Any]):
     folder: Path
     size: int
 
-    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | SuiteError:
-        """(uint8 [n, 3, size, size], channels last; int64 [n]). An error is returned: the loader would bury the
-        message of a raised one under the worker's traceback."""
+    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | str:
+        """(uint8 [n, 3, size, size], channels last; int64 [n]), or what is wrong with an image: the message of an
+        error raised here would be buried under the worker's traceback."""
         prepared = _preparation(self.size, request.seeds is not None, request.flip)
         shape = (len(request.files), 3, self.size, self.size)
         pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
@@ -213,7 +213,7 @@ class Decoder(loading.Dataset[Any]):
                 with Image.open(self.folder / file) as image:
                     rgb = image.convert("RGB")
             except Exception as error:  # Pillow's decoders raise many kinds
-                return SuiteError(f"image {self.folder / file}: {error}; fetch it anew")
+                return f"image {self.folder / file}: {error}; fetch it anew"
             with torch.random.fork_rng(devices=[]):
                 if request.seeds is not None:
                     torch.default_generator.manual_seed(request.seeds[number])
@@ -223,11 +223,8 @@ class Decoder(loading.Dataset[Any]):
 
 @lru_cache(maxsize=4)
 def _preparation(size: int, random: bool, flip: bool) -> Callable[[Image.Image], Tensor]:
-    """From a decoded image to uint8 [3, size, size].
-
-    It is resized as a tensor, in a third to a half of Pillow's time. Of the values, 998 or more in 1000 are Pillow's;
-    the others differ by 1 of 255.
-    """
+    """From a decoded image to uint8 [3, size, size]. It is resized as a tensor, in a third to a half of Pillow's time;
+    of 1000 values 998 or more are Pillow's, and the others differ by 1."""
     from suite.vision import torchvision  # noqa: F401, I001  (first: it makes the next import work on a CPU)
     from torchvision.transforms import v2
 
@@ -241,8 +238,8 @@ class Workers(context.ForkServerContext):
     """Makes workers that are forks of a server: those of this process would copy locks that the threads of CUDA and
     NCCL hold, and spawned ones would each import torch, for seconds and hundreds of MB.
 
-    The server and so its workers are made with signals masked: what asks the whole process group to stop is for the
-    main process to hear, which then still needs its workers.
+    Server and workers begin with a mask of signals: what asks the whole process group to stop is for the main process
+    to hear, which then still needs its workers.
     """
 
     def __init__(self) -> None:
@@ -255,17 +252,14 @@ class Workers(context.ForkServerContext):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    class Process(context.ForkServerProcess):
-        """A worker."""
-
+    class Process(context.ForkServerProcess):  # noqa: D106
         @staticmethod
         def _Popen(worker: process.BaseProcess) -> popen_forkserver.Popen:  # noqa: N802  (overridden)
             return Handle(worker)
 
 
 class Handle(popen_forkserver.Popen):
-    """The main process's hold on a worker. DataLoader and Python end stray workers by SIGTERM, which these do not
-    hear, and Python would wait for them for ever."""
+    """Of a worker. DataLoader and Python end workers left over by SIGTERM, which these do not hear, and wait."""
 
     def terminate(self) -> None:
         self.kill()
@@ -277,18 +271,15 @@ def _end_with_main_process(worker: int) -> None:
     main = multiprocessing.parent_process()
     assert main is not None
 
-    def wait() -> None:
-        connection.wait([main.sentinel])
-        os._exit(1)
-
-    pass
+    Thread(target=lambda: connection.wait([main.sentinel]) and os._exit(1), daemon=True).start()
 
 
 def check(folder: Path, report: Callable[[int, int], None] | None = None) -> None:
     """Look at the beginning and the end of every image; `report` gets (files looked at, files in all).
 
     Raises SuiteError that names the first 10 damaged files and what is wrong with each. A check that was passed is
-    remembered in STAMP, if `folder` can be written to, until the name or size of a file changes.
+    remembered in STAMP, if `folder` can be written to, until the name or size of a file changes. On 2 cores of an AMD
+    EPYC it looks at 20,000 files/s, at 7,500 if they come from the disk: 1 or 3 minutes for all of ImageNet.
     """
     splits = [find(Dataset("imagenet"), split, folder, CPU) for split in ("train", "test")]
     passed = {split.folder.name: split.digest for split in splits}
@@ -305,9 +296,7 @@ def check(folder: Path, report: Callable[[int, int], None] | None = None) -> Non
                 report(done, total)
     if damaged:
         named = "".join(f"\n  {fault}" for fault in damaged[:10])
-        raise SuiteError(
-            f"{len(damaged)} of {total} images are damaged; fetch them anew. The first are:{named}"
-        )
+        raise SuiteError(f"{len(damaged)} of {total} images are damaged; fetch them anew. First:{named}")
     with suppress(OSError):
         write_json(passed, folder / STAMP)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -47,7 +47,7 @@ class Verdict:
 
 def stages(ranks: Sequence[int]) -> list[Stage]:
     """A training and a quantization-aware training, by each number of ranks, under O0 and under O2."""
-    half = "float16" if torch.cuda.is_available() else "bfloat16"
+    half: Literal["float16", "bfloat16"] = "float16" if torch.cuda.is_available() else "bfloat16"
     found: list[Stage] = []
     for world_size in ranks:
         for precision in (Precision("O0"), Precision("O2", half)):

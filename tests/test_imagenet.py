@@ -233,8 +233,11 @@ def test_workers_live_on_from_epoch_to_epoch(folder: Path) -> None:
     assert {worker.pid for worker in images._loader._iterator._workers} == workers  # type: ignore[union-attr]
 
 
-def test_workers_end_with_their_data_set_even_when_the_garbage_collector_finds_it(folder: Path) -> None:
-    """Then their queues are closed before their loader asks them to end."""
+def test_workers_end_with_their_data_set_even_when_the_garbage_collector_finds_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then their queues are closed before their loader asks them to end, so that it loses patience."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     images = find(folder, workers=1)
     epoch(images)
     workers = [worker.pid for worker in images._loader._iterator._workers]  # type: ignore[union-attr]
@@ -293,13 +296,16 @@ def training(
             text=True,
             start_new_session=True,
         )
-        started.append(process)
         assert process.stdout
-        return process, [int(pid) for pid in process.stdout.readline().split()]
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        started.append((process, workers))
+        return process, workers
 
     yield start
-    for process in started:
+    for process, workers in started:
         process.kill()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
         process.communicate()
 
 

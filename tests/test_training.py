@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import math
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -256,46 +253,3 @@ def test_equal_logits_and_nan_are_no_free_hits() -> None:
 def test_a_rank_count_other_than_the_stages_is_refused() -> None:
     with pytest.raises(SuiteError, match="world_size 4, but 1 ranks run it; start it with torchrun"):
         Ranks().check(4)
-
-
-RANKS_DISAGREE = """
-import sys, torch
-from pathlib import Path
-from torch import distributed, nn
-from suite import data, models
-from suite.data import Images
-from suite.evaluate import evaluate
-from suite.ranks import from_environment
-from suite.recipe import Dataset, Network, Precision, Sgd
-from suite.train import fit
-
-ranks = from_environment()
-torch.manual_seed(0)
-model = models.build(Network("resnet20"))
-whole = data.load(Dataset("digits"), "train", Path(), ranks.device)
-images = Images(whole.pixels[:101], whole.labels[:101], whole.dataset)
-for step in fit(model, images, Sgd(1, 20, 0.05, precision=Precision("O0")), 0, ranks):
-    pass
-for name, value in model.state_dict().items():
-    copies = [torch.empty_like(value) for _ in range(2)]
-    distributed.all_gather(copies, value)
-    assert torch.equal(*copies), name
-*_, score = evaluate(model, images, ranks, batch=7)
-assert score.images == 101 and len(score.correct) == 101
-from suite.ranks import Ranks
-*_, alone = evaluate(model, images, Ranks(), batch=7)
-assert (score.top1, score.top5) == (alone.top1, alone.top5)
-assert torch.equal(score.correct, alone.correct)
-assert ranks.agree(ranks.rank == 0) and not ranks.agree(ranks.rank == 1)
-distributed.destroy_process_group()
-"""
-
-
-def test_two_ranks_end_with_one_model_and_count_every_image_once(tmp_path: Path) -> None:
-    """Two real gloo processes: equal parameters and equal buffers, and the score of one process on the same model."""
-    (tmp_path / "two.py").write_text(RANKS_DISAGREE)
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "two.py"]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
