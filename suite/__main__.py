@@ -196,7 +196,7 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 def _launch(arguments: argparse.Namespace, console: Console) -> int:
     from suite import tracking
     from suite.launch import Here, check, default_places, launch
-    from suite.screen import Watch, status_summary
+    from suite.screen import Watch, looking_at_files, status_summary
 
     places = default_places() if arguments.workers is None else arguments.workers
     if places < 1:
@@ -208,7 +208,9 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     chosen = matching(stages, arguments.only)
     pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
     if pending:
-        check(pending, folders, places if arguments.on == "torchrun" else 1, arguments.download)
+        most_ranks = places if arguments.on == "torchrun" else 1
+        with looking_at_files(console) as report:
+            check(pending, folders, most_ranks, arguments.download, report)
     save_sweep(folders.runs, name, options, stages)
     here = Here(folders, min(places, max(1, sum(stage.world_size for stage in pending))))
     launch(pending, here, parts=here.places)

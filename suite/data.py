@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from suite import imagenet
-from suite.imagenet import Streamed
+from suite.imagenet import Streamed, drawn
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.values import SuiteError
@@ -41,6 +41,13 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex over all pixels and labels: it tells two versions of the data apart."""
+        content = hashlib.sha256(self.pixels.cpu().numpy().tobytes())
+        content.update(self.labels.cpu().numpy().tobytes())
+        return content.hexdigest()
 
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
@@ -86,14 +93,6 @@ class Images:
         pixels, labels = (whole[ranks.rank :: ranks.world_size] for whole in (self.pixels, self.labels))
         for start in range(0, len(labels), batch):
             yield self.normalized(pixels[start : start + batch]), labels[start : start + batch]
-
-
-def drawn(calibration: Calibration, count: int) -> Tensor:
-    """int64 [calibration.images]: which of `count` training images it draws. Raises SuiteError if it wants more."""
-    if calibration.images > count:
-        raise SuiteError(f"calibration wants {calibration.images} images, but there are only {count} to draw")
-    generator = torch.Generator().manual_seed(calibration.seed)
-    return torch.randperm(count, generator=generator)[: calibration.images]
 
 
 @lru_cache(maxsize=4)

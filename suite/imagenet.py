@@ -150,11 +150,7 @@ class Streamed:
 
     def calibration_batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
-        wanted, count = calibration.images, len(self)
-        if wanted > count:
-            raise SuiteError(f"calibration wants {wanted} images, but there are only {count} to draw")
-        generator = torch.Generator().manual_seed(calibration.seed)
-        parts = torch.split(torch.randperm(count, generator=generator)[:wanted], calibration.batch)
+        parts = torch.split(drawn(calibration, len(self)), calibration.batch)
         for x, _ in self._batches(map(self._request, parts)):
             yield x
 
@@ -193,6 +189,14 @@ class Streamed:
             persistent_workers=self.workers > 0,
             prefetch_factor=4 if self.workers else None,
         )
+
+
+def drawn(calibration: Calibration, count: int) -> Tensor:
+    """int64 [calibration.images]: which of `count` training images it draws. Raises SuiteError if it wants more."""
+    if calibration.images > count:
+        raise SuiteError(f"calibration wants {calibration.images} images, but there are only {count} to draw")
+    generator = torch.Generator().manual_seed(calibration.seed)
+    return torch.randperm(count, generator=generator)[: calibration.images]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -69,10 +69,16 @@ def image_passes(stage: Stage) -> int:
     return test + (2 * feed.images if isinstance(feed, Calibration) else 0)
 
 
-def check(stages: Sequence[Stage], folders: Folders, most_ranks: int, download: bool) -> None:
+def check(
+    stages: Sequence[Stage],
+    folders: Folders,
+    most_ranks: int,
+    download: bool,
+    report: Callable[[int, int], None] | None = None,
+) -> None:
     """Everything the stages will need, looked at before any of them runs, of which one gets up to `most_ranks` ranks.
 
-    Raises SuiteError with the remedy.
+    `report` gets (files looked at, files in all) of a data set of many files. Raises SuiteError with the remedy.
     """
     folders.runs.mkdir(parents=True, exist_ok=True)
     for stage in stages:
@@ -112,7 +118,7 @@ def check(stages: Sequence[Stage], folders: Folders, most_ranks: int, download: 
         if download:
             data.download(dataset, folders.data)
         if dataset.name == "imagenet":
-            imagenet.check(folders.data)
+            imagenet.check(folders.data, report)
         for split in ("train", "test"):
             data.load(dataset, split, folders.data, torch.device("cpu"))
     data.load.cache_clear()

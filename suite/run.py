@@ -15,9 +15,10 @@ from torch import nn
 
 from suite import checkpoint, data, events, models
 from suite.evaluate import Score, evaluate
+from suite.imagenet import Streamed
 from suite.provenance import provenance
 from suite.ranks import Ranks
-from suite.recipe import FORMAT, Calibration, Pretrained, Recipe, Sgd, Stage, Training
+from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.signals import Stop
 from suite.surgery import size_mb
 from suite.train import DivergedError, Step, fit
@@ -78,6 +79,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.began = self.saved_at = self.alive_at = time.monotonic()
+        self.splits: set[str] = set()
         self.ended = threading.Event()
         if self.ranks.world_size > 1:
             threading.Thread(target=self._watch_others, daemon=True).start()
@@ -169,7 +171,7 @@ class _Run:
         step = 0
         match method.feed:
             case Calibration() as calibration:
-                images = data.load(dataset, "train", self.folders.data, self.ranks.device)
+                images = self._images(dataset, "train")
                 with torch.no_grad():
                     for number, x in enumerate(images.calibration_batches(calibration), start=1):
                         model(x)
@@ -186,7 +188,7 @@ class _Run:
 
     def _fit(self, model: nn.Module, start: Training | Pretrained, sgd: Sgd, seed: int) -> None:
         """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
-        images = data.load(start.dataset, "train", self.folders.data, self.ranks.device)
+        images = self._images(start.dataset, "train")
         state = self._resume()
         compiled = self.ranks.device.type == "cuda" and os.environ.get("SUITE_COMPILE") != "0"
         began, images_before = time.monotonic(), None
@@ -209,6 +211,14 @@ class _Run:
             if step.epoch < sgd.epochs:
                 self._score(model, start, step.epoch)
             began, images_before = time.monotonic(), 0
+
+    def _images(self, dataset: Dataset, split: str) -> data.Images | Streamed:
+        """A split of the data set; which data it is, is recorded once an attempt."""
+        images = data.load(dataset, split, self.folders.data, self.ranks.device)
+        if split not in self.splits:
+            self.splits.add(split)
+            self.journal.write("data", split=split, images=len(images), sha256=images.digest)
+        return images
 
     def _resume(self) -> dict[str, Any] | None:
         """What an earlier attempt saved, the same on every rank."""
@@ -252,7 +262,7 @@ class _Run:
 
     def _score(self, model: nn.Module, start: Training | Pretrained, step: int) -> dict[str, Any]:
         """Evaluate on the test split and record it at `step`."""
-        images = data.load(start.dataset, "test", self.folders.data, self.ranks.device)
+        images = self._images(start.dataset, "test")
         began = time.monotonic()
         for progress in evaluate(model, images, self.ranks):
             self.alive_at = time.monotonic()

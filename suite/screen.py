@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import MofNCompleteColumn, Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -199,6 +200,20 @@ def _epoch_line(now: Standing, event: Mapping[str, Any]) -> Text:
     test = f"test top-1 {event['values']['top1']:.2f} %"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
     return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
+
+
+@contextmanager
+def looking_at_files(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Gives what shows how many files of a data set were looked at, of how many."""
+    with Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("looking at the images", visible=False)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        yield report
 
 
 @contextmanager

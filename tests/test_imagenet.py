@@ -492,3 +492,39 @@ def test_classes_that_do_not_match_or_are_empty_are_named(own: Path) -> None:
         (own / f"imagenet/train/n0{name}").mkdir()
     assert refusal(own).startswith(f"{own}/imagenet/val/n0d has no images")
     assert refusal(own, "train").startswith(f"{own}/imagenet/train/n0d has no images")
+
+
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep():
+    half = Precision("O2", "bfloat16")
+    sgd = Sgd(2, 8, 0.01, crop="resized", precision=half, world_size=2)
+    training = Training(Network("resnet50_imagenet", classes=3), Dataset("imagenet", size=32), sgd)
+    return [Recipe(training, Amax(8, 8, feed=Calibration(images=8, batch=4)))]
+"""
+
+
+def launch(own: Path) -> subprocess.CompletedProcess[str]:
+    (own / "own_sweep.py").write_text(SWEEP)
+    words = ["launch", "own_sweep.py", "--on", "torchrun", "--workers", "2", "--data", ".", "--runs", "runs"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "suite", *words]
+    return subprocess.run(command, cwd=own, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> None:
+    done = launch(own)
+    assert done.stdout.endswith("2 stages: 2 done\n"), done.stdout + done.stderr
+    journals = [file.read_text() for file in (own / "runs").glob("*/events.jsonl")]
+    digests = {find(own, split).digest for split in ("train", "test")}
+    assert len(journals) == 2 and all(digest in journal for digest in digests for journal in journals)
+
+
+def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:
+    victim = next((own / "imagenet" / "train").rglob("*.JPEG"))
+    victim.write_bytes(victim.read_bytes()[:-100])
+    done = launch(own)
+    assert done.returncode == 2 and "1 of 29 images are damaged" in done.stderr and victim.name in done.stderr
+    assert not list((own / "runs").glob("*/events.jsonl"))

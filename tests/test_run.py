@@ -43,14 +43,18 @@ def test_a_run_leaves_its_stage_its_journal_its_checkpoint_and_its_outcome(
     journal = events.read(folder)
     assert [event["event"] for event in journal] == [
         "started",
+        "data",
         "metrics",
+        "data",
         "metrics",
         "metrics",
         "metrics",
         "finished",
     ]
-    assert [event["seq"] for event in journal] == list(range(1, 7))
-    assert [event["step"] for event in journal[1:5]] == [1, 1, 2, 2]
+    assert [event["seq"] for event in journal] == list(range(1, 9))
+    assert [event["step"] for event in journal if "step" in event] == [1, 1, 2, 2]
+    known = [(event["split"], event["images"]) for event in journal if event["event"] == "data"]
+    assert known == [("train", 1198), ("test", 599)]
     outcome = events.outcome(folder)
     assert outcome is not None
     assert outcome["images"] == 599 and 0 <= outcome["top1"] <= 100 and outcome["model_size_mb"] > 1

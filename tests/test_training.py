@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite import data
+from suite import data, models
 from suite.data import Images
 from suite.evaluate import Score, evaluate
+from suite.methods.qat_asymmetric import QatAsymmetric
+from suite.methods.qat_symmetric import QatSymmetric
 from suite.precision import Mixed
 from suite.ranks import Ranks
-from suite.recipe import Dataset, Precision, Sgd
-from suite.train import DivergedError, _optimizer, fit, learning_rate
+from suite.recipe import Dataset, Network, Precision, Sgd
+from suite.train import DivergedError, _optimizer, check_optimizer, fit, learning_rate
 from suite.values import SuiteError
 
 
@@ -253,3 +255,57 @@ def test_equal_logits_and_nan_are_no_free_hits() -> None:
 def test_a_rank_count_other_than_the_stages_is_refused() -> None:
     with pytest.raises(SuiteError, match="world_size 4, but 1 ranks run it; start it with torchrun"):
         Ranks().check(4)
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3"])
+@pytest.mark.parametrize("method", [QatSymmetric, QatAsymmetric])
+def test_quantization_aware_training_works_at_every_level(level: str, method: type) -> None:
+    """Ranges are followed, weights move, the loss is finite, and what is left is float32 on a grid of 8 bits."""
+    torch.manual_seed(0)
+    model = method().prepare(models.build(Network("resnet20")))
+    before = copy.deepcopy(model.state_dict())
+    precision = Precision(level, "bfloat16")  # type: ignore[arg-type]
+    *_, last = fit(model, digits(60), Sgd(1, 20, 0.01, pad=1, flip=False, precision=precision), 0, Ranks())
+    assert math.isfinite(last.read().loss)
+    after = model.state_dict()
+    assert {value.dtype for value in after.values()} == {torch.float32, torch.int64}
+    moved = [
+        name
+        for name, value in after.items()
+        if value.shape != before[name].shape or (value != before[name]).any()
+    ]
+    assert any(name.endswith("input.observer.high") for name in moved) and "linear.weight" in moved
+    baked = method().convert(model)
+    weight = baked.layer1[0].conv1.layer.weight  # type: ignore[union-attr,index]
+    assert all(len(channel.unique()) <= 256 for channel in weight)
+
+
+def test_apexs_fused_optimizer_is_refused_where_apex_is_not_installed() -> None:
+    try:
+        import amp_C  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        with pytest.raises(
+            SuiteError, match=r"needs NVIDIA apex built with its CUDA extensions.*PyPI's apex is another"
+        ):
+            check_optimizer(Sgd(1, 20, 0.1, optimizer="apex"))
+    else:
+        check_optimizer(Sgd(1, 20, 0.1, optimizer="apex"))
+
+
+def test_nothing_in_a_step_asks_the_device_for_a_number() -> None:
+    """On a GPU that would wait for it: no item(), no bool(), in a float and in a quantization-aware step under O2."""
+    for quantized in (False, True):
+        torch.manual_seed(0)
+        model = models.build(Network("resnet20"))
+        model = QatSymmetric().prepare(model) if quantized else model
+        images = digits(40)
+        steps = fit(model, images, Sgd(1, 20, 0.01, pad=1, precision=Precision("O2", "bfloat16")), 0, Ranks())
+        next(steps)  # ranges get their shapes
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            next(steps)
+        asked = [
+            e.key
+            for e in seen.key_averages()
+            if e.key in ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero")
+        ]
+        assert asked == [] and len(seen.key_averages()) > 30

@@ -57,11 +57,7 @@ def pretrained(
     weights: Path, model: str, shortcut: str, classes: int, normalization: str, sha256: str = ""
 ) -> Pretrained:
     """The stage of a checkpoint file. Raises SuiteError where it is missing or has not the checksum it must have."""
-    if not weights.is_file():
-        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
-    found = checkpoint.sha256(weights)
-    if sha256 and not found.startswith(sha256.lower()):
-        raise SuiteError(f"{weights} has sha256 {found}, not {sha256}; it is another file or damaged")
+    found = checked_sha256(weights, sha256)
     check_choice("normalization", normalization, NORMALIZATIONS)
     return Pretrained(
         Network(model, shortcut, classes),  # type: ignore[arg-type]
@@ -69,6 +65,16 @@ def pretrained(
         str(weights.resolve()),
         found,
     )
+
+
+def checked_sha256(weights: Path, expected: str) -> str:
+    """The SHA-256 of a checkpoint file. Raises SuiteError where it is missing or does not begin with `expected`."""
+    if not weights.is_file():
+        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
+    found = checkpoint.sha256(weights)
+    if expected and not found.startswith(expected.lower()):
+        raise SuiteError(f"{weights} has sha256 {found}, not {expected}; it is another file or damaged")
+    return found
 
 
 def post_training(calibration: Calibration) -> list[Method]:

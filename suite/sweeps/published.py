@@ -51,6 +51,15 @@ SOURCE_002: tuple[Method, ...] = (
 SOURCE_003: tuple[Method, ...] = (KSigma(9), KSigma(5), KSigma(8), KSigma(4), KSigma(4, per_layer=True))
 SOURCE_004: tuple[Method, ...] = (Amax(8, 8), Amax(4, 4))
 
+SGD_000 = Sgd(50, 1024, 0.4, warmup_epochs=5, milestones=(30,), world_size=4, sync_batch_norm=False)
+"""apex's ImageNet example, as source 000 ran it: 0.1 per 256 images, 4 GPUs, each with a BatchNorm of its own."""
+SGD_003 = Sgd(180, 160, 0.022, weight_decay=9e-5, milestones=(150,))
+"""Source 003's own; of its milestones 150 and 225 the second comes after the end."""
+SGD_MODERN = Sgd(
+    50, 512, 0.2, weight_decay=5e-4, nesterov=True, warmup_epochs=5, schedule="cosine", label_smoothing=0.1
+)
+"""What one would take today; for the sources that name no training."""
+
 
 def source_001(feed: Sgd) -> tuple[Method, ...]:
     """Both schemes at the source's 8 bits, trained on with `feed`."""
@@ -66,31 +75,12 @@ def _of_seed(seed: int) -> list[Recipe]:
     imagenet_style = Training(
         Network("resnet50_imagenet", classes=1000),
         Dataset("cifar10", IMAGENET_MEAN, IMAGENET_STD, size=224),
-        Sgd(
-            epochs=50,
-            batch=1024,
-            lr=0.4,
-            warmup_epochs=5,
-            milestones=(30,),
-            world_size=4,
-            sync_batch_norm=False,
-        ),
+        SGD_000,
         seed=seed,
     )
-    for_32 = Training(
-        Network("resnet50", classes=1000),
-        Dataset("cifar10"),
-        Sgd(
-            epochs=50, batch=512, lr=0.2, weight_decay=5e-4, nesterov=True, warmup_epochs=5, schedule="cosine"
-        ),
-        seed=seed,
-    )
-    small = Training(
-        Network("resnet20"),
-        Dataset("cifar10", (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
-        Sgd(epochs=180, batch=160, lr=0.022, weight_decay=9e-5, milestones=(150,)),
-        seed=seed,
-    )
+    for_32 = Training(Network("resnet50", classes=1000), Dataset("cifar10"), SGD_MODERN, seed=seed)
+    mean_and_std_003 = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
+    small = Training(Network("resnet20"), Dataset("cifar10", *mean_and_std_003), SGD_003, seed=seed)
     qat = Sgd(epochs=10, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
     on = {imagenet_style: SOURCE_000, for_32: source_001(qat) + SOURCE_002 + SOURCE_004, small: SOURCE_003}
     return [Recipe(start, method) for start, methods in on.items() for method in methods]
