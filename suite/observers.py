@@ -189,7 +189,7 @@ class Histogram(Observer):
 
 
 def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:
-    """(min, max) over everything, or per channel of `axis`, on all `ranks`: shapes [] or [x.shape[axis]].
+    """(min, max) over everything, or per channel of `axis`, on all `ranks`: float32 [] or [x.shape[axis]].
 
     Where several ranks observe, one whose share of a batch is empty adds nothing.
     """
@@ -203,9 +203,11 @@ def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) 
         low, high = x.amin(), x.amax()  # on a CPU faster than aminmax
     else:
         low, high = torch.aminmax(x.transpose(0, axis).flatten(1), dim=1)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    low, high = low.to(wide), high.to(wide)
     if ranks.world_size == 1:
         return low, high
-    negated, high = ranks.max(torch.stack([-low, high]).float())
+    negated, high = ranks.max(torch.stack([-low, high]))
     return -negated, high
 
 

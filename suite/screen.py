@@ -103,6 +103,7 @@ class Watch:
         self._settle()
         self.already = len(self.finished)
         self.todo = sum(self.costs[key] for key in self.open)
+        self.before: dict[str, int] = {}
         self.began = time.monotonic()
 
     def follow(self, ticks: Iterator[None]) -> None:
@@ -148,13 +149,15 @@ class Watch:
         for now in running:
             told = events.progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
             worked += int(told["part"] * self.costs[now.stage.key])
+            self.before.setdefault(now.stage.key, int(told["part"] * self.costs[now.stage.key]))
             bar = ProgressBar(total=1, completed=told["part"], width=24)
             doing = Text.assemble((told["doing"], "bright_black"), "  ", _how_it_goes(told))
             rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())
         elapsed = time.monotonic() - self.began
-        left = span(elapsed * (self.todo - worked) / worked) if worked and elapsed > 3 else "..."
+        gained = worked - sum(self.before.values())  # not what an earlier attempt did
+        left = span(elapsed * (self.todo - worked) / gained) if gained > 0 and elapsed > 3 else "..."
         words = f"{len(self.finished)}/{total} done" + (f", {failed} failed" if failed else "")
         overall = Table(box=None, pad_edge=False, show_header=False)
         bar = ProgressBar(total=max(1, self.todo), completed=worked, width=40)

@@ -150,7 +150,8 @@ def fit(
     each epoch's end, when `model` holds the masters and statistics reached so far.
 
     The gradient is that of the mean over the whole batch, however it splits over the ranks. `compiled` trains through
-    torch.compile, but for a last, smaller batch, which would be compiled for itself.
+    torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one: each would be
+    compiled for itself.
     """
     if state:
         _load_model(model, state["model"])
@@ -176,7 +177,8 @@ def fit(
             for group in mixed.optimizer.param_groups:
                 group["lr"] = learning_rate(sgd, epoch, number, steps)
             whole = min(sgd.batch, len(images) - number * sgd.batch)
-            logits = mixed.forward(fast if whole == sgd.batch else working, x)
+            usual = whole == sgd.batch and (epoch, number) != (0, 0)
+            logits = mixed.forward(fast if usual else working, x)
             losses = F.cross_entropy(logits, labels, label_smoothing=sgd.label_smoothing, reduction="sum")
             overflow = mixed.step(losses * (ranks.world_size / whole))
             total = epoch * steps + number + 1
