@@ -195,28 +195,31 @@ class Round(torch.autograd.Function):
 
 
 class Composed(nn.Module):
-    """Source 001's symmetric quantizer of 8 bits: each operation by itself, and autograd keeps what each needs.
+    """Source 001's symmetric quantizer of 8 bits, in its own operations: autograd keeps what each of them needs.
 
     Weights (`momentum` None) by the extremes of each output channel, inputs by a moving average of the batches'
-    extremes. Left out are the additions of a zero_point that is always zero, and one of the minima per dimension.
+    extremes. zero_point is always zero.
     """
 
     low: Tensor
     high: Tensor
     first: Tensor
+    zero_point: Tensor
 
     def __init__(self, momentum: float | None) -> None:
         super().__init__()
         self.momentum = momentum
-        for name in ("low", "high", "first"):
+        for name in ("low", "high", "first", "zero_point"):
             self.register_buffer(name, torch.zeros(1))
 
     @torch.no_grad()
     def track(self, x: Tensor) -> None:
         """Take in the extremes of `x`."""
         if self.momentum is None:
-            rows = x.flatten(1)
-            self.low, self.high = (ends.view(-1, 1, 1, 1) for ends in (rows.min(1)[0], rows.max(1)[0]))
+            low = high = x
+            for dim in (3, 2, 1):
+                low, high = torch.min(low, dim, keepdim=True)[0], torch.max(high, dim, keepdim=True)[0]
+            self.low, self.high = low, high
         elif self.first == 0:
             self.first.add_(1)
             self.low.add_(x.min())
@@ -227,9 +230,9 @@ class Composed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.track(x)
-        scale = torch.max(self.low.abs(), self.high.abs()) / 127
-        rounded: Tensor = Round.apply(x / scale)  # type: ignore[no-untyped-call]
-        return torch.clamp(rounded, -128, 127) * scale
+        scale = 127 / torch.max(self.low.abs(), self.high.abs())
+        rounded: Tensor = Round.apply(x * scale - self.zero_point)  # type: ignore[no-untyped-call]
+        return (torch.clamp(rounded, -128, 127) + self.zero_point) / scale
 
 
 def replaced(name: str, act: Callable[[], nn.Module], weight: Callable[[], nn.Module]) -> nn.Module:

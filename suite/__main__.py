@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import tempfile
@@ -17,31 +16,23 @@ from rich.console import Console
 from rich.table import Table
 
 from suite import sweeps
+from suite.options import parser
 from suite.recipe import Stage, over_ranks, plan
 from suite.records import find_stages, load_sweep, matching, save_sweep, standing
 from suite.run import Folders
 from suite.values import SuiteError
 
-EPILOG = """examples:
-  python -m suite plan quick                 what the quick sweep consists of, and what of it is done
-  python -m suite launch quick --on here     run it on this machine, all cores or GPUs
-  python -m suite status quick               how far it is
-  python -m analysis quick                   its table and plots
-  python -m suite launch cifar10 --help-sweep       the options of one sweep
-  python -m suite launch my/own_sweep.py --only amax
-"""
-
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(words)
+    commands = parser(__doc__, COMMANDS)
+    arguments, rest = commands.parse_known_args(words)
     console = Console(width=None if sys.stdout.isatty() else 160)
     if not hasattr(arguments, "command"):
-        parser.print_help()
+        commands.print_help()
         return 2
     if rest and arguments.command not in (_plan, _launch, _explain):
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+        commands.error(f"unknown arguments: {' '.join(rest)}")
     arguments.sweep_words = rest
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -69,102 +60,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The options of every command, of those that choose from a sweep, and of those that launch."""
-    folders = argparse.ArgumentParser(add_help=False)
-    folders.add_argument(
-        "--runs",
-        type=Path,
-        default=Path(os.environ.get("SUITE_RUNS", "runs")),
-        help="folder of the run directories",
-    )
-    folders.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("SUITE_DATA", "data")),
-        help="folder of the data sets",
-    )
-    chosen = argparse.ArgumentParser(add_help=False)
-    chosen.add_argument("sweep", help=f"{', '.join(sweeps.names())}, or the path of your own .py file")
-    chosen.add_argument(
-        "--only", metavar="PATTERN", help="only stages whose name holds PATTERN (* and ? allowed)"
-    )
-    chosen.add_argument("--name", help="another name for the sweep, to keep two variants apart")
-    chosen.add_argument("--help-sweep", action="store_true", help="show the options of this sweep and leave")
-    launching = argparse.ArgumentParser(add_help=False)
-    launching.add_argument(
-        "--on",
-        default="here",
-        choices=["here", "torchrun"],
-        help="here: each stage a process of this machine; torchrun: those of several ranks over as many GPUs",
-    )
-    launching.add_argument(
-        "--workers", type=int, help="processes at a time (default: one a GPU, else one a core)"
-    )
-    launching.add_argument(
-        "--gpus-per-run",
-        type=int,
-        metavar="N",
-        help="ranks that share each training, instead of what the sweep says; with --on torchrun",
-    )
-    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
-    return folders, chosen, launching
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m suite",
-        allow_abbrev=False,
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    folders, chosen, launching = _shared_options()
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    def add(
-        name: str, command: object, about: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
-        made = commands.add_parser(
-            name, help=about, description=about, parents=[folders, *parents], allow_abbrev=False
-        )
-        made.set_defaults(command=command)
-        return made
-
-    add(
-        "plan",
-        _plan,
-        "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
-        chosen,
-    )
-    add("launch", _launch, "run a sweep; what is done already is not repeated", chosen, launching)
-    about = "run a source's steps from published to corrected, one switch at a time"
-    explain = add("explain", _explain, about, launching)
-    explain.add_argument("source", choices=["000", "001", "002", "003", "004"], help="the source's number")
-    explain.set_defaults(sweep="explain", only=None, help_sweep=False)
-    run = add("run", _run, "run single stages in this process")
-    run.add_argument("keys", nargs="+", metavar="KEY", help="keys as plan shows them, or their beginnings")
-    status = add(
-        "status", _status, "show state, top-1 and age of each stage of a launched sweep, and its errors"
-    )
-    status.add_argument("sweep", help="name of a launched sweep")
-    status.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
-    sync = add(
-        "sync", _sync, "bring MLflow up to date with a sweep's journals and its report; repeats safely"
-    )
-    sync.add_argument("sweep", help="name of a launched sweep")
-    sync.add_argument(
-        "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
-    )
-    about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
-    check = add("verify-resume", _verify_resume, about)
-    check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
-    check.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default: 1 2)")
-    check.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
-    add("methods", _methods, "list the quantization methods, their fields and sources")
-    return parser
 
 
 def _folders(arguments: argparse.Namespace) -> Folders:
@@ -278,6 +173,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
                 run(stage, ranks, _folders(arguments), stop)
         except InterruptedRunError as asked:
             console.print(f"{stop.asked_by}: {stage.name}: {_escaped(str(asked))}", soft_wrap=True)
+            ranks.leave()
             return REQUEUE
         except Exception as error:
             failed += 1
@@ -285,7 +181,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
                 traceback.print_exc()
             console.print(f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}")
             if ranks.world_size > 1:
-                break  # the other ranks may be at another stage by now, or gone
+                return 1  # the other ranks may be at another stage by now, or gone
+    ranks.leave()
     return 1 if failed else 0
 
 
@@ -346,6 +243,18 @@ def _methods(arguments: argparse.Namespace, console: Console) -> int:
         table.add_row(name, ", ".join(shown), (module.__doc__ or "").strip().splitlines()[0])
     console.print(table)
     return 0
+
+
+COMMANDS = {
+    "plan": _plan,
+    "launch": _launch,
+    "explain": _explain,
+    "run": _run,
+    "status": _status,
+    "sync": _sync,
+    "verify-resume": _verify_resume,
+    "methods": _methods,
+}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from suite import checkpoint, data, events, imagenet, models
+from suite import checkpoint, data, events, intact, models
 from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training, plan
 from suite.run import Folders
 from suite.train import check_optimizer
@@ -118,7 +118,7 @@ def check(
         if download:
             data.download(dataset, folders.data)
         if dataset.name == "imagenet":
-            imagenet.check(folders.data, report)
+            intact.check(folders.data, report)
         for split in ("train", "test"):
             data.load(dataset, split, folders.data, torch.device("cpu"))
     data.load.cache_clear()

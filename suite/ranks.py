@@ -69,6 +69,12 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
+    def leave(self) -> None:
+        """Part from the other ranks when all are here: one that ends while others still talk may abort them."""
+        if self.world_size > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
+
     def synchronize_batch_norm(self, model: nn.Module) -> nn.Module:
         """`model` with each BatchNorm normalizing by the images of all ranks together; weights and buffers stay."""
         if self.world_size == 1:

@@ -150,8 +150,8 @@ def fit(
     each epoch's end, when `model` holds the masters and statistics reached so far.
 
     The gradient is that of the mean over the whole batch, however it splits over the ranks. `compiled` trains through
-    torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one: each would be
-    compiled for itself.
+    torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one, which would
+    be compiled for itself.
     """
     if state:
         _load_model(model, state["model"])

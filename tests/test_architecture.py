@@ -16,12 +16,12 @@ FLOORS = [
     {"recipe"},
     {"affine", "checkpoint", "provenance", "ranks", "signals", "vision"},
     {"imagenet"},
-    {"data", "events", "models", "observation", "observers", "precision"},
+    {"data", "events", "intact", "models", "observation", "observers", "precision"},
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
     {"methods"},
     {"records", "run", "sweeps"},
     {"launch", "views"},
-    {"screen", "tracking", "verify"},
+    {"options", "screen", "tracking", "verify"},
     {"__main__"},
 ]
 """From the ground up. A file of a folder stands on the folder's floor."""

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from suite import imagenet
+from suite import imagenet, intact
 from suite.imagenet import Streamed
 from suite.ranks import Ranks
 from suite.recipe import IMAGENET_MEAN, IMAGENET_STD, Calibration, Dataset, Precision, Sgd
@@ -260,7 +260,7 @@ def test_the_default_workers_share_the_cores_among_the_ranks_of_a_node(
 TRAINING = """
 import multiprocessing, os, signal, sys, time
 from pathlib import Path
-from suite import imagenet
+from suite import imagenet, intact
 from suite.ranks import CPU, Ranks
 from suite.recipe import Dataset, Precision, Sgd
 
@@ -384,20 +384,20 @@ def test_every_kind_of_damage_is_found_and_named_before_a_training(own: Path) ->
         (train / name).write_bytes(content)
     (own / "imagenet/val/n0c/gone.JPEG").symlink_to(own / "nowhere")
     with pytest.raises(SuiteError) as raised:
-        imagenet.check(own)
+        intact.check(own)
     first, *named = str(raised.value).splitlines()
     assert first.startswith("9 of 38 images are damaged; fetch them anew")
     listed = {line.split(": ")[0].strip() for line in named}
     assert listed == {f"{train}/{name}" for name in damage} | {f"{own}/imagenet/val/n0c/gone.JPEG"}
     assert any("empty.JPEG: it is empty" in line for line in named)
-    assert not (own / imagenet.STAMP).exists()
+    assert not (own / intact.STAMP).exists()
 
 
 def test_of_many_damaged_images_ten_are_named(own: Path) -> None:
     for number in range(12):
         (own / f"imagenet/train/n0a/{number}.JPEG").write_bytes(b"text")
     with pytest.raises(SuiteError, match="12 of 41 images are damaged") as raised:
-        imagenet.check(own)
+        intact.check(own)
     assert len(str(raised.value).splitlines()) == 11
 
 
@@ -414,14 +414,14 @@ def test_unusual_images_that_are_whole_pass(own: Path) -> None:
     picture(0, "CMYK").save(place / "cmyk.JPEG")
     picture(0).save(place / "other.webp")
     picture(0).save(place / "other.bmp")
-    imagenet.check(own)
+    intact.check(own)
     assert len(epoch(find(own), batch=31)[0][1]) == 31
 
 
 def test_a_passed_check_is_remembered_until_a_file_changes_its_size(own: Path) -> None:
     def looked_at() -> list[tuple[int, int]]:
         reports: list[tuple[int, int]] = []
-        imagenet.check(own, lambda done, total: reports.append((done, total)))
+        intact.check(own, lambda done, total: reports.append((done, total)))
         return reports
 
     assert looked_at() == [(COUNT, COUNT + 7), (COUNT + 7, COUNT + 7)]
@@ -435,15 +435,15 @@ def test_a_passed_check_is_remembered_until_a_file_changes_its_size(own: Path) -
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(SuiteError, match="1 of 29 images are damaged"):
         looked_at()
-    (own / imagenet.STAMP).write_text("torn {")
+    (own / intact.STAMP).write_text("torn {")
     file.write_bytes(jpeg())
     assert len(looked_at()) == 2
 
 
 def test_a_check_that_cannot_be_remembered_passes_all_the_same(own: Path) -> None:
-    (own / imagenet.STAMP).mkdir()
-    imagenet.check(own)
-    assert list((own / imagenet.STAMP).iterdir()) == []
+    (own / intact.STAMP).mkdir()
+    intact.check(own)
+    assert list((own / intact.STAMP).iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -481,7 +481,7 @@ def test_a_missing_folder_or_split_says_which_layout_is_wanted(own: Path) -> Non
     )
     assert len(find(own, "train")) == COUNT
     with pytest.raises(SuiteError, match="imagenet/val is missing or has no class folders"):
-        imagenet.check(own)
+        intact.check(own)
 
 
 def test_classes_that_do_not_match_or_are_empty_are_named(own: Path) -> None:
