@@ -77,16 +77,22 @@ def _check_finite(*values: Tensor) -> None:
 
 
 def fake_quantize(
-    x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, axis: int | None = None
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: int,
+    quant_max: int,
+    axis: int | None = None,
 ) -> Tensor:
     """`x` rounded to the grid and mapped back, in the shape and dtype of `x`.
 
-    scale and zero_point: one value, or one a channel of `axis` (shape [x.shape[axis]]). Computed in float32.
-    The gradient (straight-through estimator) is 1 where the rounded integer lies in the grid, else 0.
+    scale and zero_point: one value, or one a channel of `axis` (shape [x.shape[axis]]); no zero_point is 0. Computed
+    in float32. The gradient (straight-through estimator) is 1 where the rounded integer lies in the grid, else 0.
     """
     if axis is not None:
         shape = [-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())]
-        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+        scale = scale.reshape(shape)
+        zero_point = None if zero_point is None else zero_point.reshape(shape)
     result: Tensor = _FakeQuantize.apply(x, scale, zero_point, quant_min, quant_max)  # type: ignore[no-untyped-call]
     return result
 
@@ -97,14 +103,19 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | None, quant_min: int, quant_max: int
     ) -> Tensor:
-        q = (x.float() * scale.reciprocal()).round_().add_(zero_point)
-        if not ctx.needs_input_grad[0]:
-            return q.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale).to(x.dtype)
-        clipped = q.clamp(quant_min, quant_max)
-        ctx.save_for_backward(q.sub_(clipped).to(x.dtype))
-        return clipped.sub_(zero_point).mul_(scale).to(x.dtype)
+        q = (x.float() * scale.reciprocal()).round_()
+        if zero_point is not None:
+            q.add_(zero_point)
+        if ctx.needs_input_grad[0]:
+            clipped = q.clamp(quant_min, quant_max)
+            ctx.save_for_backward(q.sub_(clipped).to(x.dtype))
+        else:
+            clipped = q.clamp_(quant_min, quant_max)
+        if zero_point is not None:
+            clipped.sub_(zero_point)
+        return clipped.mul_(scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:

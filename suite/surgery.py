@@ -74,9 +74,9 @@ class Quantizer(nn.Module):
             return x
         if watches:
             self.set_range(checked=not self.training)
-        return fake_quantize(
-            x, self.scale, self.zero_point, self.grid.quant_min, self.grid.quant_max, self.axis
-        )
+        zero_point = None if self.symmetric else self.zero_point
+        grid = self.grid
+        return fake_quantize(x, self.scale, zero_point, grid.quant_min, grid.quant_max, self.axis)
 
     def settled(self, x: Tensor) -> Tensor:
         """`x` watched once more and rounded with the range that results."""
