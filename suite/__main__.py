@@ -172,7 +172,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             with watched(console, stage, arguments.runs, shown=ranks.writes):
                 run(stage, ranks, _folders(arguments), stop)
         except InterruptedRunError as asked:
-            console.print(f"{stop.asked_by}: {stage.name}: {_escaped(str(asked))}", soft_wrap=True)
+            if ranks.writes:
+                console.print(f"{stop.asked_by}: {stage.name}: {_escaped(str(asked))}", soft_wrap=True)
             ranks.leave()
             return REQUEUE
         except Exception as error:

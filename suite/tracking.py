@@ -222,14 +222,16 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
 def _tags(now: Standing) -> dict[str, str]:
     last = now.journal[-1]
     started: dict[str, Any] = next((e for e in reversed(now.journal) if e["event"] == "started"), {})
-    diverged = now.outcome is not None and now.outcome.get("loss") is None
+    diverged = "the evaluation gave NaN" if now.outcome and now.outcome.get("loss") is None else ""
+    if last.get("cause") == "diverged":
+        diverged = now.error
     return {
         "host": str(started.get("host", "")),
         "device": str(started.get("device", "")),
         "mlflow.source.git.commit": str(started.get("commit", "")),
         "attempt": str(last["attempt"]),
         "error": now.error,
-        "diverged": "the evaluation gave NaN" if diverged else "",
+        "diverged": diverged,
     }
 
 

@@ -510,3 +510,13 @@ def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_spac
     assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
     assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
     assert json.loads(tracking.leaderboard(5))["createdAt"] == 5
+
+
+def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    journal.write("failed", error="the loss became inf or NaN in step 7", cause="diverged", traceback="")
+    journal.close()
+    tracking.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert (run.info.status, run.data.tags["diverged"]) == ("FAILED", "the loss became inf or NaN in step 7")

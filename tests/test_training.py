@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import math
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -301,3 +302,34 @@ def test_nothing_in_a_step_asks_the_device_for_a_number() -> None:
             next(steps)
         done = {event.key for event in seen.key_averages()}
         assert not done & {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero"} and len(done) > 30
+
+
+def test_an_overflow_skips_the_fused_optimizers_step_on_the_device() -> None:
+    """As on a GPU: nothing is asked, the weights stay, momentum stays zero, and the next step is that of the first."""
+
+    def fused(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        listed = list(parameters)
+        optimizer = torch.optim.SGD(listed, lr=0.1, momentum=0.9, fused=True)
+        for parameter in listed:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+
+    def stepped(overflows: int) -> Mixed:
+        machine = Mixed(small(), Precision("O2", "float16"), fused)
+        x, labels = batch(0)
+        for number in range(overflows + 1):
+            loss = F.cross_entropy(machine.forward(machine.working, x), labels)
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+                skipped = machine.step(loss * (torch.inf if number < overflows else 1.0))
+            assert "aten::_local_scalar_dense" not in {event.key for event in seen.key_averages()}
+            assert skipped.item() == (number < overflows)
+        return machine
+
+    once, after_two = stepped(0), stepped(2)
+    assert (after_two.skipped_steps, after_two.loss_scale) == (2, 16384.0)
+    for a, b in zip(once.model.parameters(), after_two.model.parameters(), strict=True):
+        # The gradient was scaled by another power of two, and is half: of the tiniest, bits are lost.
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(once.model.parameters(), small().parameters(), strict=True)
+    )
