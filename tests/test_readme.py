@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from suite import sweeps
-from suite.__main__ import _parser
+from suite.__main__ import COMMANDS
+from suite.options import parser
 from suite.methods import find
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def test_every_command_is_understood(tmp_path: Path) -> None:
     for command in commands:
         words = shlex.split(command.split("#")[0])[3:]
         try:
-            arguments, rest = _parser().parse_known_args(words)
+            arguments, rest = parser("", COMMANDS).parse_known_args(words)
         except SystemExit:
             pytest.fail(f"not understood: {command}")
         if rest:
