@@ -11,8 +11,8 @@ import pytest
 
 from suite import sweeps
 from suite.__main__ import COMMANDS
-from suite.options import parser
 from suite.methods import find
+from suite.options import parser
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
