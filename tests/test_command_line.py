@@ -46,7 +46,7 @@ def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.Captu
     for command in ("plan", "launch"):
         said = refused(capsys, command, "qiuck")
         assert (
-            "no sweep 'qiuck'; there is cifar10, explain, published, quick, or give the path of your own .py file"
+            "no sweep 'qiuck'; there is cifar10, explain, imagenet, published, quick, or give the path of your own .py file"
             in said
         )
     assert "no sweep 'nowhere/mine.py'" in refused(capsys, "plan", "nowhere/mine.py")
@@ -243,7 +243,7 @@ def test_workers_below_one_are_refused(capsys: pytest.CaptureFixture[str], own: 
 def test_a_training_of_several_ranks_is_refused_here(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "wide.py").write_text(SWEEP.replace("epochs=1", "epochs=1, world_size=4"))
+    (tmp_path / "wide.py").write_text(SWEEP.replace("epochs=epochs", "epochs=epochs, world_size=4"))
     said = refused(capsys, "launch", tmp_path / "wide.py", "--runs", tmp_path / "runs")
     assert "is shared by 4 ranks" in said and "--gpus-per-run 1" in said
 
@@ -335,7 +335,7 @@ def test_launch_run_status_and_analysis_work_on_a_users_own_file(own: str, tmp_p
     said = call("suite", "status", "own")
     assert "3 stages: 2 done, 1 pending" in said
     key = next(line.split()[0] for line in said.splitlines() if "w4a4" in line)
-    assert "amax w4a4 seed 0: top-1" in call("suite", "run", key[:6])
+    assert "%  amax w4a4 seed 0" in call("suite", "run", key[:6])
     assert "own: all is done" in call("suite", "launch", "own.py")
     assert "3 stages: 3 done" in call("suite", "status", "own")
     assert "amax" in call("analysis", "own")
