@@ -1,9 +1,10 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
+# make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test
+.PHONY: sweep test slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(RUN) -m suite launch quick --on here
@@ -16,6 +17,13 @@ test: $(VENV)/for-tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest
+
+slurm-up:
+	tests/system-packages 'slurm|munge|mariadb'
+	slurm/local/cluster up
+
+slurm-down:
+	slurm/local/cluster down
 
 $(VENV)/for-runs: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,15 +6,18 @@ import argparse
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 
+from slurm import commands
 from suite import sweeps
 from suite.options import parser
 from suite.recipe import Stage, over_ranks, plan
@@ -25,14 +28,14 @@ from suite.values import SuiteError
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
-    commands = parser(__doc__, COMMANDS)
-    arguments, rest = commands.parse_known_args(words)
+    known = parser(__doc__, COMMANDS)
+    arguments, rest = known.parse_known_args(words)
     console = Console(width=None if sys.stdout.isatty() else 160)
     if not hasattr(arguments, "command"):
-        commands.print_help()
+        known.print_help()
         return 2
     if rest and arguments.command not in (_plan, _launch, _explain):
-        commands.error(f"unknown arguments: {' '.join(rest)}")
+        known.error(f"unknown arguments: {' '.join(rest)}")
     arguments.sweep_words = rest
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -85,12 +88,14 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
     standings = [standing(stage, arguments.runs) for stage in stages]
     console.print(plan_table(standings))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), standings))
+    if arguments.cluster:
+        commands.show_jobs([now.stage for now in standings if now.state != "done"], arguments, console)
     return 0
 
 
 def _launch(arguments: argparse.Namespace, console: Console) -> int:
     from suite import tracking
-    from suite.launch import Here, check, default_places, launch
+    from suite.launch import Here, check, check_idle, default_places, launch
     from suite.screen import Watch, looking_at_files, status_summary
 
     places = default_places() if arguments.workers is None else arguments.workers
@@ -100,11 +105,15 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, arguments)
     folders = _folders(arguments)
+    if arguments.on == "slurm":
+        save_sweep(folders.runs, name, options, stages)
+        return commands.submit(name, matching(stages, arguments.only), arguments, console)
     chosen = matching(stages, arguments.only)
     pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
     if pending:
         most_ranks = places if arguments.on == "torchrun" else 1
         with looking_at_files(console) as report:
+            check_idle(pending, folders)
             check(pending, folders, most_ranks, arguments.download, report)
     save_sweep(folders.runs, name, options, stages)
     here = Here(folders, min(places, max(1, sum(stage.world_size for stage in pending))))
@@ -191,9 +200,19 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
     from suite.screen import status_summary, status_table
 
     stages = matching(load_sweep(arguments.runs, Path(arguments.sweep).stem), arguments.only)
-    standings = [standing(stage, arguments.runs) for stage in stages]
-    console.print(status_table(standings))
-    console.print(status_summary(standings))
+
+    def now() -> Group:
+        standings = [standing(stage, arguments.runs) for stage in stages]
+        if (arguments.runs / "slurm").is_dir():
+            standings = commands.with_jobs(standings, arguments)
+        return Group(status_table(standings), status_summary(standings))
+
+    console.print(now())
+    if arguments.watch:
+        with Live(now(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+            while True:
+                time.sleep(5)
+                live.update(now(), refresh=True)
     return 0
 
 
@@ -254,6 +273,9 @@ COMMANDS = {
     "status": _status,
     "sync": _sync,
     "verify-resume": _verify_resume,
+    "resume": commands.resume,
+    "cancel": commands.cancel,
+    "logs": commands.logs,
     "methods": _methods,
 }
 

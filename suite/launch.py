@@ -75,11 +75,14 @@ def check(
     most_ranks: int,
     download: bool,
     report: Callable[[int, int], None] | None = None,
+    on_gpu: bool | None = None,
 ) -> None:
     """Everything the stages will need, looked at before any of them runs, of which one gets up to `most_ranks` ranks.
 
-    `report` gets (files looked at, files in all) of a data set of many files. Raises SuiteError with the remedy.
+    `on_gpu` tells whether they will run on GPUs; by default as here. `report` gets (files looked at, files in all) of
+    a data set of many files. Raises SuiteError with the remedy.
     """
+    gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
     folders.runs.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         if stage.world_size > most_ranks:
@@ -91,7 +94,7 @@ def check(
         if stage.trains_by:
             check_optimizer(stage.trains_by)
         half = stage.trains_by.precision if stage.trains_by else None
-        if half and half.level != "O0" and half.dtype == "float16" and not torch.cuda.is_available():
+        if half and half.level != "O0" and half.dtype == "float16" and not gpu:
             raise SuiteError(
                 f"{stage.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
                 f'Precision("O2", "bfloat16"), or a GPU'
@@ -99,11 +102,6 @@ def check(
     for stage in plan(stages):
         if isinstance(stage, Recipe) and hasattr(stage.method, "check"):
             stage.method.check()
-        if events.locked(folders.runs / stage.key):
-            raise SuiteError(
-                f"{stage.name} ({stage.key}) is being run by {events.holder(folders.runs / stage.key)}; "
-                f"wait for it, or stop it first"
-            )
         feed = stage.method.feed if isinstance(stage, Recipe) else None
         if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[_start(stage).dataset.name][0]:
             raise SuiteError(
@@ -123,6 +121,16 @@ def check(
             data.load(dataset, split, folders.data, torch.device("cpu"))
     data.load.cache_clear()
     _check_space(folders.runs, stages)
+
+
+def check_idle(stages: Sequence[Stage], folders: Folders) -> None:
+    """Raise SuiteError where a process of this machine runs one of the stages already."""
+    for stage in plan(stages):
+        if events.locked(folders.runs / stage.key):
+            raise SuiteError(
+                f"{stage.name} ({stage.key}) is being run by {events.holder(folders.runs / stage.key)}; "
+                f"wait for it, or stop it first"
+            )
 
 
 def _check_space(runs: Path, stages: Sequence[Stage]) -> None:

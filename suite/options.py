@@ -47,8 +47,12 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser,
     launching.add_argument(
         "--on",
         default="here",
-        choices=["here", "torchrun"],
-        help="here: each stage a process of this machine; torchrun: those of several ranks over as many GPUs",
+        choices=["here", "torchrun", "slurm"],
+        help="here: each stage a process of this machine; torchrun: those of several ranks over as many GPUs; slurm: "
+        "jobs of a cluster, which need nothing left alive here",
+    )
+    launching.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="what the cluster is asked for, like slurm/cluster.toml"
     )
     launching.add_argument(
         "--workers", type=int, help="processes at a time (default: one a GPU, else one a core)"
@@ -86,6 +90,11 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
         "plan",
         "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
         chosen,
+    ).add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE",
+        help="show the jobs and scripts for this cluster, and what it refuses",
     )
     add("launch", "run a sweep; what is done already is not repeated", chosen, launching)
     about = "run a source's steps from published to corrected, one switch at a time"
@@ -97,11 +106,21 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     status = add("status", "show state, top-1 and age of each stage of a launched sweep, and its errors")
     status.add_argument("sweep", help="name of a launched sweep")
     status.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+    status.add_argument("--watch", action="store_true", help="show it anew every five seconds")
     sync = add("sync", "bring MLflow up to date with a sweep's journals and its report; repeats safely")
     sync.add_argument("sweep", help="name of a launched sweep")
     sync.add_argument(
         "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
     )
+    resume = add("resume", "submit to the cluster what a launched sweep still lacks", launching)
+    resume.add_argument("sweep", help="name of a launched sweep")
+    resume.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+    resume.set_defaults(on="slurm")
+    cancel = add("cancel", "cancel the jobs of a sweep on the cluster")
+    cancel.add_argument("sweep", help="name of a launched sweep")
+    cancel.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+    logs = add("logs", "show what the job of a stage wrote")
+    logs.add_argument("key", help="its key, or the beginning of it")
     about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
     check = add("verify-resume", about)
     check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -20,17 +21,24 @@ LARGEST_DIFF = 200_000
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
     """commit, dirty, diff (cut at 200,000 characters), versions, device and host, as plain data."""
-    diff = _git("diff", "HEAD", "--", "suite") + _untracked()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
     return {
-        "commit": _git("rev-parse", "HEAD").strip() or "unknown",
-        "dirty": bool(diff),
-        "diff": diff[:LARGEST_DIFF],
+        **commit_and_diff(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": name,
         "host": platform.node(),
         "pid": os.getpid(),
     }
+
+
+def commit_and_diff() -> dict[str, Any]:
+    """commit, dirty and diff of the code: what git says or, in a copy that was made for jobs, what it said then."""
+    copied = ROOT / "commit.json"
+    if copied.exists():
+        return dict(json.loads(copied.read_text()))
+    diff = _git("diff", "HEAD", "--", "suite") + _untracked()
+    commit = _git("rev-parse", "HEAD").strip() or "unknown"
+    return {"commit": commit, "dirty": bool(diff), "diff": diff[:LARGEST_DIFF]}
 
 
 def _untracked() -> str:

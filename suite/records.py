@@ -31,17 +31,19 @@ from suite.values import SuiteError, to_json, type_name
 
 VALUES: tuple[type, ...] = (Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe)
 
-State = Literal["done", "running", "failed", "stopped", "pending"]
+State = Literal["done", "running", "failed", "stopped", "queued", "pending"]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a stage is. "stopped" has begun, but no process runs it any more and it told no error."""
+    """How far a stage is. "stopped" has begun, but no process runs it any more and it told no error; "queued" waits in
+    a cluster's queue, which `job` tells of."""
 
     stage: Stage
     state: State
     outcome: dict[str, Any] | None
     journal: list[dict[str, Any]]
+    job: str = ""
 
     @property
     def error(self) -> str:
@@ -189,11 +191,14 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 def matching(stages: Sequence[Stage], pattern: str | None) -> tuple[Stage, ...]:
     """The stages whose name holds `pattern` (with * and ? as wildcards) or whose key begins with it, and all
     that they start from. Raises SuiteError where nothing matches."""
-    if pattern is None:
-        return tuple(stages)
+    return tuple(stages) if pattern is None else plan(only(stages, pattern))
+
+
+def only(stages: Sequence[Stage], pattern: str) -> list[Stage]:
+    """Those stages themselves, without what they start from."""
     wanted = f"*{pattern.lower()}*"
     chosen = [s for s in stages if fnmatch(s.name.lower(), wanted) or s.key.startswith(pattern)]
     if not chosen:
         shown = "\n  ".join(sorted({stage.name for stage in stages})[:40])
         raise SuiteError(f"no stage matches --only {pattern!r}; there are\n  {shown}")
-    return plan(chosen)
+    return chosen

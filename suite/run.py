@@ -30,7 +30,7 @@ LOOK_EVERY = 10
 SAVE_EVERY_SECONDS = float(os.environ.get("SUITE_SAVE_SECONDS", "300"))
 """How much work a run that is killed without a word loses, at most."""
 
-STUCK_SECONDS = 15.0
+STUCK_SECONDS = 30.0
 """How long a rank that was asked to stop may wait for the others."""
 
 

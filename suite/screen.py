@@ -27,6 +27,7 @@ COLOURS: dict[State, str] = {
     "running": "cyan",
     "failed": "bold red",
     "stopped": "yellow",
+    "queued": "blue",
     "pending": "bright_black",
 }
 
@@ -76,12 +77,17 @@ def status_table(standings: Sequence[Standing]) -> Table:
         ("age", "right"),
     ):
         table.add_column(title, justify=side, no_wrap=title != "stage")  # type: ignore[arg-type]
+    with_jobs = any(now.job for now in standings)
+    if with_jobs:
+        table.add_column("job")
     table.add_column("error")
     for now in standings:
         top1 = f"{now.outcome['top1']:.2f}" if now.outcome else ""
         age = "" if now.age_seconds is None else span(now.age_seconds)
         state = Text(now.state, style=COLOURS[now.state])
-        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, state, top1, age, Text(now.error, "red"))
+        job = [Text(now.job, "bright_black")] if with_jobs else []
+        error = Text(now.error, "red")
+        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, state, top1, age, *job, error)
     return table
 
 
@@ -208,15 +214,19 @@ def _epoch_line(now: Standing, event: Mapping[str, Any]) -> Text:
 @contextmanager
 def looking_at_files(console: Console) -> Iterator[Callable[[int, int], None]]:
     """Gives what shows how many files of a data set were looked at, of how many."""
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True
-    ) as bar:
-        task = bar.add_task("looking at the images", visible=False)
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
+    task = bar.add_task("looking at the images")
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
+    def report(done: int, total: int) -> None:
+        if console.is_terminal:
+            bar.start()
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        if console.is_terminal:
+            bar.stop()
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def test_looking_at_a_stage_never_keeps_it_from_starting(tmp_path: Path) -> None
 def test_a_stage_that_another_process_runs_is_not_launched_again(
     tmp_path: Path, tiny_training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from suite.launch import check
+    from suite.launch import check_idle
     from suite.run import Folders
     from suite.values import SuiteError
 
@@ -168,7 +168,7 @@ def test_a_stage_that_another_process_runs_is_not_launched_again(
         events.lock(tmp_path / tiny_training.key),
         pytest.raises(SuiteError, match=f"is being run by process {os.getpid()}"),
     ):
-        check([tiny_training], Folders(tmp_path, tmp_path), most_ranks=1, download=False)
+        check_idle([tiny_training], Folders(tmp_path, tmp_path))
 
 
 @given(st.integers(1, 9))

@@ -25,6 +25,7 @@ TAKEN = (
     "on",
     "workers",
     "gpus_per_run",
+    "cluster",
     "download",
     "help",
     "help_sweep",

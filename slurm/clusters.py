@@ -1,0 +1,192 @@
+"""What a cluster is asked for, what it would refuse, and what it says of its jobs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from suite.values import SuiteError, check_whole
+
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster.toml: what each job asks for. Times in minutes or seconds as named, memory in 10^9 bytes a rank."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    minutes: int = 240
+    gpus_per_node: int = 0
+    ranks_per_node: int = 4
+    cpus_per_rank: int = 2
+    memory_gb_per_rank: float = 8.0
+    parallel: int = 32
+    warning_seconds: int = 120
+    setup: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole(self, 1, minutes=self.minutes, ranks_per_node=self.ranks_per_node, parallel=self.parallel)
+        check_whole(self, 1, cpus_per_rank=self.cpus_per_rank, warning_seconds=self.warning_seconds)
+        check_whole(self, 0, gpus_per_node=self.gpus_per_node)
+        if self.gpus_per_node and self.ranks_per_node > self.gpus_per_node:
+            raise SuiteError(
+                f"ranks_per_node {self.ranks_per_node} is more than gpus_per_node {self.gpus_per_node}; each rank has "
+                f"a GPU of its own"
+            )
+
+    def nodes(self, world_size: int) -> int:
+        """How many nodes that many ranks take. Raises SuiteError where they do not fill them."""
+        if world_size <= self.ranks_per_node:
+            return 1
+        if world_size % self.ranks_per_node:
+            raise SuiteError(
+                f"world_size {world_size} does not fill nodes of {self.ranks_per_node} ranks; use a multiple of "
+                f"{self.ranks_per_node}"
+            )
+        return world_size // self.ranks_per_node
+
+
+def read(file: Path) -> Cluster:
+    """The cluster of a TOML file. Raises SuiteError for what it does not know, naming what there is."""
+    try:
+        content = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SuiteError(f"cannot read {file}: {error}; slurm/cluster.toml is one to copy") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{file} is not TOML: {error}") from None
+    known = {item.name for item in fields(Cluster)}
+    if strange := sorted(content.keys() - known):
+        raise SuiteError(f"{file}: {strange[0]!r} is unknown; there is {', '.join(sorted(known))}")
+    content["setup"] = tuple(content.get("setup", ()))
+    return Cluster(**content)
+
+
+def ask(*words: str) -> str:
+    """What a SLURM command answers. Raises SuiteError with its complaint, or where there is no SLURM."""
+    if shutil.which(words[0]) is None:
+        raise SuiteError(
+            f"there is no {words[0]} on this machine; --on slurm needs a login node of a SLURM cluster"
+        )
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
+    if done.returncode:
+        complaint = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it says nothing"]
+        raise SuiteError(f"{words[0]}: {complaint[0]}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job or an array's task, as SLURM has it: `id` is `12` or `12_3`, `state` as squeue and sacct name it."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    node: str
+
+
+def queued(names: Iterable[str]) -> dict[str, JobState]:
+    """By id, the jobs of these names that wait or run, each task of an array by itself."""
+    listed = sorted(names)
+    answer = (
+        ask("squeue", "--noheader", "--array", "--format=%i|%j|%T|%r|%N", *_named(listed)) if listed else ""
+    )
+    return {state.id: state for state in map(_parsed, answer.splitlines())}
+
+
+def ended(names: Iterable[str]) -> dict[str, JobState]:
+    """By id, the jobs of these names that have ended, from the accounting; those that were queued again are left out.
+
+    Raises SuiteError where there is no accounting database.
+    """
+    listed = sorted(names)
+    if not listed:
+        return {}
+    columns = "--format=JobID%40,JobName%60,State%30,ExitCode,NodeList%200"
+    answer = ask(
+        "sacct", "-X", "--noheader", "--parsable2", "--starttime=now-60days", columns, *_named(listed)
+    )
+    found: dict[str, JobState] = {}
+    for state in map(_parsed, answer.splitlines()):
+        if state.state not in ("PENDING", "RUNNING", "REQUEUED"):
+            found |= {one: replace(state, id=one) for one in expanded(state.id)}
+    return found
+
+
+def expanded(identity: str) -> list[str]:
+    """The tasks of an array that never started, which accounting has in one line: `5_[0-2,7]`, `6_[0-40:2]`,
+    `12_[0-3,7%4]`. What it cut off, `5_[0-2,...]`, stays unknown."""
+    found = re.fullmatch(r"(\d+)_\[([^%\]]*)(?:%\d+)?\]", identity)
+    if not found:
+        return [identity]
+    tasks: list[int] = []
+    for part in found[2].split(","):
+        if span := re.fullmatch(r"(\d+)(?:-(\d+))?(?::(\d+))?", part):
+            tasks += range(int(span[1]), int(span[2] or span[1]) + 1, int(span[3] or 1))
+    return [f"{found[1]}_{task}" for task in tasks]
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return [f"--name={','.join(names)}"]
+
+
+def _parsed(line: str) -> JobState:
+    identity, name, state, reason, node = (part.strip() for part in line.split("|"))
+    return JobState(identity, name, state.split(" ")[0], reason, node)
+
+
+def largest_array() -> int:
+    """How many tasks an array may have: MaxArraySize caps the index, which counts from 0."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+    return int(found[1]) if found else 1001
+
+
+def check(cluster: Cluster, nodes: int) -> None:
+    """Raise SuiteError for what the cluster would refuse: an unknown partition, too long a time, too many GPUs a node,
+    more nodes than there are."""
+    answer = ask("sinfo", "--noheader", "--format=%R|%l|%D|%G|%c")
+    rows = [line.split("|") for line in answer.splitlines()]
+    default = re.search(r"^(\S+)\*", ask("sinfo", "--noheader", "--format=%P"), re.MULTILINE)
+    wanted = cluster.partition or (default[1] if default else rows[0][0])
+    mine = [row for row in rows if row[0] == wanted]
+    if not mine:
+        raise SuiteError(
+            f"there is no partition {wanted!r}; there is {', '.join(sorted({row[0] for row in rows}))}"
+        )
+    limit = _minutes(mine[0][1])
+    if limit is not None and cluster.minutes > limit:
+        raise SuiteError(f"minutes {cluster.minutes} is over partition {wanted}'s limit of {limit:.0f}")
+    gpus = max(_gpus(row[3]) for row in mine)
+    if cluster.gpus_per_node > gpus:
+        raise SuiteError(
+            f"gpus_per_node {cluster.gpus_per_node} is more than the {gpus} that a node of {wanted} has"
+        )
+    count = sum(int(row[2]) for row in mine)
+    if nodes > count:
+        raise SuiteError(f"a stage takes {nodes} nodes, and partition {wanted} has {count}")
+
+
+def _minutes(text: str) -> float | None:
+    """sinfo's time limit, `[days-]hours:minutes:seconds` or `minutes:seconds`, in minutes; None for infinite."""
+    if text.strip() in ("infinite", "n/a"):
+        return None
+    days, _, clock = text.strip().rpartition("-")
+    hours, minutes, seconds = ([0, 0, 0] + [int(part) for part in clock.split(":")])[-3:]
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
+
+
+def _gpus(text: str) -> int:
+    """The GPUs of sinfo's generic resources: `gpu:4`, `gpu:h100:8(S:0-1)`."""
+    return sum(int(count) for count in re.findall(r"gpu(?::[\w.-]+)?:(\d+)", text))

@@ -1,0 +1,105 @@
+"""The commands of the command line that talk to a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from slurm import clusters
+from slurm.clusters import Cluster
+from suite.recipe import Stage
+from suite.records import Standing, State, find_stages, load_sweep, matching, only, standing
+
+if TYPE_CHECKING:
+    from slurm.launch import Slurm
+
+QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
+
+
+def show_jobs(pending: list[Stage], arguments: argparse.Namespace, console: Console) -> None:
+    """The arrays, what they wait for, and the exact scripts; raises SuiteError for what the cluster would refuse."""
+    cluster = _cluster(arguments)
+    planned = _launcher(arguments, cluster).planned(pending)
+    for array, text in planned:
+        waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
+        console.print(
+            f"\n[bold]{array.name}[/]: {len(array.tasks)} jobs of {array.world_size} ranks, after {waits}"
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    hours = sum(len(a.tasks) * a.world_size for a, _ in planned) * cluster.minutes / 60
+    console.print(f"{len(planned)} arrays; at most {hours:,.0f} GPU-hours by their time limits")
+    clusters.check(cluster, max((cluster.nodes(stage.world_size) for stage in pending), default=1))
+
+
+def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, console: Console) -> int:
+    """Send to the cluster what is neither done nor there already."""
+    from suite.launch import check
+    from suite.screen import looking_at_files
+
+    cluster = _cluster(arguments)
+    launcher = _launcher(arguments, cluster)
+    pending = [stage for stage in chosen if standing(stage, arguments.runs).state != "done"]
+    if pending:
+        clusters.check(cluster, max(cluster.nodes(stage.world_size) for stage in pending))
+        with looking_at_files(console) as report:
+            on_gpu = cluster.gpus_per_node > 0
+            check(pending, launcher.folders, 10**6, arguments.download, report, on_gpu)
+    sent = launcher.submit(pending)
+    count = sum(len(task) for array in sent for task in array.tasks)
+    console.print(f"{name}: {count} of {len(chosen)} stages sent in {len(sent)} arrays")
+    for array in sent:
+        console.print(f"  {array.job_id}  {array.name}  {len(array.tasks)} jobs of {array.world_size} ranks")
+    console.print(f"how far it is: python -m suite status {name}")
+    return 0
+
+
+def resume(arguments: argparse.Namespace, console: Console) -> int:
+    """Submit what a launched sweep still lacks."""
+    name = Path(arguments.sweep).stem
+    return submit(name, matching(load_sweep(arguments.runs, name), arguments.only), arguments, console)
+
+
+def cancel(arguments: argparse.Namespace, console: Console) -> int:
+    """Cancel the jobs of a sweep, or of some of its stages."""
+    name = Path(arguments.sweep).stem
+    every = load_sweep(arguments.runs, name)
+    chosen = every if arguments.only is None else only(every, arguments.only)
+    count = _launcher(arguments, Cluster()).cancel([stage.key for stage in chosen])
+    console.print(f"{count} jobs of {name} cancelled; resume {name} sends them again")
+    return 0
+
+
+def logs(arguments: argparse.Namespace, console: Console) -> int:
+    """Show what the last job of a stage wrote."""
+    [stage] = find_stages(arguments.runs, [arguments.key])
+    print(_launcher(arguments, Cluster()).log(stage.key), end="")
+    return 0
+
+
+def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> list[Standing]:
+    """Each standing with what SLURM has of it. On another node a lock may not be seen: what SLURM runs is running."""
+    states = _launcher(arguments, Cluster()).states()
+    found = []
+    for now in standings:
+        job = states.get(now.stage.key)
+        state: State = now.state
+        if job and state in ("pending", "stopped"):
+            state = QUEUE_STATES.get(job.state, state)
+        words = " ".join(filter(None, (job.id, job.state, job.node))) if job else ""
+        found.append(replace(now, state=state, job=words))
+    return found
+
+
+def _cluster(arguments: argparse.Namespace) -> Cluster:
+    return clusters.read(arguments.cluster) if arguments.cluster else Cluster()
+
+
+def _launcher(arguments: argparse.Namespace, cluster: Cluster) -> Slurm:
+    from slurm.launch import Slurm
+    from suite.run import Folders
+
+    return Slurm(Folders(arguments.runs, arguments.data), cluster)

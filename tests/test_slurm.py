@@ -1,0 +1,312 @@
+"""Sweeps on a real SLURM of four nodes: sent once, run once, and nothing lost when a node or a launcher dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import missing
+from test_slurm_local import OUTSIDE, PROGRAMS, Cluster, manage
+
+from suite import events, verify
+from suite.recipe import Stage
+from suite.records import load_sweep, standing
+
+ROOT = Path(__file__).parent.parent
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05):
+    half = Precision("O2", "bfloat16")
+    how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": half}
+    sgd = Sgd(epochs=epochs, batch=200, lr=lr, pad=1, flip=False, **how)
+    trainings = [Training(Network("resnet20"), Dataset("digits"), sgd, seed=seed) for seed in range(seeds)]
+    return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
+"""
+CLUSTER = """
+gpus_per_node = 4
+cpus_per_rank = 1
+memory_gb_per_rank = 4.0
+minutes = 60
+"""
+
+
+def until(true: Callable[[], bool], instead: Callable[[], str], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, instead()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    if os.geteuid() != 0 or any(not shutil.which(p, path="/usr/sbin:/usr/bin:/sbin:/bin") for p in PROGRAMS):
+        missing("a cluster needs root and Debian's SLURM, munge and MariaDB")
+    folder = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / f"suite-slurm-{os.getpid()}"
+    manage("up", str(folder))
+    yield Cluster(folder)
+    manage("down", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Place:
+    """A folder with a sweep, a cluster.toml and runs, and the commands of a user there."""
+
+    def __init__(self, folder: Path, cluster: Cluster, settings: str = CLUSTER) -> None:
+        self.folder, self.runs = folder, folder / "runs"
+        (folder / "own.py").write_text(SWEEP)
+        (folder / "cluster.toml").write_text(settings)
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        self.environment = OUTSIDE | cluster.environment | {"PYTHONPATH": str(ROOT), "PATH": path}
+
+    def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
+        module = ["-c", program] if program else ["-m", "suite"]
+        command = [sys.executable, *module, *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240
+        )
+
+    def __call__(self, *words: str) -> str:
+        done = self.attempt(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def launch(self, *words: str) -> str:
+        return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return load_sweep(self.runs, "own")
+
+    def state(self, stage: Stage) -> str:
+        return standing(stage, self.runs).state
+
+    def logs(self) -> str:
+        return "\n".join(file.read_text()[-1500:] for file in self.runs.glob("slurm/suite-*/*.log"))
+
+    def all_done(self, seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not all(self.state(stage) == "done" for stage in self.stages()):
+            assert time.monotonic() < deadline, self("status", "own") + self.logs()
+            time.sleep(0.5)
+
+
+@pytest.fixture
+def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
+    yield Place(tmp_path, cluster)
+    cluster("scancel --user=root")
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+
+
+def test_a_sweep_is_sent_in_a_moment_runs_and_its_status_says_where(place: Place) -> None:
+    said = place.launch("--seeds", "2")
+    assert "6 of 6 stages sent in 3 arrays" in said
+    again = place.launch("--seeds", "2")
+    assert "0 of 6 stages sent in 0 arrays" in again
+    assert "queued" in place("status", "own") or "running" in place("status", "own")
+    place.all_done()
+    said = place("status", "own")
+    assert "6 stages: 6 done" in said and said.count("COMPLETED") + said.count("RUNNING") >= 6
+    [training, *_] = place.stages()
+    assert "epoch 1/1  test top-1" in place("logs", training.key[:8])
+    record = json.loads((place.runs / training.key / "stage.json").read_text())
+    assert (
+        record["commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
+    )
+    assert "0 of 6 stages sent" in place.launch("--seeds", "2")
+
+
+def test_a_training_of_eight_ranks_meets_over_two_nodes(place: Place) -> None:
+    place.launch("--ranks", "8", "--only", "train")
+    [training] = [stage for stage in place.stages() if stage.trains_by]
+    until(lambda: place.state(training) == "done", place.logs, 240)
+    started = [e for e in events.read(place.runs / training.key) if e["event"] == "started"]
+    assert len(started) == 1
+    assert "n[" in place("status", "own", "--only", "train"), "two nodes"
+
+
+def test_a_job_whose_time_is_up_saves_queues_itself_and_ends_with_the_same_weights(
+    place: Place, cluster: Cluster, tmp_path: Path
+) -> None:
+    """The signal that SLURM sends before the limit, here by scancel, to every process of the step."""
+    place.launch("--epochs", "6", "--only", "train")
+    [training] = [stage for stage in place.stages() if stage.trains_by]
+    until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
+    [name] = [file.parent.name for file in place.runs.glob("slurm/suite-*/array.json")]
+    cluster(f"scancel --signal=USR2 --name={name}")
+    until(lambda: place.state(training) == "done", place.logs, 240)
+    names = [event["event"] for event in events.read(place.runs / training.key)]
+    assert names.count("interrupted") == names.count("resumed") == 1
+    from suite.ranks import Ranks
+    from suite.run import Folders, run
+
+    run(training, Ranks(), Folders(tmp_path / "alone", tmp_path))
+    assert verify.compare(tmp_path / "alone" / training.key, place.runs / training.key) == []
+
+
+def test_a_node_that_loses_its_power_costs_its_job_the_last_minutes_only(
+    place: Place, cluster: Cluster
+) -> None:
+    place.environment["SUITE_SAVE_SECONDS"] = "1"
+    place.launch("--epochs", "8", "--only", "train")
+    [training] = [stage for stage in place.stages() if stage.trains_by]
+    folder = place.runs / training.key
+    until(lambda: bool(list(folder.glob("resume-*.pt"))), place.logs, 120)
+    node = cluster("squeue --noheader --format=%N")
+    cluster.manage("node-kill", node)
+    cluster(f"scontrol update nodename={node} state=down reason=test")
+    try:
+        until(lambda: place.state(training) == "done", place.logs, 240)
+    finally:
+        cluster.manage("node-start", node)
+    happened = events.read(folder)
+    assert [event["event"] for event in happened].count("resumed") == 1
+    assert {event["host"] for event in happened if event["event"] == "started"} > {node}
+    until(cluster.idle, lambda: cluster("sinfo"))
+
+
+def test_recipes_of_a_failing_training_are_cancelled_and_resume_sends_what_is_missing(
+    place: Place, cluster: Cluster
+) -> None:
+    place.launch("--lr", "1e18")
+    training, *recipes = place.stages()
+    until(lambda: place.state(training) == "failed", place.logs, 120)
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 60)
+    assert {place.state(recipe) for recipe in recipes} == {"pending"}
+    said = place("status", "own")
+    assert "became inf or NaN" in standing(training, place.runs).error
+    assert "FAILED" in said and "CANCELLED" in said
+    said = place("resume", "own", "--cluster", "cluster.toml")
+    assert "3 of 3 stages sent" in said
+
+
+HELD = CLUSTER + 'setup = ["sleep 600"]\n'
+KILLED = """
+import os, sys
+from slurm import clusters, launch
+left = int(os.environ["CALLS"])
+def count(function):
+    def counted(*words, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        result = function(*words, **named)
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return result
+    return counted
+clusters.ask = count(clusters.ask)
+launch.write_json = count(launch.write_json)
+from suite.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_launcher_killed_before_or_after_any_of_its_steps_sends_each_stage_once(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """Its steps are what it asks SLURM and what it writes down. Each jobs' stages are counted in SLURM's queue."""
+    place = Place(tmp_path, cluster, HELD)
+    words = ("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "2")
+    killed, sizes = 0, set()
+    try:
+        for calls in range(int(time.time()) % 4, 60, 4):  # a fourth of them, others each time
+            shutil.rmtree(place.runs, ignore_errors=True)
+            place.environment["CALLS"] = str(calls)
+            first = place.attempt(*words, program=KILLED)
+            if first.returncode == 0:
+                break
+            assert first.returncode == 9, first.stdout + first.stderr
+            killed += 1
+            place.launch("--seeds", "2")
+            sizes.add(len(cluster("squeue --noheader --array").splitlines()))
+            cluster("scancel --user=root")
+            until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+        assert killed >= 4 and sizes == {6}
+    finally:
+        cluster("scancel --user=root")
+
+
+def test_two_launchers_at_once_send_each_stage_once(tmp_path: Path, cluster: Cluster) -> None:
+    place = Place(tmp_path, cluster, HELD)
+    words = ["launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "3"]
+    command = [sys.executable, "-m", "suite", *words]
+    try:
+        both = [
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=place.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = sorted(process.communicate(timeout=120)[0] for process in both)
+        assert said[0].startswith("own: 0 of 9 stages sent") and said[1].startswith(
+            "own: 9 of 9 stages sent"
+        ), said
+        assert len(cluster("squeue --noheader --array").splitlines()) == 9
+        assert "3 jobs of own cancelled" in place("cancel", "own", "--only", "train")
+        until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 60)
+    finally:
+        cluster("scancel --user=root")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ('partition = "gpu"', "there is no partition 'gpu'; there is high, low, main, short"),
+        ('partition = "short"\nminutes = 20', "minutes 20 is over partition short's limit of 10"),
+        (
+            "gpus_per_node = 8\nranks_per_node = 8",
+            "gpus_per_node 8 is more than the 4 that a node of main has",
+        ),
+        ("colour = 1", "'colour' is unknown; there is account,"),
+        ("minutes = ", "is not TOML"),
+        ("ranks_per_node = 1", "a stage takes 8 nodes, and partition main has 4"),
+    ],
+)
+def test_what_the_cluster_would_refuse_is_said_before_anything_is_sent(
+    settings: str, complaint: str, tmp_path: Path, cluster: Cluster
+) -> None:
+    place = Place(tmp_path, cluster, settings + "\n")
+    for words in (["launch", "own.py", "--on", "slurm"], ["plan", "own.py"]):
+        done = place.attempt(*words, "--cluster", "cluster.toml", "--ranks", "8")
+        assert done.returncode == 2 and complaint in " ".join(done.stderr.split()), done.stdout + done.stderr
+    assert not cluster("squeue --noheader")
+
+
+@pytest.mark.parametrize(
+    ("identity", "tasks"),
+    [
+        ("12", ["12"]),
+        ("12_3", ["12_3"]),
+        ("5_[0-2,7]", ["5_0", "5_1", "5_2", "5_7"]),
+        ("6_[0-6:3]", ["6_0", "6_3", "6_6"]),
+        ("12_[0-1,7%4]", ["12_0", "12_1", "12_7"]),
+        ("5_[0-1,...,48-50...]", ["5_0", "5_1"]),
+    ],
+)
+def test_the_short_forms_of_arrays_are_read(identity: str, tasks: list[str]) -> None:
+    from slurm.clusters import expanded
+
+    assert expanded(identity) == tasks
+
+
+def test_without_slurm_the_remedy_is_said(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SWEEP)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    command = [sys.executable, "-m", "suite", "launch", "own.py", "--on", "slurm"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "there is no sinfo on this machine" in done.stderr
