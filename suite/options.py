@@ -112,10 +112,11 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     sync.add_argument(
         "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
     )
-    resume = add("resume", "submit to the cluster what a launched sweep still lacks", launching)
+    resume = add("resume", "submit to the cluster what a launched sweep still lacks")
+    resume.add_argument("--cluster", type=Path, metavar="FILE", help="what the cluster is asked for")
+    resume.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
     resume.add_argument("sweep", help="name of a launched sweep")
     resume.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
-    resume.set_defaults(on="slurm")
     cancel = add("cancel", "cancel the jobs of a sweep on the cluster")
     cancel.add_argument("sweep", help="name of a launched sweep")
     cancel.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
