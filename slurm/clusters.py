@@ -106,18 +106,18 @@ def queued(names: Iterable[str]) -> dict[str, JobState]:
     return {state.id: state for state in map(_parsed, answer.splitlines())}
 
 
-def ended(names: Iterable[str]) -> dict[str, JobState]:
-    """By id, the jobs of these names that have ended, from the accounting; those that were queued again are left out.
+def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobState]:
+    """By id, the jobs of these names or these ids that have ended, from the accounting; those that were queued again
+    are left out. By name it does not find those that were cancelled while they waited for others.
 
     Raises SuiteError where there is no accounting database.
     """
-    listed = sorted(names)
-    if not listed:
+    listed, numbers = sorted(names), sorted(ids)
+    if not listed and not numbers:
         return {}
+    which = [*_named(listed), "--starttime=now-60days"] if listed else [f"--jobs={','.join(numbers)}"]
     columns = "--format=JobID%40,JobName%60,State%30,ExitCode,NodeList%200"
-    answer = ask(
-        "sacct", "-X", "--noheader", "--parsable2", "--starttime=now-60days", columns, *_named(listed)
-    )
+    answer = ask("sacct", "-X", "--noheader", "--parsable2", columns, *which)
     found: dict[str, JobState] = {}
     for state in map(_parsed, answer.splitlines()):
         if state.state not in ("PENDING", "RUNNING", "REQUEUED"):

@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +190,8 @@ class Slurm:
         """What SLURM last had of each stage, by key."""
         arrays = self.arrays()
         names = [array.name for array in arrays]
-        found = {state.id: state for state in _ended(names)} | clusters.queued(names)
+        sent = [array.job_id for array in arrays if array.job_id]
+        found = {state.id: state for state in _ended(ids=sent)} | clusters.queued(names)
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
             key: found[array.task_id(n)]
@@ -286,10 +287,10 @@ class Slurm:
         ).replace("_log.out", ".log")
 
 
-def _ended(names: Any) -> list[JobState]:
+def _ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> list[JobState]:
     """From the accounting; nothing where the cluster keeps none."""
     try:
-        return list(clusters.ended(names).values())
+        return list(clusters.ended(names, ids).values())
     except SuiteError as error:
         if "accounting" in str(error).lower():
             return []

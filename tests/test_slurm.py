@@ -180,9 +180,13 @@ def test_recipes_of_a_failing_training_are_cancelled_and_resume_sends_what_is_mi
     until(lambda: place.state(training) == "failed", place.logs, 120)
     until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 60)
     assert {place.state(recipe) for recipe in recipes} == {"pending"}
-    said = place("status", "own")
     assert "became inf or NaN" in standing(training, place.runs).error
-    assert "FAILED" in said and "CANCELLED" in said
+
+    def told() -> bool:  # the accounting is some seconds behind the queue
+        said = place("status", "own")
+        return "FAILED" in said and "CANCELLED" in said
+
+    until(told, lambda: place("status", "own"), 30)
     said = place("resume", "own", "--cluster", "cluster.toml")
     assert "3 of 3 stages sent" in said
 
