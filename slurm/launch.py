@@ -147,18 +147,14 @@ class Slurm:
                 yield Array(part, world_size, self._owner, after, attempt)
 
     def _send(self, array: Array, code: Path) -> Array:
-        """Write down, sbatch, write down the id. Killed in between, `_adopt` finds it by its name."""
+        """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `_adopt`
+        finds by the name whether SLURM has it."""
         record = self._folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(dataclasses.asdict(array), record)
-        text = self._text(array, {}, code)
         script = record.with_name("sbatch.sh")
-        script.write_text(text)
-        try:
-            answer = clusters.ask("sbatch", "--parsable", str(script))
-        except SuiteError:
-            record.unlink()
-            raise
+        script.write_text(self._text(array, {}, code))
+        answer = clusters.ask("sbatch", "--parsable", str(script))
         recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
         write_json(dataclasses.asdict(recorded), record)
         return recorded
@@ -202,7 +198,7 @@ class Slurm:
         }
 
     def cancel(self, keys: Sequence[str]) -> int:
-        """Cancel the jobs that hold none but these stages' keys, as far as they wait or run; how many."""
+        """Cancel those jobs that wait or run and hold no other stages than those of `keys`; how many."""
         wanted = set(keys)
         with self.only_one():
             known = self._adopt()
@@ -252,8 +248,7 @@ class Slurm:
         asked = self.cluster
         nodes = asked.nodes(array.world_size)
         folder = self._folder / array.name
-        words = ["python", "-u", "-m", "slurm.task", str(folder / "array.json")]
-        words += [str(self.folders.runs.resolve()), str(self.folders.data.resolve())]
+        places = folder / "array.json", self.folders.runs.resolve(), self.folders.data.resolve()
         environment = {**asked.environment, "PYTHONPATH": str(code)}
         setup = [*asked.setup, *(f"export {name}={shlex.quote(v)}" for name, v in environment.items())]
         own: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
@@ -262,7 +257,7 @@ class Slurm:
             own["dependency"] = "afterok:" + ":".join(ids[name].task_id(n) for name, n in array.after)
         return str(
             _make_sbatch_string(
-                command=shlex.join([sys.executable, *words[1:]]),
+                command=shlex.join([sys.executable, "-u", "-m", "slurm.task", *map(str, places)]),
                 folder=folder,
                 job_name=array.name,
                 partition=asked.partition,
