@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,10 @@ def logs(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> list[Standing]:
-    """Each standing with what SLURM has of it. On another node a lock may not be seen: what SLURM runs is running."""
+    """Each standing with what SLURM has of it, on a machine that knows SLURM. On another node a lock may not be seen:
+    what SLURM runs is running."""
+    if shutil.which("squeue") is None:
+        return standings
     states = _launcher(arguments, Cluster()).states()
     found = []
     for now in standings:

@@ -15,6 +15,9 @@ from suite.signals import REQUEUE
 WAIT_SECONDS = 120
 """How long ranks wait for the first one to say where they meet."""
 
+LAST_SECONDS = 60
+"""How long a rank that has saved waits for SLURM to end it: a job that ended by itself would count as failed."""
+
 
 def main(record: str, runs: str, data: str) -> int:
     """Run the stages of this task; the exit status."""
@@ -24,8 +27,8 @@ def main(record: str, runs: str, data: str) -> int:
     from suite.__main__ import main as suite  # not before the number of threads is set: it imports torch
 
     status = suite(["run", *keys, "--runs", runs, "--data", data])
-    if status == REQUEUE and os.environ["RANK"] == "0":
-        _queue_again()
+    if status == REQUEUE:
+        _end_turn([Path(runs) / key for key in keys])
     return status
 
 
@@ -53,11 +56,15 @@ def _set_ranks(folder: Path) -> None:
     here["MASTER_ADDR"], here["MASTER_PORT"] = meeting.read_text().split()
 
 
-def _queue_again() -> None:
-    """A job whose time is up asks for another turn; one that SLURM itself stops, SLURM queues again, or not."""
-    job = os.environ["SLURM_JOB_ID"]
-    subprocess.run(["scontrol", "requeue", job], timeout=60, check=False)
-    time.sleep(60)  # until SLURM ends this turn
+def _end_turn(folders: list[Path]) -> None:
+    """After a stop that is saved. SIGUSR2 is SLURM's warning before the time limit: the job asks for another turn.
+    SIGTERM is a cancellation or a preemption: what becomes of the job is SLURM's to say, which ends it presently."""
+    from suite import events
+
+    signals = [journal[-1].get("signal") for folder in folders if (journal := events.read(folder))]
+    if os.environ["RANK"] == "0" and "SIGUSR2" in signals:
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60, check=False)
+    time.sleep(LAST_SECONDS)
 
 
 if __name__ == "__main__":

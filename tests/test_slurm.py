@@ -151,6 +151,17 @@ def test_a_job_whose_time_is_up_saves_queues_itself_and_ends_with_the_same_weigh
     assert verify.compare(tmp_path / "alone" / training.key, place.runs / training.key) == []
 
 
+def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, cluster: Cluster) -> None:
+    place.launch("--epochs", "50", "--only", "train")
+    [training] = [stage for stage in place.stages() if stage.trains_by]
+    until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
+    assert "1 jobs of own cancelled" in place("cancel", "own")
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 60)
+    assert events.read(place.runs / training.key)[-1]["event"] == "interrupted"
+    assert len(list((place.runs / training.key).glob("resume-*.pt"))) == 1
+    until(lambda: "CANCELLED" in place("status", "own"), lambda: place("status", "own"), 30)
+
+
 def test_a_node_that_loses_its_power_costs_its_job_the_last_minutes_only(
     place: Place, cluster: Cluster
 ) -> None:
