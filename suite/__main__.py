@@ -207,13 +207,13 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
             standings = commands.with_jobs(standings, arguments)
         return Group(status_table(standings), status_summary(standings))
 
-    console.print(now())
-    if arguments.watch:
-        with Live(now(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
-            while True:
-                time.sleep(5)
-                live.update(now(), refresh=True)
-    return 0
+    if not arguments.watch:
+        console.print(now())
+        return 0
+    with Live(now(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            time.sleep(5)
+            live.update(now(), refresh=True)
 
 
 def _sync(arguments: argparse.Namespace, console: Console) -> int:

@@ -112,6 +112,17 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     sync.add_argument(
         "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
     )
+    _add_cluster_commands(add)
+    about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
+    check = add("verify-resume", about)
+    check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
+    check.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default: 1 2)")
+    check.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    add("methods", "list the quantization methods, their fields and sources")
+    return whole
+
+
+def _add_cluster_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     resume = add("resume", "submit to the cluster what a launched sweep still lacks")
     resume.add_argument("--cluster", type=Path, metavar="FILE", help="what the cluster is asked for")
     resume.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
@@ -122,10 +133,3 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     cancel.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
     logs = add("logs", "show what the job of a stage wrote")
     logs.add_argument("key", help="its key, or the beginning of it")
-    about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
-    check = add("verify-resume", about)
-    check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
-    check.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default: 1 2)")
-    check.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
-    add("methods", "list the quantization methods, their fields and sources")
-    return whole

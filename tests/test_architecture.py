@@ -72,6 +72,13 @@ def test_only_tracking_imports_mlflow_and_only_it_and_the_command_line_know_trac
     assert users == {"mlflow": {"tracking.py"}, "suite.tracking": {"__main__.py"}}
 
 
+def test_slurm_stands_on_the_suite_and_only_the_command_line_on_slurm() -> None:
+    users = {file.name for file in (ROOT / "suite").rglob("*.py") if "slurm" in imports(file)}
+    assert users == {"__main__.py"}
+    assert "suite.launch" in imports(ROOT / "slurm" / "launch.py")
+    assert not imports(ROOT / "slurm" / "task.py") & {"submitit", "mlflow"}, "a worker needs neither"
+
+
 def test_methods_see_no_ranks_files_mlflow_or_slurm_and_train_sees_no_methods() -> None:
     for file in (ROOT / "suite" / "methods").glob("*.py"):
         forbidden = (
