@@ -57,7 +57,7 @@ class Method(Protocol):
     """A way to quantize: prepare it, feed it, convert it. Implementations are frozen dataclasses.
 
     One that needs something of the machine also has `check()`, which raises SuiteError where that is missing; it is
-    asked before a sweep starts.
+    asked before a sweep starts. One whose `from_scratch` is true is given the network as it was initialized.
     """
 
     revision: ClassVar[int]

@@ -167,7 +167,12 @@ class _Run:
 
     def _quantize(self, stage: Recipe) -> dict[str, Any]:
         method, dataset = stage.method, stage.start.dataset
-        model = method.prepare(self._place(load_float(stage.start, self.folders)))
+        if getattr(method, "from_scratch", False):
+            torch.manual_seed(stage.seed)
+            model = models.build(stage.start.network)
+        else:
+            model = load_float(stage.start, self.folders)
+        model = method.prepare(self._place(model))
         step = 0
         match method.feed:
             case Calibration() as calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_quantization_aware_training_records_its_epochs_and_its_checkpoint(
     top1 = [e["step"] for e in events.read(folder) if "top1" in e.get("values", {})]
     assert top1 == [1, 2]
     assert (folder / "checkpoint.pt").is_file()
+
+
+def test_training_from_scratch_begins_with_the_weights_that_the_float_training_began_with(
+    finished: tuple[Training, Folders],
+) -> None:
+    stage, folders = finished
+    still = replace(stage.sgd, epochs=1, lr=1e-30, weight_decay=0.0)  # so that its first weights are its last
+    recipe = Recipe(stage, QatSymmetric(16, 16, from_scratch=True, feed=still))
+    run(recipe, Ranks(), folders)
+    torch.manual_seed(stage.seed)
+    begun, trained = models.build(stage.network), load_float(stage, folders)
+    left = torch.load(folders.runs / recipe.key / "checkpoint.pt", weights_only=True)["model"]
+    (name,) = [name for name in left if name.startswith("conv1") and name.endswith("weight")]
+    torch.testing.assert_close(left[name], begun.state_dict()["conv1.weight"], rtol=0, atol=1e-4)
+    assert (left[name] - trained.state_dict()["conv1.weight"]).abs().max() > 0.01
 
 
 def test_a_recipe_whose_training_is_not_done_fails_and_says_so(

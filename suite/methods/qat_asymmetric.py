@@ -10,7 +10,7 @@ widened to hold zero, which the source's buffers that start at zero do for weigh
 Where the source misleads: its text averages with 0.99 old, its code with 0.9 (`momentum` weighs the new). Its weight
 tracker is meant to keep a running extreme (`running_extreme`), but its temporary is an alias of the buffer it clears,
 so it forgets: what it holds is the current extreme, the default here. It also lets ranges move while evaluating
-(`ranges_move`); here they rest.
+(`ranges_move`); here they rest. And it does not say whether it trains on or anew (`from_scratch`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from suite.values import SuiteError, check_bits
 
 @dataclass(frozen=True)
 class QatAsymmetric:
-    """Trains on with `feed`, by default in float32 as the source does; 2 to 16 bits."""
+    """Trains on with `feed`, by default in float32 as the source does; 2 to 16 bits. With `from_scratch` it begins as
+    the float training began."""
 
     weight_bits: int = 8
     act_bits: int = 8
     momentum: float = 0.1
     running_extreme: bool = False
     ranges_move: bool = False
+    from_scratch: bool = False
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
     revision: ClassVar[int] = 1

@@ -18,9 +18,21 @@ from suite.methods.linear import Linear
 from suite.methods.percentile import Percentile
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.recipe import Calibration, Method, Precision, Pretrained, Recipe, Sgd, Training
+from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd, Training
 from suite.sweeps import cifar10, quick
-from suite.values import check_choice
+from suite.values import SuiteError, check_choice
+
+SCRATCH = Sgd(
+    epochs=15,
+    batch=128,
+    lr=0.1,
+    weight_decay=5e-4,
+    nesterov=True,
+    warmup_epochs=1,
+    schedule="cosine",
+    precision=Precision("O2", "bfloat16"),
+)
+"""Of float and quantization-aware trainings alike, so that only the rounding differs."""
 
 SOURCES = ("000", "001", "002", "003")
 
@@ -34,10 +46,18 @@ def sweep(
     shortcut: Annotated[str, "its shortcut: A or B"] = "A",
     normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
     epochs: Annotated[int, "epochs of each quantization-aware training of 001"] = 1,
+    scratch_epochs: Annotated[int, "001 on CIFAR-10: train all from scratch for so many epochs"] = 0,
+    seed: Annotated[int, "of the trainings from scratch"] = 0,
 ) -> Sequence[Recipe]:
     """The source's chains on one float network."""
     check_choice("source", source, SOURCES)
     start: Training | Pretrained
+    if scratch_epochs:
+        if source != "001" or weights is not None:
+            raise SuiteError("--scratch-epochs is for source 001, without --weights")
+        feed = replace(SCRATCH, epochs=scratch_epochs)
+        start = Training(Network("resnet20", "A"), Dataset("cifar10"), feed, seed)
+        return [Recipe(start, method) for chain in scratch_chains(feed) for method in chain]
     if weights is None:
         start = quick.training(seed=0)
         feed = replace(quick.QAT, epochs=epochs)
@@ -45,6 +65,14 @@ def sweep(
         start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
         feed = Sgd(epochs=epochs, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
     return [Recipe(start, method) for chain in chains(source, feed) for method in chain]
+
+
+def scratch_chains(feed: Sgd) -> list[list[Method]]:
+    """Source 001 trained from scratch, as published, and what it costs beside the float training of `start`."""
+    return [
+        _chain(kind(8, 8, from_scratch=True, ranges_move=True, feed=feed), *_TRACKING[:2])
+        for kind in (QatSymmetric, QatAsymmetric)
+    ]
 
 
 def chains(source: str, feed: Sgd) -> list[list[Method]]:
