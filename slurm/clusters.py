@@ -14,6 +14,27 @@ from suite.values import SuiteError, check_whole
 
 PATIENCE_SECONDS = 60
 
+BUDGETS = {"time": 100, "preempted": 100, "node": 5, "memory": 1, "disk": 0, "code": 0, "diverged": 0}
+"""How many further turns a job gets for each cause that may end one, unless its cluster.toml says otherwise."""
+
+
+REMEDIES = {
+    "SubmitJobLimit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
+    "submit limit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
+    "Disk quota": "free some space, or choose another folder with --runs",
+    "Invalid account": "set account in the cluster file; sacctmgr show associations user=$USER lists yours",
+    "Invalid qos": "set qos in the cluster file; sacctmgr show qos lists them",
+    "partition": "set partition in the cluster file; sinfo lists them and whether they are up",
+    "Memory specification": "lower memory_gb_per_rank in the cluster file",
+    "node configuration": "lower gpus_per_node, cpus_per_rank or memory_gb_per_rank in the cluster file",
+    "More processors": "lower cpus_per_rank or ranks_per_node in the cluster file",
+    "time limit": "lower minutes in the cluster file",
+    "feature": "set constraint in the cluster file; sinfo --format=%f lists the features",
+    "Unable to contact": "slurmctld does not answer; try again presently: nothing is sent twice",
+    "Problem talking to the database": "slurmdbd does not answer; the queue and the journals still do",
+}
+"""What to do, by what SLURM complains of."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -32,11 +53,15 @@ class Cluster:
     warning_seconds: int = 120
     setup: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_whole(self, 1, minutes=self.minutes, ranks_per_node=self.ranks_per_node, parallel=self.parallel)
         check_whole(self, 1, cpus_per_rank=self.cpus_per_rank, warning_seconds=self.warning_seconds)
         check_whole(self, 0, gpus_per_node=self.gpus_per_node)
+        if strange := sorted(self.retries.keys() - BUDGETS.keys()):
+            raise SuiteError(f"retries: {strange[0]!r} is unknown; there is {', '.join(BUDGETS)}")
+        check_whole(self, 0, **self.retries)
         if self.gpus_per_node and self.ranks_per_node > self.gpus_per_node:
             raise SuiteError(
                 f"ranks_per_node {self.ranks_per_node} is more than gpus_per_node {self.gpus_per_node}; each rank has "
@@ -82,19 +107,26 @@ def ask(*words: str) -> str:
         raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
     if done.returncode:
         complaint = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it says nothing"]
-        raise SuiteError(f"{words[0]}: {complaint[0]}")
+        told = complaint[0].removeprefix(f"{words[0]}: ").removeprefix("error: ")
+        remedy = next((advice for sign, advice in REMEDIES.items() if sign in done.stderr), "")
+        raise SuiteError(f"{words[0]}: {told}{remedy and f'; {remedy}'}")
     return done.stdout
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A job or an array's task, as SLURM has it: `id` is `12` or `12_3`, `state` as squeue and sacct name it."""
+    """A job or an array's task, as SLURM has it: `id` is `12` or `12_3`, `state` as squeue and sacct name it; `reason`
+    is why it waits or, of one that has ended, its exit code. `turns` are the causes that ended its turns; `cause` and
+    `note` say why one failed that could not tell."""
 
     id: str
     name: str
     state: str
     reason: str
     node: str
+    turns: str = ""
+    cause: str = ""
+    note: str = ""
 
 
 def queued(names: Iterable[str]) -> dict[str, JobState]:
@@ -123,6 +155,15 @@ def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobSt
         if state.state not in ("PENDING", "RUNNING", "REQUEUED"):
             found |= {one: replace(state, id=one) for one in expanded(state.id)}
     return found
+
+
+def keeps_accounting() -> bool:
+    """Whether there is a database that `ended` can ask."""
+    try:
+        ask("sacct", "--noheader", "--jobs=1")
+    except SuiteError as error:
+        return "accounting" not in str(error).lower()
+    return True
 
 
 def expanded(identity: str) -> list[str]:
@@ -156,10 +197,8 @@ def largest_array() -> int:
 def check(cluster: Cluster, nodes: int) -> None:
     """Raise SuiteError for what the cluster would refuse: an unknown partition, too long a time, too many GPUs a node,
     more nodes than there are."""
-    answer = ask("sinfo", "--noheader", "--format=%R|%l|%D|%G|%c")
-    rows = [line.split("|") for line in answer.splitlines()]
-    default = re.search(r"^(\S+)\*", ask("sinfo", "--noheader", "--format=%P"), re.MULTILINE)
-    wanted = cluster.partition or (default[1] if default else rows[0][0])
+    rows = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%l|%D|%G").splitlines()]
+    wanted = _partition(cluster)
     mine = [row for row in rows if row[0] == wanted]
     if not mine:
         raise SuiteError(
@@ -176,6 +215,21 @@ def check(cluster: Cluster, nodes: int) -> None:
     count = sum(int(row[2]) for row in mine)
     if nodes > count:
         raise SuiteError(f"a stage takes {nodes} nodes, and partition {wanted} has {count}")
+
+
+def _partition(cluster: Cluster) -> str:
+    """The partition that jobs go to: the cluster's default, where none is named."""
+    listed = ask("sinfo", "--noheader", "--format=%P").split()
+    default = [name.removesuffix("*") for name in listed if name.endswith("*")] or listed
+    return cluster.partition or (default[0] if default else "")
+
+
+def without(suspects: set[str], cluster: Cluster, nodes: int) -> list[str]:
+    """Those suspects that jobs can do without: none, where fewer than `nodes` nodes of the partition would be left."""
+    names = set(
+        ask("sinfo", "--noheader", "--Node", f"--partition={_partition(cluster)}", "--format=%N").split()
+    )
+    return sorted(names & suspects) if len(names - suspects) >= nodes else []
 
 
 def _minutes(text: str) -> float | None:

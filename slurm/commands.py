@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from slurm import clusters
-from slurm.clusters import Cluster
+from slurm.clusters import Cluster, JobState
 from suite.recipe import Stage
 from suite.records import Standing, State, find_stages, load_sweep, matching, only, standing
+from suite.values import SuiteError
 
 if TYPE_CHECKING:
     from slurm.launch import Slurm
+
+NO_ACCOUNTING = "this cluster keeps no accounting: what SLURM says of jobs that have ended is not known"
 
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
@@ -75,27 +78,49 @@ def cancel(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def logs(arguments: argparse.Namespace, console: Console) -> int:
-    """Show what the last job of a stage wrote."""
+    """Show what the last job of a stage wrote; or the first line of the error of each failed run of a sweep."""
+    if arguments.errors:
+        name = Path(arguments.key).stem
+        standings = [standing(stage, arguments.runs) for stage in load_sweep(arguments.runs, name)]
+        found, note = with_jobs(standings, arguments)
+        failed = [now for now in found if now.state == "failed"]
+        for now in failed:
+            console.print(f"[cyan]{now.stage.key}[/] {now.stage.name}", highlight=False)
+            console.print(f"  {now.cause}: {now.error}", style="red", markup=False, soft_wrap=True)
+        console.print(note or f"{len(failed)} of {len(found)} runs failed")
+        return 0
     [stage] = find_stages(arguments.runs, [arguments.key])
     print(_launcher(arguments, Cluster()).log(stage.key), end="")
     return 0
 
 
-def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> list[Standing]:
-    """Each standing with what SLURM has of it, on a machine that knows SLURM. On another node a lock may not be seen:
-    what SLURM runs is running."""
+def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> tuple[list[Standing], str]:
+    """Each standing with what SLURM has of it, and a note where SLURM cannot be asked. On another node a lock may not
+    be seen: what SLURM runs is running."""
     if shutil.which("squeue") is None:
-        return standings
-    states = _launcher(arguments, Cluster()).states()
-    found = []
-    for now in standings:
-        job = states.get(now.stage.key)
-        state: State = now.state
-        if job and state in ("pending", "stopped"):
-            state = QUEUE_STATES.get(job.state, state)
-        words = " ".join(filter(None, (job.id, job.state, job.node))) if job else ""
-        found.append(replace(now, state=state, job=words))
-    return found
+        return standings, "there is no SLURM on this machine: how its jobs are is not known here"
+    try:
+        states = _launcher(arguments, Cluster()).states()
+    except SuiteError as error:
+        return standings, f"how the jobs are is not known: {error}"
+    note = "" if clusters.keeps_accounting() else NO_ACCOUNTING
+    return [_with_job(now, states.get(now.stage.key)) for now in standings], note
+
+
+def _with_job(now: Standing, job: JobState | None) -> Standing:
+    if job is None:
+        return now
+    state, failure = now.state, now.failure
+    if state in ("pending", "stopped"):
+        state = QUEUE_STATES.get(job.state, state)
+    if job.note and state in ("pending", "stopped"):
+        state, failure = "failed", {"error": job.note, "cause": job.cause}
+    words = [job.id, job.state, job.node]
+    if job.state == "PENDING" and job.reason not in ("None", "Resources", "Priority"):
+        words.append(f"({job.reason})")
+    if job.turns:
+        words.append(f"after {job.turns}")
+    return replace(now, state=state, failure=failure, job=" ".join(filter(None, words)))
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:

@@ -14,15 +14,18 @@ import json
 import shlex
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slurm import clusters
-from slurm.clusters import Cluster, JobState
+from slurm.clusters import BUDGETS, Cluster, JobState
+from slurm.turns import TOO_LITTLE_MEMORY, killed_for_memory, suspects
+from slurm.turns import read as turns
 from suite import events
 from suite.checkpoint import write_json
 from suite.launch import jobs
@@ -34,12 +37,18 @@ from suite.values import SuiteError
 LIGHT_JOBS = 4
 """Into how many jobs the light stages of one training are cut."""
 
+UNWRITTEN = "0:53"
+"""sacct's exit code of a job whose log could not be opened."""
+
+SUSPECT_SECONDS = 24 * 3600
+"""How long a node that was lost gets no job of a new submission."""
+
 
 @dataclass(frozen=True)
 class Array:
     """Jobs of one shape that wait for the same: `tasks` holds the keys of each job's stages; `after` is (name, index)
     of the tasks that must succeed before. `owner` tells this runs folder from all others. `job_id` is None from when
-    it was written down until SLURM has it."""
+    it was written down until SLURM has it. `retries` are the turns that each cause may cost."""
 
     tasks: tuple[tuple[str, ...], ...]
     world_size: int
@@ -47,6 +56,7 @@ class Array:
     after: tuple[tuple[str, int], ...] = ()
     attempt: int = 1
     job_id: str | None = None
+    retries: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -107,9 +117,16 @@ class Slurm:
             alive = self._alive(known)
             place = {key: at for at in alive for key in at[0].tasks[at[1]]}
             missing = [stage for stage in pending if stage.key not in place]
-            largest, code, sent = clusters.largest_array(), self._snapshot(), []
+            largest, code, avoid = clusters.largest_array(), self._snapshot(), self._avoided(missing)
+            sent: list[Array] = []
             for array in self._grouped(missing, place, known, largest):
-                recorded = self._send(array, code)
+                try:
+                    recorded = self._send(array, code, avoid)
+                except SuiteError as error:
+                    jobs_sent = sum(len(done.tasks) for done in sent)
+                    raise SuiteError(
+                        f"{error} ({jobs_sent} jobs were sent before; resume sends the rest)"
+                    ) from None
                 sent.append(recorded)
                 place |= {key: (recorded, n) for n, task in enumerate(array.tasks) for key in task}
         return sent
@@ -144,16 +161,23 @@ class Slurm:
             for start in range(0, len(tasks), largest):
                 part = tuple(tasks[start : start + largest])
                 attempt = 1 + max(sent.count(task) for task in part)
-                yield Array(part, world_size, self._owner, after, attempt)
+                retries = BUDGETS | self.cluster.retries
+                yield Array(part, world_size, self._owner, after, attempt, retries=retries)
 
-    def _send(self, array: Array, code: Path) -> Array:
+    def _avoided(self, stages: Sequence[Stage]) -> list[str]:
+        """The nodes that jobs of this folder lost lately, and can do without."""
+        suspected = suspects(self._folder, time.time() - SUSPECT_SECONDS)
+        widest = max((self.cluster.nodes(stage.world_size) for stage in stages), default=1)
+        return clusters.without(suspected, self.cluster, widest) if suspected else []
+
+    def _send(self, array: Array, code: Path, avoid: Sequence[str]) -> Array:
         """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `_adopt`
         finds by the name whether SLURM has it."""
         record = self._folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(dataclasses.asdict(array), record)
         script = record.with_name("sbatch.sh")
-        script.write_text(self._text(array, {}, code))
+        script.write_text(self._text(array, {}, code, avoid))
         answer = clusters.ask("sbatch", "--parsable", str(script))
         recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
         write_json(dataclasses.asdict(recorded), record)
@@ -183,19 +207,41 @@ class Slurm:
         return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in states]
 
     def states(self) -> dict[str, JobState]:
-        """What SLURM last had of each stage, by key."""
+        """What SLURM last had of each stage, by key. Raises SuiteError where it does not answer."""
         arrays = self.arrays()
         names = [array.name for array in arrays]
         sent = [array.job_id for array in arrays if array.job_id]
         found = {state.id: state for state in _ended(ids=sent)} | clusters.queued(names)
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
-            key: found[array.task_id(n)]
+            key: self._explained(found[array.task_id(n)], array, n)
             for array in ordered
             for n, task in enumerate(array.tasks)
             for key in task
             if array.task_id(n) in found
         }
+
+    def _explained(self, job: JobState, array: Array, number: int) -> JobState:
+        """With the causes of its turns' ends and, of a job that was killed before it could tell, why."""
+        folder = self._folder / array.name
+        before = [turn.cause for turn in turns(folder / "array.json", number) if turn.cause]
+        logs = sorted(folder.glob(f"{job.id}_*.log"))
+        cause, note = "", ""
+        if job.state == "TIMEOUT":
+            cause, note = (
+                "time",
+                "reached its time limit before it had saved; raise minutes or warning_seconds",
+            )
+        elif job.state == "OUT_OF_MEMORY" or (job.state == "FAILED" and killed_for_memory(logs)):
+            cause, note = "memory", TOO_LITTLE_MEMORY
+        elif job.state == "NODE_FAIL":
+            cause, note = "node", f"lost with its node {job.node}"
+        elif job.reason == UNWRITTEN and not logs:
+            shared = "choose a folder that all nodes share with --runs"
+            cause, note = "node", f"{job.node} cannot write into {self._folder}; {shared}"
+        elif job.state == "FAILED":
+            cause, note = "code", f"its job ended with exit code {job.reason}; logs KEY shows what it wrote"
+        return dataclasses.replace(job, turns=", ".join(before), cause=cause, note=note)
 
     def cancel(self, keys: Sequence[str]) -> int:
         """Cancel those jobs that wait or run and hold no other stages than those of `keys`; how many."""
@@ -241,8 +287,10 @@ class Slurm:
             fresh.rename(place)
         return place
 
-    def _text(self, array: Array, place: dict[str, tuple[Array, int]], code: Path) -> str:
-        """The sbatch script, as submitit writes it."""
+    def _text(
+        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str] = ()
+    ) -> str:
+        """The sbatch script, as submitit writes it, and what becomes of a job that fails."""
         from submitit.slurm.slurm import _make_sbatch_string
 
         asked = self.cluster
@@ -252,10 +300,13 @@ class Slurm:
         environment = {**asked.environment, "PYTHONPATH": str(code)}
         setup = [*asked.setup, *(f"export {name}={shlex.quote(v)}" for name, v in environment.items())]
         own: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
+        if avoid:
+            own["exclude"] = ",".join(avoid)
+        afterwards = shlex.join([sys.executable, "-u", "-m", "slurm.turns", *map(str, places[:2])])
         if array.after:
             ids = {a.name: a for a in (*self.arrays(), *(at[0] for at in place.values()))}
             own["dependency"] = "afterok:" + ":".join(ids[name].task_id(n) for name, n in array.after)
-        return str(
+        text = str(
             _make_sbatch_string(
                 command=shlex.join([sys.executable, "-u", "-m", "slurm.task", *map(str, places)]),
                 folder=folder,
@@ -280,6 +331,7 @@ class Slurm:
                 additional_parameters=own,
             )
         ).replace("_log.out", ".log")
+        return f"{text}\nstatus=$?\n[ $status = 0 ] || exec {afterwards} $status\n"
 
 
 def _ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> list[JobState]:

@@ -21,7 +21,7 @@ from slurm import commands
 from suite import sweeps
 from suite.options import parser
 from suite.recipe import Stage, over_ranks, plan
-from suite.records import find_stages, load_sweep, matching, save_sweep, standing
+from suite.records import find_stages, load_sweep, matching, save_sweep, standing, tracked
 from suite.run import Folders
 from suite.values import SuiteError
 
@@ -189,7 +189,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             failed += 1
             if not isinstance(error, SuiteError):
                 traceback.print_exc()
-            console.print(f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}")
+            words = f"[red]failed[/] {stage.name}: {type(error).__name__}: {_escaped(str(error))}"
+            console.print(words, soft_wrap=True)
             if ranks.world_size > 1:
                 return 1  # the other ranks may be at another stage by now, or gone
     ranks.leave()
@@ -199,13 +200,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 def _status(arguments: argparse.Namespace, console: Console) -> int:
     from suite.screen import status_summary, status_table
 
-    stages = matching(load_sweep(arguments.runs, Path(arguments.sweep).stem), arguments.only)
+    name = Path(arguments.sweep).stem
+    stages = matching(load_sweep(arguments.runs, name), arguments.only)
 
     def now() -> Group:
-        standings = [standing(stage, arguments.runs) for stage in stages]
+        note, standings = "", [standing(stage, arguments.runs) for stage in stages]
         if (arguments.runs / "slurm").is_dir():
-            standings = commands.with_jobs(standings, arguments)
-        return Group(status_table(standings), status_summary(standings))
+            standings, note = commands.with_jobs(standings, arguments)
+        standings = tracked(standings, arguments.runs, name)
+        return Group(status_table(standings), status_summary(standings), *filter(None, [note]))
 
     if not arguments.watch:
         console.print(now())

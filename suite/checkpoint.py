@@ -23,11 +23,17 @@ def sha256(file: Path) -> str:
 
 
 def _write(state: dict[str, Any], fresh: Path) -> str:
-    """torch.save, on disk when this returns; its SHA-256."""
-    with fresh.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """torch.save, on disk when this returns; its SHA-256. A full disk raises OSError and keeps nothing."""
+    try:
+        with fresh.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except Exception as error:
+        fresh.unlink(missing_ok=True)
+        if isinstance(error.__context__, OSError):  # torch tells of a full disk in words of its own
+            raise error.__context__ from None
+        raise
     return sha256(fresh)
 
 

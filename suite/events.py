@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,15 +22,23 @@ from suite.values import SuiteError
 LOOKS = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
 
+LAST_WORDS_SECONDS = 60.0
+"""How long a job waits for what is left of an earlier turn of it to notice that it has been replaced."""
+
+
+class ReplacedError(SuiteError):
+    """Another attempt has taken the run directory; this one must leave it alone and end."""
+
 
 class Journal:
     """Appends events to `folder/events.jsonl`; on a rank that does not write, to nothing.
 
-    Each start of a stage is a further attempt, counted from 1. A number that is not finite is recorded as null.
+    Each start of a stage is a further attempt, counted from 1. A number that is not finite is recorded as null. With
+    a `lease`, as `lock` gives it, every write raises ReplacedError once another attempt has taken the directory.
     """
 
-    def __init__(self, folder: Path, writes: bool = True) -> None:
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, writes: bool = True, lease: str = "") -> None:
+        self.folder, self.writes, self._lease = folder, writes, lease
         if not writes:
             return
         earlier = read(folder)
@@ -48,6 +56,7 @@ class Journal:
         """Append one event, at once on its way to the disk."""
         if not self.writes:
             return
+        self._check_lease()
         line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
         self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
@@ -67,6 +76,7 @@ class Journal:
         file that may be lost."""
         if self.progress_due:
             self._progress_at = time.monotonic()
+            self._check_lease()
             fresh = self.folder / "progress.writing"
             fresh.write_text(json.dumps({"doing": doing, "part": part, **_finite(facts)}))
             fresh.replace(self.folder / "progress.json")
@@ -74,8 +84,18 @@ class Journal:
     def sync(self) -> None:
         """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
         if self.writes:
+            self._check_lease()
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another attempt has taken the run directory."""
+        return bool(self._lease) and _leased(self.folder) != self._lease
+
+    def _check_lease(self) -> None:
+        if self.replaced:
+            raise ReplacedError(f"{self.folder} was taken over by {holder(self.folder)}; this attempt ends")
 
     def finish(self, key: str, **outcome: Any) -> None:
         """Record the outcome; `outcome.json` moves into place last, its presence means done."""
@@ -86,7 +106,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the journal stays."""
-        self._stream.close()
+        with suppress(OSError):  # what a full disk did not take was told when it was written
+            self._stream.close()
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -100,19 +121,24 @@ def _ends_with_newline(file: Path) -> bool:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All whole events of a run, in order; a line torn by a crash is left out."""
+    """All whole events of a run, in order. Left out are a line torn by a crash, and what an attempt that was cut off
+    still wrote after the next one had begun."""
     return list(_events(folder / "events.jsonl"))
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:
     if not file.exists():
         return
+    newest = 0
     for line in file.read_text(errors="replace").splitlines():
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and {"seq", "time", "attempt", "event"} <= event.keys():
+        if not isinstance(event, dict) or not {"seq", "time", "attempt", "event"} <= event.keys():
+            continue
+        if event["attempt"] >= newest:
+            newest = event["attempt"]
             yield event
 
 
@@ -129,21 +155,6 @@ def metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], in
                 rewinds += len(kept) < before
             kept.append(event)
     return kept, rewinds
-
-
-def tell_failure(folder: Path, rank: int, error: str, text: str) -> None:
-    """What a rank that writes no journal leaves when it fails, for rank 0 to record."""
-    write_json({"time": time.time(), "rank": rank, "error": error, "traceback": text}, _failed(folder, rank))
-
-
-def _failed(folder: Path, rank: int) -> Path:
-    return folder / f"rank-{rank}.failed"
-
-
-def failure(folder: Path) -> dict[str, Any] | None:
-    """The first failure that another rank told in this attempt, or None."""
-    told = [json.loads(file.read_text()) for file in folder.glob("rank-*.failed")]
-    return min(told, key=lambda failed: float(failed["time"]), default=None)
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
@@ -173,31 +184,51 @@ def progress(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the run directory, so that one process at a time runs a stage; freed when the process ends.
+def lock(folder: Path) -> Iterator[str]:
+    """Hold the run directory, so that one process at a time runs a stage; freed when the process ends. Gives the lease
+    that a Journal checks.
 
-    Raises SuiteError where another process holds it.
+    Raises SuiteError where another process holds it. But a job of a scheduler takes it from an earlier job: the
+    scheduler runs each once, so that one can only be what goes on on a node that it lost sight of.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    job = os.environ.get("SUITE_JOB", "")
     with (folder / "lock").open("a+") as stream:
         # `locked` holds the file for a moment when somebody looks: only what lasts is another process.
-        for _ in range(LOOKS):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(0.05)
-        else:
+        free = _obtained(stream, LOOKS * 0.05)
+        if not free and not (job and ", job " in holder(folder)):
             raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
-        stream.flush()
-        yield
+        me = f"process {os.getpid()} on {os.uname().nodename}{job and f', job {job}'}"
+        lease = f"{me}, {time.time_ns()}"
+        (folder / "lease.writing").write_text(lease)
+        (folder / "lease.writing").replace(folder / "lease")
+        if not free:  # who does not notice in time hangs, and is stopped by the lease when it wakes up
+            _obtained(stream, LAST_WORDS_SECONDS)
+        yield lease
+
+
+def _obtained(stream: IO[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+
+
+def _leased(folder: Path) -> str:
+    try:
+        return (folder / "lease").read_text()
+    except OSError:
+        return ""
 
 
 def holder(folder: Path) -> str:
     """The process that runs the stage in `folder`, in words, or the one that did last."""
-    return (folder / "lock").read_text().strip() or "another process"
+    return _leased(folder).rpartition(", ")[0] or "another process"
 
 
 def locked(folder: Path) -> bool:

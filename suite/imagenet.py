@@ -92,7 +92,10 @@ class Requests:
 
 
 def default_workers() -> int:
-    """The cores this process may use, shared with the other ranks that torchrun started here: 1 to 16."""
+    """SUITE_DATA_WORKERS or, without it, the cores this process may use, shared with the other ranks that torchrun
+    started here: 1 to 16."""
+    if "SUITE_DATA_WORKERS" in os.environ:
+        return int(os.environ["SUITE_DATA_WORKERS"])
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(16, max(1, len(os.sched_getaffinity(0)) // ranks))
 

@@ -132,4 +132,7 @@ def _add_cluster_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     cancel.add_argument("sweep", help="name of a launched sweep")
     cancel.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
     logs = add("logs", "show what the job of a stage wrote")
-    logs.add_argument("key", help="its key, or the beginning of it")
+    logs.add_argument("key", help="its key, or the beginning of it; with --errors the name of a sweep")
+    logs.add_argument(
+        "--errors", action="store_true", help="the first line of the error of each failed run of a sweep"
+    )

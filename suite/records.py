@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
@@ -43,12 +43,21 @@ class Standing:
     state: State
     outcome: dict[str, Any] | None
     journal: list[dict[str, Any]]
+    failure: dict[str, Any] = field(default_factory=dict)
+    """The event that tells why it failed; empty in any other state."""
     job: str = ""
+    mlflow: str = ""
+    """How far MLflow is; empty where it was never synced."""
 
     @property
     def error(self) -> str:
         """The first line of the last attempt's error, or nothing."""
-        return str(self.journal[-1].get("error", "")) if self.state == "failed" else ""
+        return str(self.failure.get("error", ""))
+
+    @property
+    def cause(self) -> str:
+        """What that error is of: "node", "memory", "disk", "code", "diverged", ...; or nothing."""
+        return str(self.failure.get("cause", ""))
 
     @property
     def age_seconds(self) -> float | None:
@@ -67,7 +76,31 @@ def standing(stage: Stage, runs: Path) -> Standing:
         state = "running"
     elif journal:
         state = "failed" if journal[-1]["event"] == "failed" else "stopped"
-    return Standing(stage, state, outcome, journal)
+    failure = journal[-1] if state == "failed" else {}
+    return Standing(stage, state, outcome, journal, failure)
+
+
+def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Standing]:
+    """Each standing with how far MLflow was with it at the last sync."""
+    try:
+        synced = json.loads(_synced(runs, sweep).read_text())
+    except (OSError, ValueError):
+        return list(standings)
+    found = []
+    for now in standings:
+        behind = len(now.journal) - sum(event["seq"] <= synced.get(now.stage.key, 0) for event in now.journal)
+        words = f"{behind} events behind" if behind else "up to date"
+        found.append(replace(now, mlflow=words if now.journal else ""))
+    return found
+
+
+def note_synced(runs: Path, sweep: str, positions: dict[str, int]) -> None:
+    """Record up to which event of each journal, by key, MLflow has it."""
+    write_json(positions, _synced(runs, sweep))
+
+
+def _synced(runs: Path, sweep: str) -> Path:
+    return runs / "sweeps" / f"{sweep}.mlflow"
 
 
 def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage]) -> None:

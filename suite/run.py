@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-import traceback
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from suite import checkpoint, data, events, models
+from suite import checkpoint, data, events, failures, models
 from suite.evaluate import Score, evaluate
+from suite.failures import Failure
 from suite.imagenet import Streamed
 from suite.provenance import provenance
 from suite.ranks import Ranks
 from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.signals import Stop
 from suite.surgery import size_mb
-from suite.train import DivergedError, Step, fit
+from suite.train import Step, fit
 from suite.values import SuiteError, to_json
 
 LOOK_EVERY = 10
@@ -57,10 +58,10 @@ def run(stage: Stage, ranks: Ranks, folders: Folders, stop: Stop | None = None) 
         if ranks.agree(False):
             _Run(stage, ranks, folders, stop or Stop(), events.Journal(folder, writes=False)).other_rank()
         return
-    with events.lock(folder):
+    with events.lock(folder) as lease:
         if not ranks.agree(events.outcome(folder) is None):
             return
-        journal = events.Journal(folder)
+        journal = events.Journal(folder, lease=lease)
         try:
             _Run(stage, ranks, folders, stop or Stop(), journal).first_rank()
         finally:
@@ -99,8 +100,10 @@ class _Run:
         except InterruptedRunError as asked:
             self.journal.write("interrupted", signal=self.stop.asked_by, reason=str(asked))
             raise
+        except events.ReplacedError:
+            raise
         except Exception as error:
-            self._record(error)
+            self._record(failures.explained(error, self.journal.folder, self.ranks.world_size))
             raise
         finally:
             self.ended.set()
@@ -112,44 +115,28 @@ class _Run:
         except InterruptedRunError:
             raise
         except Exception as error:
-            if events.failure(self.journal.folder) is None:
-                words = _first_line(error)
-                events.tell_failure(self.journal.folder, self.ranks.rank, words, traceback.format_exc())
+            failures.tell(self.journal.folder, self.ranks.rank, failures.of(error))
             raise
         finally:
             self.ended.set()
 
-    def _record(self, error: Exception) -> None:
-        """An error here, or the one of another rank that caused it."""
-        cause = "diverged" if isinstance(error, DivergedError) else "code"
-        words, text = _first_line(error), traceback.format_exc()
-        if self.ranks.world_size > 1 and not isinstance(error, SuiteError):
-            elsewhere = _wait_for_failure(self.journal.folder)
-            if elsewhere:
-                words, text = f"rank {elsewhere['rank']}: {elsewhere['error']}", elsewhere["traceback"]
-            elif "closed by peer" in words or "Connection reset" in words:
-                words = f"another rank ended without a word, as when it is killed ({words})"
-        if isinstance(error, DivergedError):
-            whole = checkpoint.resumable(self.journal.folder)
-            words += (
-                f"; the last good state is {whole[0].name}" if whole else "; no state was saved before it"
-            )
-        self.journal.write("failed", error=words, cause=cause, traceback=text)
+    def _record(self, failure: Failure) -> None:
+        with suppress(OSError, events.ReplacedError):  # a full disk may take no line more
+            self.journal.write("failed", **asdict(failure))
 
     def _watch_others(self) -> None:
         """End this process when another rank has failed, or is gone: a collective would wait for it for ever."""
         while not self.ended.wait(0.5):
-            elsewhere = events.failure(self.journal.folder)
+            if self.journal.writes and self.journal.replaced:
+                os._exit(1)
+            elsewhere = failures.told(self.journal.folder)
             stuck = self.stop.asked_by and time.monotonic() - self.alive_at > STUCK_SECONDS
             if not elsewhere and not stuck:
                 continue
             if self.ended.wait(3):  # most ranks notice by themselves, and say more
                 return
             if self.journal.writes:
-                words = (
-                    f"rank {elsewhere['rank']}: {elsewhere['error']}" if elsewhere else "another rank is gone"
-                )
-                self.journal.write("failed", error=words, cause="code", traceback="")
+                self._record(elsewhere or Failure("another rank is gone", "code"))
             os._exit(1)
 
     def _work(self) -> dict[str, Any]:
@@ -251,8 +238,7 @@ class _Run:
         if stop or save:
             state = step.state()
             if self.journal.writes:
-                self.journal.sync()
-                checkpoint.save_resumable(state, self.journal.folder, step.total)
+                self._keep(state, step.total, must=stop)
             self.saved_at = time.monotonic()
         if stop:
             where = f"epoch {step.epoch}, step {step.total}"
@@ -264,6 +250,17 @@ class _Run:
             part = (step.epoch - 1 + step.images / images) / sgd.epochs
             doing = f"train epoch {step.epoch}/{sgd.epochs}"
             self.journal.progress(doing, part, loss=now.loss, top1=now.top1, images_per_s=rate)
+
+    def _keep(self, state: dict[str, Any], step: int, must: bool) -> None:
+        """Save a state to resume from. Unless it `must` be saved now, a disk that is full costs the state, not the
+        run: it may have room the next time."""
+        try:
+            self.journal.sync()
+            checkpoint.save_resumable(state, self.journal.folder, step)
+        except OSError as error:
+            if must or failures.of(error).cause != "disk":
+                raise
+            print(f"step {step} is not saved: {error}; the run goes on", flush=True)
 
     def _score(self, model: nn.Module, start: Training | Pretrained, step: int) -> dict[str, Any]:
         """Evaluate on the test split and record it at `step`."""
@@ -299,19 +296,6 @@ class _Run:
 def _description(stage: Stage) -> dict[str, Any]:
     record = {"format": FORMAT, "key": stage.key, "name": stage.name, "kind": type(stage).__name__}
     return {**record, "params": stage.params, "stage": to_json(stage)}
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines() or [""]
-    return text[0] if isinstance(error, SuiteError) else f"{type(error).__name__}: {text[0]}"
-
-
-def _wait_for_failure(folder: Path, seconds: float = 2) -> dict[str, Any] | None:
-    """What another rank told; it may still be writing."""
-    deadline = time.monotonic() + seconds
-    while (found := events.failure(folder)) is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found
 
 
 def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:

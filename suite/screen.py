@@ -80,14 +80,19 @@ def status_table(standings: Sequence[Standing]) -> Table:
     with_jobs = any(now.job for now in standings)
     if with_jobs:
         table.add_column("job")
+    with_mlflow = any(now.mlflow for now in standings)
+    if with_mlflow:
+        table.add_column("MLflow")
     table.add_column("error")
     for now in standings:
         top1 = f"{now.outcome['top1']:.2f}" if now.outcome else ""
         age = "" if now.age_seconds is None else span(now.age_seconds)
         state = Text(now.state, style=COLOURS[now.state])
         job = [Text(now.job, "bright_black")] if with_jobs else []
-        error = Text(now.error, "red")
-        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, state, top1, age, *job, error)
+        mlflow = [Text(now.mlflow, "bright_black")] if with_mlflow else []
+        said = now.error if now.cause in ("", "code", "diverged") else f"{now.cause}: {now.error}"
+        error = Text(said, "red")
+        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, state, top1, age, *job, *mlflow, error)
     return table
 
 

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from suite import events
 from suite.recipe import Recipe, Stage
-from suite.records import Standing, standing
+from suite.records import Standing, note_synced, standing
 from suite.values import SuiteError
 from suite.views import LEADERBOARD_KEY, colours, leaderboard
 
@@ -126,12 +126,14 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
         client = _client(uri(runs))
         experiment = _experiment(client, sweep, runs, owner)
         known = _runs_by_key(client, experiment)
-        colour_of = colours(str(stage.params["method"]) for stage in stages)
+        colour_of, positions = colours(str(stage.params["method"]) for stage in stages), {}
         for stage in stages:
             now = standing(stage, runs)
             if now.journal:
                 colour = colour_of[str(stage.params["method"])]
                 _sync_run(client, experiment, known.get(stage.key), now, colour)
+                positions[stage.key] = now.journal[-1]["seq"]
+        note_synced(runs, sweep, positions)
         if report is not None and report.is_dir():
             _sync_report(client, experiment, known.get(f"report {sweep}"), sweep, report)
     return experiment

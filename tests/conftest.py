@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from places import PROGRAMS, Cluster, Place, manage, until
 from torch import nn
 
 from suite import models
@@ -50,3 +55,35 @@ def tiny_training() -> Training:
     """One epoch on the digits: about two seconds on one core."""
     sgd = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
     return Training(Network("resnet20"), Dataset("digits"), sgd)
+
+
+@pytest.fixture(scope="session")
+def small_disk() -> Iterator[Path]:
+    """A disk of 64 MB, which the nodes have if it is there before they are."""
+    if os.geteuid() != 0:
+        missing("a disk of its own needs root")
+    folder = Path(tempfile.mkdtemp(prefix="suite-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def cluster(small_disk: Path) -> Iterator[Cluster]:
+    """A real SLURM of four nodes."""
+    if os.geteuid() != 0 or any(not shutil.which(p, path="/usr/sbin:/usr/bin:/sbin:/bin") for p in PROGRAMS):
+        missing("a cluster needs root and Debian's SLURM, munge and MariaDB")
+    folder = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / f"suite-slurm-{os.getpid()}"
+    manage("up", str(folder))
+    yield Cluster(folder)
+    manage("down", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
+    """A folder whose sweeps run on that cluster, which is empty afterwards."""
+    yield Place(tmp_path, cluster)
+    cluster("scancel --user=root")
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))

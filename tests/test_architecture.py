@@ -18,7 +18,7 @@ FLOORS = [
     {"imagenet"},
     {"data", "events", "intact", "models", "observation", "observers", "precision"},
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
-    {"methods"},
+    {"failures", "methods"},
     {"records", "run", "sweeps"},
     {"launch", "views"},
     {"options", "screen", "tracking", "verify"},

@@ -8,101 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import missing
-from test_slurm_local import OUTSIDE, PROGRAMS, Cluster, manage
+from places import CLUSTER, ROOT, SWEEP, Cluster, Place, until
 
 from suite import events, verify
-from suite.recipe import Stage
-from suite.records import load_sweep, standing
-
-ROOT = Path(__file__).parent.parent
-SWEEP = """
-from suite.methods.amax import Amax
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
-
-def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05):
-    half = Precision("O2", "bfloat16")
-    how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": half}
-    sgd = Sgd(epochs=epochs, batch=200, lr=lr, pad=1, flip=False, **how)
-    trainings = [Training(Network("resnet20"), Dataset("digits"), sgd, seed=seed) for seed in range(seeds)]
-    return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
-"""
-CLUSTER = """
-gpus_per_node = 4
-cpus_per_rank = 1
-memory_gb_per_rank = 4.0
-minutes = 60
-"""
-
-
-def until(true: Callable[[], bool], instead: Callable[[], str], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, instead()
-        time.sleep(0.1)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    if os.geteuid() != 0 or any(not shutil.which(p, path="/usr/sbin:/usr/bin:/sbin:/bin") for p in PROGRAMS):
-        missing("a cluster needs root and Debian's SLURM, munge and MariaDB")
-    folder = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / f"suite-slurm-{os.getpid()}"
-    manage("up", str(folder))
-    yield Cluster(folder)
-    manage("down", str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-class Place:
-    """A folder with a sweep, a cluster.toml and runs, and the commands of a user there."""
-
-    def __init__(self, folder: Path, cluster: Cluster, settings: str = CLUSTER) -> None:
-        self.folder, self.runs = folder, folder / "runs"
-        (folder / "own.py").write_text(SWEEP)
-        (folder / "cluster.toml").write_text(settings)
-        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-        self.environment = OUTSIDE | cluster.environment | {"PYTHONPATH": str(ROOT), "PATH": path}
-
-    def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
-        module = ["-c", program] if program else ["-m", "suite"]
-        command = [sys.executable, *module, *words]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240
-        )
-
-    def __call__(self, *words: str) -> str:
-        done = self.attempt(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def launch(self, *words: str) -> str:
-        return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
-
-    def stages(self) -> tuple[Stage, ...]:
-        return load_sweep(self.runs, "own")
-
-    def state(self, stage: Stage) -> str:
-        return standing(stage, self.runs).state
-
-    def logs(self) -> str:
-        return "\n".join(file.read_text()[-1500:] for file in self.runs.glob("slurm/suite-*/*.log"))
-
-    def all_done(self, seconds: float = 240) -> None:
-        deadline = time.monotonic() + seconds
-        while not all(self.state(stage) == "done" for stage in self.stages()):
-            assert time.monotonic() < deadline, self("status", "own") + self.logs()
-            time.sleep(0.5)
-
-
-@pytest.fixture
-def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
-    yield Place(tmp_path, cluster)
-    cluster("scancel --user=root")
-    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+from suite.records import standing
 
 
 def test_a_sweep_is_sent_in_a_moment_runs_and_its_status_says_where(place: Place) -> None:

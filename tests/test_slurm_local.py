@@ -3,81 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import missing
-
-ROOT = Path(__file__).parent.parent
-COMMAND = ROOT / "slurm" / "local" / "cluster"
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "slurmdbd", "munged", "mariadbd")
-OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-
-
-class Cluster:
-    """A cluster of its own in `folder`, driven as a user drives it: by its command and by SLURM's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = OUTSIDE | {"SLURM_CONF": str(folder / "etc" / "slurm.conf")}
-
-    def manage(self, command: str, *arguments: str) -> str:
-        """What `slurm/local/cluster` says, on standard output and error, when it succeeds."""
-        node, rest = (
-            (arguments[:1], arguments[1:]) if command.startswith(("node", "slurmd")) else ((), arguments)
-        )
-        return manage(command, *node, str(self.folder), *rest)
-
-    def __call__(self, command: str, *arguments: str) -> str:
-        """What one of SLURM's commands prints when it succeeds."""
-        done = self.attempt(command, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    def attempt(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        words = [*shlex.split(command), *arguments]
-        return subprocess.run(
-            words, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60
-        )
-
-    def submit(self, options: str, script: str) -> str:
-        """The number of a job that runs `script`, and writes to NUMBER.out, or NUMBER_INDEX.out of an array."""
-        output = "%A_%a.out" if "--array" in options else "%j.out"
-        return self(f"sbatch --parsable --output={output} {options}", "--wrap", script)
-
-    def output(self, job: str) -> str:
-        file = self.folder / f"{job}.out"
-        return file.read_text() if file.exists() else ""
-
-    def state(self, job: str) -> str:
-        return self(f"squeue --noheader --states=all --jobs={job} --format=%T")
-
-    def recorded(self, job: str, field: str = "State") -> list[str]:
-        """What accounting has, of each job of an array, and of each time that a job was started."""
-        return self(
-            f"sacct --duplicates --allocations --noheader --parsable2 --jobs={job} --format={field}"
-        ).split("\n")
-
-    def ends(self, job: str, *states: str) -> None:
-        until(lambda: self.recorded(job) == list(states), lambda: f"{self.recorded(job)}, not {states}")
-
-    def idle(self) -> bool:
-        return self("sinfo --noheader --partition=main --format=%T") == "idle"
-
-
-def manage(command: str, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [COMMAND, command, *arguments], env=OUTSIDE | environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+from places import COMMAND, OUTSIDE, PROGRAMS, Cluster, until
 
 
 def refused(*arguments: str | Path, **environment: str) -> str:
@@ -87,13 +23,6 @@ def refused(*arguments: str | Path, **environment: str) -> str:
     )
     assert done.returncode != 0, done.stdout + done.stderr
     return done.stderr
-
-
-def until(true: Callable[[], bool], instead: Callable[[], str] = lambda: "") -> None:
-    patience = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < patience, instead()
-        time.sleep(0.1)
 
 
 def traces(folder: Path) -> list[str]:

@@ -1,0 +1,159 @@
+"""How long planning, submitting and asking after a sweep of 500 stages takes, beside submitit doing the same.
+
+All on a real SLURM of four nodes that `slurm/local/cluster` starts on this machine, as root on Debian. Times are
+seconds on the clock of whole commands, from the start of Python to the prompt: what a person waits for. Jobs hold
+still in their set-up lines and are cancelled after each round.
+
+The peer is what people write without a suite: submitit's `map_array`, one array for the trainings and one for the
+recipes of each, which waits for its training, and then `job.state` of every job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LOCAL = ROOT / "slurm" / "local" / "cluster"
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.methods.k_sigma import KSigma
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep(trainings: int = 20, widths: int = 12):
+    sgd = Sgd(epochs=1, batch=200, lr=0.05, pad=1, flip=False, precision=Precision("O2", "bfloat16"))
+    listed = [Training(Network("resnet20"), Dataset("digits"), sgd, seed=seed) for seed in range(trainings)]
+    methods = [method for bits in range(2, 2 + widths) for method in (Amax(bits, bits), KSigma(bits))]
+    return [Recipe(training, method) for training in listed for method in methods]
+"""
+CLUSTER = 'gpus_per_node = 4\ncpus_per_rank = 1\nmemory_gb_per_rank = 1.0\nsetup = ["sleep 600"]\n'
+PEER = """
+import sys, time
+import submitit
+
+def nothing(number):
+    return number
+
+trainings, recipes = int(sys.argv[1]), int(sys.argv[2])
+executor = submitit.AutoExecutor(folder="submitit")
+executor.update_parameters(timeout_min=60, cpus_per_task=1, mem_gb=1, gpus_per_node=1, slurm_setup=["sleep 600"])
+began = time.perf_counter()
+jobs = executor.map_array(nothing, range(trainings))
+first = list(jobs)
+for job in first:
+    executor.update_parameters(slurm_additional_parameters={"dependency": f"afterok:{job.job_id}"})
+    jobs += executor.map_array(nothing, range(recipes))
+sent = time.perf_counter()
+states = [job.state for job in jobs]
+print(len(states), sent - began, time.perf_counter() - sent)
+"""
+
+
+@contextmanager
+def local_cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell that talks to a cluster of four nodes, which is up meanwhile."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_"))}
+    subprocess.run(
+        [LOCAL, "up", folder],
+        check=True,
+        env=environment | {"MAX_ARRAY_SIZE": "1001"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield environment | {"SLURM_CONF": str(folder / "etc" / "slurm.conf")}
+    finally:
+        subprocess.run([LOCAL, "down", folder], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def seconds(command: list[str], place: Path, environment: dict[str, str]) -> tuple[float, str]:
+    """How long a command takes, and what it prints. Raises CalledProcessError, after its errors, where it fails."""
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    took = time.perf_counter() - began
+    if done.returncode:
+        sys.stderr.write(done.stdout[-2000:] + done.stderr)
+    done.check_returncode()
+    return took, done.stdout
+
+
+def a_round(
+    place: Path, environment: dict[str, str], cluster: Path, trainings: int, widths: int
+) -> dict[str, float]:
+    """The seconds of each command, ours and the peer's, on an empty queue."""
+    (place / "big.py").write_text(SWEEP)
+    (place / "peer.py").write_text(PEER)
+    suite = [sys.executable, "-m", "suite"]
+    counts = ["--trainings", str(trainings), "--widths", str(widths)]
+    found = {}
+    found["plan"], said = seconds([*suite, "plan", "big.py", *counts], place, environment)
+    found["plan --cluster"], said = seconds(
+        [*suite, "plan", "big.py", *counts, "--cluster", str(cluster)], place, environment
+    )
+    total = trainings * (1 + 2 * widths)
+    assert f"{total} stages for" in said
+    launch = [*suite, "launch", "big.py", *counts, "--on", "slurm", "--cluster", str(cluster)]
+    found["submit"], said = seconds(launch, place, environment)
+    assert f"{total} of {total} stages sent" in said, said
+    found["status"], said = seconds([*suite, "status", "big"], place, environment)
+    assert f"{total} stages: " in said and "pending" not in said.rpartition("stages:")[2], said
+    _empty(environment)
+    _, said = seconds([sys.executable, "peer.py", str(trainings), str(2 * widths)], place, environment)
+    count, found["submitit's map_array"], found["submitit's job.state"] = map(float, said.split())
+    assert count == total
+    _empty(environment)
+    return found
+
+
+def _empty(environment: dict[str, str]) -> None:
+    user = subprocess.check_output(["id", "-un"], text=True).strip()
+    subprocess.run(["scancel", f"--user={user}"], check=True, env=environment)
+    while subprocess.check_output(["squeue", "--noheader", "--me"], env=environment):
+        time.sleep(0.2)
+
+
+def main() -> None:
+    """Print the table and, last, one JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trainings", type=int, default=20, help="each with 2 recipes a width")
+    parser.add_argument("--widths", type=int, default=12)
+    chosen = parser.parse_args()
+    rounds = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        place = Path(folder)
+        (place / "cluster.toml").write_text(CLUSTER)
+        with local_cluster(place / "slurm") as environment:
+            environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+            for number in range(chosen.rounds):
+                here = place / f"round-{number}"
+                here.mkdir()
+                measured = a_round(here, environment, place / "cluster.toml", chosen.trainings, chosen.widths)
+                rounds.append(measured)
+    stages = chosen.trainings * (1 + 2 * chosen.widths)
+    version = subprocess.check_output(["sbatch", "--version"], text=True).strip()
+    print(
+        f"{stages} stages, {len(rounds)} rounds, {version}, python {platform.python_version()}, {os.cpu_count()} cores"
+    )
+    print(f"{'seconds':28s}{'median':>10s}{'least':>10s}{'most':>10s}")
+    median = {}
+    for name in rounds[0]:
+        values = sorted(measured[name] for measured in rounds)
+        median[name] = statistics.median(values)
+        print(f"{name:28s}{median[name]:10.2f}{values[0]:10.2f}{values[-1]:10.2f}")
+    print("submitit's rows leave out the start of Python and its imports; ours are whole commands")
+    summary = {f"{name}_seconds": round(median[name], 3) for name in ("plan", "submit", "status")}
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()

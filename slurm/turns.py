@@ -1,0 +1,290 @@
+"""A job's turns: why each one ended, and whether there is another.
+
+SLURM starts a job again whose node is lost or whose place somebody else takes; a job whose time is up, or whose node
+is broken, asks for it itself. Each cause has a budget, and a job that twice gains nothing has no other turn. The turns
+of a task are kept beside its job's record, as JSON lines.
+
+The last line of each batch script that fails comes here: `python -m slurm.turns RECORD RUNS STATUS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slurm import clusters
+from suite import checkpoint, events
+from suite.values import SuiteError
+
+SPENT = 76
+"""Exit status of a task that has no turn left."""
+
+TRIES = 12
+"""How often SLURM is asked to queue a job again, five seconds apart."""
+
+LAST_SECONDS = 60
+"""How long a job that SLURM is about to end waits for it: one that ended by itself would count as failed."""
+
+FROM_ACCOUNTING = {
+    "TIMEOUT": "time",
+    "PREEMPTED": "preempted",
+    "REQUEUED": "preempted",
+    "OUT_OF_MEMORY": "memory",
+}
+
+KILLED_FOR_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory", "OUT_OF_MEMORY")
+"""What SLURM writes into the log of a step that it, or the kernel, has killed."""
+
+
+TOO_LITTLE_MEMORY = "killed over its memory; raise memory_gb_per_rank in the cluster file"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One start of a task: `number` counts SLURM's restarts from 0, `reached` is how far the stages were then, `logs`
+    how long its logs. `cause` is empty while it runs, and until somebody finds out where it ended without a word;
+    `suspects` are the nodes that are at fault."""
+
+    number: int
+    job: str
+    nodes: str
+    began: float
+    reached: int
+    logs: Mapping[str, int]
+    cause: str = ""
+    suspects: str = ""
+
+
+def _file(record: Path, index: int) -> Path:
+    return record.with_name(f"turns-{index}.jsonl")
+
+
+def read(record: Path, index: int) -> list[Turn]:
+    """All turns of a task so far; a torn line is left out."""
+    turns: dict[int, Turn] = {}
+    file = _file(record, index)
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            content = json.loads(line)
+            if "cause" in content:
+                turns[content["number"]] = replace(turns[content["number"]], **content)
+            else:
+                turns[content["number"]] = Turn(**content)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return list(turns.values())
+
+
+def _note(record: Path, index: int, **content: Any) -> None:
+    with _file(record, index).open("a") as stream:
+        stream.write(json.dumps(content) + "\n")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an array that was sent: its `record` is runs/slurm/NAME/array.json."""
+
+    record: Path
+    index: int
+    runs: Path
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What was written down of its array."""
+        return dict(json.loads(self.record.read_text()))
+
+    @property
+    def unfinished(self) -> list[Path]:
+        """The run directories of its stages that are not done."""
+        folders = [self.runs / key for key in self.content["tasks"][self.index]]
+        return [folder for folder in folders if events.outcome(folder) is None]
+
+    @property
+    def reached(self) -> int:
+        """How far it is: the stages done and the steps saved of the others. It grows when anything is gained."""
+        folders = [self.runs / key for key in self.content["tasks"][self.index]]
+        saved = [checkpoint.resumable(folder)[:1] for folder in folders]
+        steps = sum(int(file.name.split("-")[1]) for files in saved for file in files)
+        return steps + 10**9 * (len(folders) - len(self.unfinished))
+
+    @property
+    def logs(self) -> dict[str, int]:
+        """The bytes of each log of the task."""
+        name = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
+        stem = f"{name}_{self.index}" if len(self.content["tasks"]) > 1 else name
+        return {file.name: file.stat().st_size for file in self.record.parent.glob(f"{stem}_*.log")}
+
+    def budget(self, cause: str) -> int:
+        """How many turns the cause may cost."""
+        return int(self.content["retries"].get(cause, 0))
+
+    def begin(self) -> str:
+        """Note that a turn begins; the reason where there must be none, which the journals then tell."""
+        earlier, number = read(self.record, self.index), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if earlier and not earlier[-1].cause:
+            earlier[-1] = self._note_end(earlier[-1], _accounted(earlier[-1].job))
+        nodes, job, reached = os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"], self.reached
+        turn = Turn(number, job, nodes, time.time(), reached, self.logs)
+        _note(
+            self.record, self.index, **{k: v for k, v in vars(turn).items() if k not in ("cause", "suspects")}
+        )
+        reason = self._refused(earlier, reached)
+        if reason:
+            self.fail(earlier[-1].cause, reason)
+        return reason
+
+    def _note_end(self, turn: Turn, cause: str) -> Turn:
+        suspects = _at_fault(turn.nodes) if cause == "node" else ""
+        _note(self.record, self.index, number=turn.number, cause=cause, suspects=suspects)
+        return replace(turn, cause=cause, suspects=suspects)
+
+    def _refused(self, ended: list[Turn], reached: int) -> str:
+        """Why there is no turn after those that have ended, or nothing."""
+        if not ended:
+            return ""
+        cause = ended[-1].cause
+        spent, budget = Counter(turn.cause for turn in ended)[cause], self.budget(cause)
+        if spent > budget:
+            return f"ended {spent} times by {cause}, at last on {ended[-1].nodes}; its budget is {budget}"
+        if len(ended) > 1 and ended[-2].reached == ended[-1].reached == reached:
+            return f"gained nothing in two turns in a row, which ended by {ended[-2].cause} and {cause}"
+        return ""
+
+    def end(self, status: int) -> int:
+        """Note why a turn ended that failed with `status`, and ask SLURM for another where the budget has one. The
+        status that the job ends with."""
+        turns = read(self.record, self.index)
+        number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if status == SPENT or not turns or turns[-1].number != number:
+            return 1  # in the last case this is what is left on a lost node of a turn that has a successor
+        cause, words = self._cause(turns[-1], status)
+        if not cause:
+            print(f"asked to end by {words}; SLURM says what becomes of the job", flush=True)
+            time.sleep(LAST_SECONDS)
+            return status
+        turn = self._note_end(turns[-1], cause)
+        reason = self._refused([*turns[:-1], turn], self.reached)
+        if not reason and _again(turn):
+            print(f"turn {number} ended by {cause}; the job is queued again", flush=True)
+            time.sleep(LAST_SECONDS)
+            return status
+        self.fail(cause, words or reason or f"ended by {cause}, and SLURM did not queue it again")
+        return status
+
+    def _cause(self, turn: Turn, status: int) -> tuple[str, str]:
+        """(the cause of a turn's end, its words); no cause where SLURM or somebody asked it to end."""
+        last = [journal[-1] for folder in self.unfinished if (journal := events.read(folder))]
+        mine = [event for event in last if event["time"] >= turn.began]
+        signals = [event["signal"] for event in mine if event["event"] == "interrupted"]
+        if "SIGUSR2" in signals:
+            return ("preempted" if _preempted(turn.job) else "time"), ""
+        if signals:
+            return "", signals[0]
+        failed = next((event for event in mine if event["event"] == "failed"), None)
+        cause = failed["cause"] if failed else "code"
+        if cause == "code" and killed_for_memory(
+            [self.record.parent / name for name in self.logs], turn.logs
+        ):
+            return "memory", TOO_LITTLE_MEMORY
+        return cause, failed["error"] if failed else f"its process ended without a word, with status {status}"
+
+    def fail(self, cause: str, words: str) -> None:
+        """Let the journals of the stages that were at work tell why, where they do not already; where none had come
+        to a journal, that of the first."""
+        begun = [folder for folder in self.unfinished if events.read(folder)] or self.unfinished[:1]
+        for folder in begun:
+            last = (events.read(folder) or [{"event": "none"}])[-1]
+            if last["event"] != "failed" or last["cause"] != cause:
+                with suppress(SuiteError), events.lock(folder) as lease:  # a newer job may be at work there
+                    journal = events.Journal(folder, lease=lease)
+                    journal.write("failed", error=words, cause=cause, traceback="")
+                    journal.close()
+
+
+def killed_for_memory(logs: Sequence[Path], begin: Mapping[str, int] | None = None) -> bool:
+    """Whether SLURM says so in one of a job's logs, after the byte where the turn began."""
+    for file in logs:
+        with file.open(errors="replace") as stream:
+            stream.seek((begin or {}).get(file.name, 0))
+            text = stream.read()
+        if any(words in text for words in KILLED_FOR_MEMORY):
+            return True
+    return False
+
+
+def _accounted(job: str) -> str:
+    """Why a turn ended of which nobody noted it, as accounting has it: mostly its node was lost."""
+    try:
+        answer = clusters.ask(
+            "sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job
+        )
+    except SuiteError:
+        return "node"
+    states = [line.split(" ")[0] for line in answer.splitlines()]
+    ended = [state for state in states if state not in ("RUNNING", "PENDING")]
+    return FROM_ACCOUNTING.get(ended[-1], "node") if ended else "node"
+
+
+def _preempted(job: str) -> bool:
+    """Whether SLURM ends the job for another; otherwise its time is up, or somebody asked for it."""
+    try:
+        shown = clusters.ask("scontrol", "show", "job", "--oneliner", job)
+    except SuiteError:
+        return False
+    told = dict(word.partition("=")[::2] for word in shown.split())
+    return told.get("PreemptTime", "None") not in ("None", "Unknown")
+
+
+def _again(turn: Turn) -> bool:
+    """Ask SLURM to queue the job again, elsewhere where its node is at fault; whether it does."""
+    for _ in range(TRIES):
+        try:
+            clusters.ask("scontrol", "requeue", turn.job)
+            break
+        except SuiteError as error:
+            print(f"SLURM does not queue the job again: {error}", flush=True)
+            time.sleep(5)  # a controller that is down may be up again
+    else:
+        return False
+    if turn.suspects:
+        with suppress(SuiteError):
+            clusters.ask("scontrol", "update", f"JobId={turn.job}", f"ExcNodeList={turn.suspects}")
+    return True
+
+
+def _at_fault(nodes: str) -> str:
+    """Which of a lost turn's nodes to suspect: its only one or, of several, those that are not up."""
+    try:
+        listed = clusters.ask(
+            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N %T"
+        ).splitlines()
+    except SuiteError:
+        return ""
+    states = dict(line.split()[:2] for line in listed)
+    if len(states) == 1:
+        return nodes
+    down = [name for name, state in states.items() if state.startswith(("down", "drain", "fail"))]
+    return ",".join(sorted(down))
+
+
+def suspects(folder: Path, since: float) -> set[str]:
+    """The nodes that turns of any job recorded in `folder` ended by since that time, as SLURM writes them."""
+    found = set()
+    for file in folder.glob("suite-*/turns-*.jsonl"):
+        turns = read(file.with_name("array.json"), int(file.stem.partition("-")[2]))
+        found |= {turn.suspects for turn in turns if turn.suspects and turn.began > since}
+    return found
+
+
+if __name__ == "__main__":
+    place, where, ended_with = sys.argv[1:]
+    array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    sys.exit(Task(Path(place), array_index, Path(where)).end(int(ended_with)))

@@ -1,0 +1,312 @@
+"""What goes wrong on a cluster, done for real: each cause is told apart, and costs what it must and no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from places import CLUSTER, Cluster, Place, until
+from test_imagenet import write as write_imagenet
+
+from suite import events, verify
+from suite.recipe import Stage
+from suite.records import standing
+
+
+def the_training(place: Place) -> tuple[Stage, Path]:
+    [training] = [stage for stage in place.stages() if stage.trains_by]
+    return training, place.runs / training.key
+
+
+def launched(place: Place, *words: str) -> tuple[Stage, Path]:
+    """A training that is under way, and its run directory."""
+    place.environment["SUITE_SAVE_SECONDS"] = "1"
+    place.launch("--only", "train", *words)
+    training, folder = the_training(place)
+    until(lambda: bool(list(folder.glob("resume-*.pt"))), place.logs, 120)
+    return training, folder
+
+
+def ended(place: Place, training: Stage, state: str = "done") -> list[dict[str, Any]]:
+    """What its journal has when the training has come to `state`."""
+    until(lambda: place.state(training) == state, lambda: place("status", "own") + place.logs(), 240)
+    return events.read(place.runs / training.key)
+
+
+def turns(place: Place) -> list[str]:
+    """The cause of each turn's end, of the one array there is."""
+    from slurm.turns import read
+
+    [record] = place.runs.glob("slurm/suite-*/array.json")
+    return [turn.cause for turn in read(record, 0)]
+
+
+def process_of(place: Place, rank: int) -> int:
+    """The number on this machine, outside of the node, of a rank's process; of two on different nodes the younger."""
+    wanted = f"slurm.task\0{place.runs}".encode(), f"SLURM_PROCID={rank}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                wanted[0] in (process / "cmdline").read_bytes()
+                and wanted[1] in (process / "environ").read_bytes()
+            ):
+                found.append(int(process.name))
+        except OSError:
+            continue  # it has ended
+    return max(found)
+
+
+def equal_to_one_that_was_left_alone(place: Place, training: Stage, folder: Path) -> bool:
+    from suite.ranks import Ranks
+    from suite.run import Folders, run
+
+    run(training, Ranks(), Folders(folder, folder))
+    return verify.compare(folder / training.key, place.runs / training.key) == []
+
+
+def test_a_preempted_training_saves_waits_for_the_other_job_and_goes_on(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    place = Place(tmp_path, cluster, CLUSTER + 'partition = "low"\n')
+    training, _ = launched(place, "--epochs", "12")
+    node = cluster("squeue --noheader --partition=low --format=%N")
+    high = cluster.submit(f"--partition=high --nodelist={node} --exclusive", "sleep 3")
+    journal = ended(place, training)
+    cluster.ends(high, "COMPLETED")
+    names = [event["event"] for event in journal]
+    assert names.count("interrupted") == names.count("resumed") == 1
+    assert turns(place) == ["preempted", ""]
+
+
+def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cancelled(
+    place: Place, cluster: Cluster
+) -> None:
+    place.launch("--ranks", "2", "--epochs", "50")
+    [training, *recipes] = place.stages()
+    until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
+    began = time.monotonic()
+    os.kill(process_of(place, rank=1), signal.SIGKILL)
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 60)
+    assert time.monotonic() - began < 40
+    assert ended(place, training, "failed")[-1]["cause"] == "code"
+    assert [place.state(recipe) for recipe in recipes] == ["pending", "pending"]
+    said = place("logs", "own", "--errors")
+    assert "1 of 3 runs failed" in said and training.key in said and "code: " in said
+
+
+def test_a_job_that_is_killed_over_its_memory_is_told_so(tmp_path: Path, cluster: Cluster) -> None:
+    """Before it has come to its journal, with all of its processes."""
+    place = Place(tmp_path, cluster, CLUSTER.replace("rank = 4.0", "rank = 0.1"))
+    place.launch("--only", "train")
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+    said = "memory: killed over its memory; raise memory_gb_per_rank"
+    until(lambda: said in place("logs", "own", "--errors"), lambda: place("status", "own"))
+
+
+def test_a_disk_that_fills_up_costs_no_saved_state_and_resume_goes_on_from_it(
+    place: Place, small_disk: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    place.runs.symlink_to(small_disk)
+    training, folder = launched(place, "--epochs", "4")
+    ballast = place.runs / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(10_000))
+    until(lambda: place.state(training) == "failed", lambda: place("status", "own") + place.logs(), 120)
+    failed = standing(training, place.runs)
+    assert failed.cause == "disk" and "is full; free some space" in failed.error
+    assert len(list(folder.glob("resume-*.pt"))) >= 1 and not list(folder.glob("*.writing"))
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+    ballast.unlink()
+    assert "1 of 1 stages sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
+    names = [event["event"] for event in ended(place, training)]
+    assert names.count("resumed") == 1
+    assert equal_to_one_that_was_left_alone(place, training, tmp_path)
+
+
+def test_what_goes_on_on_a_lost_node_is_fenced_off_and_the_node_avoided(
+    place: Place, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Only the slurmd is killed: the training goes on beside the one that SLURM starts anew elsewhere."""
+    training, _ = launched(place, "--epochs", "12")
+    node = cluster("squeue --noheader --format=%N")
+    orphan = process_of(place, rank=0)
+    cluster.manage("slurmd-kill", node)
+    cluster(f"scontrol update nodename={node} state=down reason=test")
+    try:
+        until(lambda: len(turns(place)) == 2, lambda: cluster("squeue") + place.logs(), 120)
+        until(lambda: not Path(f"/proc/{orphan}").exists(), place.logs, 90)
+    finally:
+        cluster.manage("slurmd-start", node)
+        cluster(f"scontrol update nodename={node} state=resume")
+    journal = ended(place, training)
+    hosts = [event["host"] for event in journal if event["event"] == "started"]
+    assert hosts[0] == node and len(set(hosts)) == len(hosts) == 2
+    assert turns(place) == ["node", ""] and "was taken over by" in place("logs", training.key)
+    assert equal_to_one_that_was_left_alone(place, training, tmp_path)
+    place.launch("--seeds", "2", "--only", "train*seed 1")
+    texts = [file.read_text() for file in place.runs.glob("slurm/suite-*/sbatch.sh")]
+    assert [f"#SBATCH --exclude={node}\n" in text for text in sorted(texts, key=len)] == [False, True]
+    until(cluster.idle, lambda: cluster("sinfo"))
+
+
+def changed(place: Place, more: str) -> None:
+    """Put `more` at the end of suite/run.py in the copy of the code that the jobs run, before they do."""
+    [code] = place.runs.glob("slurm/code/*/suite/run.py")
+    code.write_text(code.read_text() + more)
+
+
+BROKEN = """
+sound = evaluate
+
+def evaluate(*words):
+    if "SLURM_RESTART_COUNT" not in os.environ:
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+    return sound(*words)
+"""
+
+
+def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node(tmp_path: Path, cluster: Cluster) -> None:
+    place = Place(tmp_path, cluster, CLUSTER + 'setup = ["sleep 4"]\n')
+    place.launch("--only", "train")
+    changed(place, BROKEN)
+    training, _ = the_training(place)
+    journal = ended(place, training)
+    hosts = [event["host"] for event in journal if event["event"] == "started"]
+    assert len(set(hosts)) == 2 and turns(place) == ["node", ""]
+
+
+def test_a_training_that_gets_no_memory_has_one_more_turn(tmp_path: Path, cluster: Cluster) -> None:
+    place = Place(tmp_path, cluster, CLUSTER + 'setup = ["sleep 4"]\n')
+    place.launch("--only", "train", "--batch", "1198")
+    changed(
+        place, "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_100_000_000, 1_100_000_000))\n"
+    )
+    training, _ = the_training(place)
+    assert ended(place, training, "failed")[-1]["cause"] == "memory"
+    until(lambda: turns(place) == ["memory", "memory"], place.logs, 120)
+
+
+def test_a_job_that_twice_gains_nothing_has_no_third_turn_whatever_its_budget(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    place = Place(tmp_path, cluster, CLUSTER + "[retries]\ncode = 5\n")
+    place.launch("--epochs", "50", "--only", "train")
+    training, folder = the_training(place)
+    for attempt in (1, 2):
+
+        def works(attempt: int = attempt) -> bool:
+            started = [event["event"] for event in events.read(folder)].count("started")
+            return started == attempt and events.progress(folder) is not None
+
+        until(works, place.logs, 120)
+        os.kill(process_of(place, rank=0), signal.SIGKILL)
+    journal = ended(place, training, "failed")
+    assert "without a word" in journal[-1]["error"] and turns(place) == ["code", "code"]
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+
+
+def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Place, cluster: Cluster) -> None:
+    training, _ = launched(place, "--epochs", "8")
+    until(lambda: b"suite-" in (cluster.folder / "state" / "job_state").read_bytes(), cluster.idle.__str__)
+    cluster.manage("controller-kill")
+    try:
+        said = place("status", "own", "--only", "train")
+        assert "how the jobs are is not known: squeue" in said and "running" in said
+        refused = place.attempt("resume", "own", "--cluster", "cluster.toml")
+        assert refused.returncode == 2 and "slurmctld does not answer" in refused.stderr
+    finally:
+        cluster.manage("controller-start")
+    journal = ended(place, training)
+    assert [event["event"] for event in journal].count("started") == 1
+    assert "0 of 1 stages sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
+
+
+def test_a_time_limit_that_is_reached_costs_nothing(tmp_path: Path, cluster: Cluster) -> None:
+    settings = CLUSTER.replace("minutes = 60", "minutes = 1\nwarning_seconds = 30")
+    place = Place(tmp_path, cluster, settings)
+    place.launch("--epochs", "60", "--only", "train")
+    training, _ = the_training(place)
+    names = [event["event"] for event in ended(place, training)]
+    assert names.count("interrupted") == names.count("resumed") >= 1
+    assert set(turns(place)) == {"time", ""}
+
+
+IMAGENET = """
+from suite.methods.amax import Amax
+from suite.recipe import IMAGENET_MEAN, IMAGENET_STD, Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep():
+    half = Precision("O2", "bfloat16")
+    sgd = Sgd(epochs=3, batch=2, lr=0.01, crop="resized", precision=half)
+    dataset = Dataset("imagenet", IMAGENET_MEAN, IMAGENET_STD, size=32)
+    return [Recipe(Training(Network("resnet50_imagenet", classes=3), dataset, sgd), Amax(8, 8))]
+"""
+
+
+def test_a_signal_to_a_step_with_eight_data_workers_makes_one_save_and_one_further_turn(
+    place: Place, cluster: Cluster
+) -> None:
+    (place.folder / "own.py").write_text(IMAGENET)
+    write_imagenet(place.folder / "data")
+    place.environment["SUITE_DATA_WORKERS"] = "8"
+    place.launch("--only", "train", "--data", "data")
+    training, folder = the_training(place)
+    until(lambda: events.progress(folder) is not None, place.logs, 120)
+    main = process_of(place, rank=0)
+    children = subprocess.run(["pgrep", "--parent", str(main)], capture_output=True, text=True).stdout.split()
+    cluster("scancel --signal=USR2 --user=root")
+    names = [event["event"] for event in ended(place, training)]
+    assert names.count("interrupted") == names.count("resumed") == 1
+    assert turns(place) == ["time", ""] and len(children) >= 1
+
+
+def test_a_folder_that_a_node_cannot_see_is_told(place: Place, cluster: Cluster) -> None:
+    for node in ("n1", "n2", "n3", "n4"):
+        init = (cluster.folder / "run" / f"{node}.pid").read_text().strip()
+        hide = ["nsenter", "--target", init, "--mount", "--pid", "mount", "-t", "tmpfs", "-o", "ro", "tmpfs"]
+        subprocess.run([*hide, str(place.folder)], check=True)
+    try:
+        place.launch("--only", "train")
+        until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+        until(lambda: "cannot write into" in place("logs", "own", "--errors"), lambda: place("status", "own"))
+    finally:
+        for node in ("n1", "n2", "n3", "n4"):
+            init = (cluster.folder / "run" / f"{node}.pid").read_text().strip()
+            subprocess.run(
+                ["nsenter", "--target", init, "--mount", "--pid", "umount", str(place.folder)], check=True
+            )
+
+
+def test_a_refusal_says_what_to_do_and_how_much_was_sent(tmp_path: Path, cluster: Cluster) -> None:
+    place = Place(tmp_path, cluster, CLUSTER.replace("rank = 4.0", "rank = 999.0"))
+    refused = place.attempt("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml")
+    assert refused.returncode == 2 and "lower memory_gb_per_rank" in refused.stderr
+    assert "0 jobs were sent before" in refused.stderr
+    place = Place(tmp_path, cluster, CLUSTER)
+    cluster("scontrol update partitionname=main state=down")
+    try:
+        refused = place.attempt("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml")
+    finally:
+        cluster("scontrol update partitionname=main state=up")
+    assert refused.returncode == 2 and "sinfo lists them and whether they are up" in refused.stderr
+
+
+def test_without_accounting_the_queue_and_the_journals_still_tell(place: Place, cluster: Cluster) -> None:
+    text = (cluster.folder / "etc" / "slurm.conf").read_text()
+    bare = re.sub(r"(?m)^Accounting.*\n", "", text)
+    (place.folder / "slurm.conf").write_text(bare)
+    shutil.copy(cluster.folder / "etc" / "gres.conf", place.folder)
+    place.environment["SLURM_CONF"] = str(place.folder / "slurm.conf")
+    place.launch("--only", "train")
+    training, _ = the_training(place)
+    ended(place, training)
+    assert "keeps no accounting" in place("status", "own")
