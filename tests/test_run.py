@@ -233,3 +233,51 @@ def test_a_pretrained_stage_checks_its_file_again_when_it_runs(tmp_path: Path) -
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(SuiteError, match="is not the checkpoint of sha256"):
         load_float(stage, Folders(tmp_path, tmp_path))
+
+
+def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setenv("SUITE_JOB", "7.0")
+    with events.lock(tmp_path) as first:
+        orphan = events.Journal(tmp_path, lease=first)
+        orphan.write("started")
+        monkeypatch.setenv("SUITE_JOB", "7.1")
+        with events.lock(tmp_path) as second:
+            heir = events.Journal(tmp_path, lease=second)
+            heir.write("started")
+            for attempt_to_write in (
+                lambda: orphan.write("metrics"),
+                orphan.sync,
+                lambda: orphan.finish("key"),
+            ):
+                with pytest.raises(events.ReplacedError, match="was taken over by process .*, job 7.1"):
+                    attempt_to_write()
+            heir.write("metrics")
+        assert [(e["attempt"], e["event"]) for e in events.read(tmp_path)] == [
+            (1, "started"),
+            (2, "started"),
+            (2, "metrics"),
+        ]
+        assert orphan.replaced and not heir.replaced
+
+
+@pytest.mark.parametrize("jobs", [("", "7.0"), ("7.0", "")])
+def test_a_job_takes_nothing_from_a_person_and_a_person_nothing_from_a_job(
+    jobs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOKS", 2)
+    monkeypatch.setenv("SUITE_JOB", jobs[0])
+    with events.lock(tmp_path) as first:
+        monkeypatch.setenv("SUITE_JOB", jobs[1])
+        with pytest.raises(SuiteError, match="is being run by process"), events.lock(tmp_path):
+            pass
+        assert not events.Journal(tmp_path, lease=first).replaced
+
+
+def test_what_an_attempt_wrote_after_the_next_had_begun_is_left_out(tmp_path: Path) -> None:
+    lines = [(1, 1), (2, 1), (3, 2), (3, 1), (4, 2)]
+    told = [{"seq": seq, "time": 0.0, "attempt": attempt, "event": "x"} for seq, attempt in lines]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    assert [(e["seq"], e["attempt"]) for e in events.read(tmp_path)] == [(1, 1), (2, 1), (3, 2), (4, 2)]

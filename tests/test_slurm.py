@@ -14,6 +14,7 @@ import pytest
 from places import CLUSTER, ROOT, SWEEP, Cluster, Place, until
 
 from suite import events, verify
+from suite.recipe import plan
 from suite.records import standing
 
 
@@ -237,3 +238,29 @@ def test_without_slurm_the_remedy_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "suite", "launch", "own.py", "--on", "slurm"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "there is no sinfo on this machine" in done.stderr
+
+
+def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
+    """Golden: two trainings of two nodes in one array, their recipes after each. `UPDATE=1` writes it anew."""
+    from slurm import clusters
+    from slurm.launch import Slurm
+    from suite import sweeps
+    from suite.run import Folders
+
+    golden = ROOT / "tests" / "golden" / "sbatch.txt"
+    (tmp_path / "own.py").write_text(SWEEP)
+    (tmp_path / "runs" / "slurm").mkdir(parents=True)
+    (tmp_path / "runs" / "slurm" / "owner").write_text('"golden"')
+    (tmp_path / "cluster.toml").write_text(
+        CLUSTER + 'partition = "gpu"\naccount = "lab"\nsetup = ["module load cuda"]\n'
+        '[environment]\nHTTPS_PROXY = "http://proxy:3128"\n'
+    )
+    cluster = clusters.read(tmp_path / "cluster.toml")
+    listed, _ = sweeps.find(str(tmp_path / "own.py")).stages(["--ranks", "8", "--seeds", "2"])
+    planned = Slurm(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed))
+    text = "\n".join(text for _, text in planned)
+    text = text.replace(str(tmp_path), "/PLACE").replace(sys.executable, "/PYTHON")
+    if os.environ.get("UPDATE"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
