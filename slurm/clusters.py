@@ -14,11 +14,15 @@ from suite.values import SuiteError, check_whole
 
 PATIENCE_SECONDS = 60
 
+EARLY_SECONDS = 60
+"""How much earlier than asked SLURM may send its warning of the time limit (sbatch's manual, --signal)."""
+
 BUDGETS = {"time": 100, "preempted": 100, "node": 5, "memory": 1, "disk": 0, "code": 0, "diverged": 0}
 """How many further turns a job gets for each cause that may end one, unless its cluster.toml says otherwise."""
 
 
 REMEDIES = {
+    "Unable to contact": "slurmctld does not answer; try again presently: nothing is sent twice",
     "SubmitJobLimit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
     "submit limit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
     "Disk quota": "free some space, or choose another folder with --runs",
@@ -30,7 +34,6 @@ REMEDIES = {
     "More processors": "lower cpus_per_rank or ranks_per_node in the cluster file",
     "time limit": "lower minutes in the cluster file",
     "feature": "set constraint in the cluster file; sinfo --format=%f lists the features",
-    "Unable to contact": "slurmctld does not answer; try again presently: nothing is sent twice",
     "Problem talking to the database": "slurmdbd does not answer; the queue and the journals still do",
 }
 """What to do, by what SLURM complains of."""
@@ -59,6 +62,11 @@ class Cluster:
         check_whole(self, 1, minutes=self.minutes, ranks_per_node=self.ranks_per_node, parallel=self.parallel)
         check_whole(self, 1, cpus_per_rank=self.cpus_per_rank, warning_seconds=self.warning_seconds)
         check_whole(self, 0, gpus_per_node=self.gpus_per_node)
+        if 60 * self.minutes < self.warning_seconds + 2 * EARLY_SECONDS:
+            raise SuiteError(
+                f"minutes {self.minutes} leaves a job no time before it is told to save, warning_seconds "
+                f"{self.warning_seconds} before the end and up to {EARLY_SECONDS} s earlier; raise minutes"
+            )
         if strange := sorted(self.retries.keys() - BUDGETS.keys()):
             raise SuiteError(f"retries: {strange[0]!r} is unknown; there is {', '.join(BUDGETS)}")
         check_whole(self, 0, **self.retries)

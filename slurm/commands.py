@@ -111,7 +111,7 @@ def _with_job(now: Standing, job: JobState | None) -> Standing:
     if job is None:
         return now
     state, failure = now.state, now.failure
-    if state in ("pending", "stopped"):
+    if state in ("pending", "stopped") or (state == "failed" and job.state == "PENDING"):
         state = QUEUE_STATES.get(job.state, state)
     if job.note and state in ("pending", "stopped"):
         state, failure = "failed", {"error": job.note, "cause": job.cause}

@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+from suite.signals import Stop
+
 WAIT_SECONDS = 120
 """How long ranks wait for the first one to say where they meet."""
 
 
 def main(record: str, runs: str, data: str) -> int:
     """Run the stages of this task; the exit status."""
+    Stop().listen()  # SLURM may warn of the time limit while Python still imports
     index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     keys = json.loads(Path(record).read_text())["tasks"][index]
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))

@@ -245,18 +245,40 @@ def _preempted(job: str) -> bool:
 
 def _again(turn: Turn) -> bool:
     """Ask SLURM to queue the job again, elsewhere where its node is at fault; whether it does."""
+    held = bool(turn.suspects) and _released_elsewhere(turn)
     for _ in range(TRIES):
         try:
-            clusters.ask("scontrol", "requeue", turn.job)
+            clusters.ask("scontrol", "requeuehold" if held else "requeue", turn.job)
             break
         except SuiteError as error:
             print(f"SLURM does not queue the job again: {error}", flush=True)
             time.sleep(5)  # a controller that is down may be up again
     else:
         return False
-    if turn.suspects:
-        with suppress(SuiteError):
-            clusters.ask("scontrol", "update", f"JobId={turn.job}", f"ExcNodeList={turn.suspects}")
+    return True
+
+
+def _released_elsewhere(turn: Turn) -> bool:
+    """Send a small job that waits until this job is held in the queue, takes the suspects from its nodes, and releases
+    it: only a job that waits can be changed, and this one ends before it does. Whether SLURM took it."""
+    job = f"JobId={turn.job}"
+    words = (
+        f"until scontrol update {job} ExcNodeList={turn.suspects} && scontrol release {job}; do sleep 1; done"
+    )
+    names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
+    asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
+    asked += [
+        "--job-name=suite-elsewhere",
+        "--time=10",
+        "--mem=100M",
+        "--output=/dev/null",
+        f"--exclude={turn.suspects}",
+    ]
+    try:
+        clusters.ask("sbatch", *asked, f"--wrap={words}")
+    except SuiteError as error:
+        print(f"the job may come to {turn.suspects} again: {error}", flush=True)
+        return False
     return True
 
 

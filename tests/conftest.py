@@ -86,4 +86,4 @@ def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
     """A folder whose sweeps run on that cluster, which is empty afterwards."""
     yield Place(tmp_path, cluster)
     cluster("scancel --user=root")
-    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
+    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 120)

@@ -127,6 +127,10 @@ class Place:
     def launch(self, *words: str) -> str:
         return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
 
+    def queue(self) -> str:
+        """What SLURM's queue has."""
+        return subprocess.check_output(["squeue", "--noheader"], env=self.environment, text=True)
+
     def stages(self) -> tuple[Stage, ...]:
         return load_sweep(self.runs, "own")
 

@@ -200,6 +200,8 @@ def test_two_launchers_at_once_send_each_stage_once(tmp_path: Path, cluster: Clu
             "gpus_per_node = 8\nranks_per_node = 8",
             "gpus_per_node 8 is more than the 4 that a node of main has",
         ),
+        ("minutes = 3", "minutes 3 leaves a job no time before it is told to save"),
+        ("[retries]\ncolour = 1", "retries: 'colour' is unknown; there is time, preempted"),
         ("colour = 1", "'colour' is unknown; there is account,"),
         ("minutes = ", "is not TOML"),
         ("ranks_per_node = 1", "a stage takes 8 nodes, and partition main has 4"),
