@@ -139,8 +139,8 @@ def main() -> None:
                 here.mkdir()
                 measured = a_round(here, environment, place / "cluster.toml", chosen.trainings, chosen.widths)
                 rounds.append(measured)
+            version = subprocess.check_output(["sbatch", "--version"], env=environment, text=True).strip()
     stages = chosen.trainings * (1 + 2 * chosen.widths)
-    version = subprocess.check_output(["sbatch", "--version"], text=True).strip()
     print(
         f"{stages} stages, {len(rounds)} rounds, {version}, python {platform.python_version()}, {os.cpu_count()} cores"
     )
