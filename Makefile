@@ -1,10 +1,11 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
+# make test-long: a sweep over four nodes of which two lose their power; minutes by itself.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test slurm-up slurm-down
+.PHONY: sweep test test-long slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(RUN) -m suite launch quick --on here
@@ -17,6 +18,10 @@ test: $(VENV)/for-tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest
+
+test-long: $(VENV)/for-tests
+	tests/system-packages
+	$(RUN) -m pytest -m long
 
 slurm-up:
 	tests/system-packages 'slurm|munge|mariadb'

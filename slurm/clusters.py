@@ -148,16 +148,20 @@ def queued(names: Iterable[str]) -> dict[str, JobState]:
 
 def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobState]:
     """By id, the jobs of these names or these ids that have ended, from the accounting; those that were queued again
-    are left out. By name it does not find those that were cancelled while they waited for others.
-
-    Raises SuiteError where there is no accounting database.
+    are left out; none where the cluster keeps no accounting. By name it does not find those that were cancelled while
+    they waited for others.
     """
     listed, numbers = sorted(names), sorted(ids)
     if not listed and not numbers:
         return {}
     which = [*_named(listed), "--starttime=now-60days"] if listed else [f"--jobs={','.join(numbers)}"]
     columns = "--format=JobID%40,JobName%60,State%30,ExitCode,NodeList%200"
-    answer = ask("sacct", "-X", "--noheader", "--parsable2", columns, *which)
+    try:
+        answer = ask("sacct", "-X", "--noheader", "--parsable2", columns, *which)
+    except SuiteError:
+        if keeps_accounting():
+            raise
+        return {}
     found: dict[str, JobState] = {}
     for state in map(_parsed, answer.splitlines()):
         if state.state not in ("PENDING", "RUNNING", "REQUEUED"):
@@ -193,7 +197,7 @@ def _named(names: Sequence[str]) -> list[str]:
 
 def _parsed(line: str) -> JobState:
     identity, name, state, reason, node = (part.strip() for part in line.split("|"))
-    return JobState(identity, name, state.split(" ")[0], reason, node)
+    return JobState(identity, name, state.split(" ")[0], reason, node.removeprefix("None assigned"))
 
 
 def largest_array() -> int:

@@ -118,7 +118,7 @@ def _with_job(now: Standing, job: JobState | None) -> Standing:
     words = [job.id, job.state, job.node]
     if job.state == "PENDING" and job.reason not in ("None", "Resources", "Priority"):
         words.append(f"({job.reason})")
-    if job.turns:
+    if job.turns and (job.state in QUEUE_STATES or ", " in job.turns):
         words.append(f"after {job.turns}")
     return replace(now, state=state, failure=failure, job=" ".join(filter(None, words)))
 
@@ -129,6 +129,6 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
 
 def _launcher(arguments: argparse.Namespace, cluster: Cluster) -> Slurm:
     from slurm.launch import Slurm
-    from suite.run import Folders
+    from suite.settings import Folders
 
     return Slurm(Folders(arguments.runs, arguments.data), cluster)

@@ -16,29 +16,26 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurm import clusters
+from slurm import causes, clusters
 from slurm.clusters import BUDGETS, Cluster, JobState
-from slurm.turns import TOO_LITTLE_MEMORY, killed_for_memory, suspects
 from slurm.turns import read as turns
+from slurm.turns import suspects
 from suite import events
 from suite.checkpoint import write_json
-from suite.launch import jobs
+from suite.jobs import jobs
 from suite.provenance import ROOT, commit_and_diff
 from suite.recipe import Stage
-from suite.run import Folders
+from suite.settings import Folders
 from suite.values import SuiteError
 
 LIGHT_JOBS = 4
 """Into how many jobs the light stages of one training are cut."""
-
-UNWRITTEN = "0:53"
-"""sacct's exit code of a job whose log could not be opened."""
 
 SUSPECT_SECONDS = 24 * 3600
 """How long a node that was lost gets no job of a new submission."""
@@ -189,7 +186,10 @@ class Slurm:
         listed = self.arrays()
         unsure = [array for array in listed if array.job_id is None]
         there: dict[str, str] = {}
-        for state in (*_ended(a.name for a in unsure), *clusters.queued(a.name for a in unsure).values()):
+        for state in (
+            *clusters.ended(a.name for a in unsure).values(),
+            *clusters.queued(a.name for a in unsure).values(),
+        ):
             there[state.name] = state.id.split("_")[0]
         for array in unsure:
             record = self._folder / array.name / "array.json"
@@ -211,7 +211,7 @@ class Slurm:
         arrays = self.arrays()
         names = [array.name for array in arrays]
         sent = [array.job_id for array in arrays if array.job_id]
-        found = {state.id: state for state in _ended(ids=sent)} | clusters.queued(names)
+        found = clusters.ended(ids=sent) | clusters.queued(names)
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
             key: self._explained(found[array.task_id(n)], array, n)
@@ -222,25 +222,10 @@ class Slurm:
         }
 
     def _explained(self, job: JobState, array: Array, number: int) -> JobState:
-        """With the causes of its turns' ends and, of a job that was killed before it could tell, why."""
+        """With what ended its turns and, of a job that was killed before it could tell, why."""
         folder = self._folder / array.name
         before = [turn.cause for turn in turns(folder / "array.json", number) if turn.cause]
-        logs = sorted(folder.glob(f"{job.id}_*.log"))
-        cause, note = "", ""
-        if job.state == "TIMEOUT":
-            cause, note = (
-                "time",
-                "reached its time limit before it had saved; raise minutes or warning_seconds",
-            )
-        elif job.state == "OUT_OF_MEMORY" or (job.state == "FAILED" and killed_for_memory(logs)):
-            cause, note = "memory", TOO_LITTLE_MEMORY
-        elif job.state == "NODE_FAIL":
-            cause, note = "node", f"lost with its node {job.node}"
-        elif job.reason == UNWRITTEN and not logs:
-            shared = "choose a folder that all nodes share with --runs"
-            cause, note = "node", f"{job.node} cannot write into {self._folder}; {shared}"
-        elif job.state == "FAILED":
-            cause, note = "code", f"its job ended with exit code {job.reason}; logs KEY shows what it wrote"
+        cause, note = causes.of_job(job, sorted(folder.glob(f"{job.id}_*.log")), self._folder)
         return dataclasses.replace(job, turns=", ".join(before), cause=cause, note=note)
 
     def cancel(self, keys: Sequence[str]) -> int:
@@ -332,13 +317,3 @@ class Slurm:
             )
         ).replace("_log.out", ".log")
         return f"{text}\nstatus=$?\n[ $status = 0 ] || exec {afterwards} $status\n"
-
-
-def _ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> list[JobState]:
-    """From the accounting; nothing where the cluster keeps none."""
-    try:
-        return list(clusters.ended(names, ids).values())
-    except SuiteError as error:
-        if "accounting" in str(error).lower():
-            return []
-        raise

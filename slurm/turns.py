@@ -14,13 +14,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slurm import clusters
+from slurm import causes, clusters
 from suite import checkpoint, events
 from suite.values import SuiteError
 
@@ -32,19 +32,6 @@ TRIES = 12
 
 LAST_SECONDS = 60
 """How long a job that SLURM is about to end waits for it: one that ended by itself would count as failed."""
-
-FROM_ACCOUNTING = {
-    "TIMEOUT": "time",
-    "PREEMPTED": "preempted",
-    "REQUEUED": "preempted",
-    "OUT_OF_MEMORY": "memory",
-}
-
-KILLED_FOR_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory", "OUT_OF_MEMORY")
-"""What SLURM writes into the log of a step that it, or the kernel, has killed."""
-
-
-TOO_LITTLE_MEMORY = "killed over its memory; raise memory_gb_per_rank in the cluster file"
 
 
 @dataclass(frozen=True)
@@ -130,7 +117,7 @@ class Task:
         """Note that a turn begins; the reason where there must be none, which the journals then tell."""
         earlier, number = read(self.record, self.index), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if earlier and not earlier[-1].cause:
-            earlier[-1] = self._note_end(earlier[-1], _accounted(earlier[-1].job))
+            earlier[-1] = self._note_end(earlier[-1], causes.accounted(earlier[-1].job))
         nodes, job, reached = os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"], self.reached
         turn = Turn(number, job, nodes, time.time(), reached, self.logs)
         _note(
@@ -142,7 +129,7 @@ class Task:
         return reason
 
     def _note_end(self, turn: Turn, cause: str) -> Turn:
-        suspects = _at_fault(turn.nodes) if cause == "node" else ""
+        suspects = causes.at_fault(turn.nodes) if cause == "node" else ""
         _note(self.record, self.index, number=turn.number, cause=cause, suspects=suspects)
         return replace(turn, cause=cause, suspects=suspects)
 
@@ -185,15 +172,14 @@ class Task:
         mine = [event for event in last if event["time"] >= turn.began]
         signals = [event["signal"] for event in mine if event["event"] == "interrupted"]
         if "SIGUSR2" in signals:
-            return ("preempted" if _preempted(turn.job) else "time"), ""
+            return ("preempted" if causes.preempted(turn.job) else "time"), ""
         if signals:
             return "", signals[0]
         failed = next((event for event in mine if event["event"] == "failed"), None)
         cause = failed["cause"] if failed else "code"
-        if cause == "code" and killed_for_memory(
-            [self.record.parent / name for name in self.logs], turn.logs
-        ):
-            return "memory", TOO_LITTLE_MEMORY
+        logs = [self.record.parent / name for name in self.logs]
+        if cause == "code" and causes.killed_for_memory(logs, turn.logs):
+            return "memory", causes.TOO_LITTLE_MEMORY
         return cause, failed["error"] if failed else f"its process ended without a word, with status {status}"
 
     def fail(self, cause: str, words: str) -> None:
@@ -207,40 +193,6 @@ class Task:
                     journal = events.Journal(folder, lease=lease)
                     journal.write("failed", error=words, cause=cause, traceback="")
                     journal.close()
-
-
-def killed_for_memory(logs: Sequence[Path], begin: Mapping[str, int] | None = None) -> bool:
-    """Whether SLURM says so in one of a job's logs, after the byte where the turn began."""
-    for file in logs:
-        with file.open(errors="replace") as stream:
-            stream.seek((begin or {}).get(file.name, 0))
-            text = stream.read()
-        if any(words in text for words in KILLED_FOR_MEMORY):
-            return True
-    return False
-
-
-def _accounted(job: str) -> str:
-    """Why a turn ended of which nobody noted it, as accounting has it: mostly its node was lost."""
-    try:
-        answer = clusters.ask(
-            "sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job
-        )
-    except SuiteError:
-        return "node"
-    states = [line.split(" ")[0] for line in answer.splitlines()]
-    ended = [state for state in states if state not in ("RUNNING", "PENDING")]
-    return FROM_ACCOUNTING.get(ended[-1], "node") if ended else "node"
-
-
-def _preempted(job: str) -> bool:
-    """Whether SLURM ends the job for another; otherwise its time is up, or somebody asked for it."""
-    try:
-        shown = clusters.ask("scontrol", "show", "job", "--oneliner", job)
-    except SuiteError:
-        return False
-    told = dict(word.partition("=")[::2] for word in shown.split())
-    return told.get("PreemptTime", "None") not in ("None", "Unknown")
 
 
 def _again(turn: Turn) -> bool:
@@ -280,21 +232,6 @@ def _released_elsewhere(turn: Turn) -> bool:
         print(f"the job may come to {turn.suspects} again: {error}", flush=True)
         return False
     return True
-
-
-def _at_fault(nodes: str) -> str:
-    """Which of a lost turn's nodes to suspect: its only one or, of several, those that are not up."""
-    try:
-        listed = clusters.ask(
-            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N %T"
-        ).splitlines()
-    except SuiteError:
-        return ""
-    states = dict(line.split()[:2] for line in listed)
-    if len(states) == 1:
-        return nodes
-    down = [name for name, state in states.items() if state.startswith(("down", "drain", "fail"))]
-    return ",".join(sorted(down))
 
 
 def suspects(folder: Path, since: float) -> set[str]:

@@ -22,7 +22,7 @@ from suite import sweeps
 from suite.options import parser
 from suite.recipe import Stage, over_ranks, plan
 from suite.records import find_stages, load_sweep, matching, save_sweep, standing, tracked
-from suite.run import Folders
+from suite.settings import Folders
 from suite.values import SuiteError
 
 

@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from suite.values import SuiteError
 
 KEPT = 2
@@ -24,6 +22,8 @@ def sha256(file: Path) -> str:
 
 def _write(state: dict[str, Any], fresh: Path) -> str:
     """torch.save, on disk when this returns; its SHA-256. A full disk raises OSError and keeps nothing."""
+    import torch  # here, and not above: `status` reads JSON and does not wait for it
+
     try:
         with fresh.open("wb") as stream:
             torch.save(state, stream)
@@ -59,6 +59,8 @@ def load(file: Path, expected_sha256: str) -> dict[str, Any]:
     """The state in `file`, tensors on the CPU, never executing code. Raises SuiteError if it is missing or torn."""
     if not file.is_file():
         raise SuiteError(f"checkpoint {file} is missing; remove its run directory and launch the sweep again")
+    import torch
+
     found = sha256(file)
     if found != expected_sha256:
         raise SuiteError(
@@ -87,6 +89,8 @@ def resumable(folder: Path) -> list[Path]:
 
 def load_resumable(folder: Path) -> tuple[dict[str, Any], Path] | None:
     """The newest state that is whole, tensors on the CPU, and its file; None where there is none."""
+    import torch
+
     for file in resumable(folder):
         if sha256(file).startswith(file.stem.rpartition("-")[2]):
             return torch.load(file, map_location="cpu", weights_only=True), file

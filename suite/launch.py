@@ -15,12 +15,11 @@ from typing import Protocol
 import torch
 
 from suite import checkpoint, data, events, intact, models
+from suite.jobs import Job, jobs, start_of
 from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training, plan
-from suite.run import Folders
+from suite.settings import Folders
 from suite.train import check_optimizer
 from suite.values import SuiteError
-
-Job = tuple[Stage, ...]
 
 
 class Launcher(Protocol):
@@ -30,21 +29,6 @@ class Launcher(Protocol):
         """Queue a job that starts when those of the ids `after` have succeeded; its id."""
 
 
-def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
-    """Stages in jobs: one that trains is a job of its own; light ones with one start travel together, in up to
-    `parts` jobs, so that all workers have some."""
-    result: list[Job] = []
-    light: dict[str, list[Stage]] = {}
-    for stage in stages:
-        if stage.trains_by or isinstance(stage, Pretrained):
-            result.append((stage,))
-        else:
-            light.setdefault(stage.needs[0].key, []).append(stage)
-    for together in light.values():
-        result += [tuple(together[part::parts]) for part in range(min(parts, len(together)))]
-    return result
-
-
 def launch(stages: Sequence[Stage], launcher: Launcher, parts: int) -> None:
     """Submit `stages` (those not done, in plan order) so that each starts after what it needs."""
     id_of: dict[str, str] = {}
@@ -52,21 +36,6 @@ def launch(stages: Sequence[Stage], launcher: Launcher, parts: int) -> None:
         after = {id_of[needed.key] for stage in job for needed in stage.needs if needed.key in id_of}
         job_id = launcher.submit(job, sorted(after))
         id_of |= {stage.key: job_id for stage in job}
-
-
-def _start(stage: Stage) -> Training | Pretrained:
-    start = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
-    assert isinstance(start, (Training, Pretrained))
-    return start
-
-
-def image_passes(stage: Stage) -> int:
-    """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
-    train, test = Dataset.IMAGES[_start(stage).dataset.name]
-    if stage.trains_by:
-        return stage.trains_by.epochs * (3 * train + test)
-    feed = stage.method.feed if isinstance(stage, Recipe) else None
-    return test + (2 * feed.images if isinstance(feed, Calibration) else 0)
 
 
 def check(
@@ -103,7 +72,7 @@ def check(
         if isinstance(stage, Recipe) and hasattr(stage.method, "check"):
             stage.method.check()
         feed = stage.method.feed if isinstance(stage, Recipe) else None
-        if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[_start(stage).dataset.name][0]:
+        if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[start_of(stage).dataset.name][0]:
             raise SuiteError(
                 f"{stage.name} calibrates on {feed.images} images, more than its training split has"
             )

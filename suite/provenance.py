@@ -9,9 +9,10 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ROOT = Path(__file__).parent.parent
@@ -21,6 +22,8 @@ LARGEST_DIFF = 200_000
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
     """commit, dirty, diff (cut at 200,000 characters), versions, device and host, as plain data."""
+    import torch
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
     return {
         **commit_and_diff(),
@@ -63,6 +66,8 @@ def _version(package: str) -> str:
 
 
 def _threads() -> str:
+    import torch
+
     count = torch.get_num_threads()
     return f"{count} thread" + "s" * (count != 1)
 

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,6 +44,8 @@ class Standing:
     state: State
     outcome: dict[str, Any] | None
     journal: list[dict[str, Any]]
+    age_seconds: float | None
+    """Since the last sign of life: an event, or progress that was told. None before the first."""
     failure: dict[str, Any] = field(default_factory=dict)
     """The event that tells why it failed; empty in any other state."""
     job: str = ""
@@ -60,9 +63,20 @@ class Standing:
         return str(self.failure.get("cause", ""))
 
     @property
-    def age_seconds(self) -> float | None:
-        """Seconds since the journal's last event."""
-        return time.time() - float(self.journal[-1]["time"]) if self.journal else None
+    def top1(self) -> float | None:
+        """Percent of the test split, the outcome's or that of the last epoch evaluated."""
+        if self.outcome:
+            return float(self.outcome["top1"])
+        found, _ = events.metrics(self.journal)
+        return next((event["values"]["top1"] for event in reversed(found) if "top1" in event["values"]), None)
+
+    @property
+    def epochs(self) -> str:
+        """`3/30` of one that trains: epochs done, of how many."""
+        if not self.stage.trains_by or not self.journal:
+            return ""
+        found, _ = events.metrics(self.journal)
+        return f"{found[-1]['step'] if found else 0}/{self.stage.trains_by.epochs}"
 
 
 def standing(stage: Stage, runs: Path) -> Standing:
@@ -77,7 +91,11 @@ def standing(stage: Stage, runs: Path) -> Standing:
     elif journal:
         state = "failed" if journal[-1]["event"] == "failed" else "stopped"
     failure = journal[-1] if state == "failed" else {}
-    return Standing(stage, state, outcome, journal, failure)
+    signs = [float(journal[-1]["time"])] if journal else []
+    with suppress(OSError):
+        signs.append((folder / "progress.json").stat().st_mtime)
+    age = time.time() - max(signs) if signs else None
+    return Standing(stage, state, outcome, journal, age, failure)
 
 
 def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Standing]:
@@ -96,6 +114,7 @@ def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Stand
 
 def note_synced(runs: Path, sweep: str, positions: dict[str, int]) -> None:
     """Record up to which event of each journal, by key, MLflow has it."""
+    _synced(runs, sweep).parent.mkdir(parents=True, exist_ok=True)
     write_json(positions, _synced(runs, sweep))
 
 

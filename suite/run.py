@@ -20,6 +20,7 @@ from suite.imagenet import Streamed
 from suite.provenance import provenance
 from suite.ranks import Ranks
 from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
+from suite.settings import Folders
 from suite.signals import Stop
 from suite.surgery import size_mb
 from suite.train import Step, fit
@@ -37,14 +38,6 @@ STUCK_SECONDS = 30.0
 
 class InterruptedRunError(SuiteError):
     """The run was asked to stop; what it reached is saved, and the same command goes on from there."""
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where runs are written and where data sets lie."""
-
-    runs: Path
-    data: Path
 
 
 def run(stage: Stage, ranks: Ranks, folders: Folders, stop: Stop | None = None) -> None:

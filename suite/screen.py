@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from suite import events
-from suite.launch import image_passes
+from suite.jobs import image_passes
 from suite.recipe import Stage
 from suite.records import Standing, State, standing
 
@@ -67,12 +67,14 @@ def plan_summary(stages: Sequence[Stage], listed: int, standings: Sequence[Stand
 
 
 def status_table(standings: Sequence[Standing]) -> Table:
-    """Each stage: state, top-1, time since its last event, the first line of its error."""
+    """Each stage: state, epochs, top-1 (grey until it is done), time since its last sign of life, the first line of
+    its error; its job and how far MLflow is, where that is known."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (
         ("key", "left"),
         ("stage", "left"),
         ("state", "left"),
+        ("epoch", "right"),
         ("top-1 %", "right"),
         ("age", "right"),
     ):
@@ -85,14 +87,16 @@ def status_table(standings: Sequence[Standing]) -> Table:
         table.add_column("MLflow")
     table.add_column("error")
     for now in standings:
-        top1 = f"{now.outcome['top1']:.2f}" if now.outcome else ""
+        top1 = Text("" if now.top1 is None else f"{now.top1:.2f}", "" if now.outcome else "bright_black")
         age = "" if now.age_seconds is None else span(now.age_seconds)
         state = Text(now.state, style=COLOURS[now.state])
         job = [Text(now.job, "bright_black")] if with_jobs else []
         mlflow = [Text(now.mlflow, "bright_black")] if with_mlflow else []
         said = now.error if now.cause in ("", "code", "diverged") else f"{now.cause}: {now.error}"
         error = Text(said, "red")
-        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, state, top1, age, *job, *mlflow, error)
+        table.add_row(
+            Text(now.stage.key, "cyan"), now.stage.name, state, now.epochs, top1, age, *job, *mlflow, error
+        )
     return table
 
 

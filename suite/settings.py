@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from suite.values import SuiteError, check_choice, check_positive, check_whole
@@ -138,3 +139,11 @@ def check_crop(dataset: Dataset, sgd: Sgd) -> None:
     wanted = "resized" if dataset.name == "imagenet" else "padded"
     if sgd.crop != wanted:
         raise SuiteError(f"crop {sgd.crop!r} is not for {dataset.name}; use {wanted!r}")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where runs are written and where data sets lie."""
+
+    runs: Path
+    data: Path

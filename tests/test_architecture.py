@@ -19,7 +19,7 @@ FLOORS = [
     {"data", "events", "intact", "models", "observation", "observers", "precision"},
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
     {"failures", "methods"},
-    {"records", "run", "sweeps"},
+    {"jobs", "records", "run", "sweeps"},
     {"launch", "views"},
     {"options", "screen", "tracking", "verify"},
     {"__main__"},
@@ -75,7 +75,7 @@ def test_only_tracking_imports_mlflow_and_only_it_and_the_command_line_know_trac
 def test_slurm_stands_on_the_suite_and_only_the_command_line_on_slurm() -> None:
     users = {file.name for file in (ROOT / "suite").rglob("*.py") if "slurm" in imports(file)}
     assert users == {"__main__.py"}
-    assert "suite.launch" in imports(ROOT / "slurm" / "launch.py")
+    assert "suite.jobs" in imports(ROOT / "slurm" / "launch.py")
     assert not imports(ROOT / "slurm" / "task.py") & {"submitit", "mlflow"}, "a worker needs neither"
 
 
@@ -105,8 +105,12 @@ def test_the_analysis_imports_nothing_of_the_suite_and_no_torch() -> None:
     ("module", "lean_of"),
     [
         ("suite.recipe", ["torch", "numpy", "mlflow", "rich"]),
+        ("slurm.commands, slurm.launch", ["torch", "numpy", "mlflow", "submitit"]),
         ("suite.run", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),
-        ("suite.__main__", ["mlflow", "submitit", "pandas", "matplotlib", "torchvision", "sklearn"]),
+        (
+            "suite.__main__",
+            ["torch", "numpy", "mlflow", "submitit", "pandas", "matplotlib", "torchvision", "sklearn"],
+        ),
     ],
 )
 def test_importing_is_lean(module: str, lean_of: list[str]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite import events, sweeps
-from suite.launch import image_passes, jobs
+from suite.jobs import image_passes, jobs
 from suite.recipe import Recipe, Stage, Training, plan
 from suite.records import load_sweep, standing
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from places import CLUSTER, Cluster, Place, until
 
 from suite import events
@@ -26,6 +27,7 @@ def lose_power(cluster: Cluster, node: str) -> None:
     cluster(f"scontrol update nodename={node} state=down reason=power")  # or SLURM takes 25 s to notice
 
 
+@pytest.mark.long
 def test_all_runs_end_once_and_their_tables_are_those_of_a_quiet_machine(
     tmp_path: Path, cluster: Cluster
 ) -> None:

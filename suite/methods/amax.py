@@ -10,15 +10,15 @@ for each batch; with a Calibration as `feed` it is the largest of that and then 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from suite.affine import Grid
-from suite.observers import InFlight, MinMax
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, Quantizer, bake, per_channel, quantize
 from suite.values import check_bits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from suite.surgery import Quantizer
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Amax:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantizers on each layer's input and weight."""
+        from suite.affine import Grid
+        from suite.observers import InFlight, MinMax
+        from suite.surgery import LAYERS, Quantizer, per_channel, quantize
 
         def activation(first: bool) -> Quantizer:
             grid = Grid(self.act_bits, narrow=True)
@@ -48,4 +51,6 @@ class Amax:
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
+        from suite.surgery import bake
+
         return bake(model)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe import Calibration
 from suite.values import SuiteError, check_choice
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class BuiltinInt8:
 
     def check(self) -> None:
         """Raise SuiteError where this torch has no such engine."""
+        import torch
+
         if self.engine not in torch.backends.quantized.supported_engines:
             raise SuiteError(
                 f"this torch has no int8 engine {self.engine!r}; it has "
@@ -42,9 +44,13 @@ class BuiltinInt8:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A fused copy on the CPU that observes."""
-        self.check()
+        import torch
         from torch.ao.quantization import get_default_qconfig_mapping
         from torch.ao.quantization.quantize_fx import prepare_fx
+
+        from suite.surgery import OnCpu
+
+        self.check()
 
         copied = copy.deepcopy(model).cpu().eval()
         with warnings.catch_warnings():
@@ -55,21 +61,12 @@ class BuiltinInt8:
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model on integer kernels."""
+        import torch
         from torch.ao.quantization.quantize_fx import convert_fx
+
+        from suite.surgery import OnCpu
 
         torch.backends.quantized.engine = self.engine
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return OnCpu(convert_fx(model.model))  # type: ignore[arg-type]
-
-
-class OnCpu(nn.Module):
-    """A model that stays on the CPU, wherever its input lies."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.model(x.cpu())
-        return result.to(x.device)

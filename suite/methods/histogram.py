@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from suite.affine import Grid
-from suite.observers import Histogram as HistogramObserver
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, RELU_AND_POOL, Mode, Quantizer, bake, per_channel, quantize
 from suite.values import check_bits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from suite.affine import Grid
+    from suite.surgery import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Histogram:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""
+        from suite.affine import Grid
+        from suite.observers import Histogram as HistogramObserver
+        from suite.surgery import LAYERS, RELU_AND_POOL, Quantizer, per_channel, quantize
 
         def activation(first: bool) -> Quantizer:
             mode: Mode = "track" if self.train_mode else "observe"
@@ -61,8 +65,12 @@ class Histogram:
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
+        from suite.surgery import bake
+
         return bake(model)
 
     def _search_grid(self) -> Grid | None:
         """Where `bins_are_bits`, the grid whose number of integers is nearest to the number of bits."""
+        from suite.affine import Grid
+
         return Grid(max(2, round(math.log2(self.act_bits)))) if self.bins_are_bits else None

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from suite.affine import Grid
-from suite.surgery import set_weight
 from suite.values import check_bits
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,9 @@ class IntCast:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with integer parameters."""
+        from suite.affine import Grid
+        from suite.surgery import set_weight
+
         model, grid = copy.deepcopy(model), Grid(self.weight_bits)
         for module in model.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):

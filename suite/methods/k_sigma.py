@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor, nn
-
-from suite.affine import Grid, fake_quantize
-from suite.surgery import set_weight
 from suite.values import SuiteError, check_bits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,10 @@ class KSigma:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantized convolution weights."""
+        from torch import nn
+
+        from suite.surgery import set_weight
+
         model = copy.deepcopy(model)
         convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         first = self.k * convs[0].weight.detach().std(correction=0)
@@ -55,6 +58,8 @@ class KSigma:
 
 def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:
     """`w` on the symmetric grid of 2^bits - 1 values in -alpha..alpha; alpha a scalar tensor."""
+    from suite.affine import Grid, fake_quantize
+
     grid = Grid(bits, narrow=True)
     # Rounding |w| and putting the sign back is rounding w half to even: the grid is symmetric.
     scale, zero_point = grid.symmetric(alpha)

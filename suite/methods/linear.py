@@ -15,15 +15,13 @@ same model in float16 with nothing else done to it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-
-from suite.surgery import LAYERS, set_weight
 from suite.values import check_bits, check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,10 @@ class Linear:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantized parameters."""
+        from torch import nn
+
+        from suite.surgery import LAYERS, set_weight
+
         model = copy.deepcopy(model)
         for module in model.modules():
             if self.weights_evaluated and (self.every_tensor or isinstance(module, LAYERS)):
@@ -66,34 +68,25 @@ class Linear:
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The prepared model behind the cast of its input."""
+        import torch
+
+        from suite.surgery import CastInput
+
         return CastInput(model, self.input_cast, getattr(torch, self.dtype))
 
 
-ROUNDING: dict[str, Callable[[Tensor], Tensor]] = {
-    "truncate": torch.trunc,
-    "nearest": torch.round,
-    "none": torch.clone,
-}
+ROUNDING = {"truncate": "trunc", "nearest": "round", "none": "clone"}
+"""The function of torch that does it."""
 
 
 def linear_quantize(w: Tensor, bits: int, rounding: str, map_back: bool) -> Tensor:
     """The source's formula, in the shape of `w`; a constant tensor goes to the lowest integer (temp = 0)."""
+    import torch
+
     low, width = w.min(), w.max() - w.min()
     levels, lowest = 2.0**bits - 1, -(2.0 ** (bits - 1))
     q = torch.where(width > 0, (w - low) / width, 0).float() * levels + lowest
-    q = ROUNDING[rounding](q)
+    q = getattr(torch, ROUNDING[rounding])(q)
     # x ~ (q - zero_point) * scale with scale = width / levels and zero_point = lowest - low / scale, not rounded.
-    return (q - lowest) * (width / levels) + low if map_back else q
-
-
-class CastInput(nn.Module):
-    """A model that computes in `dtype` on an input truncated to integers where `truncate`."""
-
-    def __init__(self, model: nn.Module, truncate: bool, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self.truncate, self.dtype = model.to(dtype), truncate, dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.trunc() if self.truncate else x
-        result: Tensor = self.model(x.to(self.dtype))
-        return result
+    mapped: Tensor = (q - lowest) * (width / levels) + low if map_back else q
+    return mapped

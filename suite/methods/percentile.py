@@ -12,15 +12,15 @@ re-estimated on quantized activations without a word: many points up at 4 bits (
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from suite.affine import Grid
-from suite.observers import MovingPercentile
 from suite.recipe import Calibration
-from suite.surgery import LAYERS, RELU_AND_POOL, Mode, Quantizer, bake, per_channel, quantize
 from suite.values import SuiteError, check_bits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from suite.surgery import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Percentile:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""
+        from suite.affine import Grid
+        from suite.observers import MovingPercentile
+        from suite.surgery import LAYERS, RELU_AND_POOL, Quantizer, per_channel, quantize
 
         def activation(first: bool) -> Quantizer:
             mode: Mode = "track" if self.train_mode else "observe"
@@ -63,4 +66,6 @@ class Percentile:
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
+        from suite.surgery import bake
+
         return bake(model)

@@ -16,15 +16,16 @@ so it forgets: what it holds is the current extreme, the default here. It also l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from suite.affine import Grid
-from suite.observers import InFlight, MinMax, MovingMinMax, Observer
 from suite.recipe import Precision, Sgd
-from suite.surgery import Mode, Quantizer, bake, quantize
 from suite.values import SuiteError, check_bits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from suite.observers import Observer
+    from suite.surgery import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class QatAsymmetric:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that rounds in the forward pass."""
+        from torch import nn
+
+        from suite.observers import InFlight, MinMax, MovingMinMax
+        from suite.surgery import quantize
 
         def activation(first: bool) -> Quantizer | None:
             mode: Mode = "in_flight" if self.ranges_move else "track"
@@ -63,8 +68,13 @@ class QatAsymmetric:
 
     def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
         """A quantizer on the unsigned grid, with a zero point."""
+        from suite.affine import Grid
+        from suite.surgery import Quantizer
+
         return Quantizer(Grid(bits, signed=False), observer, mode, symmetric=False, axis=axis)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The trained model with rounded weights and the last ranges."""
+        from suite.surgery import bake
+
         return bake(model)

@@ -9,11 +9,13 @@ code by 127.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from suite.affine import Grid
 from suite.methods.qat_asymmetric import QatAsymmetric
-from suite.observers import Observer
-from suite.surgery import Mode, Quantizer
+
+if TYPE_CHECKING:
+    from suite.observers import Observer
+    from suite.surgery import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -24,5 +26,8 @@ class QatSymmetric(QatAsymmetric):
 
     def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
         """A quantizer on the signed grid, zero in its middle."""
+        from suite.affine import Grid
+        from suite.surgery import Quantizer
+
         steps = 2 ** (bits - 1) if self.divide_by_128 else None
         return Quantizer(Grid(bits), observer, mode, axis=axis, steps=steps)

@@ -1,0 +1,40 @@
+"""Which stages travel together in one process, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training
+
+Job = tuple[Stage, ...]
+
+
+def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
+    """Stages in jobs: one that trains is a job of its own; light ones with one start travel together, in up to
+    `parts` jobs, so that all workers have some."""
+    result: list[Job] = []
+    light: dict[str, list[Stage]] = {}
+    for stage in stages:
+        if stage.trains_by or isinstance(stage, Pretrained):
+            result.append((stage,))
+        else:
+            light.setdefault(stage.needs[0].key, []).append(stage)
+    for together in light.values():
+        result += [tuple(together[part::parts]) for part in range(min(parts, len(together)))]
+    return result
+
+
+def start_of(stage: Stage) -> Training | Pretrained:
+    """The float network that a stage is or starts from."""
+    start = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
+    assert isinstance(start, (Training, Pretrained))
+    return start
+
+
+def image_passes(stage: Stage) -> int:
+    """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
+    train, test = Dataset.IMAGES[start_of(stage).dataset.name]
+    if stage.trains_by:
+        return stage.trains_by.epochs * (3 * train + test)
+    feed = stage.method.feed if isinstance(stage, Recipe) else None
+    return test + (2 * feed.images if isinstance(feed, Calibration) else 0)
