@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,39 +57,58 @@ def killed_for_memory(logs: Sequence[Path], begin: Mapping[str, int] | None = No
     return False
 
 
-def accounted(job: str) -> str:
-    """Why a turn ended of which nobody noted it, as accounting has it: mostly its node was lost."""
+def accounted(job: str, nodes: str) -> str:
+    """Why a turn ended of which nobody noted it: as accounting has it or, where that says nothing, by whether its
+    nodes are still up."""
+    words = ("sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job)
     try:
-        answer = clusters.ask(
-            "sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job
-        )
+        states = [line.split(" ")[0] for line in clusters.ask(*words).splitlines()]
     except SuiteError:
-        return "node"
-    states = [line.split(" ")[0] for line in answer.splitlines()]
+        states = []
     ended = [state for state in states if state not in ("RUNNING", "PENDING")]
-    return FROM_ACCOUNTING.get(ended[-1], "node") if ended else "node"
+    if ended:
+        return FROM_ACCOUNTING.get(ended[-1], "node")
+    return "node" if any(_is_down(state) for state in _states(nodes).values()) else "preempted"
 
 
-def preempted(job: str) -> bool:
-    """Whether SLURM ends the job for another; otherwise its time is up, or somebody asked for it."""
+def _shown(job: str) -> dict[str, str]:
     try:
         shown = clusters.ask("scontrol", "show", "job", "--oneliner", job)
     except SuiteError:
+        return {}
+    return dict(word.partition("=")[::2] for word in shown.split())
+
+
+def preempted(job: str, began: float) -> bool:
+    """Whether SLURM has ended the turn that began then for another job; otherwise its time is up, or somebody asked
+    for it."""
+    try:
+        when = time.mktime(time.strptime(_shown(job).get("PreemptTime", ""), "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
         return False
-    told = dict(word.partition("=")[::2] for word in shown.split())
-    return told.get("PreemptTime", "None") not in ("None", "Unknown")
+    return when >= began - 5  # an earlier one is that of an earlier turn
+
+
+def excluded(job: str) -> str:
+    """The nodes that a job does not want, as SLURM writes them."""
+    return _shown(job).get("ExcNodeList", "").removeprefix("(null)")
+
+
+def _states(nodes: str) -> dict[str, str]:
+    try:
+        listed = clusters.ask("sinfo", "--all", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N %T")
+    except SuiteError:
+        return {}
+    return dict(line.split()[:2] for line in listed.splitlines())
+
+
+def _is_down(state: str) -> bool:
+    return state.startswith(("down", "drain", "fail"))
 
 
 def at_fault(nodes: str) -> str:
     """Which of a lost turn's nodes to suspect: its only one or, of several, those that are not up."""
-    try:
-        listed = clusters.ask(
-            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N %T"
-        ).splitlines()
-    except SuiteError:
-        return ""
-    states = dict(line.split()[:2] for line in listed)
-    if len(states) == 1:
-        return nodes
-    down = [name for name, state in states.items() if state.startswith(("down", "drain", "fail"))]
-    return ",".join(sorted(down))
+    states = _states(nodes)
+    return (
+        nodes if len(states) == 1 else ",".join(sorted(n for n, state in states.items() if _is_down(state)))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -103,14 +104,22 @@ def read(file: Path) -> Cluster:
     return Cluster(**content)
 
 
-def ask(*words: str) -> str:
-    """What a SLURM command answers. Raises SuiteError with its complaint, or where there is no SLURM."""
+OURS = ("SLURM_CONF", "SLURM_CLUSTERS")
+FOREIGN = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "SRUN_")
+"""Variables by which a shell changes what SLURM's commands are asked for and what they show."""
+
+
+def ask(*words: str, holding: tuple[int, ...] = ()) -> str:
+    """What a SLURM command answers. Raises SuiteError with its complaint, or where there is no SLURM. It keeps the
+    files `holding` open, and so what they lock, should this process be killed meanwhile."""
     if shutil.which(words[0]) is None:
         raise SuiteError(
             f"there is no {words[0]} on this machine; --on slurm needs a login node of a SLURM cluster"
         )
+    environment = {k: v for k, v in os.environ.items() if k in OURS or not k.startswith(FOREIGN)}
+    how = {"capture_output": True, "text": True, "timeout": PATIENCE_SECONDS, "pass_fds": holding}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(words, env=environment, **how)  # type: ignore[call-overload]
     except subprocess.TimeoutExpired:
         raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
     if done.returncode:
@@ -118,7 +127,7 @@ def ask(*words: str) -> str:
         told = complaint[0].removeprefix(f"{words[0]}: ").removeprefix("error: ")
         remedy = next((advice for sign, advice in REMEDIES.items() if sign in done.stderr), "")
         raise SuiteError(f"{words[0]}: {told}{remedy and f'; {remedy}'}")
-    return done.stdout
+    return str(done.stdout)
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,9 @@ def queued(names: Iterable[str]) -> dict[str, JobState]:
     """By id, the jobs of these names that wait or run, each task of an array by itself."""
     listed = sorted(names)
     answer = (
-        ask("squeue", "--noheader", "--array", "--format=%i|%j|%T|%r|%N", *_named(listed)) if listed else ""
+        ask("squeue", "--all", "--noheader", "--array", "--format=%i|%j|%T|%r|%N", *_named(listed))
+        if listed
+        else ""
     )
     return {state.id: state for state in map(_parsed, answer.splitlines())}
 
@@ -209,7 +220,9 @@ def largest_array() -> int:
 def check(cluster: Cluster, nodes: int) -> None:
     """Raise SuiteError for what the cluster would refuse: an unknown partition, too long a time, too many GPUs a node,
     more nodes than there are."""
-    rows = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%l|%D|%G").splitlines()]
+    rows = [
+        line.split("|") for line in ask("sinfo", "--all", "--noheader", "--format=%R|%l|%D|%G").splitlines()
+    ]
     wanted = _partition(cluster)
     mine = [row for row in rows if row[0] == wanted]
     if not mine:
@@ -231,7 +244,7 @@ def check(cluster: Cluster, nodes: int) -> None:
 
 def _partition(cluster: Cluster) -> str:
     """The partition that jobs go to: the cluster's default, where none is named."""
-    listed = ask("sinfo", "--noheader", "--format=%P").split()
+    listed = ask("sinfo", "--all", "--noheader", "--format=%P").split()
     default = [name.removesuffix("*") for name in listed if name.endswith("*")] or listed
     return cluster.partition or (default[0] if default else "")
 

@@ -19,24 +19,24 @@ from suite.values import SuiteError
 if TYPE_CHECKING:
     from slurm.launch import Slurm
 
-NO_ACCOUNTING = "this cluster keeps no accounting: what SLURM says of jobs that have ended is not known"
-
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
 
 def show_jobs(pending: list[Stage], arguments: argparse.Namespace, console: Console) -> None:
     """The arrays, what they wait for, and the exact scripts; raises SuiteError for what the cluster would refuse."""
     cluster = _cluster(arguments)
-    planned = _launcher(arguments, cluster).planned(pending)
+    clusters.check(cluster, max((cluster.nodes(stage.world_size) for stage in pending), default=1))
+    planned = _launcher(arguments, cluster).planned(pending, clusters.largest_array())
     for array, text in planned:
         waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
         console.print(
             f"\n[bold]{array.name}[/]: {len(array.tasks)} jobs of {array.world_size} ranks, after {waits}"
         )
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    hours = sum(len(a.tasks) * a.world_size for a, _ in planned) * cluster.minutes / 60
-    console.print(f"{len(planned)} arrays; at most {hours:,.0f} GPU-hours by their time limits")
-    clusters.check(cluster, max((cluster.nodes(stage.world_size) for stage in pending), default=1))
+    ranks = sum(len(array.tasks) * array.world_size for array, _ in planned)
+    unit, each = ("GPU-hours", 1) if cluster.gpus_per_node else ("core-hours", cluster.cpus_per_rank)
+    hours = ranks * each * cluster.minutes / 60
+    console.print(f"{len(planned)} arrays; at most {hours:,.0f} {unit} by their time limits")
 
 
 def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, console: Console) -> int:
@@ -57,6 +57,10 @@ def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, 
     console.print(f"{name}: {count} of {len(chosen)} stages sent in {len(sent)} arrays")
     for array in sent:
         console.print(f"  {array.job_id}  {array.name}  {len(array.tasks)} jobs of {array.world_size} ranks")
+    if launcher.ending:
+        console.print(
+            f"{launcher.ending} jobs are still ending; what they leave, resume {name} sends in a minute"
+        )
     console.print(f"how far it is: python -m suite status {name}")
     return 0
 
@@ -72,8 +76,9 @@ def cancel(arguments: argparse.Namespace, console: Console) -> int:
     name = Path(arguments.sweep).stem
     every = load_sweep(arguments.runs, name)
     chosen = every if arguments.only is None else only(every, arguments.only)
-    count = _launcher(arguments, Cluster()).cancel([stage.key for stage in chosen])
-    console.print(f"{count} jobs of {name} cancelled; resume {name} sends them again")
+    ended, left_out = _launcher(arguments, Cluster()).cancel([stage.key for stage in chosen])
+    others = f", and {left_out} stages of jobs that go on with others" if left_out else ""
+    console.print(f"{ended} jobs of {name} cancelled{others}; resume {name} sends them again")
     return 0
 
 
@@ -100,11 +105,11 @@ def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> tuple
     if shutil.which("squeue") is None:
         return standings, "there is no SLURM on this machine: how its jobs are is not known here"
     try:
-        states = _launcher(arguments, Cluster()).states()
+        launcher = _launcher(arguments, Cluster())
+        states = launcher.states()
     except SuiteError as error:
         return standings, f"how the jobs are is not known: {error}"
-    note = "" if clusters.keeps_accounting() else NO_ACCOUNTING
-    return [_with_job(now, states.get(now.stage.key)) for now in standings], note
+    return [_with_job(now, states.get(now.stage.key)) for now in standings], launcher.note
 
 
 def _with_job(now: Standing, job: JobState | None) -> Standing:

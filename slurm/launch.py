@@ -11,18 +11,15 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import shlex
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from slurm import causes, clusters
+from slurm import causes, clusters, script
 from slurm.clusters import BUDGETS, Cluster, JobState
 from slurm.turns import read as turns
 from slurm.turns import suspects
@@ -36,6 +33,8 @@ from suite.values import SuiteError
 
 LIGHT_JOBS = 4
 """Into how many jobs the light stages of one training are cut."""
+
+NO_ACCOUNTING = "this cluster keeps no accounting: what SLURM says of jobs that have ended is not known"
 
 SUSPECT_SECONDS = 24 * 3600
 """How long a node that was lost gets no job of a new submission."""
@@ -72,6 +71,9 @@ class Slurm:
 
     folders: Folders
     cluster: Cluster
+    ending: int = 0
+    """How many jobs were about to end when it last looked: stopped, but still in the queue."""
+    note: str = ""
 
     @property
     def _folder(self) -> Path:
@@ -87,12 +89,18 @@ class Slurm:
         return str(json.loads(file.read_text()))
 
     @contextmanager
-    def only_one(self) -> Iterator[None]:
-        """One launcher at a time on this runs folder; a second waits."""
+    def only_one(self) -> Iterator[int]:
+        """One launcher at a time on this runs folder; a second waits. Gives the number of the file that is locked."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "lock").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise SuiteError(
+                    f"{self._folder} has no locks ({error.strerror}), so that two launchers could send a stage twice; "
+                    f"choose a disk that has with --runs, or have it mounted with flock"
+                ) from None
+            yield stream.fileno()
 
     def arrays(self) -> list[Array]:
         """All that was written down, sent or not."""
@@ -107,36 +115,48 @@ class Slurm:
     def submit(self, pending: Sequence[Stage]) -> list[Array]:
         """Send the stages that are neither done nor with SLURM already; the arrays that were sent.
 
-        Raises SuiteError where the cluster refuses.
+        Raises SuiteError where the cluster refuses, or a disk is full.
         """
-        with self.only_one():
+        sent: list[Array] = []
+        with self.only_one() as lock:
             known = self._adopt()
-            alive = self._alive(known)
-            place = {key: at for at in alive for key in at[0].tasks[at[1]]}
+            place = self._places(known)
             missing = [stage for stage in pending if stage.key not in place]
             largest, code, avoid = clusters.largest_array(), self._snapshot(), self._avoided(missing)
-            sent: list[Array] = []
             for array in self._grouped(missing, place, known, largest):
                 try:
-                    recorded = self._send(array, code, avoid)
-                except SuiteError as error:
-                    jobs_sent = sum(len(done.tasks) for done in sent)
-                    raise SuiteError(
-                        f"{error} ({jobs_sent} jobs were sent before; resume sends the rest)"
-                    ) from None
+                    recorded = self._send(array, self._text(array, place, code, avoid), lock)
+                except (SuiteError, OSError) as error:
+                    count = sum(len(done.tasks) for done in sent)
+                    words = f"{error} ({count} jobs were sent before; resume sends the rest)"
+                    raise SuiteError(words) from None
                 sent.append(recorded)
                 place |= {key: (recorded, n) for n, task in enumerate(array.tasks) for key in task}
         return sent
 
-    def planned(self, pending: Sequence[Stage], largest: int = 1001) -> list[tuple[Array, str]]:
-        """The arrays that `submit` would send if SLURM had none, each with its sbatch text."""
-        arrays: list[Array] = []
-        place: dict[str, tuple[Array, int]] = {}
-        for array in self._grouped(pending, place, [], largest):
-            named = dataclasses.replace(array, job_id=f"<{array.name}>")
-            place |= {key: (named, n) for n, task in enumerate(array.tasks) for key in task}
-            arrays.append(named)
-        return [(array, self._text(array, place, self._folder / "code")) for array in arrays]
+    def planned(self, pending: Sequence[Stage], largest: int) -> list[tuple[Array, str]]:
+        """The arrays of up to `largest` tasks that `submit` would send now, each with its sbatch text."""
+        planned: list[tuple[Array, str]] = []
+        with self.only_one():
+            known = self._adopt()
+            place = self._places(known)
+            missing = [stage for stage in pending if stage.key not in place]
+            code, avoid = self._snapshot(), self._avoided(missing)
+            for array in self._grouped(missing, place, known, largest):
+                planned.append((array, self._text(array, place, code, avoid)))
+                named = dataclasses.replace(array, job_id=f"<{array.name}>")
+                place |= {key: (named, n) for n, task in enumerate(array.tasks) for key in task}
+        return planned
+
+    def _places(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
+        """Where each stage is that SLURM has: its array and the task. Those that were cancelled count no more."""
+        alive = self._alive(arrays)
+        return {
+            key: (array, n)
+            for array, n in alive
+            for key in array.tasks[n]
+            if key not in self._skipped(array, n)
+        }
 
     def _grouped(
         self,
@@ -167,15 +187,23 @@ class Slurm:
         widest = max((self.cluster.nodes(stage.world_size) for stage in stages), default=1)
         return clusters.without(suspected, self.cluster, widest) if suspected else []
 
-    def _send(self, array: Array, code: Path, avoid: Sequence[str]) -> Array:
+    def _text(
+        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str]
+    ) -> str:
+        named = {at[0].name: at[0] for at in place.values()}
+        after = [named[name].task_id(number) for name, number in array.after]
+        folder, count = self._folder / array.name, len(array.tasks)
+        return script.text(folder, array.world_size, count, after, self.cluster, self.folders, code, avoid)
+
+    def _send(self, array: Array, text: str, lock: int) -> Array:
         """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `_adopt`
-        finds by the name whether SLURM has it."""
+        finds by the name whether SLURM has it; no other launcher looks before that sbatch has ended."""
         record = self._folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(dataclasses.asdict(array), record)
-        script = record.with_name("sbatch.sh")
-        script.write_text(self._text(array, {}, code, avoid))
-        answer = clusters.ask("sbatch", "--parsable", str(script))
+        file = record.with_name("sbatch.sh")
+        file.write_text(text)
+        answer = clusters.ask("sbatch", "--parsable", str(file), holding=(lock,))
         recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
         write_json(dataclasses.asdict(recorded), record)
         return recorded
@@ -202,16 +230,25 @@ class Slurm:
         return listed
 
     def _alive(self, arrays: Sequence[Array]) -> list[tuple[Array, int]]:
-        """The tasks that wait or run."""
+        """The tasks that wait or run, and may yet."""
         states = clusters.queued(array.name for array in arrays)
-        return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in states]
+        never = {identity for identity, job in states.items() if job.reason == "DependencyNeverSatisfied"}
+        self.ending = sum(job.state == "COMPLETING" for job in states.values())
+        alive = states.keys() - never
+        return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in alive]
 
     def states(self) -> dict[str, JobState]:
-        """What SLURM last had of each stage, by key. Raises SuiteError where it does not answer."""
+        """What SLURM last had of each stage, by key; `note` tells where accounting does not answer.
+
+        Raises SuiteError where the queue does not.
+        """
         arrays = self.arrays()
-        names = [array.name for array in arrays]
-        sent = [array.job_id for array in arrays if array.job_id]
-        found = clusters.ended(ids=sent) | clusters.queued(names)
+        found = clusters.queued(array.name for array in arrays)
+        try:
+            found = clusters.ended(ids=[array.job_id for array in arrays if array.job_id]) | found
+            self.note = "" if clusters.keeps_accounting() else NO_ACCOUNTING
+        except SuiteError as error:
+            self.note = f"how jobs ended is not known: {error}"
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
             key: self._explained(found[array.task_id(n)], array, n)
@@ -228,22 +265,42 @@ class Slurm:
         cause, note = causes.of_job(job, sorted(folder.glob(f"{job.id}_*.log")), self._folder)
         return dataclasses.replace(job, turns=", ".join(before), cause=cause, note=note)
 
-    def cancel(self, keys: Sequence[str]) -> int:
-        """Cancel those jobs that wait or run and hold no other stages than those of `keys`; how many."""
-        wanted = set(keys)
+    def cancel(self, keys: Sequence[str]) -> tuple[int, int]:
+        """Cancel stages that wait or run: (how many jobs of no others, how many stages of jobs that go on). One that
+        runs already beside others that do not is left to end."""
+        wanted, jobs_ended, left_out = set(keys), 0, 0
         with self.only_one():
-            known = self._adopt()
-            chosen = [(a, n) for a, n in self._alive(known) if set(a.tasks[n]) <= wanted]
-            for array, number in chosen:
-                clusters.ask("scancel", array.task_id(number))
-                for key in array.tasks[number]:
-                    folder = self.folders.runs / key
-                    if not events.locked(folder) and events.outcome(folder) is None:
-                        folder.mkdir(parents=True, exist_ok=True)
-                        journal = events.Journal(folder)
-                        journal.write("cancelled", job=array.task_id(number))
-                        journal.close()
-        return len(chosen)
+            for array, number in self._alive(self._adopt()):
+                task, skipped = set(array.tasks[number]), self._skipped(array, number)
+                if not task & wanted - skipped:
+                    continue
+                if task <= wanted | skipped:
+                    clusters.ask("scancel", array.task_id(number))
+                    jobs_ended += 1
+                else:
+                    waiting = {
+                        key for key in task & wanted - skipped if not events.read(self.folders.runs / key)
+                    }
+                    left_out += len(waiting)
+                    write_json(
+                        sorted(skipped | waiting), self._folder / array.name / f"skipped-{number}.json"
+                    )
+                for key in sorted(task & wanted - skipped):
+                    self._note_cancelled(self.folders.runs / key, array.task_id(number))
+        return jobs_ended, left_out
+
+    def _note_cancelled(self, folder: Path, job: str) -> None:
+        """In the journal of a stage that had not begun; one that runs notes by itself how it was stopped."""
+        if not events.read(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            journal = events.Journal(folder)
+            journal.write("cancelled", job=job)
+            journal.close()
+
+    def _skipped(self, array: Array, number: int) -> set[str]:
+        """The stages of a task that were cancelled while the others go on."""
+        file = self._folder / array.name / f"skipped-{number}.json"
+        return set(json.loads(file.read_text())) if file.exists() else set()
 
     def log(self, key: str) -> str:
         """What the last job of a stage wrote, of all its ranks. Raises SuiteError where it never started."""
@@ -271,49 +328,3 @@ class Slurm:
             write_json(commit_and_diff(), fresh / "commit.json")
             fresh.rename(place)
         return place
-
-    def _text(
-        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str] = ()
-    ) -> str:
-        """The sbatch script, as submitit writes it, and what becomes of a job that fails."""
-        from submitit.slurm.slurm import _make_sbatch_string
-
-        asked = self.cluster
-        nodes = asked.nodes(array.world_size)
-        folder = self._folder / array.name
-        places = folder / "array.json", self.folders.runs.resolve(), self.folders.data.resolve()
-        environment = {**asked.environment, "PYTHONPATH": str(code)}
-        setup = [*asked.setup, *(f"export {name}={shlex.quote(v)}" for name, v in environment.items())]
-        own: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
-        if avoid:
-            own["exclude"] = ",".join(avoid)
-        afterwards = shlex.join([sys.executable, "-u", "-m", "slurm.turns", *map(str, places[:2])])
-        if array.after:
-            ids = {a.name: a for a in (*self.arrays(), *(at[0] for at in place.values()))}
-            own["dependency"] = "afterok:" + ":".join(ids[name].task_id(n) for name, n in array.after)
-        text = str(
-            _make_sbatch_string(
-                command=shlex.join([sys.executable, "-u", "-m", "slurm.task", *map(str, places)]),
-                folder=folder,
-                job_name=array.name,
-                partition=asked.partition,
-                account=asked.account,
-                qos=asked.qos,
-                constraint=asked.constraint,
-                time=asked.minutes,
-                nodes=nodes,
-                ntasks_per_node=array.world_size // nodes,
-                cpus_per_task=asked.cpus_per_rank,
-                gpus_per_node=array.world_size // nodes if asked.gpus_per_node else None,
-                mem=f"{round(1000 * asked.memory_gb_per_rank * array.world_size / nodes)}MB",
-                signal_delay_s=asked.warning_seconds,
-                array_parallelism=asked.parallel,
-                map_count=len(array.tasks) if len(array.tasks) > 1 else None,
-                setup=setup,
-                stderr_to_stdout=True,
-                wckey=None,  # type: ignore[arg-type]  # it has one of its own, which some clusters refuse
-                srun_args=["--kill-on-bad-exit=1"],
-                additional_parameters=own,
-            )
-        ).replace("_log.out", ".log")
-        return f"{text}\nstatus=$?\n[ $status = 0 ] || exec {afterwards} $status\n"

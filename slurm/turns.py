@@ -27,6 +27,9 @@ from suite.values import SuiteError
 SPENT = 76
 """Exit status of a task that has no turn left."""
 
+ENDING = ("cause", "suspects", "ended")
+"""The fields of a turn that its end tells."""
+
 TRIES = 12
 """How often SLURM is asked to queue a job again, five seconds apart."""
 
@@ -48,6 +51,7 @@ class Turn:
     logs: Mapping[str, int]
     cause: str = ""
     suspects: str = ""
+    ended: float = 0.0
 
 
 def _file(record: Path, index: int) -> Path:
@@ -72,7 +76,7 @@ def read(record: Path, index: int) -> list[Turn]:
 
 def _note(record: Path, index: int, **content: Any) -> None:
     with _file(record, index).open("a") as stream:
-        stream.write(json.dumps(content) + "\n")
+        stream.write("\n" + json.dumps(content) + "\n")  # what a crash tore before it must not swallow it
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,10 @@ class Task:
 
     @property
     def unfinished(self) -> list[Path]:
-        """The run directories of its stages that are not done."""
-        folders = [self.runs / key for key in self.content["tasks"][self.index]]
+        """The run directories of its stages that are neither done nor cancelled."""
+        left_out = self.record.with_name(f"skipped-{self.index}.json")
+        skipped = json.loads(left_out.read_text()) if left_out.exists() else []
+        folders = [self.runs / key for key in self.content["tasks"][self.index] if key not in skipped]
         return [folder for folder in folders if events.outcome(folder) is None]
 
     @property
@@ -115,23 +121,28 @@ class Task:
 
     def begin(self) -> str:
         """Note that a turn begins; the reason where there must be none, which the journals then tell."""
-        earlier, number = read(self.record, self.index), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        earlier = read(self.record, self.index)
         if earlier and not earlier[-1].cause:
-            earlier[-1] = self._note_end(earlier[-1], causes.accounted(earlier[-1].job))
-        nodes, job, reached = os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"], self.reached
-        turn = Turn(number, job, nodes, time.time(), reached, self.logs)
-        _note(
-            self.record, self.index, **{k: v for k, v in vars(turn).items() if k not in ("cause", "suspects")}
-        )
-        reason = self._refused(earlier, reached)
+            cause = causes.accounted(earlier[-1].job, earlier[-1].nodes)
+            earlier[-1] = self._note_end(earlier[-1], cause)
+        turn = self._begun(time.time())
+        noted = {name: value for name, value in vars(turn).items() if name not in ENDING}
+        _note(self.record, self.index, **noted)
+        reason = self._refused(earlier, turn.reached)
         if reason:
             self.fail(earlier[-1].cause, reason)
         return reason
 
+    def _begun(self, began: float) -> Turn:
+        number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
+        return Turn(number, job, nodes, began, self.reached, self.logs)
+
     def _note_end(self, turn: Turn, cause: str) -> Turn:
         suspects = causes.at_fault(turn.nodes) if cause == "node" else ""
-        _note(self.record, self.index, number=turn.number, cause=cause, suspects=suspects)
-        return replace(turn, cause=cause, suspects=suspects)
+        told = {"cause": cause, "suspects": suspects, "ended": time.time()}
+        _note(self.record, self.index, number=turn.number, **told)
+        return replace(turn, **told)  # type: ignore[arg-type]
 
     def _refused(self, ended: list[Turn], reached: int) -> str:
         """Why there is no turn after those that have ended, or nothing."""
@@ -150,8 +161,10 @@ class Task:
         status that the job ends with."""
         turns = read(self.record, self.index)
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if status == SPENT or not turns or turns[-1].number != number:
+        if status == SPENT or (turns and turns[-1].number > number):
             return 1  # in the last case this is what is left on a lost node of a turn that has a successor
+        if not turns or turns[-1].number < number:  # it ended before it could note that it had begun
+            turns.append(self._begun(began=0.0))
         cause, words = self._cause(turns[-1], status)
         if not cause:
             print(f"asked to end by {words}; SLURM says what becomes of the job", flush=True)
@@ -172,7 +185,9 @@ class Task:
         mine = [event for event in last if event["time"] >= turn.began]
         signals = [event["signal"] for event in mine if event["event"] == "interrupted"]
         if "SIGUSR2" in signals:
-            return ("preempted" if causes.preempted(turn.job) else "time"), ""
+            return ("preempted" if causes.preempted(turn.job, turn.began) else "time"), ""
+        if signals and causes.preempted(turn.job, turn.began):
+            return "preempted", ""  # SLURM warned by SIGTERM, which begins the partition's GraceTime
         if signals:
             return "", signals[0]
         failed = next((event for event in mine if event["event"] == "failed"), None)
@@ -197,10 +212,11 @@ class Task:
 
 def _again(turn: Turn) -> bool:
     """Ask SLURM to queue the job again, elsewhere where its node is at fault; whether it does."""
-    held = bool(turn.suspects) and _released_elsewhere(turn)
+    if turn.suspects:
+        _keep_away(turn)
     for _ in range(TRIES):
         try:
-            clusters.ask("scontrol", "requeuehold" if held else "requeue", turn.job)
+            clusters.ask("scontrol", "requeue", turn.job)
             break
         except SuiteError as error:
             print(f"SLURM does not queue the job again: {error}", flush=True)
@@ -210,28 +226,18 @@ def _again(turn: Turn) -> bool:
     return True
 
 
-def _released_elsewhere(turn: Turn) -> bool:
-    """Send a small job that waits until this job is held in the queue, takes the suspects from its nodes, and releases
-    it: only a job that waits can be changed, and this one ends before it does. Whether SLURM took it."""
-    job = f"JobId={turn.job}"
-    words = (
-        f"until scontrol update {job} ExcNodeList={turn.suspects} && scontrol release {job}; do sleep 1; done"
-    )
+def _keep_away(turn: Turn) -> None:
+    """Send a small job that takes the suspects from this job's nodes once it waits in the queue: only a job that waits
+    can be changed, and this one ends before it does."""
+    shunned = ",".join(filter(None, [causes.excluded(turn.job), turn.suspects]))
+    words = f"until scontrol update JobId={turn.job} ExcNodeList={shunned}; do sleep 1; done"
     names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
     asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
-    asked += [
-        "--job-name=suite-elsewhere",
-        "--time=10",
-        "--mem=100M",
-        "--output=/dev/null",
-        f"--exclude={turn.suspects}",
-    ]
+    asked += ["--job-name=suite-elsewhere", "--time=10", "--mem=100M", "--output=/dev/null"]
     try:
-        clusters.ask("sbatch", *asked, f"--wrap={words}")
+        clusters.ask("sbatch", *asked, f"--exclude={turn.suspects}", f"--wrap={words}")
     except SuiteError as error:
         print(f"the job may come to {turn.suspects} again: {error}", flush=True)
-        return False
-    return True
 
 
 def suspects(folder: Path, since: float) -> set[str]:
@@ -239,7 +245,8 @@ def suspects(folder: Path, since: float) -> set[str]:
     found = set()
     for file in folder.glob("suite-*/turns-*.jsonl"):
         turns = read(file.with_name("array.json"), int(file.stem.partition("-")[2]))
-        found |= {turn.suspects for turn in turns if turn.suspects and turn.began > since}
+        late = [turn.suspects for turn in turns if turn.suspects and turn.ended > since]
+        found |= {node for nodes in late for node in nodes.split(",")}
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import signal
 import sys
 import tempfile
@@ -88,7 +90,7 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
     standings = [standing(stage, arguments.runs) for stage in stages]
     console.print(plan_table(standings))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), standings))
-    if arguments.cluster:
+    if arguments.cluster or arguments.on:
         commands.show_jobs([now.stage for now in standings if now.state != "done"], arguments, console)
     return 0
 
@@ -167,6 +169,7 @@ def _explain(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
+    from suite.events import ReplacedError
     from suite.ranks import from_environment
     from suite.run import InterruptedRunError, run
     from suite.screen import watched
@@ -177,6 +180,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     ranks = from_environment()
     failed = 0
     for stage in stages:
+        if stage.key in _skipped():
+            console.print(f"cancelled: {stage.name}")
+            continue
         try:
             with watched(console, stage, arguments.runs, shown=ranks.writes):
                 run(stage, ranks, _folders(arguments), stop)
@@ -185,6 +191,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
                 console.print(f"{stop.asked_by}: {stage.name}: {_escaped(str(asked))}", soft_wrap=True)
             ranks.leave()
             return REQUEUE
+        except ReplacedError as error:
+            console.print(f"{stage.name}: {_escaped(str(error))}", soft_wrap=True)
+            return 1  # whoever took this stage takes the others too
         except Exception as error:
             failed += 1
             if not isinstance(error, SuiteError):
@@ -195,6 +204,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
                 return 1  # the other ranks may be at another stage by now, or gone
     ranks.leave()
     return 1 if failed else 0
+
+
+def _skipped() -> list[str]:
+    """The stages that were cancelled while this process works on others, from the file that SUITE_SKIPPED names."""
+    file = Path(os.environ.get("SUITE_SKIPPED", ""))
+    return list(json.loads(file.read_text())) if file.is_file() else []
 
 
 def _status(arguments: argparse.Namespace, console: Console) -> int:

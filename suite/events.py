@@ -5,10 +5,12 @@ MLflow, the status table and the analysis are views of it. Only the rank that wr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +20,9 @@ from typing import IO, Any
 from suite.checkpoint import write_json
 from suite.recipe import FORMAT
 from suite.values import SuiteError
+
+HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""What flock says of a file that somebody else holds; anything else means that it cannot tell."""
 
 LOOKS = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
@@ -196,6 +201,8 @@ def lock(folder: Path) -> Iterator[str]:
     with (folder / "lock").open("a+") as stream:
         # `locked` holds the file for a moment when somebody looks: only what lasts is another process.
         free = _obtained(stream, LOOKS * 0.05)
+        if _is_earlier_turn(job, _leased(folder)):
+            raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
         if not free and not (job and ", job " in holder(folder)):
             raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
         me = f"process {os.getpid()} on {os.uname().nodename}{job and f', job {job}'}"
@@ -213,10 +220,21 @@ def _obtained(stream: IO[str], seconds: float) -> bool:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except OSError:
+        except OSError as error:
+            if error.errno not in HELD:
+                return True  # a disk without locks: the lease must do
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
+
+
+def _is_earlier_turn(job: str, lease: str) -> bool:
+    """Whether `job`, as `12.0`, is an earlier turn of the job that holds the lease, as `..., job 12.1, ...`."""
+    found = re.search(r", job (\d+)\.(\d+),", lease)
+    if not found or not job:
+        return False
+    number, _, turn = job.partition(".")
+    return number == found[1] and int(turn) < int(found[2])
 
 
 def _leased(folder: Path) -> str:
@@ -239,6 +257,6 @@ def locked(folder: Path) -> bool:
     with file.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+        except OSError as error:
+            return error.errno in HELD
     return False

@@ -86,15 +86,16 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
         made.set_defaults(command=commands[name])
         return made
 
-    add(
+    plan = add(
         "plan",
         "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
         chosen,
-    ).add_argument(
-        "--cluster",
-        type=Path,
-        metavar="FILE",
-        help="show the jobs and scripts for this cluster, and what it refuses",
+    )
+    plan.add_argument(
+        "--on", choices=["slurm"], help="show the jobs and scripts, and what the cluster refuses"
+    )
+    plan.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="what the cluster is asked for; as --on slurm"
     )
     add("launch", "run a sweep; what is done already is not repeated", chosen, launching)
     about = "run a source's steps from published to corrected, one switch at a time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -72,7 +73,9 @@ class _Run:
     journal: events.Journal
 
     def __post_init__(self) -> None:
-        self.began = self.saved_at = self.alive_at = time.monotonic()
+        self.began = self.saved_at = time.monotonic()
+        self.alive_at = math.inf
+        """The last step's time; not known before the first, and after a save, which may take long."""
         self.splits: set[str] = set()
         self.ended = threading.Event()
         if self.ranks.world_size > 1:
@@ -229,6 +232,7 @@ class _Run:
             wishes = self.ranks.max(wishes.to(self.ranks.device))
         stop, save, tell = wishes.tolist()
         if stop or save:
+            self.alive_at = math.inf
             state = step.state()
             if self.journal.writes:
                 self._keep(state, step.total, must=stop)

@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from places import CLUSTER, Cluster, Place, until
 from test_imagenet import write as write_imagenet
 
@@ -78,8 +80,21 @@ def equal_to_one_that_was_left_alone(place: Place, training: Stage, folder: Path
     return verify.compare(folder / training.key, place.runs / training.key) == []
 
 
+@pytest.fixture(params=["the signal it asked for", "SIGTERM"])
+def warning(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """How the cluster warns of a preemption; by SIGTERM unless slurm.conf says otherwise."""
+    conf = cluster.folder / "etc" / "slurm.conf"
+    text = conf.read_text()
+    if request.param == "SIGTERM":
+        conf.write_text(text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        cluster("scontrol reconfigure")
+    yield request.param
+    conf.write_text(text)
+    cluster("scontrol reconfigure")
+
+
 def test_a_preempted_training_saves_waits_for_the_other_job_and_goes_on(
-    tmp_path: Path, cluster: Cluster
+    tmp_path: Path, cluster: Cluster, warning: str
 ) -> None:
     place = Place(tmp_path, cluster, CLUSTER + 'partition = "low"\n')
     training, _ = launched(place, "--epochs", "12")
@@ -87,8 +102,9 @@ def test_a_preempted_training_saves_waits_for_the_other_job_and_goes_on(
     high = cluster.submit(f"--partition=high --nodelist={node} --exclusive", "sleep 3")
     journal = ended(place, training)
     cluster.ends(high, "COMPLETED")
-    names = [event["event"] for event in journal]
-    assert names.count("interrupted") == names.count("resumed") == 1
+    asked = [event["signal"] for event in journal if event["event"] == "interrupted"]
+    assert asked == ["SIGTERM" if warning == "SIGTERM" else "SIGUSR2"]
+    assert [event["event"] for event in journal].count("resumed") == 1
     assert turns(place) == ["preempted", ""]
 
 
@@ -248,6 +264,12 @@ def test_a_time_limit_that_is_reached_costs_nothing(place: Place, cluster: Clust
     assert equal_to_one_that_was_left_alone(place, training, tmp_path)
 
 
+def descendants(process: int) -> list[str]:
+    """All processes that one has started, and those that they have."""
+    found = subprocess.run(["pgrep", "--parent", str(process)], capture_output=True, text=True).stdout.split()
+    return found + [other for child in found for other in descendants(int(child))]
+
+
 IMAGENET = """
 from suite.methods.amax import Amax
 from suite.recipe import IMAGENET_MEAN, IMAGENET_STD, Dataset, Network, Precision, Recipe, Sgd, Training
@@ -271,11 +293,11 @@ def test_a_signal_to_a_step_with_eight_data_workers_makes_one_save_and_one_furth
     training, folder = the_training(place)
     until(lambda: events.progress(folder) is not None, place.logs, 120)
     main = process_of(place, rank=0)
-    children = subprocess.run(["pgrep", "--parent", str(main)], capture_output=True, text=True).stdout.split()
+    workers = descendants(main)
     cluster("scancel --signal=USR2 --user=root")
     names = [event["event"] for event in ended(place, training)]
     assert names.count("interrupted") == names.count("resumed") == 1
-    assert turns(place) == ["time", ""] and len(children) >= 1
+    assert turns(place) == ["time", ""] and len(workers) >= 8
 
 
 def test_a_folder_that_a_node_cannot_see_is_told(place: Place, cluster: Cluster) -> None:

@@ -253,7 +253,10 @@ def test_what_is_missing_and_what_to_do_are_said(tmp_path: Path) -> None:
     assert not state.exists()
 
 
-def test_wrong_arguments_are_refused_with_a_reason(tmp_path: Path, cluster: Cluster) -> None:
+def test_wrong_arguments_are_refused_with_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Cluster
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("wrong")
     (tmp_path / "mine").write_text("precious")
     assert "holds something else" in refused("up", tmp_path)
     assert (tmp_path / "mine").read_text() == "precious"
