@@ -2,7 +2,8 @@
 
 All on a real SLURM of four nodes that `slurm/local/cluster` starts on this machine, as root on Debian. Times are
 seconds on the clock of whole commands, from the start of Python to the prompt: what a person waits for. Jobs hold
-still in their set-up lines and are cancelled after each round.
+still in their set-up lines and are cancelled after each round; before `status`, each run gets a journal: of 200
+epochs, if it trains.
 
 The peer is what people write without a suite: submitit's `map_array`, one array for the trainings and one for the
 recipes of each, which waits for its training, and then `job.state` of every job.
@@ -22,6 +23,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from suite import events
 
 ROOT = Path(__file__).parent.parent
 LOCAL = ROOT / "slurm" / "local" / "cluster"
@@ -104,8 +107,9 @@ def a_round(
     launch = [*suite, "launch", "big.py", *counts, "--on", "slurm", "--cluster", str(cluster)]
     found["submit"], said = seconds(launch, place, environment)
     assert f"{total} of {total} stages sent" in said, said
+    _write_journals(place / "runs")
     found["status"], said = seconds([*suite, "status", "big"], place, environment)
-    assert f"{total} stages: " in said and "pending" not in said.rpartition("stages:")[2], said
+    assert f"{total} stages: " in said and "queued" in said.rpartition("stages:")[2], said
     _empty(environment)
     peer = [sys.executable, "peer.py", str(trainings), str(2 * widths)]
     found["submitit, the whole command"], said = seconds(peer, place, environment)
@@ -113,6 +117,19 @@ def a_round(
     assert count == total
     _empty(environment)
     return found
+
+
+def _write_journals(runs: Path) -> None:
+    """What runs that go on would have told by now: 200 epochs of each training, and the evaluation of each recipe."""
+    for row in json.loads((runs / "sweeps" / "big.json").read_text())["stages"]:
+        folder = runs / row["key"]
+        folder.mkdir(exist_ok=True)
+        journal = events.Journal(folder)
+        journal.write("started", host="n1", pid=1, device="none", commit="none")
+        for epoch in range(1, 201 if row["kind"] == "Training" else 2):
+            journal.metrics(epoch, train_loss=1.0, train_top1=50.0, train_images_per_s=900.0)
+            journal.metrics(epoch, top1=50.0, top5=90.0, loss=1.0, images_per_s=900.0, model_size_mb=1.1)
+        journal.close()
 
 
 def _empty(environment: dict[str, str]) -> None:
