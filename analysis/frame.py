@@ -50,9 +50,9 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`, `failed`,
     `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
     percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
-    failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of the
-    data that was read (None where it was not, or not told); `problem` says why a run directory could not be used, its row is then `failed`. A parameter called like a
-    column of `OWN` or `DERIVED` is prefixed with `param_`.
+    failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
+    the data that was read (None where it was not, or not told); `problem` says why a run directory could not be used,
+    its row is then `failed`. A parameter called like a column of `OWN` or `DERIVED` is prefixed with `param_`.
 
     Raises AnalysisError where there is no such sweep or its file cannot be used.
     """
@@ -63,9 +63,7 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
         told = journal.read(runs / stage["key"] / "events.jsonl")
         if told.curve is not None:
             curves[stage["key"]] = told.curve
-        rows.append(
-            _row(runs, stage, told) | {_column(name): stage["params"].get(name) for name in names}
-        )
+        rows.append(_row(runs, stage, told) | {_column(name): stage["params"].get(name) for name in names})
     table = pd.DataFrame(rows, columns=[*OWN, *map(_column, names)], dtype=object)
     for column in ("seed", "weight_bits", "act_bits", "attempts"):
         table[column] = table[column].astype("int64")

@@ -136,13 +136,14 @@ def markdown(table: pd.DataFrame) -> str:
         first = chain.iloc[0]
         title = f"**{first['name']}**" + (f" ({first['published']})" if first["published"] else "")
         lines = ["| switch | top-1 % | change | 95 % | p |", "| --- | ---: | ---: | ---: | ---: |"]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in chain.to_dict("records")]
+        lines += [f"| {' | '.join(cells(row))} |" for row in chain.to_dict("records")]
         parts.append("\n".join([title, "", *lines]))
     note = "Change: points of top-1 from the line above, paired over the test images; p: exact McNemar test."
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of `steps` in words: switch, top-1, change, interval, p."""
     top1 = "not run" if math.isnan(row["top1"]) else f"{row['top1']:.2f}"
     if math.isnan(row["difference"]):
         return [row["switch"], top1, "", "", ""]
