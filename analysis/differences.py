@@ -74,11 +74,23 @@ def _usual(values: list[str | None]) -> str:
 
 def _words(fact: str, title: str, usual: str, others: list[str]) -> str:
     if fact == "versions":
-        others = [
-            ", ".join(sorted(set(other.split(", ")) - set(usual.split(", ")))) or other for other in others
-        ]
+        others, usual = _differing(others, usual)
     shown = "; ".join(others[:SHOWN]) + (f"; {len(others) - SHOWN} more" if len(others) > SHOWN else "")
     return f"Another {title}: runs behind this number have {shown}; most of the table has {usual}."
+
+
+def _differing(others: list[str], usual: str) -> tuple[list[str], str]:
+    """Lists of versions without those that all have.
+
+    >>> _differing(["numpy 2, torch 1"], "numpy 2, torch 3")
+    (['torch 1'], 'torch 3')
+    """
+    parts = [text.split(", ") for text in (*others, usual)]
+    same = set.intersection(*map(set, parts))
+    *rest, last = (
+        ", ".join(part for part in found if part not in same) or "fewer packages" for found in parts
+    )
+    return rest, last
 
 
 def _letter(number: int) -> str:

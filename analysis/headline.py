@@ -38,11 +38,11 @@ def _measured(found: Results) -> str:
         dict.fromkeys(f"{row['model']} on {row['dataset']}" for row in found.summary.to_dict("records"))
     )
     widths = sorted({int(width) for width in summary["weight_bits"]} - {FLOAT_BITS}, reverse=True)
-    span = f", with weights of {', '.join(map(str, widths))} bits" if widths else ""
+    span = f", weights of {', '.join(map(str, widths))} bits" if widths else ""
     return (
         f"{wording.plural(summary['method'].nunique(), 'quantization method')} in "
-        f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images whose first "
-        "answer is right; a drop is against the float network that the run started from, in points."
+        f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
+        "whose first answer is right; a drop is against the float network that the run started from, in points."
     )
 
 
@@ -83,13 +83,13 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
     for row in floats[:1]:
         images = f"{int(row['test_images']):,} test images"
         facts.append(
-            Fact(f"{prefix}float top-1", f"{row['top1']:.2f} %", f"{wording.spread(row)} · {images}")
+            Fact(f"{prefix}Float top-1", f"{row['top1']:.2f} %", f"{wording.spread(row)} · {images}")
         )
     for title, quantized in (("weights alone", False), ("weights and activations", True)):
         mine = [
             row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
         ]
-        facts.append(_narrowest(mine, f"{prefix}narrowest {title} within {POINT:g} point of float"))
+        facts.append(_narrowest(mine, f"{prefix}Narrowest {title} within {POINT:g} point of float"))
     return facts
 
 
@@ -115,9 +115,9 @@ def _verdicts(found: Results) -> Fact:
         detail = (
             f"none of the {len(verdicts)} published numbers is of the model, data and training measured here"
         )
-        return Fact("published numbers reproduced", "no claim", detail)
+        return Fact("Published numbers reproduced", "no claim", detail)
     return Fact(
-        "published numbers reproduced",
+        "Published numbers reproduced",
         f"{good} of {len(judged)}",
         f"that can be compared; {len(verdicts)} are published",
     )
@@ -125,4 +125,4 @@ def _verdicts(found: Results) -> Fact:
 
 def _runs(found: Results) -> Fact:
     spent = wording.hours(float(found.marked["run_seconds"].sum()))
-    return Fact("runs finished", f"{len(found.done):,} of {len(found.marked):,}", f"{spent} of computing")
+    return Fact("Runs finished", f"{len(found.done):,} of {len(found.marked):,}", f"{spent} of computing")

@@ -23,6 +23,8 @@ from analysis.styles import BASELINE, QUIET, RC, style
 Record = dict[str, Any]
 SIZE, TIME = "model_size_mb", "image_ms"
 TITLES = {SIZE: "size of the model as stored (MB)", TIME: "evaluation as it ran (ms an image)"}
+# Costs whose axis would span less than this factor are drawn on a linear one.
+NARROW = 5
 # Where the name of a point may stand, in points from it: the nearest place that is free is taken.
 PLACES = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
 
@@ -69,14 +71,14 @@ def figure(points: pd.DataFrame, cost: str) -> Figure:
         figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)
         figure.legend(handles=_legend(methods), loc="outside right upper")
-        wanted = []
+        wanted = []  # of each panel, its points and those of the front
         for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
             axes.set_title(title)
-            wanted.append(_panel(axes, rows, cost))
+            wanted.append((rows, _panel(axes, rows, cost)))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # names are placed on the layout as it is
-        for axes, named in zip(grid[:, 0], wanted, strict=True):
-            _name(axes, named, cost)
+        for axes, (rows, best) in zip(grid[:, 0], wanted, strict=True):
+            _name(axes, rows, best, cost)
     return figure
 
 
@@ -102,13 +104,16 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     scales.percents(axes, [*(rows["top1"] - spreads), *(rows["top1"] + spreads)])
     axes.set_xlabel(TITLES[cost])
     if len(rows):
-        _log(axes, rows[cost])
+        _scale(axes, rows[cost])
     return best
 
 
-def _log(axes: Axes, costs: pd.Series[float]) -> None:
-    axes.set_xscale("log")
+def _scale(axes: Axes, costs: pd.Series[float]) -> None:
     low, high = float(costs.min()) / 1.25, float(costs.max()) * 1.25
+    if high < NARROW * low:
+        axes.set_xlim(low, high)
+        return
+    axes.set_xscale("log")
     axes.set_xlim(low, high)
     steps = [step * 10.0**power for power in range(-7, 8) for step in (1, 1.5, 2, 3, 5, 7)]
     shown = [step for step in steps if low <= step <= high]
@@ -119,10 +124,10 @@ def _log(axes: Axes, costs: pd.Series[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _name(axes: Axes, best: pd.DataFrame, cost: str) -> None:
+def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None:
     """Name the points of the front where no name covers another or a point; one without room stays unnamed."""
     frame = axes.get_window_extent()
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _pixels(axes, best[cost], best["top1"])]
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _pixels(axes, rows[cost], rows["top1"])]
     for row in best.iloc[::-1].to_dict("records"):
         for x, y in PLACES:
             text = _note(axes, row, cost, x, y)

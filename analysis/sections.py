@@ -43,8 +43,8 @@ def published(found: Results) -> Section:
     if rows:
         parts.append(Table("Published numbers and the runs that repeat them", PUBLISHED_COLUMNS, rows, notes))
     if len(absent):
-        named = "; ".join(f"{row['source']} {row['published_label']}" for row in absent.to_dict("records"))
-        parts.append(Lines([f"Published, and not part of this sweep: {named}."]))
+        told = dict.fromkeys(f"{row['source']} {row['published_label']}" for row in absent.to_dict("records"))
+        parts.append(Lines([f"Published, and not part of this sweep: {'; '.join(told)}."]))
     return Section("published", "Published and reproduced", parts)
 
 
@@ -56,7 +56,7 @@ def _published(
     source = f"{row['source']}, {row['metric'].replace('top', 'top-')}"
     remark = f"{row['published_label']}{': ' + row['note'] if row['note'] else ''}"
     tolerance = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"
-    word = row["verdict"]
+    word, named = row["verdict"], isinstance(row["published_model"], str)
     beside = {"n": row["n"], "expected": configuration["expected"]}
     beside["sd"] = configuration[f"{row['metric']}_sd"]
     ours = Cell(wording.number(row["ours"]), _beside(beside), marks) if row["n"] else _hole(configuration)
@@ -65,10 +65,10 @@ def _published(
         Cell(row["label"], _widths(configuration)),
         Cell(
             wording.number(row["published"]),
-            f"{row['published_model'] or 'no model named'}, {row['published_dataset']}",
+            f"{row['published_model'] if named else 'no model named'}, {row['published_dataset']}",
         ),
         ours,
-        Cell(wording.number(row["difference"], "+.2f")),
+        Cell(wording.number(row["difference"], "+.2f"), tone="" if word in TONES else "quiet"),
         Cell(SIGNS.get(word, "") + word, tolerance, tone=TONES.get(word, "quiet")),
     ]
 
@@ -285,8 +285,9 @@ def measured(found: Results) -> Section:
         facts.append(Fact("Test data, SHA-256", wording.counted(sums)))
     lines = Lines(
         [
-            "± is the sample standard deviation over n seeds; with one run there is none. A run is evaluated after its "
-            "last epoch, never at its best on the test images. runs.csv beside this page has every field of every run."
+            "± is the sample standard deviation over n seeds; with one run there is none. A run is evaluated after "
+            "its last epoch, never at its best on the test images. runs.csv beside this page has every field of "
+            "every run."
         ]
     )
     return Section("measured", "How it was measured", [Facts(facts), lines])

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.configurations import FLOAT_BITS
 
 MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float, layout: str = ".2f") -> str:
@@ -28,7 +29,8 @@ def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
     """What stands beside a mean: `± 0.12 · n 3`, or `n 1`; `n 2 of 3` where runs are missing."""
     deviation = row[f"{metric}_sd"]
     counted = f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}"
-    return counted if math.isnan(deviation) else f"± {deviation:.2f} · {counted}"
+    counted = counted.replace(" ", NARROW)
+    return counted if math.isnan(deviation) else f"±{NARROW}{deviation:.2f} · {counted}"
 
 
 def bits(width: int) -> str:
