@@ -91,18 +91,15 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
 
 
 def _figures(found: Results, folder: Path) -> list[Path]:
-    from analysis import curves, pareto, plots, waterfall
+    from analysis import plots, waterfall
 
-    paths = plots.save(plots.accuracy(found.summary, found.comparison), folder / "accuracy")
-    paths += plots.save(plots.drop(found.marked, found.summary, found.comparison), folder / "drop")
-    paths += plots.save(pareto.figure(found.summary, pareto.SIZE), folder / "pareto")
-    if found.curves:
-        paths += plots.save(curves.figure(found.marked, found.curves), folder / "curves")
+    paths = []
     if found.chain is not None:
         found.chain.to_csv(folder / "steps.csv", index=False)
         (folder / "steps.md").write_text(waterfall.markdown(found.chain), encoding="utf-8")
         paths += [folder / "steps.csv", folder / "steps.md"]
-        paths += plots.save(waterfall.figure(found.chain, found.float_top1), folder / "waterfall")
+    for name, figure in found.figures.items():
+        paths += plots.save(figure, folder / name)
     return paths
 
 

@@ -122,7 +122,7 @@ def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
     stream = io.StringIO()
     # Text stays text: small, to be found on the page, and in its font.
     with matplotlib.rc_context(RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     return Picture(
         svg=Markup(inlined(stream.getvalue(), name)),
         width=round(figure.get_size_inches()[0] * 72 * POINT_IN_PIXELS),

@@ -128,15 +128,22 @@ def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None
     """Name the points of the front where no name covers another or a point; one without room stays unnamed."""
     frame = axes.get_window_extent()
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _pixels(axes, rows[cost], rows["top1"])]
+    point_in_pixels = axes.figure.dpi / 72
     for row in best.iloc[::-1].to_dict("records"):
+        text = _note(axes, row, cost, *PLACES[0])
+        size = text.get_window_extent()
+        text.remove()
+        ((left, bottom),) = _pixels(axes, [row[cost]], [row["top1"]])
         for x, y in PLACES:
-            text = _note(axes, row, cost, x, y)
-            box = text.get_window_extent().padded(1)
+            corner = left + x * point_in_pixels, bottom + y * point_in_pixels
+            x0 = corner[0] - (size.width if x < 0 else 0)
+            y0 = corner[1] - (size.height if y < 0 else 0)
+            box = Bbox.from_bounds(x0, y0, size.width, size.height).padded(1)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
+                _note(axes, row, cost, x, y)
                 taken.append(box)
                 break
-            text.remove()
 
 
 def _note(axes: Axes, row: Record, cost: str, x: float, y: float) -> Annotation:

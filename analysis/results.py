@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from analysis import compare, configurations, differences, frame, published, waterfall
+from analysis import compare, configurations, curves, differences, frame, pareto, plots, published, waterfall
 from analysis.differences import Differences
 from analysis.journal import Curve
 
@@ -36,6 +38,24 @@ class Results:
     def float_top1(self) -> float:
         """The mean top-1 of the float networks, percent; NaN without one."""
         return float(self.marked[self.marked["method"] == "float"]["top1"].mean())
+
+    @cached_property
+    def figures(self) -> Mapping[str, Figure]:
+        """Every figure that the sweep has something for, by the name of its file, drawn once."""
+        summary, comparison = self.summary, self.comparison
+        drawn = {
+            "accuracy": plots.accuracy(summary, comparison),
+            "drop": plots.drop(self.marked, summary, comparison),
+            "size": pareto.figure(summary, pareto.SIZE),
+        }
+        timed = pareto.latencies(self.marked, summary)
+        if len(timed):
+            drawn["time"] = pareto.figure(timed, pareto.TIME)
+        if self.curves:
+            drawn["curves"] = curves.figure(self.marked, self.curves)
+        if self.chain is not None and len(self.chain):
+            drawn["waterfall"] = waterfall.figure(self.chain, self.float_top1)
+        return drawn
 
 
 def load(runs: Path, sweep: str) -> Results:

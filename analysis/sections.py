@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import compare, curves, pareto, plots, waterfall, wording
+from analysis import compare, curves, pareto, waterfall, wording
 from analysis.configurations import FLOAT_BITS, hole
 from analysis.page import Cell, Column, Fact, Facts, Lines, Part, Section, Table, picture
 from analysis.results import Results
@@ -90,11 +90,10 @@ def accuracy(found: Results) -> Section:
         "Top-1 by the bits of a weight, one line for each method, with error bars over seeds. "
         "The table below holds the same numbers."
     )
-    figure = plots.accuracy(found.summary, found.comparison)
     caption = (
         "Mean over seeds; bars: sample standard deviation. Hollow: published, of the same model and data."
     )
-    parts: list[Part] = [picture(figure, "accuracy-figure", alt, caption)]
+    parts: list[Part] = [picture(found.figures["accuracy"], "accuracy-figure", alt, caption)]
     parts += [_matrix(found, group, "top1", title) for title, group in _networks(found)]
     return Section("accuracy", "Accuracy by bits", parts)
 
@@ -105,10 +104,9 @@ def drop(found: Results) -> Section:
         "Drop of top-1 from float for every configuration, the smallest on top. "
         "The table below holds the same numbers."
     )
-    figure = plots.drop(found.marked, found.summary, found.comparison)
     caption = "Each run against the float network it started from, in points of top-1."
     quantized = [(title, group[group["method"] != "float"]) for title, group in _networks(found)]
-    parts: list[Part] = [picture(figure, "drop-figure", alt, caption)]
+    parts: list[Part] = [picture(found.figures["drop"], "drop-figure", alt, caption)]
     parts += [_matrix(found, group, "drop", title) for title, group in quantized if len(group)]
     return Section("drop", "Drop from float", parts)
 
@@ -175,7 +173,7 @@ def cost(found: Results) -> Section:
     front = "A dashed line joins those that nothing smaller equals."
     parts: list[Part] = [
         picture(
-            pareto.figure(points, pareto.SIZE), "size-figure", alt.format(front),
+            found.figures["size"], "size-figure", alt.format(front),
             "Against size as stored. Named: the front, which no other configuration beats in both.",
         ),
     ]  # fmt: skip
@@ -188,7 +186,7 @@ def cost(found: Results) -> Section:
             "Against the time of the evaluation as it ran, one panel a device. A method that simulates integers in "
             "floating point pays for the simulation: this is the time of that, not of integer kernels."
         )
-        figure = pareto.figure(timed, pareto.TIME)
+        figure = found.figures["time"]
         parts.append(
             picture(
                 figure,
@@ -220,14 +218,17 @@ def switches(found: Results) -> Section | None:
         return None
     alt = "Top-1 after each switch from a published procedure to a corrected one. The tables below hold the numbers."
     caption = "Changes are paired image by image, with a 95 % interval; p is the exact McNemar test's."
-    figure = waterfall.figure(found.chain, found.float_top1)
-    parts: list[Part] = [picture(figure, "switches-figure", alt, caption)]
+    parts: list[Part] = [picture(found.figures["waterfall"], "switches-figure", alt, caption)]
     columns = [Column("switch"), *(Column(title, True) for title in ("top-1 %", "change", "95 %", "p"))]
     for _, chain in found.chain.groupby("chain"):
         first = chain.iloc[0]
-        told = f" (published, {first['published']})" if first["published"] else ""
-        rows = [[Cell(text) for text in waterfall.cells(row)] for row in chain.to_dict("records")]
-        parts.append(Table(f"{first['name']}{told}", columns, rows, {}))
+        source = f" (published, {first['published']})" if first["published"] else ""
+        told = [waterfall.cells(row) for row in chain.to_dict("records")]
+        rows = [
+            [Cell(switch), *(Cell(text.replace("-", wording.MINUS)) for text in rest)]
+            for switch, *rest in told
+        ]
+        parts.append(Table(f"{first['name']}{source}", columns, rows, {}))
     return Section("switches", "What each switch costs", parts)
 
 
@@ -240,7 +241,6 @@ def training(found: Results) -> Section | None:
         "Line: median of the runs; band: from the smallest to the largest. Values that are not finite are left out; "
         "the last epoch is what the tables show, not the best."
     )
-    figure = curves.figure(found.marked, found.curves)
     rows = []
     for loss, top1 in zip(
         *(curves.bands(found.marked, found.curves, name) for name in curves.SHOWN), strict=True
@@ -254,7 +254,11 @@ def training(found: Results) -> Section | None:
     titles = ("n", "epochs", "last training loss, median", "last top-1 %, median")
     columns = [Column("runs"), *(Column(title, True) for title in titles)]
     table = Table("Where the curves end", columns, rows, {})
-    return Section("training", "Training curves", [picture(figure, "curves-figure", alt, caption), table])
+    return Section(
+        "training",
+        "Training curves",
+        [picture(found.figures["curves"], "curves-figure", alt, caption), table],
+    )
 
 
 def measured(found: Results) -> Section:

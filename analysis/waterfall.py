@@ -18,7 +18,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from analysis.frame import parameters
 from analysis.styles import BASELINE, QUIET, RC
@@ -117,6 +116,8 @@ def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
     """
     if before is None or after is None or len(before) != len(after):
         return dict.fromkeys(("difference", "low", "high", "p"), math.nan)
+    from scipy.stats import binomtest  # a second to import, and only chains need it
+
     n, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
     difference = 100 * (gained - lost) / n
     error = 100 * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
