@@ -11,7 +11,9 @@
   const place = Object.fromEntries(columns.map((name, index) => [name, index]));
   const STEP = 100;
   let shown = [], limit = STEP, sorted = null, down = false;
-  const texts = rows.map((row) => row.cells.map((cell) => cell[0]).concat(row.error || "", row.key).join("\n").toLowerCase());
+  // What a word may be the beginning of: not numbers, of which almost any would do.
+  const texts = rows.map((row) => " " + ["name", "method", "state", "commit", "device"].map((name) => row.cells[place[name]][0])
+    .concat(row.error || "").join(" ").replace(/\s+/g, " ").toLowerCase());
 
   const element = (name, text, parent, attributes = {}) => {
     const made = parent.appendChild(document.createElement(name));
@@ -53,7 +55,7 @@
 
   function select() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    shown = [...rows.keys()].filter((index) => wanted.every((word) => texts[index].includes(word))
+    shown = [...rows.keys()].filter((index) => wanted.every((word) => texts[index].includes(" " + word) || (word.length > 3 && rows[index].key.startsWith(word)))
       && [[method, "method"], [state, "state"]].every(([box, name]) => !box.value || rows[index].cells[place[name]][0] === box.value));
     if (sorted !== null) shown.sort(order);
     limit = STEP;

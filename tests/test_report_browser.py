@@ -117,18 +117,18 @@ def test_a_heading_sorts_both_ways_by_keyboard_and_says_so_and_holes_stay_last(p
 
 def test_the_filters_narrow_the_rows_and_the_count_is_told(page: Page) -> None:
     count = page.locator("#runs-count")
-    page.get_by_label("Method").select_option("amax")
+    page.get_by_role("combobox", name="Method", exact=True).select_option("amax")
     expect(count).to_have_text(f"50 of {COUNT} runs")
     assert set(column(page, 2)) == {"amax"}
-    page.get_by_label("Method").select_option("")
-    page.get_by_label("State").select_option("failed")
+    page.get_by_role("combobox", name="Method", exact=True).select_option("")
+    page.get_by_role("combobox", name="State", exact=True).select_option("failed")
     expect(count).to_have_text(f"1 of {COUNT} runs")
-    page.get_by_label("State").select_option("")
-    page.get_by_label("Any word").fill("histogram SEED 7")
+    page.get_by_role("combobox", name="State", exact=True).select_option("")
+    page.get_by_role("searchbox", name="Words", exact=True).fill("histogram SEED 49")
     expect(count).to_have_text(f"1 of {COUNT} runs")
-    page.get_by_label("Any word").fill("out of memory")
+    page.get_by_role("searchbox", name="Words", exact=True).fill("out of memory")
     expect(count).to_have_text(f"1 of {COUNT} runs")
-    page.get_by_label("Any word").fill("no such run")
+    page.get_by_role("searchbox", name="Words", exact=True).fill("no such run")
     expect(count).to_have_text(f"0 of {COUNT} runs")
 
 
