@@ -90,8 +90,8 @@ def _write_run(folder: Path, stage: dict[str, Any], epochs: int, top1: float, se
     )
 
 
-def report(folder: Path) -> tuple[float, float]:
-    """The seconds of one `python -m analysis big`, and its peak memory in GiB."""
+def report(folder: Path) -> tuple[float, float, float]:
+    """The seconds of one `python -m analysis big`, those it had a core for itself, and its peak memory in GiB."""
     command = [
         sys.executable,
         "-m",
@@ -109,7 +109,7 @@ def report(folder: Path) -> tuple[float, float]:
     took = time.perf_counter() - began
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} left with status {process.returncode}")
-    return took, usage.ru_maxrss / 2**20
+    return took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def browse(page: Path) -> dict[str, float]:
@@ -152,13 +152,17 @@ def main() -> None:
         measured = [report(folder) for _ in range(chosen.rounds)]
         page = folder / "results" / "big" / "report.html"
         size, in_browser = page.stat().st_size / 2**20, browse(page)
-    seconds, peaks = zip(*measured, strict=True)
+    seconds, busy, peaks = zip(*measured, strict=True)
     print(
         f"{chosen.runs} runs of {chosen.epochs} epochs, {chosen.rounds} rounds, python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )
     print(f"{'':28s}{'median':>10s}{'least':>10s}{'most':>10s}")
-    for name, values in (("report, seconds", seconds), ("peak memory, GiB", peaks)):
+    for name, values in (
+        ("report, seconds", seconds),
+        ("of them computing", busy),
+        ("peak memory, GiB", peaks),
+    ):
         print(f"{name:28s}{statistics.median(values):10.2f}{min(values):10.2f}{max(values):10.2f}")
     print(f"{'page, MiB':28s}{size:10.2f}")
     for name, value in in_browser.items():
