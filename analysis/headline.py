@@ -89,7 +89,7 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
         mine = [
             row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
         ]
-        facts.append(_narrowest(mine, f"{prefix}Narrowest {title} within {POINT:g} point of float"))
+        facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
     return facts
 
 

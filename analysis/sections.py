@@ -178,7 +178,7 @@ def cost(found: Results) -> Section:
         ),
     ]  # fmt: skip
     for title, group in _networks(found):
-        parts.append(_front(group, pareto.SIZE, "MB", f"The front of accuracy and size, {title}"))
+        parts.append(_front(found, group, pareto.SIZE, "MB", f"The front of accuracy and size, {title}"))
     timed = pareto.latencies(found.marked, points)
     if len(timed):
         alt = alt.replace("the size of the model", "the time an image takes")
@@ -197,19 +197,26 @@ def cost(found: Results) -> Section:
         )
         for (model, dataset, device), group in timed.groupby(["model", "dataset", "device"], sort=False):
             name = f"The front of accuracy and time, {model} on {dataset}, {device}"
-            parts.append(_front(group, pareto.TIME, "ms an image", name))
+            parts.append(_front(found, group, pareto.TIME, "ms an image", name))
     return Section("cost", "Accuracy against cost", parts)
 
 
-def _front(points: pd.DataFrame, what: str, unit: str, caption: str) -> Table:
-    rows = []
+def _front(found: Results, points: pd.DataFrame, what: str, unit: str, caption: str) -> Table:
+    rows: list[list[Cell]] = []
+    notes: dict[str, str] = {}
     for row in pareto.front(points, what).to_dict("records"):
+        marks = found.differences.marks.get(row["configuration"], ())
+        notes |= {mark: found.differences.words[mark] for mark in marks}
         beside = wording.spread({"expected": row["n"]} | row)
         rows.append(
-            [Cell(pareto.point(row)), Cell(f"{row[what]:.3g}"), Cell(wording.number(row["top1"]), beside)]
+            [
+                Cell(pareto.point(row)),
+                Cell(f"{row[what]:.3g}"),
+                Cell(wording.number(row["top1"]), beside, marks),
+            ]
         )
     columns = [Column("configuration"), Column(unit, True), Column("top-1 %", True)]
-    return Table(caption, columns, rows, {})
+    return Table(caption, columns, rows, notes)
 
 
 def switches(found: Results) -> Section | None:

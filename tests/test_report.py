@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -154,8 +156,11 @@ def test_a_number_whose_runs_are_unlike_is_marked_and_the_mark_is_explained(tmp_
     by_label = dict(zip(found.marked["configuration"], found.marked["name"], strict=True))
     marks = {by_label[name].rpartition(" seed")[0]: "".join(m) for name, m in found.differences.marks.items()}
     assert marks == {"k_sigma w9a32": "abe", "float w32a32": "c", "k_sigma w5a32": "d"}
-    shown = words(written(tmp_path / "runs"))
-    assert "a b e 90.50" in shown and all(words in shown for words in said)
+    text = written(tmp_path / "runs")
+    assert "a b e 90.50" in words(text) and all(sentence in words(text) for sentence in said)
+    ids = [attributes["id"] for _, attributes in Elements(text).found if "id" in attributes]
+    marks_of_tables = re.findall(r'href="#([\w-]+-note-[a-e])"', text)
+    assert len(ids) == len(set(ids)) and len(marks_of_tables) > 10 and set(marks_of_tables) <= set(ids)
 
 
 def test_runs_that_are_alike_have_no_marks(tmp_path: Path) -> None:
@@ -317,3 +322,12 @@ def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(
     monkeypatch.setattr(frame.journal, "read", lambda path: (read.append(path), original(path))[1])
     results.load(tmp_path, "small")
     assert len(read) == len(set(read)) == len(stages)
+
+
+def test_the_benchmark_writes_a_sweep_that_is_read_and_ends_with_its_json_line() -> None:
+    command = [sys.executable, "-m", "benchmarks.analysis", "--runs", "40", "--epochs", "2", "--rounds", "1"]
+    done = subprocess.run(
+        command, cwd=Path(page.__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert set(last) == {"report_seconds", "peak_gib"} and all(value > 0 for value in last.values())
