@@ -13,6 +13,8 @@ from analysis.errors import AnalysisError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.results import Results
+
 # Width of the table where there is no terminal to ask.
 WIDTH = 200
 
@@ -55,36 +57,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis import compare, configurations, frame, plots, published, tables, waterfall
+    from analysis import report, results, tables
 
     if readme is not None:
         replaced(readme, sweep, "")
-    marked = configurations.mark(frame.read(runs, sweep))
-    numbers = published.load()
-    summary = configurations.summarize(marked, numbers)
-    comparison = compare.compare(summary, numbers)
-    table = tables.joined(summary, comparison)
-    text, short = tables.markdown(table, marked, comparison), tables.summary(summary, marked)
-
+    found = results.load(runs, sweep)
+    table = tables.joined(found.summary, found.comparison)
+    short = tables.summary(found.summary, found.marked)
     folder = out / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    marked.to_csv(folder / "runs.csv", index=False)
+    found.marked.to_csv(folder / "runs.csv", index=False)
     table.to_csv(folder / "table.csv", index=False)
-    comparison.to_csv(folder / "published.csv", index=False)
+    found.comparison.to_csv(folder / "published.csv", index=False)
+    text = tables.markdown(table, found.marked, found.comparison)
     (folder / "table.md").write_text(text, encoding="utf-8")
     (folder / "summary.md").write_text(short, encoding="utf-8")
     names = ("runs.csv", "table.csv", "published.csv", "table.md", "summary.md")
-    paths = [folder / name for name in names]
-    paths += plots.save(plots.accuracy(summary, comparison), folder / "accuracy")
-    paths += plots.save(plots.drop(marked, summary, comparison), folder / "drop")
-    # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
-    if sweep.startswith("explain"):
-        chain = waterfall.steps(marked, comparison, runs)
-        chain.to_csv(folder / "steps.csv", index=False)
-        (folder / "steps.md").write_text(waterfall.markdown(chain), encoding="utf-8")
-        float_top1 = float(marked[marked["method"] == "float"]["top1"].mean())
-        paths += [folder / "steps.csv", folder / "steps.md"]
-        paths += plots.save(waterfall.figure(chain, float_top1), folder / "waterfall")
+    paths = [folder / name for name in names] + _figures(found, folder)
+    paths.append(report.write(found, folder / "report.html"))
     if readme is not None:
         readme.write_text(replaced(readme, sweep, short), encoding="utf-8")
         paths.append(readme)
@@ -92,12 +82,25 @@ def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
     console = _console()
     for section in tables.sections(table):
         console.print(tables.terminal(section))
-    for line in tables.notes(marked, comparison):
+    for line in tables.notes(found.marked, found.comparison):
         console.print(f"- {line}", markup=False, highlight=False)
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    for problem in marked["problem"].dropna():
+    for problem in found.marked["problem"].dropna():
         _complain(problem)
+
+
+def _figures(found: Results, folder: Path) -> list[Path]:
+    from analysis import plots, waterfall
+
+    paths = []
+    if found.chain is not None:
+        found.chain.to_csv(folder / "steps.csv", index=False)
+        (folder / "steps.md").write_text(waterfall.markdown(found.chain), encoding="utf-8")
+        paths += [folder / "steps.csv", folder / "steps.md"]
+    for name, figure in found.figures.items():
+        paths += plots.save(figure, folder / name)
+    return paths
 
 
 def replaced(readme: Path, sweep: str, table: str) -> str:

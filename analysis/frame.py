@@ -15,7 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import journal
 from analysis.errors import AnalysisError
+from analysis.journal import Curve
 
 FORMAT = 1
 REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
@@ -29,32 +31,45 @@ OUTCOME = {
     "seconds": "seconds",
 }
 ORIGIN = ("commit", "dirty", "device", "host", "versions")
-OWN = ("key", "name", "kind", "start", "state", "attempts", "error", "problem", *OUTCOME.values(), *ORIGIN)
+JOURNAL = ("run_seconds", "train_sha256", "test_sha256")
+OWN = (
+    *("key", "name", "kind", "start", "state", "attempts", "error", "problem"),
+    *(*OUTCOME.values(), *ORIGIN, *JOURNAL),
+)
 DERIVED = ("configuration", "label", "drop")
 
 
 def read(runs: Path, sweep: str) -> pd.DataFrame:
-    """One row a stage of `sweep`, in plan order.
+    """The table of `load` alone."""
+    return load(runs, sweep)[0]
+
+
+def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
+    """One row a stage of `sweep`, in plan order, and the training curves by key. Each journal is read once.
 
     Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`, `failed`,
     `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
     percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
-    failure; `problem` says why a run directory could not be used, its row is then `failed`. A parameter called like a
-    column of `OWN` or `DERIVED` is prefixed with `param_`.
+    failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
+    the data that was read (None where it was not, or not told); `problem` says why a run directory could not be used,
+    its row is then `failed`. A parameter called like a column of `OWN` or `DERIVED` is prefixed with `param_`.
 
     Raises AnalysisError where there is no such sweep or its file cannot be used.
     """
     stages = _stages(runs, sweep)
     names = sorted({name for stage in stages for name in stage["params"]})
-    rows = [
-        _row(runs, stage) | {_column(name): stage["params"].get(name) for name in names} for stage in stages
-    ]
+    rows, curves = [], {}
+    for stage in stages:
+        told = journal.read(runs / stage["key"] / "events.jsonl")
+        if told.curve is not None:
+            curves[stage["key"]] = told.curve
+        rows.append(_row(runs, stage, told) | {_column(name): stage["params"].get(name) for name in names})
     table = pd.DataFrame(rows, columns=[*OWN, *map(_column, names)], dtype=object)
     for column in ("seed", "weight_bits", "act_bits", "attempts"):
         table[column] = table[column].astype("int64")
-    for column in OUTCOME.values():
+    for column in (*OUTCOME.values(), "run_seconds"):
         table[column] = table[column].astype("float64")
-    return table
+    return table, curves
 
 
 def parameters(table: pd.DataFrame) -> list[str]:
@@ -93,16 +108,15 @@ def _stages(runs: Path, sweep: str) -> list[dict[str, Any]]:
     return stages
 
 
-def _row(runs: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
+def _row(runs: Path, stage: Mapping[str, Any], told: journal.Journal) -> dict[str, Any]:
     row: dict[str, Any] = {name: None for name in OWN}
     row |= {name: stage[name] for name in ("key", "name", "kind")}
     row["start"] = next(iter(stage["needs"]), None)
     folder = runs / stage["key"]
-    events = _events(folder / "events.jsonl")
-    row["attempts"] = max((event["attempt"] for event in events), default=0)
-    row["state"] = _state(events, folder)
+    row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": _state(told.last, folder)}
+    row |= {f"{split}_sha256": told.data.get(split) for split in ("train", "test")}
     if row["state"] == "failed":
-        row["error"] = _first_line(events[-1].get("error"))
+        row["error"] = _first_line(told.last.get("error"))
     try:
         row |= _origin(folder)
         row |= _outcome(folder, stage["key"])
@@ -111,12 +125,12 @@ def _row(runs: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _state(events: list[dict[str, Any]], folder: Path) -> str:
-    if events and events[-1]["event"] == "failed":
+def _state(last: Mapping[str, Any], folder: Path) -> str:
+    if last.get("event") == "failed":
         return "failed"
     if _held(folder / "lock"):
         return "running"
-    return "stopped" if events or (folder / "stage.json").exists() else "pending"
+    return "stopped" if last or (folder / "stage.json").exists() else "pending"
 
 
 def _held(lock: Path) -> bool:
@@ -129,19 +143,6 @@ def _held(lock: Path) -> bool:
         except OSError:
             return True
     return False
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    """The readable lines of a journal; a process killed while it wrote leaves a torn one, which is skipped."""
-    events = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("attempt"), int) and "event" in event:
-            events.append(event)
-    return events
 
 
 def _origin(folder: Path) -> dict[str, Any]:

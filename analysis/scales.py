@@ -44,7 +44,8 @@ def stretched(top: float) -> tuple[Callable[[Array], Array], Callable[[Array], A
 
 def percents(axes: Axes, values: Iterable[float]) -> None:
     """Give `axes` a y axis for `values`, percents: linear if they lie close together, else stretched."""
-    found = [value for value in values if not math.isnan(value)]
+    # A spread may reach beyond what a percent can be; the axis does not.
+    found = [min(max(value, 0.0), 100.0) for value in values if not math.isnan(value)]
     if not found:
         return
     low, high = min(found), max(found)

@@ -18,7 +18,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from analysis.frame import parameters
 from analysis.styles import BASELINE, QUIET, RC
@@ -117,6 +116,8 @@ def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
     """
     if before is None or after is None or len(before) != len(after):
         return dict.fromkeys(("difference", "low", "high", "p"), math.nan)
+    from scipy.stats import binomtest  # a second to import, and only chains need it
+
     n, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
     difference = 100 * (gained - lost) / n
     error = 100 * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
@@ -136,13 +137,14 @@ def markdown(table: pd.DataFrame) -> str:
         first = chain.iloc[0]
         title = f"**{first['name']}**" + (f" ({first['published']})" if first["published"] else "")
         lines = ["| switch | top-1 % | change | 95 % | p |", "| --- | ---: | ---: | ---: | ---: |"]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in chain.to_dict("records")]
+        lines += [f"| {' | '.join(cells(row))} |" for row in chain.to_dict("records")]
         parts.append("\n".join([title, "", *lines]))
     note = "Change: points of top-1 from the line above, paired over the test images; p: exact McNemar test."
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of `steps` in words: switch, top-1, change, interval, p."""
     top1 = "not run" if math.isnan(row["top1"]) else f"{row['top1']:.2f}"
     if math.isnan(row["difference"]):
         return [row["switch"], top1, "", "", ""]

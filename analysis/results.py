@@ -1,0 +1,69 @@
+"""All that is known of a sweep, read once: what the tables, the figures and the report are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import compare, configurations, curves, differences, frame, pareto, plots, published, waterfall
+from analysis.differences import Differences
+from analysis.journal import Curve
+
+
+@dataclass(frozen=True)
+class Results:
+    """A row a run (`marked`), a row a configuration (`summary`), a row a published number (`comparison`), the curves
+    by key, and the chains of an explain sweep (None for any other)."""
+
+    sweep: str
+    runs: Path
+    marked: pd.DataFrame
+    summary: pd.DataFrame
+    comparison: pd.DataFrame
+    curves: Mapping[str, Curve]
+    differences: Differences
+    chain: pd.DataFrame | None
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The finished runs."""
+        return self.marked[self.marked["state"] == "done"]
+
+    @property
+    def float_top1(self) -> float:
+        """The mean top-1 of the float networks, percent; NaN without one."""
+        return float(self.marked[self.marked["method"] == "float"]["top1"].mean())
+
+    @cached_property
+    def figures(self) -> Mapping[str, Figure]:
+        """Every figure that the sweep has something for, by the name of its file, drawn once."""
+        summary, comparison = self.summary, self.comparison
+        drawn = {
+            "accuracy": plots.accuracy(summary, comparison),
+            "drop": plots.drop(self.marked, summary, comparison),
+            "size": pareto.figure(summary, pareto.SIZE),
+        }
+        timed = pareto.latencies(self.marked, summary)
+        if len(timed):
+            drawn["time"] = pareto.figure(timed, pareto.TIME)
+        if self.curves:
+            drawn["curves"] = curves.figure(self.marked, self.curves)
+        if self.chain is not None and len(self.chain):
+            drawn["waterfall"] = waterfall.figure(self.chain, self.float_top1)
+        return drawn
+
+
+def load(runs: Path, sweep: str) -> Results:
+    """Read a sweep. Raises AnalysisError where there is none or its plan cannot be used."""
+    table, curves = frame.load(runs, sweep)
+    marked, numbers = configurations.mark(table), published.load()
+    summary = configurations.summarize(marked, numbers)
+    comparison = compare.compare(summary, numbers)
+    # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
+    chain = waterfall.steps(marked, comparison, runs) if sweep.startswith("explain") else None
+    return Results(sweep, runs, marked, summary, comparison, curves, differences.find(marked), chain)

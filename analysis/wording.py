@@ -1,0 +1,72 @@
+"""Numbers and facts as the report words them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from analysis.configurations import FLOAT_BITS
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NO-BREAK SPACE}"
+
+
+def number(value: float, layout: str = ".2f") -> str:
+    """`value` with a true minus sign, or nothing where it is NaN.
+
+    >>> number(-0.5) == f"{MINUS}0.50", number(-0.001), number(float("nan"))
+    (True, '0.00', '')
+    """
+    if math.isnan(value):
+        return ""
+    text = format(value, layout)
+    return text.removeprefix("-") if not text.strip("-0.") else text.replace("-", MINUS)
+
+
+def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
+    """What stands beside a mean: `± 0.12 · n 3`, or `n 1`; `n 2 of 3` where runs are missing."""
+    deviation = row[f"{metric}_sd"]
+    counted = f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}"
+    counted = counted.replace(" ", NARROW)
+    return counted if math.isnan(deviation) else f"±{NARROW}{deviation:.2f} · {counted}"
+
+
+def bits(width: int) -> str:
+    """`float` for 32 bits, else the number."""
+    return "float" if width == FLOAT_BITS else str(width)
+
+
+def hours(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> hours(40), hours(600), hours(7200)
+    ('40 seconds', '10 minutes', '2.0 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def counted(values: Iterable[Any]) -> str:
+    """Each distinct value, the commonest first, and of how many runs it is where there are several.
+
+    >>> counted(["a", "a", "b"]), counted(["a"])
+    ('a (2 runs); b (1 run)', 'a')
+    """
+    counts = Counter(value if isinstance(value, str) else "unknown" for value in values)
+    ordered = sorted(counts, key=lambda value: (-counts[value], value))
+    if len(ordered) == 1:
+        return ordered[0]
+    return "; ".join(f"{value} ({runs(counts[value])})" for value in ordered)
+
+
+def runs(count: int) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} run{'' if count == 1 else 's'}"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 method`, `2 methods`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

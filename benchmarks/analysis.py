@@ -1,0 +1,175 @@
+"""How long `python -m analysis` takes over many long trainings, and how much memory at its peak.
+
+The runs are written first and are as a real sweep leaves them: a stage, a journal with two metrics events an epoch,
+an outcome. Times are seconds on the clock of whole commands, from the start of Python to the prompt; the peak is the
+resident memory of that process. The page is then opened in a headless Chromium, where there is one, and timed there:
+until it is drawn, and for a sort and a filter of all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+METHODS = 20
+WIDTHS = (8, 6, 5, 4, 3)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+
+
+def write_sweep(folder: Path, count: int, epochs: int) -> None:
+    """Write `count` finished runs of `epochs` epochs as the sweep `big` into `folder`: METHODS at WIDTHS."""
+    stages = []
+    seeded = random.Random(0)
+    for number in range(count):
+        method = "float" if number % METHODS == 0 else f"method_{number % METHODS:02}"
+        bits = 32 if method == "float" else WIDTHS[number // METHODS % len(WIDTHS)]
+        seed = number // (METHODS * len(WIDTHS))
+        params = {"model": "resnet20", "dataset": "cifar10", "method": method, "seed": seed, "epochs": epochs}
+        params |= {
+            "weight_bits": bits,
+            "act_bits": bits,
+            "number": number // METHODS % len(WIDTHS) if bits == 32 else 0,
+        }
+        key = hashlib.sha256(f"{number} {epochs}".encode()).hexdigest()[:16]
+        name = f"{method} w{bits}a{bits} seed {seed}"
+        stages.append({"key": key, "name": name, "kind": "Training", "params": params, "needs": []})
+        _write_run(folder / key, stages[-1], epochs, 92 - (8 - min(bits, 8)) ** 2 * seeded.random(), seeded)
+    (folder / "sweeps").mkdir(exist_ok=True)
+    content = {"format": 1, "sweep": "big", "options": {}, "stages": stages}
+    (folder / "sweeps" / "big.json").write_text(json.dumps(content))
+
+
+def _write_run(folder: Path, stage: dict[str, Any], epochs: int, top1: float, seeded: random.Random) -> None:
+    folder.mkdir(parents=True)
+    facts = {
+        "commit": "0" * 40,
+        "dirty": False,
+        "device": "NVIDIA H200",
+        "host": "node",
+        "versions": {"torch": "2.13.0"},
+    }
+    (folder / "stage.json").write_text(json.dumps({"format": 1, **stage, **facts}))
+    lines: list[dict[str, Any]] = [
+        {"event": "started"},
+        {"event": "data", "split": "test", "sha256": "1" * 64},
+    ]
+    for epoch in range(1, epochs + 1):
+        noise = seeded.random()
+        train = {
+            "train_loss": 2.3 * 0.98**epoch + 0.1 * noise,
+            "train_top1": 90.0,
+            "train_images_per_s": 21034.25,
+        }
+        test = {"top1": top1 - 60 * 0.97**epoch + noise, "top5": 99.0, "loss": 0.4, "images_per_s": 41034.25}
+        for values in (train, test | {"model_size_mb": 0.27}):
+            lines.append({"event": "metrics", "step": epoch, "values": values})
+    lines.append({"event": "finished"})
+    told = ({"seq": seq, "time": 1.7e9 + seq, "attempt": 1} | line for seq, line in enumerate(lines, 1))
+    (folder / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
+    outcome = {"format": 1, "key": stage["key"], "attempt": 1, "top1": top1, "top5": 99.0, "loss": 0.4}
+    outcome |= {
+        "images": 10000,
+        "images_per_s": 40000.0,
+        "model_size_mb": 0.034 * stage["params"]["weight_bits"],
+    }
+    (folder / "outcome.json").write_text(
+        json.dumps(outcome | {"seconds": 2.0 * epochs, "correct": "A" * 1668})
+    )
+
+
+def report(folder: Path) -> tuple[float, float, float]:
+    """The seconds of one `python -m analysis big`, those it had a core for itself, and its peak memory in GiB."""
+    command = [
+        sys.executable,
+        "-m",
+        "analysis",
+        "big",
+        "--runs",
+        str(folder),
+        "--out",
+        str(folder / "results"),
+    ]
+    began = time.perf_counter()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    took = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} left with status {process.returncode}")
+    return took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+
+
+def browse(page: Path) -> dict[str, float]:
+    """Seconds until the page is loaded and drawn, and for a sort and a filter; empty without a Chromium."""
+    if CHROMIUM is None:
+        return {}
+    from playwright.sync_api import sync_playwright
+
+    timed = (
+        "work => {const began = performance.now(); eval(work); document.body.offsetHeight; "
+        "return performance.now() - began}"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        shown = browser.new_context(bypass_csp=True).new_page()
+        began = time.perf_counter()
+        shown.goto(page.as_uri())
+        shown.screenshot()
+        found = {"open page": time.perf_counter() - began}
+        sort = "document.querySelectorAll('#runs-table button')[4].click()"
+        words = (
+            "const box = document.getElementById('filter-words'); box.value = 'method_07'; "
+            "box.dispatchEvent(new Event('input'))"
+        )
+        found |= {"sort": shown.evaluate(timed, sort) / 1000, "filter": shown.evaluate(timed, words) / 1000}
+        browser.close()
+    return found
+
+
+def main() -> None:
+    """Print the table and, last, one JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_sweep(folder, chosen.runs, chosen.epochs)
+        measured = [report(folder) for _ in range(chosen.rounds)]
+        page = folder / "results" / "big" / "report.html"
+        size, in_browser = page.stat().st_size / 2**20, browse(page)
+    seconds, busy, peaks = zip(*measured, strict=True)
+    print(
+        f"{chosen.runs} runs of {chosen.epochs} epochs, {chosen.rounds} rounds, python {platform.python_version()}, "
+        f"{os.cpu_count()} cores"
+    )
+    print(f"{'':28s}{'median':>10s}{'least':>10s}{'most':>10s}")
+    for name, values in (
+        ("report, seconds", seconds),
+        ("of them computing", busy),
+        ("peak memory, GiB", peaks),
+    ):
+        print(f"{name:28s}{statistics.median(values):10.2f}{min(values):10.2f}{max(values):10.2f}")
+    print(f"{'page, MiB':28s}{size:10.2f}")
+    for name, value in in_browser.items():
+        print(f"{name + ', seconds':28s}{value:10.3f}")
+    summary = {"report_seconds": statistics.median(seconds), "peak_gib": max(peaks)}
+    print(json.dumps({name: round(value, 3) for name, value in summary.items()}))
+
+
+if __name__ == "__main__":
+    main()
