@@ -1,10 +1,11 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
+# make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test slurm-up slurm-down
+.PHONY: sweep test mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(RUN) -m suite launch quick --on here
@@ -18,6 +19,13 @@ test: $(VENV)/for-tests
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
+mlflow-server: $(VENV)/for-mlflow-server
+	tests/system-packages postgresql
+	mlflow-server/server up
+
+mlflow-server-down:
+	mlflow-server/server down
+
 slurm-up:
 	tests/system-packages 'slurm|munge|mariadb'
 	slurm/local/cluster up
@@ -30,6 +38,10 @@ $(VENV)/for-runs: requirements.txt
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/for-tests: tests/requirements.txt $(VENV)/for-runs
+$(VENV)/for-mlflow-server: mlflow-server/requirements.txt $(VENV)/for-runs
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement mlflow-server/requirements.txt
+	touch $@
+
+$(VENV)/for-tests: tests/requirements.txt mlflow-server/requirements.txt $(VENV)/for-runs
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement tests/requirements.txt
 	touch $@
