@@ -261,9 +261,9 @@ def _datasets(now: Standing, after: int) -> list[Any]:
     name, found = str(now.stage.params["dataset"]), {}
     for event in now.journal:
         if event["event"] == "data" and event["seq"] > after:
-            digest, split = str(event.get("sha256")), str(event.get("split"))
+            digest, split = str(event.get("sha256"))[:64], str(event.get("split"))[:64]
             source = json.dumps({"sha256": digest})
-            profile = json.dumps({"images": event.get("images")})
+            profile = json.dumps({"images": str(event.get("images"))[:64]})
             dataset = Dataset(name, digest[:16], "sha256", source, profile=profile)
             found[split, digest] = DatasetInput(dataset, [InputTag("mlflow.data.context", split)])
     return list(found.values())
@@ -271,7 +271,8 @@ def _datasets(now: Standing, after: int) -> list[Any]:
 
 def _tags(now: Standing) -> dict[str, str]:
     started: dict[str, Any] = next((e for e in reversed(now.journal) if e["event"] == "started"), {})
-    saved = (now.outcome or {}).get("checkpoint") or {}
+    saved = (now.outcome or {}).get("checkpoint")
+    saved = saved if isinstance(saved, dict) else {}
     diverged = "the evaluation gave NaN" if now.outcome and now.outcome.get("loss") is None else ""
     return {
         "host": str(started.get("host", "")),
@@ -283,7 +284,7 @@ def _tags(now: Standing) -> dict[str, str]:
         "error": now.error,
         "diverged": now.error if now.cause == "diverged" else diverged,
         "run_directory": str(now.folder),
-        "checkpoint": str(now.folder / Path(str(saved["file"])).name) if saved else "",
+        "checkpoint": str(now.folder / Path(str(saved.get("file"))).name) if saved else "",
         "checkpoint_bytes": str(saved.get("bytes", "")),
         "checkpoint_sha256": str(saved.get("sha256", "")),
     }

@@ -92,6 +92,18 @@ def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A prepared database without an experiment; making one takes seconds."""
+    from suite import tracking
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.prepare(folder)
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture(scope="session")
 def mlflow_server() -> Iterator[Server]:
     """MLflow on PostgreSQL, as `make mlflow-server` starts it."""
     if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):

@@ -43,16 +43,6 @@ forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload(["mlflow.tracking", "suite.tracking", "suite.methods.qat_symmetric", "pytest"])
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A prepared database without an experiment; making one takes seconds."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.prepare(folder)
-    return (folder / "mlflow.db").read_bytes()
-
-
 @pytest.fixture(autouse=True)
 def _embedded(tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """No server, and in `tmp_path` a prepared database."""
