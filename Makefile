@@ -21,10 +21,10 @@ test: $(VENV)/for-tests
 
 mlflow-server: $(VENV)/for-mlflow-server
 	tests/system-packages postgresql
-	mlflow-server/server up
+	mlflow-server/server up $(STATE)
 
 mlflow-server-down:
-	mlflow-server/server down
+	mlflow-server/server down $(STATE)
 
 slurm-up:
 	tests/system-packages 'slurm|munge|mariadb'

@@ -9,7 +9,6 @@ mended by the next.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -22,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from suite import events
 from suite.recipe import Recipe, Stage
 from suite.records import Standing, about, note_synced, standing
 from suite.registry import best_by_width, register
+from suite.reported import describe, sync_report
 from suite.values import SuiteError
 from suite.views import LEADERBOARD_KEY, colours, leaderboard, pages
 
@@ -145,8 +144,8 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
         note_synced(runs, sweep, positions, pages(server, experiment, shown) if server else {})
         reported = known.get(f"report {sweep}")
         if report is not None and report.is_dir():
-            reported = _sync_report(client, experiment, reported, sweep, report)
-        _describe(client, experiment, sweep, about(runs, sweep), reported)
+            reported = sync_report(client, experiment, reported, sweep, report)
+        describe(client, experiment, sweep, about(runs, sweep), reported)
     return experiment
 
 
@@ -180,19 +179,6 @@ def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)
     return str(found.experiment_id)
-
-
-def _describe(client: Any, experiment: str, sweep: str, description: str, reported: Any) -> None:
-    """What the sweep asks, above its table, of which MLflow shows the first line; a text of the user's own stays."""
-    first, _, rest = description.strip().partition("\n")
-    note = f"Sweep `{sweep}`: {first or 'one run a stage.'}"
-    if reported:
-        link = f"#/experiments/{experiment}/runs/{reported.info.run_id}?workflowType=machine_learning"
-        note += f" Its table and plots: [report {sweep}]({link})"
-    note += f"\n{rest}" if rest else ""
-    there = client.get_experiment(experiment).tags.get("mlflow.note.content", "")
-    if there != note and (not there or there.startswith(f"Sweep `{sweep}`:")):
-        client.set_experiment_tag(experiment, "mlflow.note.content", note)
 
 
 def _runs_by_key(client: Any, experiment: str) -> dict[str, Any]:
@@ -301,31 +287,6 @@ def _cause(now: Standing) -> str:
 
 def _role(stage: Stage) -> str:
     return "recipe" if isinstance(stage, Recipe) else type(stage).__name__.lower()
-
-
-def _sync_report(client: Any, experiment: str, run: Any, sweep: str, folder: Path) -> Any:
-    """The run with the files of `folder`. A link is not followed: it may lead to what is nobody's business."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.is_symlink())
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    whole = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    if run and run.data.tags.get("report_sha256") == whole and run.info.status == "FINISHED":
-        return run
-    if run and {item.path for item in client.list_artifacts(run.info.run_id)} - digests.keys():
-        client.delete_run(run.info.run_id)  # MLflow cannot forget an artifact either
-        run = None
-    if run is None:
-        tags = {"stage_key": f"report {sweep}", "role": "report", "mlflow.source.type": "JOB"}
-        tags["mlflow.source.name"] = f"python -m analysis {sweep}"
-        run = client.create_run(experiment, tags=tags, run_name=f"report {sweep}")
-    for file in files:
-        client.log_artifact(run.info.run_id, str(file))
-    page = f"#/experiments/{experiment}/runs/{run.info.run_id}"
-    flow = "workflowType=machine_learning"
-    links = [f"[{file.name}]({page}/artifacts/{quote(file.name)}?{flow})" for file in files]
-    client.set_tag(run.info.run_id, "mlflow.note.content", " · ".join(links))
-    client.set_tag(run.info.run_id, "report_sha256", whole)
-    client.set_terminated(run.info.run_id, "FINISHED")
-    return run
 
 
 def how_to_open(experiment: str, runs: Path) -> str:

@@ -20,7 +20,7 @@ FLOORS = [
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
     {"failures", "methods"},
     {"records", "run", "sweeps"},
-    {"launch", "registry", "views"},
+    {"launch", "registry", "reported", "views"},
     {"options", "screen", "tracking", "verify"},
     {"follower"},
     {"__main__"},
