@@ -1,11 +1,12 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
 # make test-long: a sweep over four nodes of which two lose their power; minutes by itself.
+# make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test test-long slurm-up slurm-down
+.PHONY: sweep test test-long mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(RUN) -m suite launch quick --on here
@@ -23,6 +24,13 @@ test-long: $(VENV)/for-tests
 	tests/system-packages
 	$(RUN) -m pytest -m long
 
+mlflow-server: $(VENV)/for-mlflow-server
+	tests/system-packages postgresql
+	mlflow-server/server up $(STATE)
+
+mlflow-server-down:
+	mlflow-server/server down $(STATE)
+
 slurm-up:
 	tests/system-packages 'slurm|munge|mariadb'
 	slurm/local/cluster up
@@ -35,6 +43,10 @@ $(VENV)/for-runs: requirements.txt
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/for-tests: tests/requirements.txt $(VENV)/for-runs
+$(VENV)/for-mlflow-server: mlflow-server/requirements.txt $(VENV)/for-runs
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement mlflow-server/requirements.txt
+	touch $@
+
+$(VENV)/for-tests: tests/requirements.txt mlflow-server/requirements.txt $(VENV)/for-runs
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement tests/requirements.txt
 	touch $@

@@ -23,7 +23,7 @@ from slurm import commands
 from suite import sweeps
 from suite.options import parser
 from suite.recipe import Stage, over_ranks, plan
-from suite.records import find_stages, load_sweep, matching, save_sweep, standing, tracked
+from suite.records import find_stages, load_sweep, matching, mlflow_pages, save_sweep, standing, tracked
 from suite.settings import Folders
 from suite.values import SuiteError
 
@@ -71,22 +71,22 @@ def _folders(arguments: argparse.Namespace) -> Folders:
     return Folders(arguments.runs, arguments.data)
 
 
-def _chosen(arguments: argparse.Namespace) -> tuple[str, tuple[Stage, ...], dict[str, object]]:
-    """(name, all stages in plan order, the sweep's options)."""
+def _chosen(arguments: argparse.Namespace) -> tuple[str, tuple[Stage, ...], dict[str, object], str]:
+    """(name, all stages in plan order, the sweep's options, what it asks)."""
     sweep = sweeps.find(arguments.sweep)
     if arguments.help_sweep:
         sweep.parser().print_help()
         raise SystemExit(0)
     listed, options = sweep.stages(arguments.sweep_words)
-    return arguments.name or sweep.name, plan(listed), options
+    return arguments.name or sweep.name, plan(listed), options, sweep.about
 
 
 def _plan(arguments: argparse.Namespace, console: Console) -> int:
     from suite.screen import plan_summary, plan_table
 
-    name, every, options = _chosen(arguments)
+    name, every, options, about = _chosen(arguments)
     stages = matching(every, arguments.only)
-    save_sweep(arguments.runs, name, options, every)
+    save_sweep(arguments.runs, name, options, every, about)
     standings = [standing(stage, arguments.runs) for stage in stages]
     console.print(plan_table(standings))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), standings))
@@ -96,19 +96,19 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _launch(arguments: argparse.Namespace, console: Console) -> int:
-    from suite import tracking
+    from suite import follower, tracking
     from suite.launch import Here, check, check_idle, default_places, launch
     from suite.screen import Watch, looking_at_files, status_summary
 
     places = default_places() if arguments.workers is None else arguments.workers
     if places < 1:
         raise SuiteError(f"--workers {places} is too few; use 1 or more")
-    name, stages, options = _chosen(arguments)
+    name, stages, options, about = _chosen(arguments)
     if arguments.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, arguments)
     folders = _folders(arguments)
     if arguments.on == "slurm":
-        save_sweep(folders.runs, name, options, stages)
+        save_sweep(folders.runs, name, options, stages, about)
         return commands.submit(name, matching(stages, arguments.only), arguments, console)
     chosen = matching(stages, arguments.only)
     pending = [stage for stage in chosen if standing(stage, folders.runs).state != "done"]
@@ -117,21 +117,21 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
         with looking_at_files(console) as report:
             check_idle(pending, folders)
             check(pending, folders, most_ranks, arguments.download, report)
-    save_sweep(folders.runs, name, options, stages)
+    save_sweep(folders.runs, name, options, stages, about)
     here = Here(folders, min(places, max(1, sum(stage.world_size for stage in pending))))
     launch(pending, here, parts=here.places)
     words = f"{name}: {len(pending)} of {len(chosen)} stages to run" if pending else f"{name}: all is done"
     console.print(words + (f", {here.places} processes at a time" if pending else ""))
     tracking.prepare(folders.runs)
-    follower = tracking.Follower(name, stages, folders.runs)
-    follower.start()
+    behind = follower.Follower(name, stages, folders.runs)
+    behind.start()
     try:
         with closing(here.work()) as ticks:
             Watch(console, chosen, folders.runs).follow(ticks)
     finally:
-        follower.finish()
-        if follower.error:
-            console.print(f"[yellow]MLflow is behind:[/] {_escaped(str(follower.error))}", soft_wrap=True)
+        behind.finish()
+        if behind.error:
+            console.print(f"[yellow]MLflow is behind:[/] {_escaped(str(behind.error))}", soft_wrap=True)
             console.print(f"no run is lost; bring it up to date with: python -m suite sync {name}")
     ended = [standing(stage, folders.runs) for stage in chosen]
     console.print(status_summary(ended))
@@ -140,10 +140,16 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"[red]{now.stage.name}[/] ({now.stage.key}): {_escaped(now.error)}", soft_wrap=True
             )
+    _show_pages(name, arguments, console)
     unsaid = [] if any(now.state == "failed" for now in ended) else here.died.values()
     for words in unsaid:
         console.print(f"[red]a worker ended:[/] {_escaped(words)}", soft_wrap=True)
     return 0 if all(now.state == "done" for now in ended) else 1
+
+
+def _show_pages(name: str, arguments: argparse.Namespace, console: Console) -> None:
+    for what, link in mlflow_pages(arguments.runs, name).items():
+        console.print(f"MLflow, {what}: {link}", soft_wrap=True, highlight=False)
 
 
 def _over_ranks(
@@ -227,6 +233,7 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
 
     if not arguments.watch:
         console.print(now())
+        _show_pages(name, arguments, console)
         return 0
     with Live(now(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
@@ -235,13 +242,17 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _sync(arguments: argparse.Namespace, console: Console) -> int:
-    from suite import tracking
+    from suite import follower, tracking
 
     name = Path(arguments.sweep).stem
     stages = load_sweep(arguments.runs, name)
+    if arguments.follow:
+        for words in follower.follow(name, stages, arguments.runs, arguments.report / name):
+            console.print(_escaped(words), soft_wrap=True, highlight=False)
     experiment = tracking.sync(name, stages, arguments.runs, arguments.report / name)
     console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(tracking.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
+    _show_pages(name, arguments, console)
     return 0
 
 

@@ -27,6 +27,9 @@ HELD = (errno.EWOULDBLOCK, errno.EACCES)
 LOOKS = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
 
+LATEST = 1e11
+"""No event is later, in seconds since 1970."""
+
 LAST_WORDS_SECONDS = 60.0
 """How long a job waits for what is left of an earlier turn of it to notice that it has been replaced."""
 
@@ -138,13 +141,31 @@ def _events(file: Path) -> Iterator[dict[str, Any]]:
     for line in file.read_text(errors="replace").splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(event, dict) or not {"seq", "time", "attempt", "event"} <= event.keys():
-            continue
-        if event["attempt"] >= newest:
+        if _is_event(event) and event["attempt"] >= newest:
             newest = event["attempt"]
             yield event
+
+
+def _is_event(event: Any) -> bool:
+    """Whether a line is one that a Journal writes: of whatever else lies there, nothing reaches MLflow or a table."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    counts = [event.get("seq"), event.get("attempt")]
+    if event["event"] == "metrics":
+        values = event.get("values")
+        if not isinstance(values, dict) or not all(
+            name.isidentifier() and (value is None or _is_number(value)) for name, value in values.items()
+        ):
+            return False
+        counts.append(event.get("step"))
+    whole = all(type(count) is int and 0 <= count < 2**62 for count in counts)
+    return whole and _is_number(event.get("time")) and 0 <= event["time"] < LATEST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

@@ -113,6 +113,9 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     sync.add_argument(
         "--report", type=Path, default=Path("results"), help="folder where analysis wrote SWEEP/"
     )
+    sync.add_argument(
+        "--follow", action="store_true", help="go on, a few seconds behind, until all stages are final"
+    )
     _add_cluster_commands(add)
     about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
     check = add("verify-resume", about)

@@ -51,6 +51,8 @@ class Standing:
     job: str = ""
     mlflow: str = ""
     """How far MLflow is; empty where it was never synced."""
+    folder: Path = Path()
+    """The run directory."""
 
     @property
     def error(self) -> str:
@@ -95,14 +97,13 @@ def standing(stage: Stage, runs: Path) -> Standing:
     with suppress(OSError):
         signs.append((folder / "progress.json").stat().st_mtime)
     age = time.time() - max(signs) if signs else None
-    return Standing(stage, state, outcome, journal, age, failure)
+    return Standing(stage, state, outcome, journal, age, failure, folder=folder.resolve())
 
 
 def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Standing]:
     """Each standing with how far MLflow was with it at the last sync."""
-    try:
-        synced = json.loads(_synced(runs, sweep).read_text())
-    except (OSError, ValueError):
+    synced = _last_sync(runs, sweep).get("positions")
+    if synced is None:
         return list(standings)
     found = []
     for now in standings:
@@ -112,21 +113,35 @@ def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Stand
     return found
 
 
-def note_synced(runs: Path, sweep: str, positions: dict[str, int]) -> None:
-    """Record up to which event of each journal, by key, MLflow has it."""
+def note_synced(runs: Path, sweep: str, positions: dict[str, int], pages: dict[str, str]) -> None:
+    """Record up to which event of each journal, by key, MLflow has it, and links to its pages by what they show."""
     _synced(runs, sweep).parent.mkdir(parents=True, exist_ok=True)
-    write_json(positions, _synced(runs, sweep))
+    write_json({"positions": positions, "pages": pages}, _synced(runs, sweep))
+
+
+def mlflow_pages(runs: Path, sweep: str) -> dict[str, str]:
+    """The links that the last sync noted; none where it had no server."""
+    return dict(_last_sync(runs, sweep).get("pages", {}))
+
+
+def _last_sync(runs: Path, sweep: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_synced(runs, sweep).read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _synced(runs: Path, sweep: str) -> Path:
     return runs / "sweeps" / f"{sweep}.mlflow"
 
 
-def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage]) -> None:
+def save_sweep(
+    runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage], about: str = ""
+) -> None:
     """Record what a sweep consists of, for `run`, `status`, the tracking and the analysis.
 
-    `stages` are in plan order; the record is replaced whole. Raises SuiteError for a name that is no file's name, and
-    for a stage that its record would not bring back.
+    `stages` are in plan order; `about` is what the sweep asks, in words. The record is replaced whole. Raises
+    SuiteError for a name that is no file's name, and for a stage that its record would not bring back.
     """
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
@@ -144,7 +159,7 @@ def save_sweep(runs: Path, name: str, options: dict[str, Any], stages: Sequence[
         for stage in stages
     ]
     (runs / "sweeps").mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, "sweep": name, "options": options, "stages": rows}
+    content = {"format": FORMAT, "sweep": name, "about": about, "options": options, "stages": rows}
     write_json(content, runs / "sweeps" / f"{name}.json")
 
 
@@ -165,6 +180,14 @@ def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
         raise SuiteError(f"no sweep {name!r} was planned or launched in {runs}; there is {there}")
     return tuple(_stage(row) for row in _rows(file))
+
+
+def about(runs: Path, name: str) -> str:
+    """What a sweep asks, as it was recorded; nothing where it was not."""
+    try:
+        return str(json.loads((runs / "sweeps" / f"{name}.json").read_text()).get("about", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def from_json(data: Any) -> Any:
@@ -190,7 +213,7 @@ def from_json(data: Any) -> Any:
     fields = {name: from_json(item) for name, item in data.items() if name not in ("type", "revision")}
     try:
         return kind(**fields)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
         raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
 
 
@@ -223,7 +246,7 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
 def _stage(row: dict[str, Any]) -> Stage:
     stage = from_json(row["stage"])
     if not isinstance(stage, Stage) or stage.key != row["key"]:
-        raise SuiteError(f"the record of {row['key']} is not that of its stage; plan the sweep again")
+        raise SuiteError(f"the record of {row['key']!r} is not that of its stage; plan the sweep again")
     return stage
 
 
@@ -231,7 +254,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(file.read_text())
         version, rows = content.get("format"), content["stages"]
-    except (ValueError, AttributeError, KeyError):
+        if not all(isinstance(row["key"], str) and isinstance(row["stage"], dict) for row in rows):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise SuiteError(f"{file} is not a sweep's record; remove it and launch the sweep again") from None
     if version != FORMAT:
         raise SuiteError(

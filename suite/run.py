@@ -86,9 +86,8 @@ class _Run:
         folder, facts = self.journal.folder, provenance(self.ranks.device)
         try:
             checkpoint.write_json({**_description(self.stage), **facts}, folder / "stage.json")
-            self.journal.write(
-                "started", **{name: facts[name] for name in ("host", "pid", "device", "commit")}
-            )
+            where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
+            self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
             outcome = self._work()
             self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
             for file in checkpoint.resumable(folder):
@@ -308,7 +307,8 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
     record = events.outcome(folder)
     if record is None:
         raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
-    state = checkpoint.load(folder / record["checkpoint"]["file"], record["checkpoint"]["sha256"])
+    saved = record["checkpoint"]
+    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
     model = models.build(start.network)
     model.load_state_dict(state["model"])
     return model

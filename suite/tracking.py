@@ -9,7 +9,6 @@ mended by the next.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -17,23 +16,24 @@ import os
 import shlex
 import sqlite3
 import sys
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from suite import events
 from suite.recipe import Recipe, Stage
-from suite.records import Standing, note_synced, standing
+from suite.records import Standing, about, note_synced, standing
+from suite.registry import best_by_width, register
+from suite.reported import describe, sync_report
 from suite.values import SuiteError
-from suite.views import LEADERBOARD_KEY, colours, leaderboard
+from suite.views import LEADERBOARD_KEY, colours, leaderboard, pages
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -41,8 +41,12 @@ SETTINGS = {
 BATCH = 800
 """Metric points in one request: with the parameters and tags of a run still below MLflow's 1000 items."""
 
-PATIENCE_SECONDS = 20.0
-"""How long a launch that has ended waits for MLflow."""
+EMBEDDED_PAGE = "http://127.0.0.1:5000"
+"""Where the command of `how_to_open` serves the embedded database."""
+
+
+class AwayError(SuiteError):
+    """MLflow did not answer, or could not do what it was asked for; a later sync may find it back."""
 
 
 def uri(runs: Path) -> str:
@@ -85,7 +89,7 @@ def _explained(where: str, runs: Path) -> Iterator[None]:
         remedy = "check that the server runs and that MLFLOW_TRACKING_URI is right"
         if where.startswith("sqlite:"):
             remedy = f"if it stays so, move {runs / 'mlflow.db'} away: the journals hold everything"
-        raise SuiteError(f"MLflow at {where} failed: {first}; {remedy}") from error
+        raise AwayError(f"MLflow at {where} failed: {first}; {remedy}") from error
 
 
 def _client(where: str) -> Any:
@@ -119,7 +123,8 @@ def prepare(runs: Path) -> None:
 def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = None) -> str:
     """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat.
 
-    Returns the experiment's id. Raises SuiteError where MLflow cannot be reached or refuses.
+    Returns the experiment's id. Raises AwayError where MLflow cannot be reached or refuses, and SuiteError where the
+    experiment is not this sweep's.
     """
     prepare(runs)
     with _only_one(runs) as owner, _explained(uri(runs), runs):
@@ -127,16 +132,28 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
         experiment = _experiment(client, sweep, runs, owner)
         known = _runs_by_key(client, experiment)
         colour_of, positions = colours(str(stage.params["method"]) for stage in stages), {}
-        for stage in stages:
-            now = standing(stage, runs)
-            if now.journal:
-                colour = colour_of[str(stage.params["method"])]
-                _sync_run(client, experiment, known.get(stage.key), now, colour)
-                positions[stage.key] = now.journal[-1]["seq"]
-        note_synced(runs, sweep, positions)
+        standings = [now for stage in stages if (now := standing(stage, runs)).journal]
+        for now in standings:
+            colour = colour_of[str(now.stage.params["method"])]
+            known[now.stage.key] = _sync_run(client, experiment, known.get(now.stage.key), now, colour)
+            positions[now.stage.key] = now.journal[-1]["seq"]
+        best = best_by_width(standings)
+        register(client, sweep, best, known)
+        shown = [known[now.stage.key].info.run_id for now in best.values()]
+        server = _page()
+        note_synced(runs, sweep, positions, pages(server, experiment, shown) if server else {})
+        reported = known.get(f"report {sweep}")
         if report is not None and report.is_dir():
-            _sync_report(client, experiment, known.get(f"report {sweep}"), sweep, report)
+            reported = sync_report(client, experiment, reported, sweep, report)
+        describe(client, experiment, sweep, about(runs, sweep), reported)
     return experiment
+
+
+def _page() -> str:
+    """The address of the server without a name or password that may stand in it; empty where there is none."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+    scheme, _, rest = server.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme in ("http", "https") else ""
 
 
 def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
@@ -158,8 +175,6 @@ def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         "runs_folder": owner,
         f"mlflow.sharedViewState.{LEADERBOARD_KEY}": leaderboard(found.creation_time),
     }
-    if "mlflow.note.content" not in found.tags:
-        tags["mlflow.note.content"] = f"Sweep `{sweep}`: one run a stage."
     for name, value in tags.items():
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)
@@ -182,7 +197,8 @@ def _runs_by_key(client: Any, experiment: str) -> dict[str, Any]:
     return found
 
 
-def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str) -> None:
+def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str) -> Any:
+    """Bring one run up to date; the run, which may be another than `run`."""
     from mlflow.entities import Metric, Param, RunTag
 
     stage, journal, last = now.stage, now.journal, now.journal[-1]
@@ -195,7 +211,7 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
         client.delete_run(run.info.run_id)
         run, cursor = None, {}
     if cursor == position and run.info.status == status:
-        return
+        return run
     if run is None:
         tags = {"stage_key": stage.key, "role": _role(stage), "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"python -m suite run {stage.key}"
@@ -211,100 +227,75 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
     params = [Param(name, str(value)) for name, value in stage.params.items()] if not cursor else []
     tags = {name: value for name, value in _tags(now).items() if run.data.tags.get(name, "") != value}
     listed = [RunTag(name, value) for name, value in (tags | {"synced": json.dumps(position)}).items()]
+    if datasets := _datasets(now, cursor.get("seq", 0)):
+        client.log_inputs(run_id, datasets)
     while len(points) > BATCH:
         client.log_batch(run_id, points[:BATCH])
         points = points[BATCH:]
     client.log_batch(run_id, points, params, listed)
-    if status == "RUNNING":
+    if status != "RUNNING":  # a clock may have been set back; no run ends before it began
+        client.set_terminated(run_id, status, int(max(began, *(event["time"] * 1000 for event in journal))))
+    elif run.info.status != status:
         client.update_run(run_id, status)
-    else:
-        client.set_terminated(run_id, status, int(last["time"] * 1000))
+    return run
+
+
+def _datasets(now: Standing, after: int) -> list[Any]:
+    """The data that the journal names after event `after`, each split with its digest. MLflow keeps one of each."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name, found = str(now.stage.params["dataset"]), {}
+    for event in now.journal:
+        if event["event"] == "data" and event["seq"] > after:
+            digest, split = str(event.get("sha256"))[:64], str(event.get("split"))[:64]
+            source = json.dumps({"sha256": digest})
+            profile = json.dumps({"images": str(event.get("images"))[:64]})
+            dataset = Dataset(name, digest[:16], "sha256", source, profile=profile)
+            found[split, digest] = DatasetInput(dataset, [InputTag("mlflow.data.context", split)])
+    return list(found.values())
 
 
 def _tags(now: Standing) -> dict[str, str]:
-    last = now.journal[-1]
     started: dict[str, Any] = next((e for e in reversed(now.journal) if e["event"] == "started"), {})
+    saved = (now.outcome or {}).get("checkpoint")
+    saved = saved if isinstance(saved, dict) else {}
     diverged = "the evaluation gave NaN" if now.outcome and now.outcome.get("loss") is None else ""
-    if last.get("cause") == "diverged":
-        diverged = now.error
     return {
         "host": str(started.get("host", "")),
+        "slurm_job": str(started.get("job", "")),
         "device": str(started.get("device", "")),
         "mlflow.source.git.commit": str(started.get("commit", "")),
-        "attempt": str(last["attempt"]),
+        "attempt": str(now.journal[-1]["attempt"]),
+        "cause": _cause(now),
         "error": now.error,
-        "diverged": diverged,
+        "diverged": now.error if now.cause == "diverged" else diverged,
+        "run_directory": str(now.folder),
+        "checkpoint": str(now.folder / Path(str(saved.get("file"))).name) if saved else "",
+        "checkpoint_bytes": str(saved.get("bytes", "")),
+        "checkpoint_sha256": str(saved.get("sha256", "")),
     }
+
+
+def _cause(now: Standing) -> str:
+    """Why a run that ended without a result did, in a word or two."""
+    if now.state != "stopped":
+        return now.cause
+    last = now.journal[-1]
+    told = {"interrupted": f"stopped by {last.get('signal')}", "cancelled": "cancelled"}
+    return told.get(last["event"], "killed: it told no error")
 
 
 def _role(stage: Stage) -> str:
     return "recipe" if isinstance(stage, Recipe) else type(stage).__name__.lower()
 
 
-def _sync_report(client: Any, experiment: str, run: Any, sweep: str, folder: Path) -> None:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    whole = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    if run and run.data.tags.get("report_sha256") == whole and run.info.status == "FINISHED":
-        return
-    if run and {item.path for item in client.list_artifacts(run.info.run_id)} - digests.keys():
-        client.delete_run(run.info.run_id)  # MLflow cannot forget an artifact either
-        run = None
-    if run is None:
-        tags = {"stage_key": f"report {sweep}", "role": "report", "mlflow.source.type": "JOB"}
-        tags["mlflow.source.name"] = f"python -m analysis {sweep}"
-        run = client.create_run(experiment, tags=tags, run_name=f"report {sweep}")
-    for file in files:
-        client.log_artifact(run.info.run_id, str(file))
-    page = f"#/experiments/{experiment}/runs/{run.info.run_id}"
-    flow = "workflowType=machine_learning"
-    links = [f"[{file.name}]({page}/artifacts/{quote(file.name)}?{flow})" for file in files]
-    note = f"Sweep `{sweep}`: one run a stage. Its table and plots: [report {sweep}]({page}?{flow})"
-    client.set_experiment_tag(experiment, "mlflow.note.content", note)
-    client.set_tag(run.info.run_id, "mlflow.note.content", " · ".join(links))
-    client.set_tag(run.info.run_id, "report_sha256", whole)
-    client.set_terminated(run.info.run_id, "FINISHED")
-
-
-class Follower(threading.Thread):
-    """Syncs every few seconds while a launcher works; whatever goes wrong with MLflow is told at the end."""
-
-    def __init__(self, sweep: str, stages: Sequence[Stage], runs: Path, every_seconds: float = 5) -> None:
-        super().__init__(daemon=True)
-        self.sweep, self.stages, self.runs, self.every_seconds = sweep, stages, runs, every_seconds
-        self._done = threading.Event()
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Sync until `finish` is called, and once more."""
-        while not self._done.wait(self.every_seconds):
-            self._once()
-        self._once()
-
-    def finish(self, within_seconds: float = PATIENCE_SECONDS) -> None:
-        """Return after a last sync, or after `within_seconds`: a launch does not wait for a server that is down."""
-        self._done.set()
-        self.join(within_seconds)
-        if self.is_alive() and self.error is None:
-            self.error = SuiteError(f"{uri(self.runs)} was not up to date after {within_seconds:.0f} s")
-
-    def _once(self) -> None:
-        try:
-            sync(self.sweep, self.stages, self.runs)
-        except Exception as error:
-            self.error = error
-        else:
-            self.error = None
-
-
 def how_to_open(experiment: str, runs: Path) -> str:
     """The command that opens MLflow on these runs, where it is embedded, and the page to look at."""
-    view = f"runs?workflowType=machine_learning&compareRunsMode=TABLE&viewStateShareKey={LEADERBOARD_KEY}"
-    server = uri(runs)
-    if server.startswith("http"):
-        return f"{server.rstrip('/')}/#/experiments/{experiment}/{view}"
+    if server := _page():
+        return pages(server, experiment)["table"]
     mlflow = Path(sys.executable).with_name("mlflow")
     shown = os.path.relpath(mlflow) if mlflow.is_relative_to(Path.cwd()) else str(mlflow)
-    command = f"{shlex.quote(shown)} server --workers 1 --port 5000 --backend-store-uri {shlex.quote(server)}"
+    store = shlex.quote(uri(runs))
+    command = f"{shlex.quote(shown)} server --workers 1 --port 5000 --backend-store-uri {store}"
     settings = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
-    return f"{settings} {command}\nhttp://127.0.0.1:5000/#/experiments/{experiment}/{view}"
+    return f"{settings} {command}\n{pages(EMBEDDED_PAGE, experiment)['table']}"

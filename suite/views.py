@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 LEADERBOARD_KEY = "suite-leaderboard"
 WIDTHS = {
@@ -41,6 +42,19 @@ PALETTE = (
 def colours(methods: Iterable[str]) -> dict[str, str]:
     """A colour for each method's runs in the table and the charts."""
     return {name: PALETTE[n % len(PALETTE)] for n, name in enumerate(sorted(set(methods)))}
+
+
+def pages(server: str, experiment: str, best: Sequence[str] = ()) -> dict[str, str]:
+    """Links into MLflow's page at `server`, by what they show: the table of all runs, the charts and, of two run ids
+    or more, the comparison of the `best`."""
+    start = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode="
+    found = {
+        mode.lower(): f"{start}{mode}&viewStateShareKey={LEADERBOARD_KEY}" for mode in ("TABLE", "CHART")
+    }
+    if len(best) > 1:
+        runs, experiments = (quote(json.dumps(ids)) for ids in (list(best), [experiment]))
+        found["compare the best"] = f"{server}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return found
 
 
 def leaderboard(created_at_ms: int) -> str:

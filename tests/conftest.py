@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from journals import Server
 from places import PROGRAMS, Cluster, Place, manage, until
 from torch import nn
 
@@ -87,3 +89,32 @@ def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
     yield Place(tmp_path, cluster)
     cluster("scancel --user=root")
     until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 120)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A prepared database without an experiment; making one takes seconds."""
+    from suite import tracking
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.prepare(folder)
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server() -> Iterator[Server]:
+    """MLflow on PostgreSQL, as `make mlflow-server` starts it."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        missing("MLflow's server needs PostgreSQL; install the package postgresql")
+    base = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="suite-mlflow-", dir=base))
+    folder.chmod(0o711)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(folder, port)
+    yield server
+    server("down")
+    shutil.rmtree(folder)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from conftest import missing
+from mlflow.tracking import MlflowClient
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from test_tracking import SWEEP, run_sweep, serving
 
 from suite import tracking
-from suite.views import WIDTHS
+from suite.records import standing
+from suite.registry import best_by_width
+from suite.views import WIDTHS, pages
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 FLAGS = (
@@ -32,13 +35,14 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         yield page
         browser.close()
 
 
 @pytest.fixture(scope="module")
-def link(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page that how_to_open names, served by the command that how_to_open names, on a free port."""
+def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The pages to look at, the table as how_to_open names it, served by the command that it names, on a free port."""
     folder = tmp_path_factory.mktemp("browser")
     runs, report = folder / "my runs", folder / "results"
     report.mkdir()
@@ -51,7 +55,17 @@ def link(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command, address = tracking.how_to_open(experiment, runs).splitlines()
         store = shlex.split(command)[-2:]
         with serving(*store, cwd=folder) as server:
-            yield address.replace("http://127.0.0.1:5000", server)
+            client = MlflowClient(tracking.uri(runs))
+            of_key = {r.data.tags.get("stage_key"): r.info.run_id for r in client.search_runs([experiment])}
+            best = best_by_width([standing(stage, runs) for stage in SWEEP]).values()
+            found = pages(server, experiment, [of_key[now.stage.key] for now in best])
+            assert found["table"] == address.replace(tracking.EMBEDDED_PAGE, server)
+            yield found
+
+
+@pytest.fixture
+def link(served: dict[str, str]) -> str:
+    return served["table"]
 
 
 def show(page: Page, address: str) -> None:
@@ -120,3 +134,14 @@ def test_the_note_leads_to_the_report_whose_page_shows_its_picture(
     expect(picture).to_be_visible()
     assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 320
     page.screenshot(path=tmp_path / "report.png")
+
+
+def test_the_best_recipes_are_compared_in_parallel_coordinates_over_bits_and_top1(
+    page: Page, served: dict[str, str], tmp_path: Path
+) -> None:
+    show(page, served["compare the best"])
+    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible()
+    # MLflow chooses the axes: of the parameters that differ the first by name, which are widths, and the first metric.
+    for axis in ("act_bits", "top1"):
+        expect(page.locator("svg text", has_text=axis).first).to_be_visible()
+    page.screenshot(path=tmp_path / "compare.png")

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from suite import events, tracking
+from suite import events, follower, tracking
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.percentile import Percentile
@@ -41,16 +41,6 @@ SWEEP = plan([Recipe(training, method) for method in METHODS for training in TRA
 
 forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload(["mlflow.tracking", "suite.tracking", "suite.methods.qat_symmetric", "pytest"])
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A prepared database without an experiment; making one takes seconds."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.prepare(folder)
-    return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +105,7 @@ def content(where: str) -> dict[str, Any]:
     """Everything that MLflow has of the sweep, but for the ids it chose itself."""
     found = {}
     for run in runs_in(where):
-        own = ("mlflow.note.content", "mlflow.user")
+        own = ("mlflow.note.content", "mlflow.user", "run_directory", "checkpoint")
         tags = {name: value for name, value in run.data.tags.items() if name not in own}
         info = (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time)
         assert tags["stage_key"] not in found, f"two runs of {run.info.run_name}"
@@ -394,8 +384,8 @@ def test_a_fresh_database_prepared_by_four_processes_and_synced_by_two_at_once_i
 
 def test_a_server_that_accepts_and_never_answers_does_not_hold_up_a_launch(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; import mlflow; from suite import tracking\n"
-        "follower = tracking.Follower('demo', [], Path(sys.argv[1]), every_seconds=0.1)\n"
+        "import sys, time; from pathlib import Path; import mlflow; from suite.follower import Follower\n"
+        "follower = Follower('demo', [], Path(sys.argv[1]), every_seconds=0.1)\n"
         "follower.start(); time.sleep(0.5); began = time.monotonic()\n"
         "follower.finish(within_seconds=2); print(follower.error); print(time.monotonic() - began)\n"
     )
@@ -416,7 +406,7 @@ def test_a_server_that_accepts_and_never_answers_does_not_hold_up_a_launch(tmp_p
     assert said == f"{server} was not up to date after 2 s\n"
     assert 2 <= waited < 4
     assert time.monotonic() - told < 4, "the interpreter must not wait for the thread"
-    assert tracking.PATIENCE_SECONDS <= 25
+    assert follower.PATIENCE_SECONDS <= 25
 
 
 def test_a_server_that_is_not_there_is_named_with_the_remedy(

@@ -1,0 +1,94 @@
+"""MLflow a few seconds behind the journals, beside a launch or for itself; a server that is away costs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from suite.recipe import Stage
+from suite.records import standing
+from suite.tracking import AwayError, sync, uri
+from suite.values import SuiteError
+
+EVERY_SECONDS = 5.0
+"""Between two syncs."""
+
+PATIENCE_SECONDS = 20.0
+"""How long a launch that has ended waits for MLflow."""
+
+
+class Follower(threading.Thread):
+    """Syncs every few seconds while a launcher works; whatever goes wrong with MLflow is told at the end."""
+
+    def __init__(
+        self, sweep: str, stages: Sequence[Stage], runs: Path, every_seconds: float = EVERY_SECONDS
+    ) -> None:
+        super().__init__(daemon=True)
+        self.sweep, self.stages, self.runs, self.every_seconds = sweep, stages, runs, every_seconds
+        self._done = threading.Event()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Sync until `finish` is called, and once more."""
+        while not self._done.wait(self.every_seconds):
+            self._once()
+        self._once()
+
+    def finish(self, within_seconds: float = PATIENCE_SECONDS) -> None:
+        """Return after a last sync, or after `within_seconds`: a launch does not wait for a server that is down."""
+        self._done.set()
+        self.join(within_seconds)
+        if self.is_alive() and self.error is None:
+            self.error = SuiteError(f"{uri(self.runs)} was not up to date after {within_seconds:.0f} s")
+
+    def _once(self) -> None:
+        try:
+            sync(self.sweep, self.stages, self.runs)
+        except Exception as error:
+            self.error = error
+        else:
+            self.error = None
+
+
+def follow(
+    sweep: str, stages: Sequence[Stage], runs: Path, report: Path, every_seconds: float = EVERY_SECONDS
+) -> Iterator[str]:
+    """Sync every few seconds until all stages are final and MLflow has them. Gives a line when MLflow went away, and
+    one when it is back.
+
+    Raises SuiteError for what no waiting mends: an experiment that is deleted, or another runs folder's.
+    """
+    away_since: float | None = None
+    while True:
+        ended = _are_final(stages, runs)  # asked before the sync, so that this one is the last
+        was_away = away_since is not None
+        try:
+            sync(sweep, stages, runs, report)
+        except (AwayError, OSError) as error:
+            if away_since is None:
+                away_since = time.monotonic()
+                yield f"MLflow is behind: {error}; trying again every {every_seconds:.0f} s"
+        else:
+            if away_since is not None:
+                yield f"MLflow is back after {time.monotonic() - away_since:.0f} s, and up to date"
+                away_since = None
+            # What a server that hung was asked for, it may do late: whether that changed anything is looked at again.
+            if ended and not was_away:
+                return
+        time.sleep(every_seconds)
+
+
+def _are_final(stages: Sequence[Stage], runs: Path) -> bool:
+    """Whether nothing more is to come: each stage is done, failed or cancelled, or starts from one that is lost."""
+    lost: set[str] = set()
+    for stage in stages:
+        now = standing(stage, runs)
+        cancelled = now.state == "stopped" and now.journal[-1]["event"] == "cancelled"
+        orphan = now.state == "pending" and any(needed.key in lost for needed in stage.needs)
+        if now.state == "failed" or cancelled or orphan:
+            lost.add(stage.key)
+        elif now.state != "done":
+            return False
+    return True

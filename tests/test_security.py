@@ -1,0 +1,223 @@
+"""What somebody else wrote runs no code and writes nowhere but in its run directory; MLflow's server is closed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import stat
+from pathlib import Path
+from typing import Any
+
+import journals
+import pytest
+import requests
+import torch
+from journals import Embedded, Server, difference, write_run
+
+from suite import checkpoint, events, models, records, tracking
+from suite.recipe import FORMAT, Network, plan
+from suite.run import Folders, load_float
+from suite.values import SuiteError, to_json
+
+STAGE = journals.stages(2)[1]
+
+
+class Hostile:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.proof),)
+
+
+def record(runs: Path, **changes: Any) -> None:
+    """A sweep's record of one stage, with that row changed."""
+    (runs / "sweeps").mkdir(parents=True, exist_ok=True)
+    row = {"key": STAGE.key, "name": STAGE.name, "stage": to_json(STAGE), **changes}
+    content = {"format": FORMAT, "sweep": "evil", "options": {}, "stages": [row]}
+    (runs / "sweeps" / "evil.json").write_text(json.dumps(content))
+
+
+def files(folder: Path) -> set[Path]:
+    return {file.relative_to(folder) for file in folder.rglob("*")}
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "a class of Python's": {"stage": {"type": "os.system", "command": "id"}},
+    "a class of the suite that is no value": {"stage": {"type": "events.Journal", "folder": "/"}},
+    "a class by its whole name": {"stage": {"type": "suite.run.Folders", "runs": "/", "data": "/"}},
+    "a key that leaves the folder": {"key": "../../etc"},
+    "a key of another stage": {"key": "0" * 16},
+    "a field that no stage has": {"stage": {**to_json(STAGE), "__class__": "os"}},
+    "a value for a stage": {"stage": to_json(Network())},
+    "a network that is text": {"stage": {**to_json(STAGE), "start": "../../etc/passwd"}},
+    "a method that is none": {"stage": {**to_json(STAGE), "method": None}},
+    "a row that is none": {"stage": 7},
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_hostile_record_of_a_stage_is_refused_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    record(tmp_path, **ROWS[kind])
+    before = files(tmp_path)
+    with pytest.raises(SuiteError):
+        records.load_sweep(tmp_path, "evil")
+    with pytest.raises(SuiteError):
+        records.find_stages(tmp_path, [str(ROWS[kind].get("key", STAGE.key))])
+    assert files(tmp_path) == before
+    record(tmp_path)
+    assert records.load_sweep(tmp_path, "evil") == (STAGE,)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", ".hidden", "a\nb", ""])
+def test_no_sweep_has_a_name_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SuiteError, match="is unusable"):
+        records.save_sweep(tmp_path / "runs", name, {}, plan([STAGE]))
+    assert files(tmp_path) == set()
+
+
+LINES = [
+    "[" * 100_000,
+    "9" * 10_000,
+    "null",
+    "[]",
+    '"text"',
+    '{"seq": "__import__(1)", "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": {"top1": 1}}',
+    '{"seq": 900, "time": "1", "attempt": 1, "event": "metrics", "step": 1, "values": {"top1": 1}}',
+    '{"seq": 901, "time": NaN, "attempt": 1, "event": "finished"}',
+    '{"seq": 902, "time": 1e999, "attempt": 1, "event": "finished"}',
+    '{"seq": 903, "time": 1, "attempt": 1e9, "event": "started"}',
+    '{"seq": 904, "time": 1, "attempt": [1], "event": "started"}',
+    '{"seq": 905, "time": 1, "attempt": 1, "event": {"a": 1}}',
+    '{"seq": 906, "time": 1, "attempt": 1, "event": "metrics", "step": "1; drop table", "values": {"top1": 1}}',
+    '{"seq": 907, "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": {"../../x": 1}}',
+    '{"seq": 908, "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": {"top1": "1"}}',
+    '{"seq": 909, "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": [1]}',
+    '{"seq": 910, "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": {"top1": 1e999}}',
+    '{"seq": 911, "time": 1, "attempt": 1, "event": "metrics", "step": 1, "values": {"top1": '
+    + "9" * 400
+    + "}}",
+]
+
+
+@pytest.mark.parametrize("number", range(len(LINES)))
+def test_a_hostile_line_in_a_journal_changes_nothing_and_holds_up_no_other_run(
+    number: int, tmp_path: Path
+) -> None:
+    write_run(tmp_path, STAGE)
+    file = tmp_path / STAGE.key / "events.jsonl"
+    before = events.read(file.parent)
+    first, _, rest = file.read_text().partition("\n")
+    file.write_text(f"{first}\n{LINES[number]}\n{rest}")
+    assert events.read(file.parent) == before
+    assert len(before) == 2 + 2 * journals.EPOCHS + 1
+
+
+def test_a_hostile_journal_reaches_mlflow_as_text_and_writes_nowhere_else(
+    tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs, report = tmp_path / "runs", tmp_path / "results"
+    write_run(runs, STAGE)
+    (runs / "mlflow.db").write_bytes(database)
+    journal = events.Journal(runs / STAGE.key)
+    journal.write(
+        "started", host="../../../etc", device={"a": [1]}, commit="'; drop table runs; --", job=None
+    )
+    journal.write("data", split="../../x", sha256="../" * 30_000, images=["many"])
+    journal.write("data")
+    journal.write("failed", error="<script>alert(1)</script>" * 9000, cause="../..", traceback=7)
+    outcome = {"format": FORMAT, "top1": "high", "loss": [], "checkpoint": "/etc/passwd"}
+    checkpoint.write_json(outcome, runs / STAGE.key / "outcome.json")
+    report.mkdir()
+    (report / "table.md").symlink_to("/etc/hostname")
+    before = files(tmp_path)
+    tracking.sync("demo", [STAGE], runs, report)
+    fresh = {str(file) for file in files(tmp_path) - before}
+    assert fresh <= {
+        f"runs/{name}" for name in ("mlflow.lock", "mlflow.db-wal", "mlflow.db-shm", "sweeps")
+    } | {"runs/sweeps/demo.mlflow"}, "a file that a link names is not an artifact"
+    assert difference(Embedded(runs), "demo", runs, [STAGE]) == (journals.EPOCHS * 7, 0, 0)
+
+
+def test_no_checkpoint_runs_code_whatever_record_names_it(tmp_path: Path) -> None:
+    """As a state to resume from, as the network a recipe starts from, and as somebody's weights."""
+    proof, recipe = tmp_path / "proof", journals.stages(2)[1]
+    start = recipe.needs[0]
+    folder = tmp_path / "runs" / start.key
+    folder.mkdir(parents=True)
+    file = folder / "checkpoint.pt"
+    for evil in ({"model": Hostile(proof)}, Hostile(proof)):
+        torch.save(evil, file)
+        digest = checkpoint.sha256(file)
+        resume = folder / f"resume-0000000001-{digest[:16]}.pt"
+        resume.write_bytes(file.read_bytes())
+        saved = {"file": "checkpoint.pt", "sha256": digest}
+        checkpoint.write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
+        with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
+            load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
+        with pytest.raises(pickle.UnpicklingError):
+            checkpoint.load_resumable(folder)
+        with pytest.raises((SuiteError, pickle.UnpicklingError)):
+            models.load_weights(Network(), file)
+        resume.unlink()
+    assert not proof.exists()
+    torch.load(file, weights_only=False)
+    assert proof.is_dir(), "the file was hostile indeed"
+
+
+def test_a_checkpoint_outside_its_run_directory_is_not_read(tmp_path: Path) -> None:
+    start = journals.stages(1)[0]
+    folder = tmp_path / "runs" / start.key
+    folder.mkdir(parents=True)
+    torch.save({"model": {}}, tmp_path / "outside.pt")
+    saved = {"file": "../../outside.pt", "sha256": checkpoint.sha256(tmp_path / "outside.pt")}
+    checkpoint.write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
+    with pytest.raises(SuiteError, match=rf"checkpoint {folder}/outside.pt is missing"):
+        load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
+
+
+def test_the_server_asks_for_a_login_and_answers_to_no_other_name(mlflow_server: Server) -> None:
+    login = ("admin", mlflow_server.password)
+    asked = "/api/2.0/mlflow/experiments/search?max_results=1"
+
+    def status(path: str, host: str | None = None, login: tuple[str, str] | None = None) -> int:
+        headers = {"Host": host} if host else {}
+        return requests.get(mlflow_server.address + path, auth=login, headers=headers, timeout=30).status_code
+
+    artifacts = "/api/2.0/mlflow-artifacts/artifacts"
+    for path in ("/", asked, artifacts, "/ajax-api/2.0/mlflow/users/current", "/graphql"):
+        assert status(path) in (401, 405), path
+        assert status(path, host="evil.example", login=login) == 403, path
+    assert status(asked, login=("admin", "password1234")) == 401
+    assert status(asked, login=login) == 200
+    assert status("/health") == 200
+    away = requests.post(
+        mlflow_server.address + "/api/2.0/mlflow/experiments/create",
+        json={"name": "from elsewhere"},
+        auth=login,
+        headers={"Origin": "http://evil.example"},
+        timeout=30,
+    )
+    assert away.status_code == 403
+
+
+def test_the_server_listens_on_the_loopback_alone_and_its_secrets_are_its_owners(
+    mlflow_server: Server, tmp_path: Path
+) -> None:
+    folder, port = mlflow_server.folder, int(mlflow_server.address.rpartition(":")[2])
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
+    assert [place for place in listening if place.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
+    for name in ("admin-password", "secret-key", "auth.ini"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+    assert len(mlflow_server.password) >= 32
+    words = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if os.access(file, os.R_OK)]
+    assert len(words) > 5
+    assert not [line for line in words if mlflow_server.password.encode() in line]
+    assert mlflow_server.password not in mlflow_server.lines
+    assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder}/admin-password)" in mlflow_server.lines
+    assert "listen_addresses = ''" in (folder / "database" / "postgresql.conf").read_text()
+    assert mlflow_server("up").count("export ") == 3, "a second `up` says the same and starts nothing"

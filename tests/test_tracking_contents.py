@@ -1,0 +1,199 @@
+"""What MLflow has beside parameters and points: data sets, causes, checkpoints, the sweep's question, the best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from mlflow.tracking import MlflowClient
+from test_tracking import SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, score, the_run
+
+from suite import checkpoint, events, tracking
+from suite.__main__ import main
+from suite.recipe import FORMAT, Recipe
+from suite.records import mlflow_pages, save_sweep, standing
+from suite.registry import best_by_width
+from suite.views import pages
+
+RECIPES = [stage for stage in SWEEP if isinstance(stage, Recipe)]
+
+
+@pytest.fixture(autouse=True)
+def _embedded(tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(database)
+
+
+def synced(runs: Path, *stages: Any) -> MlflowClient:
+    tracking.sync("demo", stages or SWEEP, runs)
+    return MlflowClient(tracking.uri(runs))
+
+
+def test_a_run_names_each_split_of_its_data_once_by_digest_however_often_it_was_read(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    for _ in range(2):
+        journal = opened(tmp_path, stage)
+        journal.write("data", split="train", images=1198, sha256="ab" * 32)
+        score(journal, 1, 50.0)
+        synced(tmp_path, stage)
+        journal.write("data", split="test", images=599, sha256="cd" * 32)
+        synced(tmp_path, stage)
+        journal.close()
+    found = {
+        used.tags[0].value: (used.dataset.name, used.dataset.digest, json.loads(used.dataset.profile))
+        for used in the_run(tmp_path, stage).inputs.dataset_inputs
+    }
+    assert found == {
+        "train": ("digits", "ab" * 8, {"images": "1198"}),
+        "test": ("digits", "cd" * 8, {"images": "599"}),
+    }
+    assert len(the_run(tmp_path, stage).inputs.dataset_inputs) == 2
+
+
+def test_where_a_run_ran_are_tags_and_no_parameters_and_its_checkpoint_has_path_size_and_sha256(
+    tmp_path: Path,
+) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    journal.close()
+    journal = events.Journal(tmp_path / stage.key)
+    journal.write("started", host="node7", pid=1, device="cpu", commit="c0ffee", job="4711.1")
+    score(journal, 1, 50.0)
+    saved = checkpoint.save({"model": {}}, tmp_path / stage.key / "checkpoint.pt")
+    journal.finish(stage.key, top1=50.0, loss=0.5, checkpoint=saved)
+    journal.close()
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    tags = {name: run.data.tags[name] for name in ("host", "slurm_job", "attempt")}
+    assert tags == {"host": "node7", "slurm_job": "4711.1", "attempt": "2"}
+    assert not {"host", "slurm_job", "job", "attempt", "pid", "device"} & run.data.params.keys()
+    file = Path(run.data.tags["checkpoint"])
+    assert file == (tmp_path / stage.key / "checkpoint.pt").resolve()
+    assert run.data.tags["checkpoint_bytes"] == str(file.stat().st_size)
+    assert run.data.tags["checkpoint_sha256"] == checkpoint.sha256(file)
+
+
+@pytest.mark.parametrize(
+    ("event", "facts", "status", "cause"),
+    [
+        ("failed", {"error": "out of memory", "cause": "memory"}, "FAILED", "memory"),
+        ("failed", {"error": "node n2 died", "cause": "node"}, "FAILED", "node"),
+        ("interrupted", {"signal": "SIGTERM"}, "KILLED", "stopped by SIGTERM"),
+        ("cancelled", {"job": "12_3"}, "KILLED", "cancelled"),
+        ("metrics", {"step": 1, "values": {"top1": 1.0}}, "KILLED", "killed: it told no error"),
+    ],
+)
+def test_a_run_that_died_is_closed_with_its_cause(
+    tmp_path: Path, event: str, facts: dict[str, Any], status: str, cause: str
+) -> None:
+    journal = opened(tmp_path, TRAININGS[0])
+    journal.write(event, **facts)
+    journal.close()
+    synced(tmp_path, TRAININGS[0])
+    run = the_run(tmp_path, TRAININGS[0])
+    assert (run.info.status, run.data.tags["cause"]) == (status, cause)
+    assert run.info.end_time >= run.info.start_time
+    run_through(tmp_path, TRAININGS[0])
+    synced(tmp_path, TRAININGS[0])
+    assert the_run(tmp_path, TRAININGS[0]).data.tags.get("cause", "") == ""
+
+
+def test_the_experiment_says_what_the_sweep_asks_and_a_text_of_the_users_own_stays(tmp_path: Path) -> None:
+    run_through(tmp_path, SWEEP[0])
+    save_sweep(tmp_path, "demo", {}, SWEEP, "How few bits are enough?\n\nAnd why.")
+    client = synced(tmp_path)
+
+    def note() -> str:
+        return str(client.get_experiment_by_name("demo").tags["mlflow.note.content"])
+
+    assert note() == "Sweep `demo`: How few bits are enough?\n\nAnd why."
+    save_sweep(tmp_path, "demo", {}, SWEEP, "Something else?")
+    synced(tmp_path)
+    assert note() == "Sweep `demo`: Something else?"
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    synced(tmp_path)
+    assert note() == "mine"
+
+
+def aliases(client: MlflowClient) -> dict[str, Any]:
+    (model,) = client.search_registered_models("name = 'demo'")
+    return {alias: client.get_model_version("demo", version) for alias, version in model.aliases.items()}
+
+
+def test_the_best_recipe_of_each_width_is_a_model_version_and_gives_way_to_a_better_one(
+    tmp_path: Path,
+) -> None:
+    run_sweep(tmp_path)
+    client = synced(tmp_path)
+    for _ in range(2):
+        found = aliases(client)
+        best = {
+            stage.params["weight_bits"]: stage for stage in RECIPES
+        }  # each has more top1 than those before
+        assert set(found) == {f"best-w{bits}" for bits in best} == {"best-w4", "best-w5", "best-w8"}
+        for bits, stage in best.items():
+            version = found[f"best-w{bits}"]
+            assert version.run_id == the_run(tmp_path, stage).info.run_id
+            assert version.source == (tmp_path / stage.key).resolve().as_uri()
+            assert version.tags["stage_key"] == stage.key
+        assert len(client.search_model_versions("name = 'demo'")) == 3
+        synced(tmp_path)
+    better = RECIPES[0]
+    assert better.params["weight_bits"] == 4
+    for file in (tmp_path / better.key).iterdir():
+        file.unlink()
+    run_through(tmp_path, better, top1=99.0)
+    synced(tmp_path)
+    assert aliases(client)["best-w4"].tags["stage_key"] == better.key
+    assert len(client.search_model_versions("name = 'demo'")) == 4
+
+
+def test_only_finished_recipes_are_the_best_and_of_equals_the_first(tmp_path: Path) -> None:
+    assert best_by_width([standing(stage, tmp_path) for stage in SWEEP]) == {}
+    for stage in SWEEP:
+        run_through(tmp_path, stage, top1=70.0)
+    opened(tmp_path, RECIPES[0]).close()
+    (tmp_path / RECIPES[0].key / "outcome.json").unlink()
+    checkpoint.write_json(
+        {"format": FORMAT, "key": RECIPES[1].key, "top1": None, "loss": None},
+        tmp_path / RECIPES[1].key / "outcome.json",
+    )
+    found = best_by_width([standing(stage, tmp_path) for stage in SWEEP])
+    firsts = {bits: next(s for s in RECIPES[2:] if s.params["weight_bits"] == bits) for bits in (4, 5, 8)}
+    assert {bits: now.stage for bits, now in found.items()} == firsts
+    assert list(found) == [4, 5, 8]
+
+
+def test_the_pages_are_the_table_the_charts_and_a_comparison_of_the_best() -> None:
+    found = pages("http://host:5000", "7", ["a1", "b2"])
+    start = "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode="
+    assert found["table"].startswith(f"{start}TABLE&viewStateShareKey=")
+    assert found["chart"].startswith(f"{start}CHART&viewStateShareKey=")
+    assert unquote(found["compare the best"]) == (
+        'http://host:5000/#/compare-runs?runs=["a1", "b2"]&experiments=["7"]'
+    )
+    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "chart"}
+
+
+def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_sweep(tmp_path)
+    save_sweep(tmp_path, "demo", {}, SWEEP)
+    synced(tmp_path)
+    assert mlflow_pages(tmp_path, "demo") == {}
+    place = tracking.uri(tmp_path)
+    monkeypatch.setattr(tracking, "uri", lambda runs: place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bob:secret@mlflow.example/prefix/")
+    synced(tmp_path)
+    assert main(["status", "demo", "--runs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    (experiment,) = {run.info.experiment_id for run in runs_in(place)}
+    for mode in ("TABLE", "CHART"):
+        assert f"https://mlflow.example/prefix/#/experiments/{experiment}/runs?" in said and mode in said
+    assert "compare-runs?runs=" in said
+    assert "secret" not in said
