@@ -252,7 +252,9 @@ def _partition(cluster: Cluster) -> str:
 def without(suspects: set[str], cluster: Cluster, nodes: int) -> list[str]:
     """Those suspects that jobs can do without: none, where fewer than `nodes` nodes of the partition would be left."""
     names = set(
-        ask("sinfo", "--noheader", "--Node", f"--partition={_partition(cluster)}", "--format=%N").split()
+        ask(
+            "sinfo", "--all", "--noheader", "--Node", f"--partition={_partition(cluster)}", "--format=%N"
+        ).split()
     )
     return sorted(names & suspects) if len(names - suspects) >= nodes else []
 
