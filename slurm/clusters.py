@@ -251,9 +251,9 @@ def _partition(cluster: Cluster) -> str:
 
 def without(suspects: set[str], cluster: Cluster, nodes: int) -> list[str]:
     """Those suspects that jobs can do without: none, where fewer than `nodes` nodes of the partition would be left."""
-    names = set(
-        ask("sinfo", "--noheader", "--Node", f"--partition={_partition(cluster)}", "--format=%N").split()
-    )
+    listed = ask("sinfo", "--all", "--noheader", "--Node", "--format=%N %R").splitlines()
+    rows, wanted = [line.split() for line in listed], _partition(cluster)  # sinfo takes --all or --partition
+    names = {name for name, partition in rows if partition == wanted}
     return sorted(names & suspects) if len(names - suspects) >= nodes else []
 
 

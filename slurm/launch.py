@@ -14,15 +14,14 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slurm import causes, clusters, script
 from slurm.clusters import BUDGETS, Cluster, JobState
-from slurm.turns import read as turns
-from slurm.turns import suspects
+from slurm.turns import Task, suspects
 from suite import events
 from suite.checkpoint import write_json
 from suite.jobs import jobs
@@ -74,6 +73,7 @@ class Slurm:
     ending: int = 0
     """How many jobs were about to end when it last looked: stopped, but still in the queue."""
     note: str = ""
+    """What SLURM could not be asked when it last looked, in words."""
 
     @property
     def _folder(self) -> Path:
@@ -119,34 +119,43 @@ class Slurm:
         """
         sent: list[Array] = []
         with self.only_one() as lock:
-            known = self._adopt()
-            place = self._places(known)
-            missing = [stage for stage in pending if stage.key not in place]
-            largest, code, avoid = clusters.largest_array(), self._snapshot(), self._avoided(missing)
-            for array in self._grouped(missing, place, known, largest):
+
+            def send(array: Array, text: str) -> Array:
                 try:
-                    recorded = self._send(array, self._text(array, place, code, avoid), lock)
+                    sent.append(self._send(array, text, lock))
                 except (SuiteError, OSError) as error:
                     count = sum(len(done.tasks) for done in sent)
                     words = f"{error} ({count} jobs were sent before; resume sends the rest)"
                     raise SuiteError(words) from None
-                sent.append(recorded)
-                place |= {key: (recorded, n) for n, task in enumerate(array.tasks) for key in task}
+                return sent[-1]
+
+            self._each_missing(pending, clusters.largest_array(), send)
         return sent
 
     def planned(self, pending: Sequence[Stage], largest: int) -> list[tuple[Array, str]]:
         """The arrays of up to `largest` tasks that `submit` would send now, each with its sbatch text."""
         planned: list[tuple[Array, str]] = []
+
+        def note(array: Array, text: str) -> Array:
+            planned.append((array, text))
+            return dataclasses.replace(array, job_id=f"<{array.name}>")
+
         with self.only_one():
-            known = self._adopt()
-            place = self._places(known)
-            missing = [stage for stage in pending if stage.key not in place]
-            code, avoid = self._snapshot(), self._avoided(missing)
-            for array in self._grouped(missing, place, known, largest):
-                planned.append((array, self._text(array, place, code, avoid)))
-                named = dataclasses.replace(array, job_id=f"<{array.name}>")
-                place |= {key: (named, n) for n, task in enumerate(array.tasks) for key in task}
+            self._each_missing(pending, largest, note)
         return planned
+
+    def _each_missing(
+        self, pending: Sequence[Stage], largest: int, handle: Callable[[Array, str], Array]
+    ) -> None:
+        """Give `handle` each array that SLURM lacks, with its sbatch text, what is needed first; it returns the array
+        with its job's id."""
+        known = self._adopt()
+        place = self._places(known)
+        missing = [stage for stage in pending if stage.key not in place]
+        code, avoid = self._snapshot(), self._avoided(missing)
+        for array in self._grouped(missing, place, known, largest):
+            handled = handle(array, self._text(array, place, code, avoid))
+            place |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
 
     def _places(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
         """Where each stage is that SLURM has: its array and the task. Those that were cancelled count no more."""
@@ -155,8 +164,11 @@ class Slurm:
             key: (array, n)
             for array, n in alive
             for key in array.tasks[n]
-            if key not in self._skipped(array, n)
+            if key not in self._task(array, n).skipped
         }
+
+    def _task(self, array: Array, number: int) -> Task:
+        return Task(self._folder / array.name / "array.json", number, self.folders.runs)
 
     def _grouped(
         self,
@@ -261,7 +273,7 @@ class Slurm:
     def _explained(self, job: JobState, array: Array, number: int) -> JobState:
         """With what ended its turns and, of a job that was killed before it could tell, why."""
         folder = self._folder / array.name
-        before = [turn.cause for turn in turns(folder / "array.json", number) if turn.cause]
+        before = [turn.cause for turn in self._task(array, number).turns if turn.cause]
         cause, note = causes.of_job(job, sorted(folder.glob(f"{job.id}_*.log")), self._folder)
         return dataclasses.replace(job, turns=", ".join(before), cause=cause, note=note)
 
@@ -271,7 +283,7 @@ class Slurm:
         wanted, jobs_ended, left_out = set(keys), 0, 0
         with self.only_one():
             for array, number in self._alive(self._adopt()):
-                task, skipped = set(array.tasks[number]), self._skipped(array, number)
+                task, skipped = set(array.tasks[number]), self._task(array, number).skipped
                 if not task & wanted - skipped:
                     continue
                 if task <= wanted | skipped:
@@ -282,9 +294,7 @@ class Slurm:
                         key for key in task & wanted - skipped if not events.read(self.folders.runs / key)
                     }
                     left_out += len(waiting)
-                    write_json(
-                        sorted(skipped | waiting), self._folder / array.name / f"skipped-{number}.json"
-                    )
+                    write_json(sorted(skipped | waiting), self._task(array, number).skip_list)
                 for key in sorted(task & wanted - skipped):
                     self._note_cancelled(self.folders.runs / key, array.task_id(number))
         return jobs_ended, left_out
@@ -296,11 +306,6 @@ class Slurm:
             journal = events.Journal(folder)
             journal.write("cancelled", job=job)
             journal.close()
-
-    def _skipped(self, array: Array, number: int) -> set[str]:
-        """The stages of a task that were cancelled while the others go on."""
-        file = self._folder / array.name / f"skipped-{number}.json"
-        return set(json.loads(file.read_text())) if file.exists() else set()
 
     def log(self, key: str) -> str:
         """What the last job of a stage wrote, of all its ranks. Raises SuiteError where it never started."""

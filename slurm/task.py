@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -18,19 +17,16 @@ WAIT_SECONDS = 120
 def main(record: str, runs: str, data: str) -> int:
     """Run the stages of this task; the exit status."""
     Stop().listen()  # SLURM may warn of the time limit while Python still imports
-    index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
-    every = json.loads(Path(record).read_text())["tasks"][index]
-    left_out = Path(record).with_name(f"skipped-{index}.json")
-    skipped = json.loads(left_out.read_text()) if left_out.exists() else []
-    keys = [key for key in every if key not in skipped]
-    if not keys:
-        return 0
-    os.environ["SUITE_SKIPPED"] = str(left_out)
-    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    from slurm.turns import SPENT, Task  # not before the number of threads is set: it imports torch
+    from slurm.turns import SPENT, Task
     from suite.__main__ import main as suite
 
-    if os.environ["SLURM_PROCID"] == "0" and (reason := Task(Path(record), index, Path(runs)).begin()):
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))  # which torch reads
+    task = Task(Path(record), int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), Path(runs))
+    keys = task.keys
+    if not keys:
+        return 0
+    os.environ["SUITE_SKIPPED"] = str(task.skip_list)
+    if os.environ["SLURM_PROCID"] == "0" and (reason := task.begin()):
         print(f"this job is not run again: it {reason}", flush=True)
         return SPENT
     _set_ranks(Path(record).parent)

@@ -54,31 +54,6 @@ class Turn:
     ended: float = 0.0
 
 
-def _file(record: Path, index: int) -> Path:
-    return record.with_name(f"turns-{index}.jsonl")
-
-
-def read(record: Path, index: int) -> list[Turn]:
-    """All turns of a task so far; a torn line is left out."""
-    turns: dict[int, Turn] = {}
-    file = _file(record, index)
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            content = json.loads(line)
-            if "cause" in content:
-                turns[content["number"]] = replace(turns[content["number"]], **content)
-            else:
-                turns[content["number"]] = Turn(**content)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return list(turns.values())
-
-
-def _note(record: Path, index: int, **content: Any) -> None:
-    with _file(record, index).open("a") as stream:
-        stream.write("\n" + json.dumps(content) + "\n")  # what a crash tore before it must not swallow it
-
-
 @dataclass(frozen=True)
 class Task:
     """One task of an array that was sent: its `record` is runs/slurm/NAME/array.json."""
@@ -93,11 +68,48 @@ class Task:
         return dict(json.loads(self.record.read_text()))
 
     @property
+    def skip_list(self) -> Path:
+        """The file with those of its stages that were cancelled while the others go on."""
+        return self.record.with_name(f"skipped-{self.index}.json")
+
+    @property
+    def skipped(self) -> set[str]:
+        """The stages in that file."""
+        return set(json.loads(self.skip_list.read_text())) if self.skip_list.exists() else set()
+
+    @property
+    def keys(self) -> list[str]:
+        """Its stages, in order, but for those that were cancelled."""
+        skipped = self.skipped
+        return [key for key in self.content["tasks"][self.index] if key not in skipped]
+
+    @property
+    def _file(self) -> Path:
+        return self.record.with_name(f"turns-{self.index}.jsonl")
+
+    @property
+    def turns(self) -> list[Turn]:
+        """All turns of it so far; a torn line is left out."""
+        found: dict[int, Turn] = {}
+        for line in self._file.read_text().splitlines() if self._file.exists() else ():
+            try:
+                content = json.loads(line)
+                if "cause" in content:
+                    found[content["number"]] = replace(found[content["number"]], **content)
+                else:
+                    found[content["number"]] = Turn(**content)
+            except (ValueError, KeyError, TypeError):
+                continue
+        return list(found.values())
+
+    def _note(self, **content: Any) -> None:
+        with self._file.open("a") as stream:
+            stream.write("\n" + json.dumps(content) + "\n")  # what a crash tore before it must not swallow it
+
+    @property
     def unfinished(self) -> list[Path]:
         """The run directories of its stages that are neither done nor cancelled."""
-        left_out = self.record.with_name(f"skipped-{self.index}.json")
-        skipped = json.loads(left_out.read_text()) if left_out.exists() else []
-        folders = [self.runs / key for key in self.content["tasks"][self.index] if key not in skipped]
+        folders = [self.runs / key for key in self.keys]
         return [folder for folder in folders if events.outcome(folder) is None]
 
     @property
@@ -121,13 +133,13 @@ class Task:
 
     def begin(self) -> str:
         """Note that a turn begins; the reason where there must be none, which the journals then tell."""
-        earlier = read(self.record, self.index)
+        earlier = self.turns
         if earlier and not earlier[-1].cause:
             cause = causes.accounted(earlier[-1].job, earlier[-1].nodes)
             earlier[-1] = self._note_end(earlier[-1], cause)
         turn = self._begun(time.time())
         noted = {name: value for name, value in vars(turn).items() if name not in ENDING}
-        _note(self.record, self.index, **noted)
+        self._note(**noted)
         reason = self._refused(earlier, turn.reached)
         if reason:
             self.fail(earlier[-1].cause, reason)
@@ -141,7 +153,7 @@ class Task:
     def _note_end(self, turn: Turn, cause: str) -> Turn:
         suspects = causes.at_fault(turn.nodes) if cause == "node" else ""
         told = {"cause": cause, "suspects": suspects, "ended": time.time()}
-        _note(self.record, self.index, number=turn.number, **told)
+        self._note(number=turn.number, **told)
         return replace(turn, **told)  # type: ignore[arg-type]
 
     def _refused(self, ended: list[Turn], reached: int) -> str:
@@ -159,7 +171,7 @@ class Task:
     def end(self, status: int) -> int:
         """Note why a turn ended that failed with `status`, and ask SLURM for another where the budget has one. The
         status that the job ends with."""
-        turns = read(self.record, self.index)
+        turns = self.turns
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if status == SPENT or (turns and turns[-1].number > number):
             return 1  # in the last case this is what is left on a lost node of a turn that has a successor
@@ -217,13 +229,11 @@ def _again(turn: Turn) -> bool:
     for _ in range(TRIES):
         try:
             clusters.ask("scontrol", "requeue", turn.job)
-            break
+            return True
         except SuiteError as error:
             print(f"SLURM does not queue the job again: {error}", flush=True)
             time.sleep(5)  # a controller that is down may be up again
-    else:
-        return False
-    return True
+    return False
 
 
 def _keep_away(turn: Turn) -> None:
@@ -244,8 +254,8 @@ def suspects(folder: Path, since: float) -> set[str]:
     """The nodes that turns of any job recorded in `folder` ended by since that time, as SLURM writes them."""
     found = set()
     for file in folder.glob("suite-*/turns-*.jsonl"):
-        turns = read(file.with_name("array.json"), int(file.stem.partition("-")[2]))
-        late = [turn.suspects for turn in turns if turn.suspects and turn.ended > since]
+        task = Task(file.with_name("array.json"), int(file.stem.partition("-")[2]), folder.parent)
+        late = [turn.suspects for turn in task.turns if turn.suspects and turn.ended > since]
         found |= {node for nodes in late for node in nodes.split(",")}
     return found
 

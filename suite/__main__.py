@@ -1,4 +1,4 @@
-"""The command line: plan, launch, run, status, sync, methods, verify-resume."""
+"""The command line: COMMANDS, at the end, lists its commands."""
 
 from __future__ import annotations
 

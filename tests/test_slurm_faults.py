@@ -50,10 +50,10 @@ def ended(place: Place, training: Stage, state: str = "done") -> list[dict[str, 
 
 def turns(place: Place) -> list[str]:
     """The cause of each turn's end, of the one array there is."""
-    from slurm.turns import read
+    from slurm.turns import Task
 
     [record] = place.runs.glob("slurm/suite-*/array.json")
-    return [turn.cause for turn in read(record, 0)]
+    return [turn.cause for turn in Task(record, 0, place.runs).turns]
 
 
 def process_of(place: Place, rank: int) -> int:
@@ -131,6 +131,7 @@ def test_a_job_that_is_killed_over_its_memory_is_told_so(tmp_path: Path, cluster
     until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
     said = "memory: killed over its memory; raise memory_gb_per_rank"
     until(lambda: said in place("logs", "own", "--errors"), lambda: place("status", "own"))
+    assert "3 stages: 1 failed, 2 pending" in place("status", "own")
 
 
 def test_a_disk_that_fills_up_costs_no_saved_state_and_resume_goes_on_from_it(
@@ -309,6 +310,7 @@ def test_a_folder_that_a_node_cannot_see_is_told(place: Place, cluster: Cluster)
         place.launch("--only", "train")
         until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"))
         until(lambda: "cannot write into" in place("logs", "own", "--errors"), lambda: place("status", "own"))
+        assert "choose a folder that all nodes share with --runs" in place("logs", "own", "--errors")
     finally:
         for node in ("n1", "n2", "n3", "n4"):
             init = (cluster.folder / "run" / f"{node}.pid").read_text().strip()

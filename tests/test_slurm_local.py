@@ -166,6 +166,7 @@ def test_a_job_after_one_that_fails_is_cancelled(cluster: Cluster) -> None:
     cluster(f"scontrol release {first}")
     cluster.ends(first, "FAILED")
     until(lambda: cluster.recorded(second)[0].startswith("CANCELLED"))
+    assert cluster.output(second) == "", "it never ran"
 
 
 def test_a_job_over_its_memory_is_killed_and_accounting_says_so(cluster: Cluster) -> None:
