@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from suite.batch_norm import FrozenBatchNorm
 from suite.values import SuiteError
 
 CPU = torch.device("cpu")
@@ -79,11 +80,12 @@ class Ranks:
         """`model` with each BatchNorm normalizing by the images of all ranks together; weights and buffers stay."""
         if self.world_size == 1:
             return model
-        if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call,no-any-return]
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.__class__ = BatchNormOverRanks
+        for name, module in list(model.named_modules()):
+            if isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm):
+                if self.device.type == "cuda":
+                    model.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+                else:
+                    module.__class__ = BatchNormOverRanks
         return model
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from suite.settings import (
     CIFAR10_MEAN,
@@ -26,7 +26,7 @@ from suite.settings import (
     Sgd,
     check_crop,
 )
-from suite.values import flat, to_json
+from suite.values import SuiteError, check_bits, check_choice, flat, to_json
 
 __all__ = [
     "CIFAR10_MEAN",
@@ -53,11 +53,21 @@ FORMAT = 1
 """Version of everything written into a runs folder; raised when an older reader would misread it."""
 
 
+FLOAT_BITS = 32
+"""The width of what is not quantized."""
+
+BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
+"""Kept: as the network has it, or trained along. Folded into the convolutions before quantizing. Frozen: statistics
+that stay while training. Re-estimated: statistics of the quantized network, of calibration images."""
+
+
 class Method(Protocol):
     """A way to quantize: prepare it, feed it, convert it. Implementations are frozen dataclasses.
 
     One that needs something of the machine also has `check()`, which raises SuiteError where that is missing; it is
-    asked before a sweep starts. One whose `from_scratch` is true is given the network as it was initialized.
+    asked before a sweep starts. One whose `from_scratch` is true is given the network as it was initialized. One that
+    treats BatchNorm its own way says how in `batch_norm`, and the first and last layer in `edges`; one that quantizes
+    by surgery.Quantized modules alone has a true `layerwise`, and its edges can be given a width.
     """
 
     revision: ClassVar[int]
@@ -129,7 +139,10 @@ def _start_params(network: Network, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-FLOAT = {"method": "float", "weight_bits": 32, "act_bits": 32}
+FLOAT = {"method": "float", "weight_bits": FLOAT_BITS, "act_bits": FLOAT_BITS}
+
+NEW = {"in_key_by_default": False}
+"""Of a field that came later: where it has its default, keys are as they were before it."""
 
 
 @dataclass(frozen=True)
@@ -194,10 +207,30 @@ class Recipe(Stage):
 
     start: Training | Pretrained
     method: Method
+    batch_norm: BatchNorm = field(default="kept", metadata=NEW)
+    edge_bits: int | None = field(default=None, metadata=NEW)
+    """Of weight and input of the first and the last layer that is quantized, 32 for float; None: as the rest."""
 
     def __post_init__(self) -> None:
         if self.trains_by:
             check_crop(self.start.dataset, self.trains_by)
+        name = method_name(self.method)
+        check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
+        own = getattr(self.method, "batch_norm", "kept")
+        if self.batch_norm != "kept" and own != "kept":
+            raise SuiteError(f"batch_norm {self.batch_norm!r} is not for {name}, whose own is {own!r}")
+        if self.batch_norm == "frozen" and not self.trains_by:
+            raise SuiteError(
+                f"batch_norm 'frozen' is for trainings; {name} has none, and so 'kept' is the same"
+            )
+        if self.batch_norm in ("folded", "frozen") and getattr(self.method, "from_scratch", False):
+            raise SuiteError(
+                f"batch_norm {self.batch_norm!r} needs the statistics that {name} from scratch has not"
+            )
+        if self.edge_bits not in (None, FLOAT_BITS):
+            check_bits("edge_bits", self.edge_bits)
+        if self.edge_bits and not getattr(self.method, "layerwise", False):
+            raise SuiteError(f"edge_bits is not for {name}, which gives no layer a width of its own")
 
     @property
     def trains_by(self) -> Sgd | None:
@@ -218,15 +251,22 @@ class Recipe(Stage):
     def name(self) -> str:
         method = self.method
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
-        return " ".join([method_name(method), width, *_variations(method), f"seed {self.seed}"])
+        batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
+        edges = [f"edges {_width(self.edge_bits)}"] if self.edge_bits else []
+        words = [method_name(method), width, *_variations(method), *batch_norm, *edges]
+        return " ".join([*words, f"seed {self.seed}"])
 
     @property
     def params(self) -> dict[str, Any]:
         feed = flat(self.method.feed) if self.method.feed else {}
+        own = self.batch_norm if self.batch_norm != "kept" else getattr(self.method, "batch_norm", "kept")
+        edges = _width(self.edge_bits) if self.edge_bits else getattr(self.method, "edges", "as the rest")
         return {
             **self.start.params,
             **{f"feed_{name}": value for name, value in feed.items()},
             **flat(self.method),
+            "batch_norm": own,
+            "edges": edges,
             "method": method_name(self.method),
             "weight_bits": self.method.weight_bits,
             "act_bits": self.method.act_bits,
@@ -237,6 +277,10 @@ class Recipe(Stage):
 def method_name(method: Method) -> str:
     """The name of the file the method stands in."""
     return type(method).__module__.rpartition(".")[2]
+
+
+def _width(bits: int) -> str:
+    return "float" if bits == FLOAT_BITS else f"{bits} bits"
 
 
 def _variations(method: Any) -> list[str]:
@@ -267,7 +311,7 @@ def over_ranks(stage: Stage, world_size: int) -> Stage:
         start, method = over_ranks(stage.start, world_size), stage.method
         if stage.trains_by:
             method = replace(method, feed=replace(stage.trains_by, world_size=world_size))  # type: ignore[type-var]
-        return Recipe(start, method)  # type: ignore[arg-type]
+        return replace(stage, start=start, method=method)  # type: ignore[arg-type]
     return stage
 
 

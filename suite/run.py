@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from suite import checkpoint, data, events, failures, models
+from suite import batch_norm, checkpoint, data, events, failures, models
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
 from suite.provenance import provenance
 from suite.ranks import Ranks
-from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
+from suite.recipe import FLOAT_BITS, FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.settings import Folders
 from suite.signals import Stop
-from suite.surgery import size_mb
+from suite.surgery import set_edges, size_mb
 from suite.train import Step, fit
 from suite.values import SuiteError, to_json
 
@@ -154,7 +154,14 @@ class _Run:
             model = models.build(stage.start.network)
         else:
             model = load_float(stage.start, self.folders)
-        model = method.prepare(self._place(model))
+        model = self._place(model)
+        if stage.batch_norm == "folded":
+            model = batch_norm.fold(model)
+        if stage.batch_norm == "frozen":
+            model = batch_norm.freeze(model)
+        model = method.prepare(model)
+        if stage.edge_bits:
+            model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
         step = 0
         match method.feed:
             case Calibration() as calibration:
@@ -170,6 +177,11 @@ class _Run:
                 self._fit(model, stage.start, sgd, stage.seed)
                 step = sgd.epochs
         model = method.convert(model)
+        if stage.batch_norm == "re-estimated":
+            calibration = method.feed if isinstance(method.feed, Calibration) else Calibration()
+            model = batch_norm.estimate_again(
+                model, self._images(dataset, "train").calibration_batches(calibration)
+            )
         outcome = self._score(model, stage.start, step)
         return {**outcome, **self._save(model)} if step else outcome
 

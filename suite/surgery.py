@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -78,6 +79,11 @@ class Quantizer(nn.Module):
         grid = self.grid
         return fake_quantize(x, self.scale, zero_point, grid.quant_min, grid.quant_max, self.axis)
 
+    def set_bits(self, bits: int) -> None:
+        """Another width, before anything was rounded."""
+        self.grid = replace(self.grid, bits=bits)
+        self.steps = self.steps and 2 ** (bits - 1)
+
     def settled(self, x: Tensor) -> Tensor:
         """`x` watched once more and rounded with the range that results."""
         assert self.observer is not None
@@ -133,6 +139,20 @@ def quantize(
     for place, (name, module) in enumerate(found):
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
         model.set_submodule(name, Quantized(module, input(place == 0), weight() if weighted else None))
+    return model
+
+
+def set_edges(model: nn.Module, bits: int | None) -> nn.Module:
+    """What `quantize` gave, itself, before it observes: its first and its last layer of `bits` each, or float again
+    where None."""
+    held = [(name, module) for name, module in model.named_modules() if isinstance(module, Quantized)]
+    weighted = [(name, module) for name, module in held if isinstance(module.layer, LAYERS)]
+    for name, module in (weighted[0], weighted[-1]):
+        if bits is None:
+            model.set_submodule(name, module.layer)
+        else:
+            for quantizer in filter(None, (module.input, module.weight)):
+                quantizer.set_bits(bits)
     return model
 
 

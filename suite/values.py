@@ -59,8 +59,10 @@ def to_json(value: Any, for_key: bool = False) -> Any:
         if hasattr(value, "revision"):
             result["revision"] = value.revision
         for item in dataclasses.fields(value):
-            if item.metadata.get("in_key", True) or not for_key:
-                result[item.name] = to_json(getattr(value, item.name), for_key)
+            content = getattr(value, item.name)
+            usual = content == item.default and not item.metadata.get("in_key_by_default", True)
+            if not for_key or (item.metadata.get("in_key", True) and not usual):
+                result[item.name] = to_json(content, for_key)
         return result
     if isinstance(value, tuple):
         return [to_json(item, for_key) for item in value]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"values"},
     {"settings"},
-    {"recipe"},
+    {"batch_norm", "recipe"},
     {"affine", "checkpoint", "provenance", "ranks", "signals", "vision"},
     {"imagenet"},
     {"data", "events", "intact", "models", "observation", "observers", "precision"},

@@ -30,6 +30,7 @@ class Amax:
     feed: Calibration | None = None
 
     revision: ClassVar[int] = 1
+    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)

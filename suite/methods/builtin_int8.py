@@ -28,6 +28,7 @@ class BuiltinInt8:
     revision: ClassVar[int] = 1
     weight_bits: ClassVar[int] = 8
     act_bits: ClassVar[int] = 8
+    batch_norm: ClassVar[str] = "folded"
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ("x86", "fbgemm", "onednn", "qnnpack"))

@@ -40,10 +40,16 @@ class Histogram:
     feed: Calibration = field(default_factory=Calibration)
 
     revision: ClassVar[int] = 1
+    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
         check_bits("act_bits", self.act_bits)
+
+    @property
+    def batch_norm(self) -> str:
+        """Estimated again while calibrating, where that is done in training mode."""
+        return "re-estimated" if self.train_mode else "kept"
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""

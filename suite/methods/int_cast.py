@@ -25,6 +25,7 @@ class IntCast:
     revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
     feed: ClassVar[None] = None
+    batch_norm: ClassVar[str] = "quantized"
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)

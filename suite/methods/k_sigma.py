@@ -31,6 +31,7 @@ class KSigma:
     revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
     feed: ClassVar[None] = None
+    edges: ClassVar[str] = "last layer float"
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)

@@ -49,6 +49,13 @@ class Linear:
         check_choice("rounding", self.rounding, ROUNDING)
         check_choice("dtype", self.dtype, ("float32", "float16"))
 
+    @property
+    def batch_norm(self) -> str:
+        """Its parameters are quantized with the rest, or its statistics are those of each batch of test images."""
+        if self.batch_statistics:
+            return "of each batch"
+        return "quantized" if self.every_tensor and self.weights_evaluated else "kept"
+
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantized parameters."""
         from torch import nn

@@ -37,6 +37,7 @@ class Percentile:
     feed: Calibration = field(default_factory=Calibration)
 
     revision: ClassVar[int] = 1
+    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
@@ -45,6 +46,11 @@ class Percentile:
             raise SuiteError(
                 f"percentile {self.percentile} is out of range; use a fraction above 0 and up to 1"
             )
+
+    @property
+    def batch_norm(self) -> str:
+        """Estimated again while calibrating, where that is done in training mode."""
+        return "re-estimated" if self.train_mode else "kept"
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""

@@ -42,6 +42,8 @@ class QatAsymmetric:
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
     revision: ClassVar[int] = 1
+    layerwise: ClassVar[bool] = True
+    edges: ClassVar[str] = "first input and last layer float"
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
