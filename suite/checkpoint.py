@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,7 @@ def load(file: Path, expected_sha256: str) -> dict[str, Any]:
 
 def save_resumable(state: dict[str, Any], folder: Path, step: int) -> Path:
     """Keep `state`, reached after `step` steps, to resume from; its name holds its checksum. All but one older go."""
-    fresh = folder / "resume.writing"
-    digest = _write(state, fresh)
-    file = folder / f"resume-{step:010d}-{digest[:16]}.pt"
-    _move(fresh, file)
+    file = keep(state, folder, f"resume-{step:010d}")
     for old in resumable(folder)[KEPT:]:
         old.unlink()
     return file
@@ -89,9 +87,27 @@ def resumable(folder: Path) -> list[Path]:
 
 def load_resumable(folder: Path) -> tuple[dict[str, Any], Path] | None:
     """The newest state that is whole, tensors on the CPU, and its file; None where there is none."""
+    return _first_whole(resumable(folder))
+
+
+def keep(state: dict[str, Any], folder: Path, name: str) -> Path:
+    """A file of that name and its checksum, whole or not at all, also where several processes write it at once."""
+    fresh = folder / f"{name}.{os.getpid()}.writing"
+    file = folder / f"{name}-{_write(state, fresh)[:16]}.pt"
+    _move(fresh, file)
+    return file
+
+
+def load_kept(folder: Path, name: str) -> dict[str, Any] | None:
+    """What `keep` left, tensors on the CPU, or None where there is nothing whole."""
+    found = _first_whole(sorted(folder.glob(f"{name}-*.pt")))
+    return found[0] if found else None
+
+
+def _first_whole(files: Iterable[Path]) -> tuple[dict[str, Any], Path] | None:
     import torch
 
-    for file in resumable(folder):
+    for file in files:
         if sha256(file).startswith(file.stem.rpartition("-")[2]):
             return torch.load(file, map_location="cpu", weights_only=True), file
     return None

@@ -92,6 +92,31 @@ class InFlight(Observer):
         self.seen += 1
 
 
+class LeastError(InFlight):
+    """The range of least squared error of the tensor seen last, per channel of `axis`, among its amax * 2^(-k/16).
+
+    Two octaves are tried, k from 0 to 32; of equals the widest is taken. For symmetric grids.
+    """
+
+    def forward(self, x: Tensor) -> None:
+        super().forward(x)
+        self._x = x.detach()
+
+    @torch.no_grad()
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax), float32 [channels]."""
+        largest = torch.maximum(-self.low, self.high)
+        best, least = largest, torch.full_like(largest, torch.inf)
+        for k in range(33):
+            amax = largest * 2.0 ** (-k / 16)
+            scale, _ = grid.symmetric(amax)
+            rounded = fake_quantize(self._x, scale, None, grid.quant_min, grid.quant_max, self.axis)
+            error = (rounded - self._x).float().square().transpose(0, self.axis or 0).flatten(1).sum(1)
+            best = torch.where(error < least, amax, best)
+            least = torch.minimum(error, least)
+        return -best, best
+
+
 class MovingPercentile(Observer):
     """A moving average of each tensor's percentile of |x| (source 002's fake-hist, momentum on the new value).
 

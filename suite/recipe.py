@@ -67,7 +67,8 @@ class Method(Protocol):
     One that needs something of the machine also has `check()`, which raises SuiteError where that is missing; it is
     asked before a sweep starts. One whose `from_scratch` is true is given the network as it was initialized. One that
     treats BatchNorm its own way says how in `batch_norm`, and the first and last layer in `edges`; one that quantizes
-    by surgery.Quantized modules alone has a true `layerwise`, and its edges can be given a width.
+    by surgery.Quantized modules alone has a true `layerwise`, and its edges can be given a width. One whose `observes`
+    is true is not fed batches: take_ranges(model, seen) is given what observation.observe saw of them.
     """
 
     revision: ClassVar[int]

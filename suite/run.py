@@ -6,18 +6,19 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from suite import batch_norm, checkpoint, data, events, failures, models
+from suite import batch_norm, checkpoint, data, events, failures, models, starts
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
+from suite.observation import Observation
 from suite.provenance import provenance
 from suite.ranks import Ranks
 from suite.recipe import FLOAT_BITS, FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
@@ -142,7 +143,7 @@ class _Run:
                 self._fit(model, stage, stage.sgd, stage.seed)
                 return {**self._score(model, stage, stage.sgd.epochs), **self._save(model)}
             case Pretrained() as stage:
-                return self._score(self._place(load_float(stage, self.folders)), stage, 0)
+                return self._score(self._place(starts.load_float(stage, self.folders)), stage, 0)
             case Recipe() as stage:
                 return self._quantize(stage)
         raise SuiteError(f"{type(self.stage).__name__} is no stage that can run")
@@ -153,8 +154,8 @@ class _Run:
             torch.manual_seed(stage.seed)
             model = models.build(stage.start.network)
         else:
-            model = load_float(stage.start, self.folders)
-        model = self._place(model)
+            model = starts.load_float(stage.start, self.folders)
+        model = network = self._place(model)
         if stage.batch_norm == "folded":
             model = batch_norm.fold(model)
         if stage.batch_norm == "frozen":
@@ -164,14 +165,13 @@ class _Run:
             model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
         step = 0
         match method.feed:
+            case Calibration() as calibration if getattr(method, "observes", False):
+                method.take_ranges(model, self._observed(stage.start, network, calibration))  # type: ignore[attr-defined]
             case Calibration() as calibration:
                 images = self._images(dataset, "train")
                 with torch.no_grad():
-                    for number, x in enumerate(images.calibration_batches(calibration), start=1):
+                    for x in self._calibration(images, calibration):
                         model(x)
-                        self._stop_if_asked()
-                        part = number * calibration.batch / (2 * calibration.images)
-                        self.journal.progress("calibrate", part)
             case Sgd() as sgd:
                 torch.manual_seed(stage.seed)
                 self._fit(model, stage.start, sgd, stage.seed)
@@ -179,11 +179,30 @@ class _Run:
         model = method.convert(model)
         if stage.batch_norm == "re-estimated":
             calibration = method.feed if isinstance(method.feed, Calibration) else Calibration()
-            model = batch_norm.estimate_again(
-                model, self._images(dataset, "train").calibration_batches(calibration)
-            )
+            images = self._images(dataset, "train")
+            model = batch_norm.estimate_again(model, self._calibration(images, calibration))
         outcome = self._score(model, stage.start, step)
         return {**outcome, **self._save(model)} if step else outcome
+
+    def _calibration(self, images: data.Images | Streamed, calibration: Calibration) -> Iterator[Tensor]:
+        for number, x in enumerate(images.calibration_batches(calibration), start=1):
+            yield x
+            self._stop_if_asked()
+            self.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
+
+    def _observed(
+        self, start: Training | Pretrained, network: nn.Module, calibration: Calibration
+    ) -> Observation:
+        images = self._images(start.dataset, "train")
+        seen, shared = starts.observed(
+            network,
+            self._calibration(images, calibration),
+            calibration,
+            images.digest,
+            self.folders.runs / start.key,
+        )
+        self.journal.write("observed", images=calibration.images, shared=shared)
+        return seen
 
     def _fit(self, model: nn.Module, start: Training | Pretrained, sgd: Sgd, seed: int) -> None:
         """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
@@ -304,23 +323,3 @@ class _Run:
 def _description(stage: Stage) -> dict[str, Any]:
     record = {"format": FORMAT, "key": stage.key, "name": stage.name, "kind": type(stage).__name__}
     return {**record, "params": stage.params, "stage": to_json(stage)}
-
-
-def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
-    """The float network that `start` left, on the CPU. Raises SuiteError where its file is missing or changed."""
-    if isinstance(start, Pretrained):
-        file = Path(start.file)
-        if not file.is_file() or checkpoint.sha256(file) != start.sha256:
-            raise SuiteError(
-                f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
-            )
-        return models.load_weights(start.network, file)
-    folder = folders.runs / start.key
-    record = events.outcome(folder)
-    if record is None:
-        raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
-    saved = record["checkpoint"]
-    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
-    model = models.build(start.network)
-    model.load_state_dict(state["model"])
-    return model

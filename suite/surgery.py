@@ -93,6 +93,12 @@ class Quantizer(nn.Module):
         result: Tensor = self(x)
         return result
 
+    def fix(self, grid: Grid, scale: Tensor, zero_point: Tensor) -> None:
+        """Round to this grid from now on."""
+        device = self.scale.device
+        self.grid, self.scale, self.zero_point = grid, scale.to(device), zero_point.to(device)
+        self.mode, self.observer = "frozen", None
+
     def freeze(self) -> None:
         """Keep the range and forget the observer; one that follows each batch keeps following."""
         if self.mode == "observe":

@@ -19,6 +19,7 @@ FLOORS = [
     {"data", "events", "intact", "models", "observation", "observers", "precision"},
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
     {"failures", "methods"},
+    {"starts"},
     {"jobs", "records", "run", "sweeps"},
     {"launch", "registry", "reported", "views"},
     {"options", "screen", "tracking", "verify"},

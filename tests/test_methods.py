@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from suite import methods
 from suite.data import Images
+from suite.observation import observe
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Pretrained, Recipe, Sgd, method_name
 from suite.records import from_json
-from suite.surgery import Quantized, size_mb
+from suite.surgery import LAYERS, Quantized, size_mb
 from suite.train import fit
 from suite.values import SuiteError, to_json
 
@@ -51,6 +52,9 @@ def quantized(method: Any, network: nn.Module) -> nn.Module:
     """The whole way: prepare, feed, convert."""
     model = method.prepare(network)
     match method.feed:
+        case Calibration() if getattr(method, "observes", False):
+            batches = images().calibration_batches(Calibration(images=64, batch=32))
+            method.take_ranges(model, observe(network, batches, LAYERS))
         case Calibration():
             with torch.no_grad():
                 for x in images().calibration_batches(Calibration(images=64, batch=32)):

@@ -15,7 +15,8 @@ from suite.methods.qat_symmetric import QatSymmetric
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Training
 from suite.records import standing
-from suite.run import Folders, load_float, run
+from suite.run import Folders, run
+from suite.starts import load_float
 from suite.values import SuiteError
 
 

@@ -17,7 +17,8 @@ from journals import Embedded, Server, difference, write_run
 
 from suite import checkpoint, events, models, records, tracking
 from suite.recipe import FORMAT, Network, plan
-from suite.run import Folders, load_float
+from suite.settings import Folders
+from suite.starts import load_float
 from suite.values import SuiteError, to_json
 
 STAGE = journals.stages(2)[1]

@@ -1,0 +1,54 @@
+"""What a finished float network leaves to those that start from it: its weights, and what its layers see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from suite import checkpoint, events, models
+from suite.observation import Observation, observe
+from suite.recipe import Calibration, Pretrained, Training
+from suite.settings import Folders
+from suite.surgery import LAYERS
+from suite.values import SuiteError
+
+
+def observed(
+    network: nn.Module, batches: Iterable[Tensor], calibration: Calibration, digest: str, folder: Path
+) -> tuple[Observation, bool]:
+    """(what the layers of the float `network` see on the images that `calibration` draws, whether it was there already).
+
+    It is observed once for all that start from the network, in whose run directory `folder` it stays. `digest` is the
+    data's. The size of the `batches` does not matter to it. On the CPU, so that the ranges are the same for all.
+    """
+    name = f"observed-{calibration.images}-seed{calibration.seed}-{digest[:16]}"
+    state = checkpoint.load_kept(folder, name)
+    if shared := state is not None:
+        return Observation.from_state(state), shared
+    seen = observe(network, batches, LAYERS)
+    seen = replace(seen, counts=seen.counts.cpu(), low=seen.low.cpu(), high=seen.high.cpu())
+    checkpoint.keep(seen.state(), folder, name)
+    return seen, shared
+
+
+def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
+    """The float network that `start` left, on the CPU. Raises SuiteError where its file is missing or changed."""
+    if isinstance(start, Pretrained):
+        file = Path(start.file)
+        if not file.is_file() or checkpoint.sha256(file) != start.sha256:
+            raise SuiteError(
+                f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
+            )
+        return models.load_weights(start.network, file)
+    folder = folders.runs / start.key
+    record = events.outcome(folder)
+    if record is None:
+        raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
+    saved = record["checkpoint"]
+    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
+    model = models.build(start.network)
+    model.load_state_dict(state["model"])
+    return model
