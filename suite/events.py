@@ -52,9 +52,9 @@ class Journal:
         earlier = read(folder)
         self.attempt = 1 + max((event["attempt"] for event in earlier), default=0)
         self._next = 1 + max((event["seq"] for event in earlier), default=0)
-        self._stream: IO[str] = (folder / "events.jsonl").open("a")
+        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
         if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
-            self._stream.write("\n")
+            self._append("\n")
         self._progress_at = 0.0
         (folder / "progress.json").unlink(missing_ok=True)
         for file in folder.glob("rank-*.failed"):
@@ -66,9 +66,18 @@ class Journal:
             return
         self._check_lease()
         line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+        self._append(json.dumps(line) + "\n")
         self._next += 1
+
+    def _append(self, line: str) -> None:
+        """The whole line or nothing of it: a disk that is almost full takes half of one."""
+        rest, before = line.encode(), os.fstat(self._stream.fileno()).st_size
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except OSError:
+            os.truncate(self._stream.fileno(), before)
+            raise
 
     def metrics(self, step: int, **values: float) -> None:
         """Record `values` at `step` (the epoch, counted from 1)."""
@@ -93,7 +102,6 @@ class Journal:
         """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
         if self.writes:
             self._check_lease()
-            self._stream.flush()
             os.fsync(self._stream.fileno())
 
     @property

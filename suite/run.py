@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -117,8 +117,13 @@ class _Run:
             self.ended.set()
 
     def _record(self, failure: Failure) -> None:
-        with suppress(OSError, events.ReplacedError):  # a full disk may take no line more
-            self.journal.write("failed", **asdict(failure))
+        with suppress(events.ReplacedError):
+            for told in (
+                failure,
+                replace(failure, traceback=""),
+            ):  # a full disk may have room for the shorter one
+                with suppress(OSError):
+                    return self.journal.write("failed", **asdict(told))
 
     def _watch_others(self) -> None:
         """End this process when another rank has failed, or is gone: a collective would wait for it for ever."""

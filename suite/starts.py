@@ -19,7 +19,7 @@ from suite.values import SuiteError
 def observed(
     network: nn.Module, batches: Iterable[Tensor], calibration: Calibration, digest: str, folder: Path
 ) -> tuple[Observation, bool]:
-    """(what the layers of the float `network` see on the images that `calibration` draws, whether it was there already).
+    """What the layers of the float `network` see on the images that `calibration` draws; whether it was there before.
 
     It is observed once for all that start from the network, in whose run directory `folder` it stays. `digest` is the
     data's. The size of the `batches` does not matter to it. On the CPU, so that the ranges are the same for all.

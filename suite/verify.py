@@ -52,7 +52,7 @@ def stages(ranks: Sequence[int]) -> list[Stage]:
     for world_size in ranks:
         for precision in (Precision("O0"), Precision("O2", half)):
             sgd = Sgd(2, 100, 0.05, pad=1, flip=False, precision=precision, world_size=world_size)
-            training = Training(Network("resnet20"), Dataset("digits"), sgd)
+            training = Training(Network("resnet20"), Dataset("digits", size=16), sgd)
             found += [training, Recipe(training, QatSymmetric(feed=replace(sgd, epochs=1)))]
     return found
 

@@ -56,7 +56,7 @@ def network() -> nn.Module:
 def tiny_training() -> Training:
     """One epoch on the digits: about two seconds on one core."""
     sgd = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
-    return Training(Network("resnet20"), Dataset("digits"), sgd)
+    return Training(Network("resnet20"), Dataset("digits", size=8), sgd)
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ SWEEP = """
 from suite.methods.amax import Amax
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
-def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200):
+def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200, size: int = 8):
     half = Precision("O2", "bfloat16")
     how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": half}
     sgd = Sgd(epochs=epochs, batch=batch, lr=lr, pad=1, flip=False, **how)
-    trainings = [Training(Network("resnet20"), Dataset("digits"), sgd, seed=seed) for seed in range(seeds)]
+    trainings = [Training(Network("resnet20"), Dataset("digits", size=size), sgd, seed=seed) for seed in range(seeds)]
     return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
 """
 CLUSTER = """

@@ -23,7 +23,7 @@ from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
 def sweep(epochs: Annotated[int, "epochs of the training"] = 1):
     sgd = Sgd(epochs=epochs, batch=256, lr=0.05, pad=1, flip=False, precision=Precision("O0"))
-    training = Training(Network("resnet20"), Dataset("digits"), sgd)
+    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
     return [Recipe(training, Amax(bits, bits)) for bits in (8, 4)]
 '''
 

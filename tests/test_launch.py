@@ -25,7 +25,7 @@ from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
 def sweep(failing: int = 0):
     sgd = Sgd(epochs=1, batch=256, lr=1e20 if failing else 0.05, pad=1, flip=False, precision=Precision("O0"))
-    training = Training(Network("resnet20"), Dataset("digits"), sgd)
+    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
     return [Recipe(training, Amax(bits, bits)) for bits in (8, 6, 4, 3)]
 """
 

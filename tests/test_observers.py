@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.ao.quantization import observer as ao
 
 from suite.affine import Grid, fake_quantize
-from suite.observers import Histogram, InFlight, MinMax, MovingMinMax, MovingPercentile, Observer
+from suite.observers import Histogram, InFlight, LeastError, MinMax, MovingMinMax, MovingPercentile, Observer
 from suite.values import SuiteError
 
 GRID = Grid(8)
@@ -26,6 +26,23 @@ def watch(observer: Observer, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     for x in tensors:
         observer(x)
     return observer.range(GRID)
+
+
+@given(SEEDS, st.integers(2, 8))
+def test_the_range_of_least_error_is_no_worse_than_any_it_tried(seed: int, bits: int) -> None:
+    grid, x = Grid(bits, narrow=True), batches(seed, 1)[0]
+    observer = LeastError(axis=0)
+    observer(x)
+    _, found = observer.range(grid)
+
+    def errors(amax: Tensor) -> Tensor:
+        scale, _ = grid.symmetric(amax)
+        rounded = fake_quantize(x, scale, None, grid.quant_min, grid.quant_max, axis=0)
+        return (rounded - x).double().square().sum((1, 2, 3))
+
+    largest = x.abs().amax((1, 2, 3))
+    tried = torch.stack([errors(largest * 2 ** (-k / 16)) for k in range(33)])
+    torch.testing.assert_close(errors(found), tried.amin(0), rtol=1e-5, atol=0)
 
 
 @given(SEEDS)

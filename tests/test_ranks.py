@@ -147,7 +147,7 @@ from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
 def sweep(epochs: int = 1, ranks: int = 2, seeds: int = 1):
     sgd = Sgd(epochs=epochs, batch=100, lr=0.05, pad=1, flip=False, precision=Precision("O0"), world_size=ranks)
-    trainings = [Training(Network("resnet20"), Dataset("digits"), sgd, seed=seed) for seed in range(seeds)]
+    trainings = [Training(Network("resnet20"), Dataset("digits", size=8), sgd, seed=seed) for seed in range(seeds)]
     return [Recipe(training, Amax(8, 8)) for training in trainings]
 """
 
@@ -217,7 +217,7 @@ def running(folder: Path, training: Training | Recipe) -> list[int]:
 def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(
     tmp_path: Path, victim: int
 ) -> None:
-    suite(tmp_path, "plan", "wide.py", "--epochs", "50").communicate(timeout=60)
+    suite(tmp_path, "plan", "wide.py", "--epochs", "500").communicate(timeout=60)
     training = load_sweep(tmp_path / "runs", "wide")[0]
     process = torchrun(2, "-m", "suite", "run", training.key, "--runs", "runs", folder=tmp_path)
     progress = tmp_path / "runs" / training.key / "progress.json"

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 def training(world_size: int = 1, epochs: int = 2, lr: float = 0.05) -> Training:
     precision = Precision("O2", "bfloat16")
     sgd = Sgd(epochs, 100, lr, pad=1, flip=False, precision=precision, world_size=world_size)
-    return Training(Network("resnet20"), Dataset("digits"), sgd)
+    return Training(Network("resnet20"), Dataset("digits", size=8), sgd)
 
 
 @pytest.fixture(scope="module")

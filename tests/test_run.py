@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import torch
 
 from suite import checkpoint, events, models
 from suite.methods.amax import Amax
+from suite.methods.entropy import Entropy
+from suite.methods.mse import Mse
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.ranks import Ranks
-from suite.recipe import Dataset, Network, Pretrained, Recipe, Training
+from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Training
 from suite.records import standing
 from suite.run import Folders, run
 from suite.starts import load_float
@@ -79,6 +83,34 @@ def test_a_recipe_starts_from_what_its_training_left(finished: tuple[Training, F
     assert outcome is not None and trained is not None
     assert abs(outcome["top1"] - trained["top1"]) < 2
     assert outcome["model_size_mb"] < trained["model_size_mb"] / 3
+
+
+def test_recipes_of_one_training_share_what_its_layers_see(
+    finished: tuple[Training, Folders], tmp_path: Path
+) -> None:
+    stage, folders = finished
+    calibration = Calibration(images=200, batch=100)
+    recipes = [Recipe(stage, kind(4, 4, feed=calibration)) for kind in (Mse, Entropy)]
+    recipes.append(Recipe(stage, Mse(3, 3, feed=replace(calibration, batch=64))))
+
+    def shared(folders: Folders) -> list[bool]:
+        for recipe in recipes:
+            run(recipe, Ranks(), folders)
+        told = [events.read(folders.runs / recipe.key) for recipe in recipes]
+        return [event["shared"] for journal in told for event in journal if event["event"] == "observed"]
+
+    def correct(folders: Folders) -> list[str]:
+        return [str((events.outcome(folders.runs / recipe.key) or {})["correct"]) for recipe in recipes]
+
+    assert shared(folders) == [False, True, True]
+    [file] = (folders.runs / stage.key).glob("observed-*.pt")
+    assert file.stat().st_size < 2e6
+    alone = Folders(tmp_path, folders.data)
+    shutil.copytree(folders.runs / stage.key, tmp_path / stage.key)
+    torn = tmp_path / stage.key / file.name
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert shared(alone) == [False, True, True], "a torn one is observed anew"
+    assert correct(alone) == correct(folders)
 
 
 def test_quantization_aware_training_records_its_epochs_and_its_checkpoint(
@@ -282,3 +314,24 @@ def test_what_an_attempt_wrote_after_the_next_had_begun_is_left_out(tmp_path: Pa
     told = [{"seq": seq, "time": 0.0, "attempt": attempt, "event": "x"} for seq, attempt in lines]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
     assert [(e["seq"], e["attempt"]) for e in events.read(tmp_path)] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_a_disk_that_fills_up_takes_whole_lines_of_a_journal_or_none(small_disk: Path) -> None:
+    folder = small_disk / "journal"
+    folder.mkdir()
+    journal = events.Journal(folder)
+    journal.write("metrics", step=0, values={"top1": 50.0})
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(OSError, match="No space"):
+        for step in range(1, 1000):
+            journal.write("metrics", step=step, values={"top1": 50.0}, words="x" * (step % 97))
+    assert step > 1 and (folder / "events.jsonl").read_bytes().endswith(b"}\n")
+    (small_disk / "ballast").unlink()
+    journal.write("metrics", step=step, values={"top1": 51.0})
+    journal.close()
+    found = events.read(folder)
+    assert [event["step"] for event in found] == list(range(step + 1))
+    assert [event["seq"] for event in found] == list(range(1, step + 2))
+    shutil.rmtree(folder)

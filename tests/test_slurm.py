@@ -50,7 +50,7 @@ def test_a_job_whose_time_is_up_saves_queues_itself_and_ends_with_the_same_weigh
     place: Place, cluster: Cluster, tmp_path: Path
 ) -> None:
     """The signal that SLURM sends before the limit, here by scancel, to every process of the step."""
-    place.launch("--epochs", "6", "--only", "train")
+    place.launch("--epochs", "40", "--only", "train")
     [training] = [stage for stage in place.stages() if stage.trains_by]
     until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
     [name] = [file.parent.name for file in place.runs.glob("slurm/suite-*/array.json")]
@@ -66,7 +66,7 @@ def test_a_job_whose_time_is_up_saves_queues_itself_and_ends_with_the_same_weigh
 
 
 def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, cluster: Cluster) -> None:
-    place.launch("--epochs", "50", "--only", "train")
+    place.launch("--epochs", "500", "--only", "train")
     [training] = [stage for stage in place.stages() if stage.trains_by]
     until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
     assert "1 jobs of own cancelled" in place("cancel", "own")
@@ -80,7 +80,7 @@ def test_a_node_that_loses_its_power_costs_its_job_the_last_minutes_only(
     place: Place, cluster: Cluster
 ) -> None:
     place.environment["SUITE_SAVE_SECONDS"] = "1"
-    place.launch("--epochs", "8", "--only", "train")
+    place.launch("--epochs", "40", "--only", "train")
     [training] = [stage for stage in place.stages() if stage.trains_by]
     folder = place.runs / training.key
     until(lambda: bool(list(folder.glob("resume-*.pt"))), place.logs, 120)
@@ -118,7 +118,7 @@ def test_recipes_of_a_failing_training_are_cancelled_and_resume_sends_what_is_mi
 
 def test_a_slice_of_recipes_can_be_cancelled_from_jobs_whose_others_go_on(place: Place) -> None:
     (place.folder / "own.py").write_text(SWEEP.replace("(8, 4)", "(8, 7, 6, 5, 4, 3)"))
-    place.launch("--epochs", "3")
+    place.launch("--epochs", "20")
     said = place("cancel", "own", "--only", "amax w8a8")
     assert "0 jobs of own cancelled, and 1 stages of jobs that go on with others" in said
     [cancelled] = [stage for stage in place.stages() if "w8a8" in stage.name]

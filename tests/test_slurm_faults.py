@@ -97,7 +97,7 @@ def test_a_preempted_training_saves_waits_for_the_other_job_and_goes_on(
     tmp_path: Path, cluster: Cluster, warning: str
 ) -> None:
     place = Place(tmp_path, cluster, CLUSTER + 'partition = "low"\n')
-    training, _ = launched(place, "--epochs", "12")
+    training, _ = launched(place, "--epochs", "50")
     node = cluster("squeue --noheader --partition=low --format=%N")
     high = cluster.submit(f"--partition=high --nodelist={node} --exclusive", "sleep 3")
     journal = ended(place, training)
@@ -111,7 +111,7 @@ def test_a_preempted_training_saves_waits_for_the_other_job_and_goes_on(
 def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cancelled(
     place: Place, cluster: Cluster
 ) -> None:
-    place.launch("--ranks", "2", "--epochs", "50")
+    place.launch("--ranks", "2", "--epochs", "500")
     [training, *recipes] = place.stages()
     until(lambda: events.progress(place.runs / training.key) is not None, place.logs, 120)
     began = time.monotonic()
@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_costs_no_saved_state_and_resume_goes_on_from_it(
     place: Place, small_disk: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
     place.runs.symlink_to(small_disk)
-    training, folder = launched(place, "--epochs", "4")
+    training, folder = launched(place, "--epochs", "24")
     ballast = place.runs / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as stream:
         while True:
@@ -159,7 +159,7 @@ def test_what_goes_on_on_a_lost_node_is_fenced_off_and_the_node_avoided(
     place: Place, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Only the slurmd is killed: the training goes on beside the one that SLURM starts anew elsewhere."""
-    training, _ = launched(place, "--epochs", "12")
+    training, _ = launched(place, "--epochs", "50")
     node = cluster("squeue --noheader --format=%N")
     orphan = process_of(place, rank=0)
     cluster.manage("slurmd-kill", node)
@@ -209,7 +209,7 @@ def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node(tmp_path: Path,
 
 def test_a_training_that_gets_no_memory_has_one_more_turn(tmp_path: Path, cluster: Cluster) -> None:
     place = Place(tmp_path, cluster, CLUSTER + 'setup = ["sleep 4"]\n')
-    place.launch("--only", "train", "--batch", "1198")
+    place.launch("--only", "train", "--batch", "1198", "--size", "32")
     changed(
         place, "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_100_000_000, 1_100_000_000))\n"
     )
@@ -222,7 +222,7 @@ def test_a_job_that_twice_gains_nothing_has_no_third_turn_whatever_its_budget(
     tmp_path: Path, cluster: Cluster
 ) -> None:
     place = Place(tmp_path, cluster, CLUSTER + "[retries]\ncode = 5\n")
-    place.launch("--epochs", "50", "--only", "train")
+    place.launch("--epochs", "500", "--only", "train")
     training, folder = the_training(place)
     for attempt in (1, 2):
 
@@ -238,7 +238,7 @@ def test_a_job_that_twice_gains_nothing_has_no_third_turn_whatever_its_budget(
 
 
 def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Place, cluster: Cluster) -> None:
-    training, _ = launched(place, "--epochs", "8")
+    training, _ = launched(place, "--epochs", "40")
     until(lambda: b"suite-" in (cluster.folder / "state" / "job_state").read_bytes(), cluster.idle.__str__)
     cluster.manage("controller-kill")
     try:
@@ -253,9 +253,23 @@ def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Plac
     assert "0 of 1 stages sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
 
 
-def test_a_time_limit_that_is_reached_costs_nothing(place: Place, cluster: Cluster, tmp_path: Path) -> None:
-    """SLURM warns at its next look, once the limit of the running job is a minute."""
-    training, _ = launched(place, "--epochs", "40")
+SLOW = """
+sound_fit = fit
+
+def fit(*words):
+    for step in sound_fit(*words):
+        time.sleep(1.2)
+        yield step
+"""
+
+
+def test_a_time_limit_that_is_reached_costs_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    """SLURM warns at its next look, once the limit of the running job is a minute: the training is slowed down."""
+    place = Place(tmp_path, cluster, CLUSTER + 'setup = ["sleep 4"]\n')
+    place.launch("--only", "train", "--epochs", "12")
+    changed(place, SLOW)
+    training, folder = the_training(place)
+    until(lambda: events.progress(folder) is not None, place.logs, 120)
     job = cluster("squeue --noheader --format=%i")
     cluster(f"scontrol update jobid={job} timelimit=1")
     until(lambda: turns(place) == ["time"], lambda: cluster("squeue") + place.logs(), 120)

@@ -34,7 +34,7 @@ from suite.values import SuiteError
 
 EPOCHS = 4
 SGD = Sgd(epochs=EPOCHS, batch=128, lr=0.05, precision=Precision("O0"))
-TRAININGS = [Training(Network("resnet20"), Dataset("digits"), SGD, seed=seed) for seed in (0, 1)]
+TRAININGS = [Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=seed) for seed in (0, 1)]
 QAT = Sgd(epochs=2, batch=128, lr=0.01, precision=Precision("O0"))
 METHODS = [Amax(4, 4), Amax(8, 8), KSigma(5), KSigma(8), Percentile(4, 4), QatSymmetric(feed=QAT)]
 SWEEP = plan([Recipe(training, method) for method in METHODS for training in TRAININGS])
@@ -117,7 +117,7 @@ def test_every_stage_with_a_journal_has_one_run_with_its_parameters_points_times
     tmp_path: Path,
 ) -> None:
     run_sweep(tmp_path)
-    idle = Training(Network("resnet20"), Dataset("digits"), SGD, seed=9)
+    idle = Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=9)
     tracking.sync("demo", [*SWEEP, idle], tmp_path)
     where = tracking.uri(tmp_path)
     found = {run.data.tags["stage_key"]: run for run in runs_in(where)}
