@@ -24,6 +24,8 @@ from analysis.styles import BASELINE, QUIET, RC
 
 Bits = NDArray[np.bool_]
 
+FOLLOWING = ("param_name", "batch_norm", "edges")
+"""Parameters that follow from others in every recipe of a chain."""
 CONFIDENCE = 1.96
 """Standard errors on either side of a difference: 95 % of a normal distribution."""
 BETTER, WORSE = "#0072B2", "#D55E00"
@@ -42,7 +44,7 @@ def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.Data
     for number, chain in enumerate(found):
         before: dict[str, Any] | None = None
         for row in chain:
-            switch = "as published" if before is None else _switch(before, row, parameters(marked))
+            switch = "as published" if before is None else _switch(before, row, _names(marked))
             line = {
                 "chain": number,
                 "switch": switch,
@@ -59,7 +61,7 @@ def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.Data
 
 def chains(marked: pd.DataFrame) -> list[list[dict[str, Any]]]:
     """Recipes in plan order, cut where the next differs by more than one parameter (widths and switches alike)."""
-    names = [name for name in parameters(marked) if name != "param_name"]
+    names = _names(marked)
     result: list[list[dict[str, Any]]] = []
     for row in marked[marked["kind"] == "Recipe"].to_dict("records"):
         last = result[-1][-1] if result else None
@@ -70,15 +72,25 @@ def chains(marked: pd.DataFrame) -> list[list[dict[str, Any]]]:
     return result
 
 
+def _names(marked: pd.DataFrame) -> list[str]:
+    return [name for name in parameters(marked) if name not in FOLLOWING]
+
+
 def _changed(one: dict[str, Any], other: dict[str, Any], names: list[str]) -> list[str]:
     # None beside None, and NaN beside NaN, is no difference.
-    return [name for name in names if repr(one[name]) != repr(other[name])]
+    changed = [name for name in names if repr(one[name]) != repr(other[name])]
+    fed = [name for name in changed if name.startswith("feed_") and one[name] is None]
+    return (
+        ["feed_images", *(name for name in changed if name not in fed)] if "feed_images" in fed else changed
+    )
 
 
 def _switch(before: dict[str, Any], row: dict[str, Any], names: list[str]) -> str:
     (name,) = _changed(before, row, names)
     words = name.replace("_", " ").removeprefix("feed ")
     old, new = before[name], row[name]
+    if old is None:
+        return f"calibrated on {new} {words}"
     if isinstance(new, bool):
         return f"{words}: {'on' if new else 'off'}"
     return f"{words}: {old} → {new}"

@@ -164,9 +164,6 @@ def _over_ranks(
 
 
 def _explain(arguments: argparse.Namespace, console: Console) -> int:
-    if arguments.source == "004":
-        console.print("source 004 has no defect: its published and its corrected form are the same")
-        return 0
     arguments.name = f"explain-{arguments.source}"
     arguments.sweep_words = ["--source", arguments.source, *arguments.sweep_words]
     status = _launch(arguments, console)

@@ -18,7 +18,7 @@ from suite.methods.k_sigma import KSigma, clip_and_round
 from suite.methods.linear import linear_quantize
 from suite.observers import InFlight, MovingMinMax
 from suite.recipe import Calibration
-from suite.surgery import Quantizer
+from suite.surgery import Quantizer, per_channel
 
 SEEDS = st.integers(0, 2**31)
 WIDTHS = st.integers(2, 16)
@@ -205,3 +205,26 @@ def test_an_engine_that_this_torch_lacks_is_named(
     monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["none"], raising=False)
     with pytest.raises(Exception, match="no int8 engine 'x86'"):
         BuiltinInt8().prepare(network)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+def test_weights_per_channel_equal_brevitas_and_so_do_gradients_but_at_each_channels_largest(
+    bits: int,
+) -> None:
+    """There brevitas adds the gradient that the scale passes on; ours, as the sources', is taken as given."""
+    layers = pytest.importorskip(
+        "brevitas.nn", reason="brevitas is not installed (0.13.4 is the one compared with)"
+    )
+    from brevitas.quant import Int8WeightPerChannelFloat
+
+    torch.manual_seed(bits)
+    conv = layers.QuantConv2d(3, 16, 3, weight_quant=Int8WeightPerChannelFloat, weight_bit_width=bits)
+    theirs, w = conv.quant_weight(), conv.weight.detach().clone().requires_grad_()
+    quantizer = per_channel(bits, "in_flight")
+    ours = quantizer(w)
+    assert torch.equal(ours, theirs.value) and torch.equal(quantizer.scale, theirs.scale.flatten())
+    upstream = torch.randn_like(ours)
+    (expected,) = torch.autograd.grad(theirs.value, conv.weight, upstream)
+    (found,) = torch.autograd.grad(ours, w, upstream)
+    differ = ~torch.isclose(expected, found, rtol=1e-5, atol=1e-6).flatten(1)
+    assert torch.equal(differ.int().argmax(1), w.abs().flatten(1).argmax(1)) and differ.sum() == 16
