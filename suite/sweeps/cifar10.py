@@ -9,10 +9,12 @@ from typing import Annotated
 from suite import checkpoint
 from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.entropy import Entropy
 from suite.methods.histogram import Histogram
 from suite.methods.int_cast import IntCast
 from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
+from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.recipe import (
     CIFAR10_MEAN,
@@ -98,5 +100,7 @@ def post_training(calibration: Calibration) -> list[Method]:
             KSigma(bits, per_layer=True),
             Amax(bits, bits),
             Amax(bits, bits, feed=calibration),
+            Mse(bits, bits, feed=calibration),
+            Entropy(bits, bits, feed=calibration),
         ]
     return methods

@@ -1,4 +1,4 @@
-"""Every method of the five sources on ResNet-20 and handwritten digits: no download, no GPU, minutes.
+"""Every method on ResNet-20 and handwritten digits: no download, no GPU, minutes.
 
 The digits ship with scikit-learn (8x8, enlarged to 32x32). It shows how the methods rank and how the suite works;
 its accuracies are not those of the sources, which are of CIFAR-10.
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+from suite.methods.entropy import Entropy
+from suite.methods.mse import Mse
+from suite.recipe import Dataset, Method, Network, Precision, Recipe, Sgd, Training
 from suite.sweeps.published import SOURCE_000, SOURCE_002, SOURCE_003, SOURCE_004, source_001
 
 GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 """Mean and standard deviation of the digits' training split, per channel."""
 
+
+OBSERVED: list[Method] = [kind(bits, bits) for kind in (Mse, Entropy) for bits in (8, 4)]
+"""Beyond the sources: ranges by what one pass of each float network saw."""
 
 QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
 """The quantization-aware training that follows."""
@@ -25,7 +30,7 @@ def sweep(
     epochs: Annotated[int, "epochs of each training"] = 6,
 ) -> Sequence[Recipe]:
     """All methods on each training."""
-    methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004
+    methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004 + OBSERVED
     return [Recipe(training(seed, epochs), method) for seed in range(seeds) for method in methods]
 
 
