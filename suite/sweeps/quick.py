@@ -18,7 +18,7 @@ GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 """Mean and standard deviation of the digits' training split, per channel."""
 
 
-OBSERVED: list[Method] = [kind(bits, bits) for kind in (Mse, Entropy) for bits in (8, 4)]
+OBSERVED: tuple[Method, ...] = (Mse(8, 8), Mse(4, 4), Entropy(8, 8), Entropy(4, 4))
 """Beyond the sources: ranges by what one pass of each float network saw."""
 
 QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
