@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,17 +27,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = _Parser(prog="python -m analysis", description=__doc__)
+    """The command line of the report."""
+    made = _Parser(
+        prog="python -m analysis",
+        description=__doc__,
+    )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
-    made.add_argument(
-        "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
-        help="folder of the run directories (default: SUITE_RUNS, else runs)",
-    )  # fmt: skip
-    made.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR",
-        help="where the folder SWEEP with the results is written (default: results)",
-    )  # fmt: skip
+    _add_runs(made)
+    _add_from(made)
+    _add_out(made, "where the folder SWEEP with the results is written")
     made.add_argument(
         "--readme", type=Path, metavar="FILE",
         help="also put the table between <!-- table: SWEEP --> and <!-- /table --> in FILE",
@@ -44,50 +43,82 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _add_runs(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
+        help="folder of the run directories (default: SUITE_RUNS, else runs)",
+    )  # fmt: skip
+
+
+def _add_from(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--from", dest="source", default="journals", metavar="SOURCE",
+        help="journals (default), mlflow (MLFLOW_TRACKING_URI, else mlflow.db in the folder of the runs), or a "
+        "runs.csv that this command wrote",
+    )  # fmt: skip
+
+
+def _add_out(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help=f"{what} (default: results)"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write the results of a sweep; 0, or 2 after one line that says what is wrong."""
-    options = parser().parse_args(arguments)
+    """Do what the command line says; its exit status, 2 after one line that says what is wrong."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        _analyse(options.sweep, options.runs, options.out, options.readme)
+        return _report(parser().parse_args(words))
     except (AnalysisError, OSError) as error:
         _complain(str(error))
         return 2
-    return 0
 
 
-def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
+def _report(options: argparse.Namespace) -> int:
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis import report, results, tables
+    from analysis import latex, report, results, tables, terminal
 
+    sweep, readme = options.sweep, options.readme
     if readme is not None:
         replaced(readme, sweep, "")
-    found = results.load(runs, sweep)
+    found = results.load(options.runs, sweep, options.source)
     table = tables.joined(found.summary, found.comparison)
-    short = tables.summary(found.summary, found.marked)
-    folder = out / sweep
+    folder = options.out / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    found.marked.to_csv(folder / "runs.csv", index=False)
-    table.to_csv(folder / "table.csv", index=False)
-    found.comparison.to_csv(folder / "published.csv", index=False)
-    text = tables.markdown(table, found.marked, found.comparison)
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    (folder / "summary.md").write_text(short, encoding="utf-8")
-    names = ("runs.csv", "table.csv", "published.csv", "table.md", "summary.md")
-    paths = [folder / name for name in names] + _figures(found, folder)
+    for name, rows in (("runs", found.marked), ("table", table), ("published", found.comparison)):
+        rows.to_csv(folder / f"{name}.csv", index=False)
+    texts = {
+        "table.md": tables.markdown(found),
+        "table.tex": latex.table(found),
+        "summary.md": tables.summary(found),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
+    paths += _figures(found, folder)
     paths.append(report.write(found, folder / "report.html"))
     if readme is not None:
-        readme.write_text(replaced(readme, sweep, short), encoding="utf-8")
+        readme.write_text(replaced(readme, sweep, texts["summary.md"]), encoding="utf-8")
         paths.append(readme)
 
     console = _console()
     for section in tables.sections(table):
-        console.print(tables.terminal(section))
-    for line in tables.notes(found.marked, found.comparison):
+        shown = terminal.table(
+            section.title, tables.COLUMNS, section.rows, tables.COLOURS, tables.LEAST, console.width
+        )
+        console.print(shown)
+    for line in tables.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
-    for path in paths:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    _print_paths(paths)
     for problem in found.marked["problem"].dropna():
         _complain(problem)
+    return 0
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    console = _console()
+    for path in paths:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 def _figures(found: Results, folder: Path) -> list[Path]:

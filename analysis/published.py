@@ -13,7 +13,8 @@ PATH = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True)
 class Number:
-    """One published result. `value` is a percent; `model` is None where the source names none."""
+    """One published result. `value` is a percent; `model` is None where the source names none; `best` says that the
+    epoch was chosen on the test images."""
 
     id: str
     source: str
@@ -25,15 +26,18 @@ class Number:
     match: Mapping[str, Any]
     model: str | None = None
     baseline: str | None = None
+    best: bool = False
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Published:
-    """All published results, and the source that describes each method, both in the order of the sources."""
+    """All published results, and the source that describes each method, both in the order of the sources; `edges` is
+    what of the first and the last layer a method leaves float."""
 
     numbers: tuple[Number, ...]
     methods: Mapping[str, str]
+    edges: Mapping[str, str]
 
     def drop(self, number: Number) -> float | None:
         """Float accuracy minus `number`, in points; None where the source states no float accuracy."""
@@ -46,4 +50,6 @@ class Published:
 def load(path: Path = PATH) -> Published:
     """Read a file of published results; a TypeError names a field that is missing or too many."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Published(tuple(Number(**entry) for entry in content["number"]), content["methods"])
+    return Published(
+        tuple(Number(**entry) for entry in content["number"]), content["methods"], content["edges"]
+    )
