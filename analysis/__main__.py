@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m analysis",
         description=__doc__,
+        epilog="another command: `python -m analysis diff --help`, what changed between two sweeps",
     )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
     _add_runs(made)
@@ -40,6 +41,24 @@ def parser() -> argparse.ArgumentParser:
         "--readme", type=Path, metavar="FILE",
         help="also put the table between <!-- table: SWEEP --> and <!-- /table --> in FILE",
     )  # fmt: skip
+    return made
+
+
+def diff_parser() -> argparse.ArgumentParser:
+    """The command line of `diff`."""
+    made = _Parser(
+        prog="python -m analysis diff",
+        description="What changed from sweep A to sweep B, configuration by configuration, and whether by chance.",
+        epilog="exit status: 0 nothing is significantly worse, 1 something is, or fails that was done before, "
+        "2 bad input",
+    )
+    made.add_argument("before", metavar="SWEEP_A", help="name of the sweep that is measured against")
+    made.add_argument("after", metavar="SWEEP_B", nargs="?", help="name of the other (default: SWEEP_A)")
+    _add_runs(made)
+    made.add_argument(
+        "--runs-b", type=Path, metavar="DIR", help="folder of the runs of SWEEP_B, where it is another"
+    )
+    _add_out(made, "where the folder SWEEP_A-SWEEP_B with diff.md and diff.csv is written")
     return made
 
 
@@ -68,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; its exit status, 2 after one line that says what is wrong."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words[:1] == ["diff"]:
+            return _diff(words[1:])
         return _report(parser().parse_args(words))
     except (AnalysisError, OSError) as error:
         _complain(str(error))
@@ -113,6 +134,33 @@ def _report(options: argparse.Namespace) -> int:
     for problem in found.marked["problem"].dropna():
         _complain(problem)
     return 0
+
+
+def _diff(words: list[str]) -> int:
+    if not words:
+        raise AnalysisError(
+            "diff wants SWEEP_A and SWEEP_B; see python -m analysis diff --help, "
+            "and for the report of a sweep that is called diff: python -m analysis -- diff"
+        )
+    options = diff_parser().parse_args(words)
+    from analysis import diff, terminal
+
+    after = (options.runs_b or options.runs, options.after or options.before)
+    found = diff.load((options.runs, options.before), after)
+    folder = options.out / f"{options.before}-{after[1]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found.table.to_csv(folder / "diff.csv", index=False)
+    (folder / "diff.md").write_text(diff.markdown(found), encoding="utf-8")
+    console = _console()
+    for title, rows in diff.sections(found):
+        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, console.width))
+    for line in diff.notes(found):
+        console.print(f"- {line}", markup=False, highlight=False)
+    _print_paths([folder / "diff.csv", folder / "diff.md"])
+    console.print(
+        diff.summary(found), style="red" if found.is_worse else "green", markup=False, highlight=False
+    )
+    return 1 if found.is_worse else 0
 
 
 def _print_paths(paths: Sequence[Path]) -> None:

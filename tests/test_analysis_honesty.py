@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from scipy.stats import binomtest, t
 from test_analysis_frame import Json, begin, finish, plan, stage
 from test_analysis_output import small
 
-from analysis import differences, published, results, significance, tables, terminal
+from analysis import diff, differences, published, results, significance, tables, terminal
 
 FLOAT = {"epochs": 3, "precision": "O2 float16", "sync_batch_norm": True, "world_size": 1}
 CASES: dict[str, tuple[Json, str]] = {
@@ -133,6 +134,15 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(tmp_path: Path,
     shown = caught.get()
     assert "…" not in shown and "90.50 ± 0.71 (2)" in shown and "k_sigma" in shown
     assert ("widen the terminal" in shown) == (width < 200)
+
+
+def test_a_diff_fits_eighty_columns() -> None:
+    rows: list[Any] = [["a configuration, with words", *["+10.00"] * 10, "no difference shown"]]
+    rows[0][5] = "\N{MINUS SIGN}10.00 to +10.00"
+    console = Console(width=80)
+    with console.capture() as caught:
+        console.print(terminal.table("", diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, 80))
+    assert "no difference shown" in caught.get() and "\N{MINUS SIGN}10.00 to +10.00" in caught.get()
 
 
 def test_marks_that_all_cells_of_a_line_have_stand_at_its_head(tmp_path: Path) -> None:

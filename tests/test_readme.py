@@ -73,10 +73,15 @@ def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_analysis_is_understood() -> None:
+    parsers = {"diff": analysis.diff_parser}
     commands = re.findall(r"python -m analysis ([^`\n#]*)", TEXT)
-    assert len(commands) >= 2
+    assert len(commands) >= 3
     for command in commands:
-        analysis.parser().parse_args(shlex.split(command))
+        first, *rest = shlex.split(command)
+        if first in parsers:
+            parsers[first]().parse_args(rest)
+        else:
+            analysis.parser().parse_args([first, *rest])
 
 
 def test_the_table_is_the_one_that_the_analysis_makes_of_the_committed_runs() -> None:
