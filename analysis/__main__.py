@@ -31,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m analysis",
         description=__doc__,
-        epilog="another command: `python -m analysis diff --help`, what changed between two sweeps",
+        epilog="other commands: `python -m analysis diff --help`, what changed between two sweeps; "
+        "`python -m analysis export --help`, all runs as Parquet or CSV",
     )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
     _add_runs(made)
@@ -62,6 +63,21 @@ def diff_parser() -> argparse.ArgumentParser:
     return made
 
 
+def export_parser() -> argparse.ArgumentParser:
+    """The command line of `export`."""
+    made = _Parser(
+        prog="python -m analysis export",
+        description="All runs of a sweep as a typed table, a row a run, and beside it, with -epochs in its name, a "
+        "row a metric of an epoch.",
+    )
+    made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
+    _add_runs(made)
+    _add_from(made)
+    made.add_argument("--parquet", type=Path, metavar="FILE", help="write both as Parquet")
+    made.add_argument("--csv", type=Path, metavar="FILE", help="write both as CSV")
+    return made
+
+
 def _add_runs(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
@@ -89,6 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if words[:1] == ["diff"]:
             return _diff(words[1:])
+        if words[:1] == ["export"]:
+            return _export(words[1:])
         return _report(parser().parse_args(words))
     except (AnalysisError, OSError) as error:
         _complain(str(error))
@@ -161,6 +179,22 @@ def _diff(words: list[str]) -> int:
         diff.summary(found), style="red" if found.is_worse else "green", markup=False, highlight=False
     )
     return 1 if found.is_worse else 0
+
+
+def _export(words: list[str]) -> int:
+    if not words:
+        raise AnalysisError(
+            "export wants SWEEP and --parquet FILE or --csv FILE; see python -m analysis export --help, "
+            "and for the report of a sweep that is called export: python -m analysis -- export"
+        )
+    options = export_parser().parse_args(words)
+    if not options.parquet and not options.csv:
+        raise AnalysisError("export wants a file to write; give --parquet FILE or --csv FILE, or both")
+    from analysis import export, results
+
+    marked, curves = results.read(options.runs, options.sweep, options.source)
+    _print_paths(export.write(marked, curves, options.parquet, options.csv))
+    return 0
 
 
 def _print_paths(paths: Sequence[Path]) -> None:

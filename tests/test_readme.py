@@ -73,9 +73,9 @@ def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_analysis_is_understood() -> None:
-    parsers = {"diff": analysis.diff_parser}
+    parsers = {"diff": analysis.diff_parser, "export": analysis.export_parser}
     commands = re.findall(r"python -m analysis ([^`\n#]*)", TEXT)
-    assert len(commands) >= 3
+    assert len(commands) >= 4
     for command in commands:
         first, *rest = shlex.split(command)
         if first in parsers:
