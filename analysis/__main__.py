@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,17 +27,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = _Parser(prog="python -m analysis", description=__doc__)
+    """The command line of the report."""
+    made = _Parser(
+        prog="python -m analysis",
+        description=__doc__,
+        epilog="other commands: `python -m analysis diff --help`, what changed between two sweeps; "
+        "`python -m analysis export --help`, all runs as Parquet or CSV",
+    )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
-    made.add_argument(
-        "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
-        help="folder of the run directories (default: SUITE_RUNS, else runs)",
-    )  # fmt: skip
-    made.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR",
-        help="where the folder SWEEP with the results is written (default: results)",
-    )  # fmt: skip
+    _add_runs(made)
+    _add_from(made)
+    _add_out(made, "where the folder SWEEP with the results is written")
     made.add_argument(
         "--readme", type=Path, metavar="FILE",
         help="also put the table between <!-- table: SWEEP --> and <!-- /table --> in FILE",
@@ -44,50 +45,162 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def diff_parser() -> argparse.ArgumentParser:
+    """The command line of `diff`."""
+    made = _Parser(
+        prog="python -m analysis diff",
+        description="What changed from sweep A to sweep B, configuration by configuration, and whether by chance.",
+        epilog="exit status: 0 nothing is significantly worse, 1 something is, or fails that was done before, "
+        "2 bad input",
+    )
+    made.add_argument("before", metavar="SWEEP_A", help="name of the sweep that is measured against")
+    made.add_argument("after", metavar="SWEEP_B", nargs="?", help="name of the other (default: SWEEP_A)")
+    _add_runs(made)
+    made.add_argument(
+        "--runs-b", type=Path, metavar="DIR", help="folder of the runs of SWEEP_B, where it is another"
+    )
+    _add_out(made, "where the folder SWEEP_A-SWEEP_B with diff.md and diff.csv is written")
+    return made
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The command line of `export`."""
+    made = _Parser(
+        prog="python -m analysis export",
+        description="All runs of a sweep as a typed table, a row a run, and beside it, with -epochs in its name, a "
+        "row a metric of an epoch.",
+    )
+    made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
+    _add_runs(made)
+    _add_from(made)
+    made.add_argument("--parquet", type=Path, metavar="FILE", help="write both as Parquet")
+    made.add_argument("--csv", type=Path, metavar="FILE", help="write both as CSV")
+    return made
+
+
+def _add_runs(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
+        help="folder of the run directories (default: SUITE_RUNS, else runs)",
+    )  # fmt: skip
+
+
+def _add_from(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--from", dest="source", default="journals", metavar="SOURCE",
+        help="journals (default), mlflow (MLFLOW_TRACKING_URI, else mlflow.db in the folder of the runs), or a "
+        "runs.csv that this command wrote",
+    )  # fmt: skip
+
+
+def _add_out(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help=f"{what} (default: results)"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write the results of a sweep; 0, or 2 after one line that says what is wrong."""
-    options = parser().parse_args(arguments)
+    """Do what the command line says; its exit status, 2 after one line that says what is wrong."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        _analyse(options.sweep, options.runs, options.out, options.readme)
+        if words[:1] == ["diff"]:
+            return _diff(words[1:])
+        if words[:1] == ["export"]:
+            return _export(words[1:])
+        return _report(parser().parse_args(words))
     except (AnalysisError, OSError) as error:
         _complain(str(error))
         return 2
-    return 0
 
 
-def _analyse(sweep: str, runs: Path, out: Path, readme: Path | None) -> None:
+def _report(options: argparse.Namespace) -> int:
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis import report, results, tables
+    from analysis import latex, report, results, tables, terminal
 
+    sweep, readme = options.sweep, options.readme
     if readme is not None:
         replaced(readme, sweep, "")
-    found = results.load(runs, sweep)
+    found = results.load(options.runs, sweep, options.source)
     table = tables.joined(found.summary, found.comparison)
-    short = tables.summary(found.summary, found.marked)
-    folder = out / sweep
+    folder = options.out / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    found.marked.to_csv(folder / "runs.csv", index=False)
-    table.to_csv(folder / "table.csv", index=False)
-    found.comparison.to_csv(folder / "published.csv", index=False)
-    text = tables.markdown(table, found.marked, found.comparison)
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    (folder / "summary.md").write_text(short, encoding="utf-8")
-    names = ("runs.csv", "table.csv", "published.csv", "table.md", "summary.md")
-    paths = [folder / name for name in names] + _figures(found, folder)
+    for name, rows in (("runs", found.marked), ("table", table), ("published", found.comparison)):
+        rows.to_csv(folder / f"{name}.csv", index=False)
+    texts = {
+        "table.md": tables.markdown(found),
+        "table.tex": latex.table(found),
+        "summary.md": tables.summary(found),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
+    paths += _figures(found, folder)
     paths.append(report.write(found, folder / "report.html"))
     if readme is not None:
-        readme.write_text(replaced(readme, sweep, short), encoding="utf-8")
+        readme.write_text(replaced(readme, sweep, texts["summary.md"]), encoding="utf-8")
         paths.append(readme)
 
     console = _console()
     for section in tables.sections(table):
-        console.print(tables.terminal(section))
-    for line in tables.notes(found.marked, found.comparison):
+        shown = terminal.table(
+            section.title, tables.COLUMNS, section.rows, tables.COLOURS, tables.LEAST, console.width
+        )
+        console.print(shown)
+    for line in tables.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
-    for path in paths:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    _print_paths(paths)
     for problem in found.marked["problem"].dropna():
         _complain(problem)
+    return 0
+
+
+def _diff(words: list[str]) -> int:
+    if not words:
+        raise AnalysisError(
+            "diff wants SWEEP_A and SWEEP_B; see python -m analysis diff --help, "
+            "and for the report of a sweep that is called diff: python -m analysis -- diff"
+        )
+    options = diff_parser().parse_args(words)
+    from analysis import diff, terminal
+
+    after = (options.runs_b or options.runs, options.after or options.before)
+    found = diff.load((options.runs, options.before), after)
+    folder = options.out / f"{options.before}-{after[1]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found.table.to_csv(folder / "diff.csv", index=False)
+    (folder / "diff.md").write_text(diff.markdown(found), encoding="utf-8")
+    console = _console()
+    for title, rows in diff.sections(found):
+        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, console.width))
+    for line in diff.notes(found):
+        console.print(f"- {line}", markup=False, highlight=False)
+    _print_paths([folder / "diff.csv", folder / "diff.md"])
+    console.print(
+        diff.summary(found), style="red" if found.is_worse else "green", markup=False, highlight=False
+    )
+    return 1 if found.is_worse else 0
+
+
+def _export(words: list[str]) -> int:
+    if not words:
+        raise AnalysisError(
+            "export wants SWEEP and --parquet FILE or --csv FILE; see python -m analysis export --help, "
+            "and for the report of a sweep that is called export: python -m analysis -- export"
+        )
+    options = export_parser().parse_args(words)
+    if not options.parquet and not options.csv:
+        raise AnalysisError("export wants a file to write; give --parquet FILE or --csv FILE, or both")
+    from analysis import export, results
+
+    marked, curves = results.read(options.runs, options.sweep, options.source)
+    _print_paths(export.write(marked, curves, options.parquet, options.csv))
+    return 0
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    console = _console()
+    for path in paths:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 def _figures(found: Results, folder: Path) -> list[Path]:

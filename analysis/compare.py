@@ -113,6 +113,7 @@ def _row(number: Number, published: Published, row: Mapping[str, Any] | None) ->
         "published_dataset": number.dataset,
         "published": float(number.value),
         "published_drop": math.nan if drop is None else drop,
+        "published_best": number.best,
         "configuration": None if row is None else row["configuration"],
         "label": None if row is None else row["label"],
         "n": 0 if row is None else row["n"],

@@ -12,8 +12,10 @@ import pandas as pd
 
 from analysis.frame import parameters
 from analysis.published import Published
+from analysis.significance import Interval, of_accuracy, of_drop, of_mean, wider
 
 FLOAT_BITS = 32
+INTERVALS = ("top1", "top5", "drop")
 IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
 
 # The words for values that a label can name; the empty one goes without saying: what the source's text says
@@ -37,7 +39,9 @@ WORDS: dict[str, dict[Any, str]] = {
     "per_layer": {True: "per layer", False: ""},
 }
 # Where the name of a parameter and its value are not words enough.
-PHRASES = {"feed_images": "{} images"}
+PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "edges {}"}
+USUAL = {"batch_norm": "kept", "edges": "as the rest"}
+"""The values of those that go without saying."""
 
 
 def mark(runs: pd.DataFrame) -> pd.DataFrame:
@@ -64,8 +68,9 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
     """One row a configuration of a table made by `mark`, sorted the same way whatever the order of the runs.
 
     `n` runs are done of the `expected` ones; each metric has its mean over them and, as `_sd`, its sample
-    standard deviation (NaN below two runs). Order: dataset, model, float first, then the methods by source,
-    then label, then from wide to narrow. `states` counts the runs, `done` included.
+    standard deviation (NaN below two runs); accuracies and drops also have as `_low` and `_high` their 95 % interval
+    (`significance.of_accuracy`). Order: dataset, model, float first, then the methods by source, then label, then
+    from wide to narrow. `states` counts the runs, `done` included.
     """
     rows = [_summary(group) for _, group in marked.groupby("configuration", sort=False)]
     order = {"float": -1} | {method: place for place, method in enumerate(published.methods)}
@@ -97,12 +102,22 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
     first = _records(group)[0]
     row: dict[str, Any] = {name: first[name] for name in ("configuration", "label", *IDENTITY)}
     row |= {"n": len(done), "expected": len(group), "states": _counts(group["state"])}
+    images = done["test_images"].min()
     for metric in ("top1", "top5", "drop", "model_size_mb", "images_per_s"):
         values = [value for value in done[metric] if not math.isnan(value)]
         row[metric] = statistics.fmean(values) if values else float("nan")
         row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else float("nan")
-    row["test_images"] = done["test_images"].min()
-    return row
+        if metric in INTERVALS:
+            row[f"{metric}_low"], row[f"{metric}_high"] = _interval(row, metric, len(values), images)
+    return row | {"test_images": images}
+
+
+def _interval(row: Mapping[str, Any], metric: str, n: int, images: float) -> Interval:
+    mean, sd = row[metric], row[f"{metric}_sd"]
+    if metric == "drop":
+        low, high = wider(of_mean(mean, sd, n), of_drop(row["top1"] + mean, row["top1"], images))
+        return max(low, -100.0), min(high, 100.0)
+    return of_accuracy(mean, sd, n, images)
 
 
 def _counts(states: Iterable[str]) -> dict[str, int]:
@@ -147,7 +162,7 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
     # "percentile, 0.999" rather than "percentile, percentile 0.999".
     title = "" if name == method else name.removeprefix("param_").replace("_", " ")
     phrase = PHRASES.get(name, f"{title} {{}}".strip())
-    silent = None if None in met.values() else False
+    silent = None if None in met.values() else USUAL.get(name, False)
 
     def word(value: Any, show: Callable[[Any], str]) -> str:
         if value is silent:

@@ -1,7 +1,8 @@
 """Where the runs behind a number were made differently from the rest of its table: a mark and its words.
 
-Runs of one model and data set are comparable only where device, software, commit, test images and data agree. The
-value that most runs have is the table's; a configuration with a run that has another is marked.
+Runs of one model and data set are comparable only where device, software, commit and data agree, and how the network
+was trained and what was done to it beside rounding. The value that most runs have is the table's; a configuration
+with a run that has another is marked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ FACTS = {
     "test_images": "number of test images",
     "test_sha256": "checksum of the test data",
     "train_sha256": "checksum of the training data",
+    "epochs": "number of epochs",
+    "precision": "precision of training",
+    "batch_norm": "treatment of BatchNorm",
+    "edges": "treatment of the first and the last layer",
 }
 SHOWN = 4
 
@@ -43,28 +48,57 @@ def find(marked: pd.DataFrame) -> Differences:
     letters = (_letter(number) for number in count())
     done = marked[marked["state"] == "done"]
     for _, group in done.groupby(["model", "dataset"], sort=True):
+        rows = group.to_dict("records")
         for fact, title in FACTS.items():
-            values = [_value(fact, row) for row in group.to_dict("records")]
+            values = [_value(fact, row) for row in rows]
             usual = _usual(values)
-            other = [value not in (None, usual) for value in values]
-            if not any(other):
-                continue
-            letter = next(letters)
-            words[letter] = _words(fact, title, usual, sorted({str(v) for v in values} - {"None", usual}))
-            for configuration in dict.fromkeys(group["configuration"][other]):
-                marks.setdefault(configuration, []).append(letter)
+            others = sorted({value for value in values if value is not None} - {usual})
+            for alike in [others] if len(others) > SHOWN else [[value] for value in others]:
+                letter = next(letters)
+                words[letter] = _words(fact, title, usual, alike)
+                for configuration in dict.fromkeys(group["configuration"][[v in alike for v in values]]):
+                    marks.setdefault(configuration, []).append(letter)
     return Differences({name: tuple(found) for name, found in marks.items()}, words)
 
 
 def _value(fact: str, row: Mapping[str, Any]) -> str | None:
-    value = row[fact]
-    if value is None or value != value:
+    if fact == "batch_norm":
+        return _batch_norm(row)
+    if fact in ("epochs", "precision"):
+        return _training(fact, row)
+    value: Any = row.get(fact)
+    if not _known(value):
         return None
     if fact == "test_images":
         return f"{int(value):,}"
     if fact == "commit" and row["dirty"] is True:
         return f"{value[:10]} with uncommitted changes"
     return str(value)[:10] if fact in ("commit", "test_sha256", "train_sha256") else str(value)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _training(fact: str, row: Mapping[str, Any]) -> str | None:
+    """The start's, and what the method trained on with: `30 and 15 more`, `O2 float16, then O0`."""
+    started, further = row.get(fact), row.get(f"feed_{fact}")
+    if not _known(started) or not _known(further):
+        return str(started) if _known(started) else None
+    if fact == "epochs":
+        return f"{started} and {further} more"
+    return str(started) if started == further else f"{started}, then {further}"
+
+
+def _batch_norm(row: Mapping[str, Any]) -> str | None:
+    """What the recipe says, and whether several ranks normalized each its own share of a batch."""
+    told = row.get("batch_norm")
+    found = str(told) if _known(told) else None
+    alone = [
+        row.get(f"{feed}sync_batch_norm") is False and (row.get(f"{feed}world_size") or 1) > 1
+        for feed in ("", "feed_")
+    ]
+    return f"{found or 'trained'} by each rank's share" if any(alone) else found
 
 
 def _usual(values: list[str | None]) -> str:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from analysis import journal
 from analysis.errors import AnalysisError
 from analysis.journal import Curve
+
+Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
+"""Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
 
 FORMAT = 1
 REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
@@ -45,31 +50,80 @@ def read(runs: Path, sweep: str) -> pd.DataFrame:
 
 
 def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
-    """One row a stage of `sweep`, in plan order, and the training curves by key. Each journal is read once.
+    """The table of `sweep`, as `table` says, and the training curves by key. Each journal is read once.
+
+    A run directory that cannot be used makes its row `failed`, and `problem` says why. Raises AnalysisError where
+    there is no such sweep or its file cannot be used.
+    """
+    stages = _stages(runs, sweep)
+    rows, curves = [], {}
+    for stage in stages:
+        folder = runs / stage["key"]
+        told = journal.read(folder / "events.jsonl")
+        if told.curve is not None:
+            curves[stage["key"]] = told.curve
+        rows.append(row(stage, told, _state(told.last, folder), partial(_file, folder)))
+    return table(stages, rows), curves
+
+
+def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a stage, in plan order.
 
     Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`, `failed`,
     `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
     percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
     failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
-    the data that was read (None where it was not, or not told); `problem` says why a run directory could not be used,
-    its row is then `failed`. A parameter called like a column of `OWN` or `DERIVED` is prefixed with `param_`.
-
-    Raises AnalysisError where there is no such sweep or its file cannot be used.
+    the data that was read (None where it was not, or not told). A parameter called like a column of `OWN` or
+    `DERIVED` is prefixed with `param_`.
     """
-    stages = _stages(runs, sweep)
     names = sorted({name for stage in stages for name in stage["params"]})
-    rows, curves = [], {}
-    for stage in stages:
-        told = journal.read(runs / stage["key"] / "events.jsonl")
-        if told.curve is not None:
-            curves[stage["key"]] = told.curve
-        rows.append(_row(runs, stage, told) | {_column(name): stage["params"].get(name) for name in names})
-    table = pd.DataFrame(rows, columns=[*OWN, *map(_column, names)], dtype=object)
-    for column in ("seed", "weight_bits", "act_bits", "attempts"):
-        table[column] = table[column].astype("int64")
-    for column in (*OUTCOME.values(), "run_seconds"):
-        table[column] = table[column].astype("float64")
-    return table, curves
+    whole = [
+        found | {_column(name): stage["params"].get(name) for name in names}
+        for stage, found in zip(stages, map(dict, rows), strict=True)
+    ]
+    return _typed(pd.DataFrame(whole, columns=[*OWN, *map(_column, names)], dtype=object))
+
+
+def from_csv(file: Path) -> pd.DataFrame:
+    """The table that was written to a runs.csv, `DERIVED` included. Raises AnalysisError for another file."""
+    remedy = "give the runs.csv of a report"
+    try:
+        read = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+        missing = [name for name in ("key", "state", "top1", *REQUIRED, *DERIVED) if name not in read]
+        if missing or not len(read):
+            raise AnalysisError(f"{file} has no {', '.join(missing) or 'row'}; {remedy}")
+        for column in read:
+            parse = _text if column in (*OWN, *DERIVED) and column != "dirty" else _plain
+            read[column] = pd.Series([parse(text) for text in read[column]], dtype=object)
+        older = [name for name in OWN if name not in read]  # columns that an older version did not write
+        whole = pd.concat([read, pd.DataFrame(None, read.index, older, dtype=object)], axis=1)
+        return _typed(whole).astype({"drop": "float64"})
+    except (ValueError, TypeError) as error:
+        raise AnalysisError(f"{file} is no table of runs: {error}; {remedy}") from error
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _plain(text: str) -> Any:
+    """What a parameter was before it was written: only what is written as it was read is no text.
+
+    >>> [_plain(text) for text in ("", "True", "8", "0.1", "1e5", "007", "O2")]
+    [None, True, 8, 0.1, '1e5', '007', 'O2']
+    """
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        with suppress(ValueError):
+            if str(kind(text)) == text:
+                return kind(text)
+    return text or None
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    whole = {name: "int64" for name in ("seed", "weight_bits", "act_bits", "attempts")}
+    return table.astype(whole | {name: "float64" for name in (*OUTCOME.values(), "run_seconds")})
 
 
 def parameters(table: pd.DataFrame) -> list[str]:
@@ -89,37 +143,42 @@ def _stages(runs: Path, sweep: str) -> list[dict[str, Any]]:
     if sweep not in known:
         raise AnalysisError(f"{folder} holds no sweep {sweep!r}; it holds {', '.join(known)}")
     path = folder / f"{sweep}.json"
-    plan = _object(path, "plan the sweep again")
+    return stages_of(_object(path, "plan the sweep again"), str(path))
+
+
+def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The stages of a plan that was read from `where`; AnalysisError where they cannot be used."""
     if plan.get("format") != FORMAT:
         raise AnalysisError(
-            f"{path} has format {plan.get('format')!r} and this analysis reads {FORMAT}; "
+            f"{where} has format {plan.get('format')!r} and this analysis reads {FORMAT}; "
             "plan the sweep again or use the analysis of its commit"
         )
     stages = plan.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise AnalysisError(f"{path} lists no stages; plan the sweep again")
+        raise AnalysisError(f"{where} lists no stages; plan the sweep again")
     for stage in stages:
         missing = [name for name in ("key", "name", "kind", "params", "needs") if name not in stage]
         missing += [f"params.{name}" for name in REQUIRED if name not in stage.get("params", {})]
         if missing:
             raise AnalysisError(
-                f"{path}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
+                f"{where}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
             )
     return stages
 
 
-def _row(runs: Path, stage: Mapping[str, Any], told: journal.Journal) -> dict[str, Any]:
+def row(stage: Mapping[str, Any], told: journal.Journal, state: str, read: Read) -> dict[str, Any]:
+    """The columns `OWN` of one stage. `state` is that of a run without an outcome; `read` gives what the run left as
+    "stage" and as "outcome"."""
     row: dict[str, Any] = {name: None for name in OWN}
     row |= {name: stage[name] for name in ("key", "name", "kind")}
     row["start"] = next(iter(stage["needs"]), None)
-    folder = runs / stage["key"]
-    row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": _state(told.last, folder)}
+    row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": state}
     row |= {f"{split}_sha256": told.data.get(split) for split in ("train", "test")}
     if row["state"] == "failed":
         row["error"] = _first_line(told.last.get("error"))
     try:
-        row |= _origin(folder)
-        row |= _outcome(folder, stage["key"])
+        row |= _origin(*read("stage"))
+        row |= _outcome(*read("outcome"), stage["key"])
     except AnalysisError as problem:
         row |= {"state": "failed", "problem": str(problem), "error": _first_line(str(problem))}
     return row
@@ -145,14 +204,18 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def _origin(folder: Path) -> dict[str, Any]:
-    path = folder / "stage.json"
-    if not path.exists():
+def _file(folder: Path, name: str) -> tuple[str, dict[str, Any] | None]:
+    path = folder / f"{name}.json"
+    what = "the file" if name == "outcome" else "its folder"
+    return str(path), _object(path, f"remove {what} and run the stage again") if path.exists() else None
+
+
+def _origin(where: str, stage: Mapping[str, Any] | None) -> dict[str, Any]:
+    if stage is None:
         return {}
-    stage = _object(path, "remove its folder and run the stage again")
     if stage.get("format") != FORMAT:
         raise AnalysisError(
-            f"{path} has format {stage.get('format')!r} and this analysis reads {FORMAT}; "
+            f"{where} has format {stage.get('format')!r} and this analysis reads {FORMAT}; "
             "run the stage again or use the analysis of its commit"
         )
     versions = stage.get("versions")
@@ -162,25 +225,23 @@ def _origin(folder: Path) -> dict[str, Any]:
     }
 
 
-def _outcome(folder: Path, key: str) -> dict[str, Any]:
-    path = folder / "outcome.json"
-    if not path.exists():
+def _outcome(where: str, outcome: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    if outcome is None:
         return {}
     remedy = "remove the file and run the stage again"
-    outcome = _object(path, remedy)
     if outcome.get("key") != key:
-        raise AnalysisError(f"{path} belongs to stage {outcome.get('key')!r}, not to {key!r}; {remedy}")
+        raise AnalysisError(f"{where} belongs to stage {outcome.get('key')!r}, not to {key!r}; {remedy}")
     values = {column: outcome.get(name) for name, column in OUTCOME.items()}
     for name, column in OUTCOME.items():
         value = values[column]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise AnalysisError(f"{path} has {name} {value!r}, which is no number; {remedy}")
+            raise AnalysisError(f"{where} has {name} {value!r}, which is no number; {remedy}")
     top1 = values["top1"]
     if top1 is None or not math.isfinite(top1) or not 0 <= top1 <= 100:
-        raise AnalysisError(f"{path} has top1 {top1!r}, which is no percent; {remedy}")
+        raise AnalysisError(f"{where} has top1 {top1!r}, which is no percent; {remedy}")
     images = values["test_images"]
     if images is None or not 1 <= images < math.inf:
-        raise AnalysisError(f"{path} has images {images!r}, which is no count of test images; {remedy}")
+        raise AnalysisError(f"{where} has images {images!r}, which is no count of test images; {remedy}")
     return values | {"state": "done", "error": None}
 
 

@@ -66,7 +66,7 @@ def read(path: Path) -> Journal:
         last=last,
         run_seconds=sum(max(0.0, end - begin) for begin, end in spans.values()),
         data=data,
-        curve=_curve(points),
+        curve=curve(points),
     )
 
 
@@ -91,7 +91,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def _curve(points: Mapping[int, Mapping[str, Any]]) -> Curve | None:
+def curve(points: Mapping[int, Mapping[str, Any]]) -> Curve | None:
     """The curve of a run that trained, else None: what is only evaluated tells its metrics once, at step 0."""
     epochs = sorted(epoch for epoch in points if epoch > 0)
     if not any("train_loss" in points[epoch] for epoch in epochs):

@@ -18,6 +18,7 @@ from matplotlib.transforms import Bbox
 
 from analysis import scales
 from analysis.configurations import FLOAT_BITS
+from analysis.significance import of_accuracy
 from analysis.styles import BASELINE, QUIET, RC, style
 
 Record = dict[str, Any]
@@ -50,8 +51,14 @@ def latencies(marked: pd.DataFrame, configurations: pd.DataFrame) -> pd.DataFram
     done = done.assign(**{TIME: 1000 / done["images_per_s"]})
     grouped = done.groupby(["configuration", "device"], sort=False)
     found = grouped.agg(
-        image_ms=(TIME, "mean"), top1=("top1", "mean"), top1_sd=("top1", "std"), n=("key", "size")
+        image_ms=(TIME, "mean"),
+        top1=("top1", "mean"),
+        top1_sd=("top1", "std"),
+        n=("key", "size"),
+        images=("test_images", "min"),
     )
+    ends = [of_accuracy(*row) for row in found[["top1", "top1_sd", "n", "images"]].itertuples(index=False)]
+    found["top1_low"], found["top1_high"] = [low for low, _ in ends], [high for _, high in ends]
     columns = ["configuration", "label", "model", "dataset", "method", "weight_bits", "act_bits"]
     return configurations[columns].merge(found.reset_index(), on="configuration", how="inner", sort=False)
 

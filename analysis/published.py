@@ -13,7 +13,8 @@ PATH = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True)
 class Number:
-    """One published result. `value` is a percent; `model` is None where the source names none."""
+    """One published result. `value` is a percent; `model` is None where the source names none; `best` says that the
+    epoch was chosen on the test images."""
 
     id: str
     source: str
@@ -25,6 +26,7 @@ class Number:
     match: Mapping[str, Any]
     model: str | None = None
     baseline: str | None = None
+    best: bool = False
     note: str = ""
 
 

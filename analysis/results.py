@@ -10,15 +10,30 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import compare, configurations, curves, differences, frame, pareto, plots, published, waterfall
+from analysis import (
+    compare,
+    configurations,
+    curves,
+    differences,
+    frame,
+    mirror,
+    pareto,
+    plots,
+    published,
+    waterfall,
+)
 from analysis.differences import Differences
+from analysis.errors import AnalysisError
 from analysis.journal import Curve
+
+JOURNALS, MLFLOW = "journals", "mlflow"
 
 
 @dataclass(frozen=True)
 class Results:
-    """A row a run (`marked`), a row a configuration (`summary`), a row a published number (`comparison`), the curves
-    by key, and the chains of an explain sweep (None for any other)."""
+    """A row a run (`marked`), a row a configuration (`summary`, with `marks` of what is unlike the rest of its table),
+    a row a published number (`comparison`), the curves by key, and the chains of an explain sweep (None for any
+    other)."""
 
     sweep: str
     runs: Path
@@ -58,12 +73,27 @@ class Results:
         return drawn
 
 
-def load(runs: Path, sweep: str) -> Results:
-    """Read a sweep. Raises AnalysisError where there is none or its plan cannot be used."""
-    table, curves = frame.load(runs, sweep)
-    marked, numbers = configurations.mark(table), published.load()
+def load(runs: Path, sweep: str, source: str = JOURNALS) -> Results:
+    """Read a sweep from its journals in `runs`, from MLFLOW or from the runs.csv that `source` names.
+
+    Raises AnalysisError where there is none or it cannot be used.
+    """
+    marked, curves = read(runs, sweep, source)
+    numbers = published.load()
     summary = configurations.summarize(marked, numbers)
     comparison = compare.compare(summary, numbers)
     # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
     chain = waterfall.steps(marked, comparison, runs) if sweep.startswith("explain") else None
-    return Results(sweep, runs, marked, summary, comparison, curves, differences.find(marked), chain)
+    unlike = differences.find(marked)
+    summary["marks"] = [" ".join(unlike.marks.get(name, ())) for name in summary["configuration"]]
+    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain)
+
+
+def read(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:
+    """A row a run, marked, and the curves by key, of which a runs.csv has none."""
+    if source not in (JOURNALS, MLFLOW):
+        if not Path(source).is_file():
+            raise AnalysisError(f"--from {source!r} is no file; use {JOURNALS}, {MLFLOW} or a runs.csv")
+        return frame.from_csv(Path(source)), {}
+    table, curves = (mirror if source == MLFLOW else frame).load(runs, sweep)
+    return configurations.mark(table), curves

@@ -54,12 +54,12 @@ def _published(
     marks = list(found.differences.marks.get(row["configuration"], ()))
     notes |= {mark: found.differences.words[mark] for mark in marks}
     source = f"{row['source']}, {row['metric'].replace('top', 'top-')}"
-    remark = f"{row['published_label']}{': ' + row['note'] if row['note'] else ''}"
+    remark = row["published_label"] + (", best epoch" if row["published_best"] else "")
+    remark += f": {row['note']}" if row["note"] else ""
     tolerance = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"
     word, named = row["verdict"], isinstance(row["published_model"], str)
-    beside = {"n": row["n"], "expected": configuration["expected"]}
-    beside["sd"] = configuration[f"{row['metric']}_sd"]
-    ours = Cell(wording.number(row["ours"]), _beside(beside), marks) if row["n"] else _hole(configuration)
+    beside = wording.spread(configuration, row["metric"])
+    ours = Cell(wording.number(row["ours"]), beside, marks) if row["n"] else _hole(configuration)
     return [
         Cell(source, remark),
         Cell(row["label"], _widths(configuration)),
@@ -71,10 +71,6 @@ def _published(
         Cell(wording.number(row["difference"], "+.2f"), tone="" if word in TONES else "quiet"),
         Cell(SIGNS.get(word, "") + word, tolerance, tone=TONES.get(word, "quiet")),
     ]
-
-
-def _beside(row: dict[str, Any]) -> str:
-    return wording.spread({"n": row["n"], "expected": row["expected"], "top1_sd": row["sd"]})
 
 
 def _widths(row: dict[str, Any]) -> str:
@@ -136,7 +132,7 @@ def _matrix(found: Results, group: pd.DataFrame, metric: str, title: str) -> Tab
     ]
     what = "Top-1 (%)" if metric == "top1" else "Drop from float (points)"
     return Table(
-        f"{what} by bits of a weight, {title}: mean ± sample standard deviation over n seeds",
+        f"{what} by bits of a weight, {title}: mean ± sample standard deviation over n seeds, and its 95 % interval",
         columns,
         rows,
         notes,
@@ -296,9 +292,10 @@ def measured(found: Results) -> Section:
         facts.append(Fact("Test data, SHA-256", wording.counted(sums)))
     lines = Lines(
         [
-            "± is the sample standard deviation over n seeds; with one run there is none. A run is evaluated after "
-            "its last epoch, never at its best on the test images. runs.csv beside this page has every field of "
-            "every run."
+            "± is the sample standard deviation over n seeds; with one run there is none. An interval of 95 % is that "
+            "of the mean over seeds by Student's t, or that of one run by its number of test images, whichever is "
+            "wider. A run is evaluated after its last epoch, never at its best on the test images; a published number "
+            "of a best epoch says so. runs.csv beside this page has every field of every run."
         ]
     )
     return Section("measured", "How it was measured", [Facts(facts), lines])

@@ -1,18 +1,18 @@
-"""The comparison as CSV, as Markdown and on the terminal: one row a configuration, holes shown as such."""
+"""The comparison as CSV, as Markdown and as cells: one row a configuration, holes shown as such."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from analysis import compare
 from analysis.configurations import FLOAT_BITS, hole
+from analysis.results import Results
 
 # Heading of each column, and whether it holds numbers.
 COLUMNS = (
@@ -21,13 +21,17 @@ COLUMNS = (
     ("weights", True),
     ("acts", True),
     ("top-1 % (n)", True),
+    ("95 %", True),
     ("drop", True),
+    ("95 %", True),
     ("MB", True),
     ("published", False),
     ("its top-1", True),
     ("its drop", True),
     ("verdict", False),
 )
+LEAST = (1, 11, 7, 8, 10, 9, 3, 5, 6)
+"""The columns that a narrow terminal does without, the first first."""
 COLOURS = {compare.REPRODUCED: "green", compare.NOT_REPRODUCED: "red"}
 PUBLISHED = (
     "id",
@@ -37,7 +41,10 @@ PUBLISHED = (
     "published_dataset",
     "published",
     "published_drop",
+    "published_best",
 )
+OURS = 9
+"""How many of COLUMNS are of our own runs, from the left."""
 DETAILS = 5
 
 
@@ -67,54 +74,63 @@ def sections(table: pd.DataFrame) -> list[Section]:
         rows, above = [], None
         for row in group.to_dict("records"):
             # A second published number of the same configuration stands under the first, not beside a copy.
-            ours = ("",) * 7 if row["configuration"] == above else _ours(row)
+            ours = ("",) * OURS if row["configuration"] == above else _ours(row)
             above = row["configuration"]
             rows.append((*ours, *_published(row)))
         found.append(Section(f"{model} on {dataset}", tuple(rows)))
     return found
 
 
-def markdown(table: pd.DataFrame, marked: pd.DataFrame, comparison: pd.DataFrame) -> str:
+def markdown(found: Results) -> str:
     """The result table in Markdown, and below it how it was measured and what is missing."""
     parts = []
-    for section in sections(table):
-        parts.append(f"**{section.title}**\n\n{_grid(section.rows)}")
-    parts.append("\n".join(f"- {line}" for line in notes(marked, comparison)))
+    for section in sections(joined(found.summary, found.comparison)):
+        parts.append(f"**{section.title}**\n\n{grid(section.rows)}")
+    parts.append("\n".join(f"- {line}" for line in notes(found)))
     return "\n\n".join(parts) + "\n"
 
 
-def summary(configurations: pd.DataFrame, marked: pd.DataFrame) -> str:
+def summary(found: Results) -> str:
     """Top-1 of each method over the widths, in Markdown, and how it was measured: what a README shows."""
     parts = []
-    for (model, dataset), group in configurations.groupby(["model", "dataset"], sort=False):
+    counts = Counter(_count(row) for row in found.summary.to_dict("records") if row["n"])
+    usual = max(counts, key=lambda count: counts[count], default="")
+    for (model, dataset), group in found.summary.groupby(["model", "dataset"], sort=False):
         widths = sorted(group["weight_bits"].unique(), reverse=True)
         columns = [("top-1 %", False), ("acts", False), *((_bits(width), True) for width in widths)]
         rows = []
         floats = group["act_bits"] == FLOAT_BITS
         for (label, left_float), line in group.groupby(["label", floats], sort=False):
-            cells = {row["weight_bits"]: _cell(row) for row in line.to_dict("records")}
+            # What marks the whole line is marked at its head.
+            every = set.intersection(*(set(marks.split()) for marks in line["marks"]))
+            cells = {row["weight_bits"]: _cell(row, usual, every) for row in line.to_dict("records")}
             acts = "float" if left_float else "quantized"
-            rows.append([label, acts, *(cells.get(width, "") for width in widths)])
-        parts.append(f"**{model} on {dataset}, by bits**\n\n{_grid(rows, columns)}")
-    parts.append(" ".join(_measured(marked)))
-    return "\n\n".join(parts) + "\n"
+            rows.append([label + _marked(every), acts, *(cells.get(width, "") for width in widths)])
+        parts.append(f"**{model} on {dataset}, by bits**\n\n{grid(rows, columns)}")
+    beside = (
+        f"±: to the farther end of the 95 % interval; n = {usual or 0} where no other n stands in brackets."
+    )
+    parts += [
+        " ".join([*_measured(found.marked), beside]),
+        "\n".join(f"- {line}" for line in _marks(found)),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _cell(row: dict[str, Any]) -> str:
-    return _mean(row, "top1") if row["n"] else hole(row)
+def _cell(row: dict[str, Any], usual: str, known: Set[str]) -> str:
+    if not row["n"]:
+        return hole(row)
+    half = max(row["top1_high"] - row["top1"], row["top1"] - row["top1_low"])
+    counted = "" if _count(row) == usual else f" ({_count(row)})"
+    return f"{_number(row['top1'], '.2f')} ±{half:.2f}{counted}{_marked(set(row['marks'].split()) - known)}"
 
 
-def terminal(section: Section) -> Table:
-    """One section as a rich table."""
-    grid = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
-    for heading, numeric in COLUMNS:
-        grid.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "method")
-    for row in section.rows:
-        # Text, not markup: a label may hold square brackets.
-        *cells, last = map(Text, row)
-        last.stylize(next((COLOURS[word] for word in COLOURS if row[-1].startswith(word)), "dim"))
-        grid.add_row(*cells, last)
-    return grid
+def _marked(marks: Set[str]) -> str:
+    return f" [{','.join(sorted(marks, key=lambda mark: (len(mark), mark)))}]" if marks else ""
+
+
+def _marks(found: Results) -> list[str]:
+    return [f"[{mark}] {words}" for mark, words in found.differences.words.items()]
 
 
 def _measured(marked: pd.DataFrame) -> list[str]:
@@ -135,13 +151,18 @@ def _measured(marked: pd.DataFrame) -> list[str]:
     return lines
 
 
-def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
+def notes(found: Results) -> list[str]:
     """How the table was measured, how to read it, and what is missing, a sentence or two each."""
-    done = marked[marked["state"] == "done"]
-    lines = _measured(marked)
+    done = found.done
+    lines = _measured(found.marked)
     lines.append(
         "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
         "run against its own start. MB: size of the model as stored."
+    )
+    lines.append(
+        "95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; "
+        "both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, "
+        "never at its best; a published best epoch is called one."
     )
     lines.append(
         "Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than "
@@ -154,7 +175,7 @@ def notes(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
             {f"{row['label']} at {_bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
         )
         lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
-    return lines + _remarks(comparison) + _missing(marked, comparison)
+    return lines + _marks(found) + _remarks(found.comparison) + _missing(found.marked, found.comparison)
 
 
 def _remarks(comparison: pd.DataFrame) -> list[str]:
@@ -191,8 +212,9 @@ def _ours(row: dict[str, Any]) -> tuple[str, ...]:
         row["label"],
         row["source"],
         *(_bits(row[name]) for name in ("weight_bits", "act_bits")),
-        f"{_mean(row, 'top1')} ({_count(row)})" if row["n"] else f"{hole(row)} (0 of {row['expected']})",
-        "" if row["method"] == "float" else _mean(row, "drop"),
+        _top1(row),
+        _interval(row, "top1"),
+        *(("", "") if row["method"] == "float" else (_mean(row, "drop"), _interval(row, "drop"))),
         _number(row["model_size_mb"], ".3g"),
     )
 
@@ -202,7 +224,7 @@ def _published(row: dict[str, Any]) -> tuple[str, ...]:
         return ("",) * 4
     claimed = "" if math.isnan(row["tolerance"]) else f" ±{row['tolerance']:.2f}"
     return (
-        f"{row['published_source']} {row['published_label']}",
+        f"{row['published_source']} {row['published_label']}{', best epoch' if row['published_best'] else ''}",
         _number(row["published"], ".2f"),
         _number(row["published_drop"], ".2f"),
         row["verdict"] + claimed,
@@ -212,6 +234,17 @@ def _published(row: dict[str, Any]) -> tuple[str, ...]:
 def _mean(row: dict[str, Any], metric: str) -> str:
     spread = "" if math.isnan(row[f"{metric}_sd"]) else f" ± {row[f'{metric}_sd']:.2f}"
     return _number(row[metric], ".2f") + spread
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    return "" if math.isnan(low) else f"{_number(low, '.2f')} to {_number(high, '.2f')}"
+
+
+def _top1(row: dict[str, Any]) -> str:
+    if not row["n"]:
+        return f"{hole(row)} (0 of {row['expected']})"
+    return f"{_mean(row, 'top1')} ({_count(row)}){_marked(set(row['marks'].split()))}"
 
 
 def _number(value: float, layout: str) -> str:
@@ -243,7 +276,7 @@ def _several(title: str, plural: str, values: Iterable[Any]) -> str:
     )
 
 
-def _grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:
+def grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:
     """A Markdown table whose columns line up in the source too."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [[heading for heading, _ in columns], *cells]

@@ -41,7 +41,7 @@ def _runs(server: str, experiment: str) -> dict[str, str]:
                 page = (
                     f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run['info']['run_id'], safe='')}"
                 )
-                found[str(tags["stage_key"])] = f"{_without_password(server)}/{page}"
+                found[str(tags["stage_key"])] = f"{without_password(server)}/{page}"
         token = answer.get("next_page_token") or None
     return found
 
@@ -53,10 +53,11 @@ def _ask(server: str, what: str, content: Mapping[str, Any] | None = None) -> An
         return json.loads(answer.read())
 
 
-def _without_password(server: str) -> str:
+def without_password(server: str) -> str:
     """A page that is sent around must not tell whose account was used.
 
-    >>> _without_password("https://me:secret@mlflow.example:8443/lab")
+    >>> without_password("https://me:secret@mlflow.example:8443/lab")
     'https://mlflow.example:8443/lab'
     """
-    return urlsplit(server)._replace(netloc=urlsplit(server).netloc.rpartition("@")[2]).geturl()
+    account, _, _ = urlsplit(server).netloc.rpartition("@")
+    return server.replace(f"{account}@", "", 1) if account else server

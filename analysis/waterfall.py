@@ -6,28 +6,21 @@ difference in accuracy is that of the switch. Two recipes are compared image by 
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analysis.frame import parameters
+from analysis.significance import correct, paired
 from analysis.styles import BASELINE, QUIET, RC
-
-Bits = NDArray[np.bool_]
 
 FOLLOWING = ("param_name", "batch_norm", "edges")
 """Parameters that follow from others in every recipe of a chain."""
-CONFIDENCE = 1.96
-"""Standard errors on either side of a difference: 95 % of a normal distribution."""
 BETTER, WORSE = "#0072B2", "#D55E00"
 COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published")
 
@@ -104,42 +97,6 @@ def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
         f"{one['source']} {one['published_label']}: {one['published']:.2f}" for one in mine.to_dict("records")
     ]
     return "; ".join(told)
-
-
-def correct(runs: Path, key: str) -> Bits | None:
-    """Of each test image whether the finished run classified it rightly, or None where it does not say."""
-    try:
-        outcome = json.loads((runs / key / "outcome.json").read_text())
-        packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
-        return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # what is wrong with the file is told by `frame.read`
-
-
-def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
-    """The change in top-1 from `before` to `after`, points, with a 95 % interval and McNemar's exact p.
-
-    With g images gained and l lost of n, the difference is (g - l) / n, its standard error
-    sqrt(g + l - (g - l)^2 / n) / n; p is that of g among g + l throws of a fair coin.
-
-    >>> change = paired(np.array([1, 1, 0, 0] * 25, dtype=bool), np.array([1, 1, 1, 0] * 25, dtype=bool))
-    >>> change["difference"], round(change["high"], 1), change["p"] < 1e-6
-    (25.0, 33.5, True)
-    """
-    if before is None or after is None or len(before) != len(after):
-        return dict.fromkeys(("difference", "low", "high", "p"), math.nan)
-    from scipy.stats import binomtest  # a second to import, and only chains need it
-
-    n, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
-    difference = 100 * (gained - lost) / n
-    error = 100 * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return {
-        "difference": difference,
-        "low": difference - CONFIDENCE * error,
-        "high": difference + CONFIDENCE * error,
-        "p": p,
-    }
 
 
 def markdown(table: pd.DataFrame) -> str:

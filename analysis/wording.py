@@ -26,11 +26,14 @@ def number(value: float, layout: str = ".2f") -> str:
 
 
 def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
-    """What stands beside a mean: `± 0.12 · n 3`, or `n 1`; `n 2 of 3` where runs are missing."""
-    deviation = row[f"{metric}_sd"]
-    counted = f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}"
-    counted = counted.replace(" ", NARROW)
-    return counted if math.isnan(deviation) else f"±{NARROW}{deviation:.2f} · {counted}"
+    """What stands beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
+    missing. The brackets hold its 95 % interval."""
+    deviation, low = row[f"{metric}_sd"], row.get(f"{metric}_low", math.nan)
+    parts = [] if math.isnan(deviation) else [f"± {deviation:.2f}"]
+    parts.append(f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}")
+    ends = "" if math.isnan(low) else f" ({number(low, '.1f')} to {number(row[f'{metric}_high'], '.1f')})"
+    # A line is broken before the brackets, or where a part ends.
+    return " · ".join(part.replace(" ", NARROW) for part in parts) + ends[:1] + ends[1:].replace(" ", NARROW)
 
 
 def bits(width: int) -> str:

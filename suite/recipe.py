@@ -57,7 +57,7 @@ FLOAT_BITS = 32
 """The width of what is not quantized."""
 
 BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
-"""Kept: as the network has it, or trained along. Folded into the convolutions before quantizing. Frozen: statistics
+"""Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
 that stay while training. Re-estimated: statistics of the quantized network, of calibration images."""
 
 
@@ -218,7 +218,7 @@ class Recipe(Stage):
         name = method_name(self.method)
         check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
         own = getattr(self.method, "batch_norm", "kept")
-        if self.batch_norm != "kept" and own != "kept":
+        if self.batch_norm != "kept" and own not in ("kept", "trained"):
             raise SuiteError(f"batch_norm {self.batch_norm!r} is not for {name}, whose own is {own!r}")
         if self.batch_norm == "frozen" and not self.trains_by:
             raise SuiteError(

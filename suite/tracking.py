@@ -27,6 +27,7 @@ from suite.recipe import Recipe, Stage
 from suite.records import Standing, about, note_synced, standing
 from suite.registry import best_by_width, register
 from suite.reported import describe, sync_report
+from suite.retold import plan_tags, record
 from suite.values import SuiteError
 from suite.views import LEADERBOARD_KEY, colours, leaderboard, pages
 
@@ -174,7 +175,7 @@ def _experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
     tags = {
         "runs_folder": owner,
         f"mlflow.sharedViewState.{LEADERBOARD_KEY}": leaderboard(found.creation_time),
-    }
+    } | plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
     for name, value in tags.items():
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)
@@ -203,7 +204,8 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
 
     stage, journal, last = now.stage, now.journal, now.journal[-1]
     metrics, rewinds = events.metrics(journal)
-    position = {"seq": last["seq"], "rewinds": rewinds, "state": now.state}
+    # "record": a run that was synced before it had that tag is synced again.
+    position = {"seq": last["seq"], "rewinds": rewinds, "state": now.state, "record": 1}
     began, status = int(journal[0]["time"] * 1000), STATUS[now.state]
     cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
     # MLflow cannot forget a point: a run that holds some which no longer count gives way to a fresh one.
@@ -273,6 +275,7 @@ def _tags(now: Standing) -> dict[str, str]:
         "checkpoint": str(now.folder / Path(str(saved.get("file"))).name) if saved else "",
         "checkpoint_bytes": str(saved.get("bytes", "")),
         "checkpoint_sha256": str(saved.get("sha256", "")),
+        "record": record(now),
     }
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_analysis_frame import Json, begin, finish, plan, stage
 
-from analysis import compare, configurations, frame, published, tables
+from analysis import compare, configurations, frame, published, results, tables
 
 NUMBERS = published.load()
 SOURCES = os.environ.get("SUITE_SOURCES")
@@ -85,10 +85,9 @@ def test_neither_the_order_of_the_runs_nor_a_hole_changes_the_rows(
         texts, rows = set(), set()
         for _ in range(2):
             plan(runs, *stages)
-            marked = configurations.mark(frame.read(runs, "small"))
-            table = configurations.summarize(marked, NUMBERS)
-            comparison = compare.compare(table, NUMBERS)
-            texts.add(tables.markdown(tables.joined(table, comparison), marked, comparison))
+            found = results.load(runs, "small")
+            table = found.summary
+            texts.add(tables.markdown(found))
             rows.add(tuple(zip(table["label"], table["weight_bits"], table["expected"], strict=True)))
             shuffler.shuffle(stages)
     assert len(texts) == 1

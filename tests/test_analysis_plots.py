@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from test_analysis_frame import finish, plan, stage
-from test_analysis_output import analysed, small
+from test_analysis_output import small
 
-from analysis import plots, published, scales, styles, tables
+from analysis import plots, published, results, scales, styles, tables
 
 
 def twenty(runs: Path) -> None:
@@ -26,6 +27,11 @@ def twenty(runs: Path) -> None:
             stages.append(stage(names[place], bits, seed, start))
             finish(runs, stages[-1], max(10.0, 91.9 - place * (8 - bits) ** 2 / 6 + seed / 10))
     plan(runs, *stages)
+
+
+def analysed(runs: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    found = results.load(runs, "small")
+    return found.marked, found.summary, found.comparison
 
 
 def texts(figure: Figure) -> list[Text]:

@@ -21,7 +21,7 @@ FLOORS = [
     {"failures", "methods"},
     {"starts"},
     {"jobs", "records", "run", "sweeps"},
-    {"launch", "registry", "reported", "views"},
+    {"launch", "registry", "reported", "retold", "views"},
     {"options", "screen", "tracking", "verify"},
     {"follower"},
     {"__main__"},
@@ -98,9 +98,9 @@ def test_methods_see_no_ranks_files_mlflow_or_slurm_and_train_sees_no_methods() 
 
 def test_the_analysis_imports_nothing_of_the_suite_and_no_torch() -> None:
     for file in (ROOT / "analysis").glob("*.py"):
-        assert not [used for used in imports(file) if used.split(".")[0] in ("suite", "torch", "mlflow")], (
-            file
-        )
+        used = {name.split(".")[0] for name in imports(file)} & {"suite", "torch", "mlflow"}
+        # Inside the function that reads it; another test sees that importing the analysis does not.
+        assert used == ({"mlflow"} if file.stem == "mirror" else set()), file
 
 
 @pytest.mark.parametrize(

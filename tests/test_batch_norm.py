@@ -162,7 +162,7 @@ def test_each_row_states_what_becomes_of_batch_norm_and_of_the_edges() -> None:
     assert stated(BuiltinInt8()) == ("folded", "as the rest")
     assert stated(Percentile(train_mode=True)) == ("re-estimated", "as the rest")
     assert stated(KSigma()) == ("kept", "last layer float")
-    assert stated(QatSymmetric()) == ("kept", "first input and last layer float")
+    assert stated(QatSymmetric()) == ("trained", "first input and last layer float")
 
 
 def test_a_treatment_changes_the_key_and_the_name_and_none_leaves_the_key_of_before() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis import __main__ as analysis
+from analysis import latex, results, tables
 from suite import sweeps
 from suite.__main__ import COMMANDS
 from suite.methods import find
@@ -70,7 +72,23 @@ def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
     assert len(stages) == 20
 
 
-def test_the_table_is_the_one_that_the_analysis_wrote() -> None:
+def test_every_command_of_the_analysis_is_understood() -> None:
+    parsers = {"diff": analysis.diff_parser, "export": analysis.export_parser}
+    commands = re.findall(r"python -m analysis ([^`\n#]*)", TEXT)
+    assert len(commands) >= 4
+    for command in commands:
+        first, *rest = shlex.split(command)
+        if first in parsers:
+            parsers[first]().parse_args(rest)
+        else:
+            analysis.parser().parse_args([first, *rest])
+
+
+def test_the_table_is_the_one_that_the_analysis_makes_of_the_committed_runs() -> None:
+    folder = ROOT / "results" / "cifar10"
+    found = results.load(Path("none"), "cifar10", str(folder / "runs.csv"))
     block = re.search(r"<!-- table: cifar10 -->\n(.*?)<!-- /table -->", TEXT, re.DOTALL)
-    assert block and block[1] == (ROOT / "results" / "cifar10" / "summary.md").read_text()
+    assert block and block[1] == tables.summary(found) == (folder / "summary.md").read_text()
     assert "| float " in block[1] and "10,000 test images" in block[1]
+    assert tables.markdown(found) == (folder / "table.md").read_text()
+    assert latex.table(found) == (folder / "table.tex").read_text()

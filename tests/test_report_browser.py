@@ -87,6 +87,14 @@ def test_the_page_is_as_wide_as_the_window_and_every_figure_is_drawn(page: Page,
     assert background == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
 
 
+def test_a_figure_that_is_wider_than_the_screen_says_so_and_no_other(page: Page) -> None:
+    wide = page.locator("figure .scroll").evaluate_all(
+        "all => all.map(one => one.scrollWidth > one.clientWidth)"
+    )
+    assert page.locator(".hint").evaluate_all("all => all.map(one => one.offsetWidth > 0)") == wide
+    assert len(wide) == 5 and set(wide) == {page.viewport_size == SIZES["phone"]}
+
+
 def test_all_runs_are_shown_and_the_rest_comes_at_a_press(page: Page) -> None:
     expect(page.locator("#runs-count")).to_have_text(f"{COUNT} of {COUNT} runs, the first 100 shown")
     page.get_by_role("button", name=f"Show all {COUNT}").press("Enter")

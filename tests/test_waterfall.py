@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis import compare, configurations, frame, plots, published, waterfall
-from analysis.waterfall import paired
+from analysis.significance import paired
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Sgd, Stage, plan
 from suite.records import save_sweep
 from suite.sweeps.explain import SOURCES, chains

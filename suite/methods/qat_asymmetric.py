@@ -43,6 +43,7 @@ class QatAsymmetric:
 
     revision: ClassVar[int] = 1
     layerwise: ClassVar[bool] = True
+    batch_norm: ClassVar[str] = "trained"
     edges: ClassVar[str] = "first input and last layer float"
 
     def __post_init__(self) -> None:

@@ -1,0 +1,288 @@
+"""What changed from one sweep to another, configuration by configuration, and whether chance explains it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from analysis import frame, pareto, results, significance, wording
+from analysis.configurations import IDENTITY
+from analysis.errors import AnalysisError
+from analysis.significance import LEVEL, Bits
+from analysis.tables import grid
+
+Row: TypeAlias = dict[str, Any]
+
+WORSE, BETTER, FAILED = "worse", "better", "failed now"
+UNSHOWN, EQUAL, SMALL = "no difference shown", "the same answers", "n too small"
+MISSING, NEW, GONE = "no result to compare", "only in B", "only in A"
+ORDER = (FAILED, WORSE, BETTER, UNSHOWN, EQUAL, SMALL, MISSING, NEW, GONE)
+NAMED = 3
+COLOURS = {FAILED: "red", WORSE: "red", BETTER: "green"}
+COLUMNS = (
+    ("configuration", False), ("n", True), ("A %", True), ("B %", True), ("B - A", True), ("95 %", True),
+    ("p", True), ("by", False), ("speed", True), ("size", True), ("float start", False), ("verdict", False),
+)  # fmt: skip
+LEAST = (9, 8, 7, 10, 1, 2, 3)
+"""The columns that a narrow terminal does without, the first first."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sweeps: where its runs lie, its name, and a row a run."""
+
+    runs: Path
+    sweep: str
+    marked: pd.DataFrame
+    _read: dict[str, Bits | None] = field(default_factory=dict)
+
+    def correct(self, key: str) -> Bits | None:
+        """`significance.correct` of one of its runs, read once."""
+        if key not in self._read:
+            self._read[key] = significance.correct(self.runs, key)
+        return self._read[key]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """`table` has a row a configuration, the worst first; `otherwise` says which fields of the training differ."""
+
+    before: Side
+    after: Side
+    table: pd.DataFrame
+    otherwise: Sequence[str]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether a configuration is significantly worse, or fails that was done before."""
+        return bool(self.table["verdict"].isin([FAILED, WORSE]).any())
+
+
+def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
+    """Compare two sweeps, each given as the folder of its runs and its name. Raises AnalysisError where one cannot be
+    read, where both are the same, and where they share no configuration."""
+    if before[0].resolve() == after[0].resolve() and before[1] == after[1]:
+        raise AnalysisError(
+            f"A and B are both {before[1]!r} in {before[0]}; name another sweep, or another folder with --runs-b"
+        )
+    a, b = (Side(runs, sweep, results.read(runs, sweep)[0]) for runs, sweep in (before, after))
+    named, every = _matched_by(a.marked, b.marked)
+    groups = [_grouped(side.marked, named) for side in (a, b)]
+    common = [name for name in groups[0] if name in groups[1]]
+    if not common:
+        raise AnalysisError(f"{a.sweep!r} and {b.sweep!r} have no configuration in common; compare others")
+    told = [
+        _compared(a, b, groups[0].get(name, []), groups[1].get(name, []))
+        for name in dict.fromkeys([*groups[1], *groups[0]])
+    ]
+    for row, p in zip(told, significance.holm([row["p"] for row in told]), strict=True):
+        row["p_holm"] = p
+        row["verdict"] = row["verdict"] or _verdict(row)
+    table = pd.DataFrame(sorted(told, key=lambda row: ORDER.index(row["verdict"])))
+    rest = [name for name in every if name not in named and not _is_seed(name)]
+    return Diff(a, b, table, _otherwise(groups, common, rest))
+
+
+def _is_seed(name: str) -> bool:
+    return name == "seed" or name.endswith("_seed")
+
+
+def _matched_by(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The parameters that a configuration is known by on both sides, and all that both have.
+
+    Those of the method, model and data set; where that does not tell the runs of a side apart, those of the training
+    as well. A field that only one side knows, as a newer version may, counts where nothing else tells runs apart.
+    """
+    mine, yours = frame.parameters(before), frame.parameters(after)
+    both = [name for name in mine if name in yours]
+    starts = [side[side["kind"] != "Recipe"] for side in (before, after)]
+    of_method = [
+        name
+        for name in both
+        if name in IDENTITY or _is_seed(name) or all(start[name].isna().all() for start in starts)
+    ]
+    for named in (of_method, both):
+        if not any(pd.Series(_ids(side, named)).duplicated().any() for side in (before, after)):
+            return named, both
+    return sorted({*mine, *yours}), both
+
+
+def _ids(side: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    chosen = [name for name in names if name in side]
+    return [
+        json.dumps(
+            {name: value for name, value in row.items() if value is not None and value == value}, default=str
+        )
+        for row in side[chosen].to_dict("records")
+    ]
+
+
+def _grouped(side: pd.DataFrame, named: Sequence[str]) -> dict[str, list[Row]]:
+    """The runs of each configuration, in the order of the plan; a run's `pair` is its seeds."""
+    seeds = _ids(side, [name for name in named if _is_seed(name)])
+    found: dict[str, list[Row]] = {}
+    configurations = _ids(side, [name for name in named if not _is_seed(name)])
+    for name, pair, row in zip(configurations, seeds, side.to_dict("records"), strict=True):
+        found.setdefault(name, []).append(row | {"pair": pair})
+    return found
+
+
+def _compared(a: Side, b: Side, before: list[Row], after: list[Row]) -> Row:
+    """A row of the table; `verdict` is empty where it follows from p."""
+    first = (after or before)[0]
+    row: Row = {name: first[name] for name in ("model", "dataset", "label", "weight_bits", "act_bits")}
+    olds, news = ([run for run in runs if run["state"] == "done"] for runs in (before, after))
+    pairs = [(old, new) for old in olds for new in news if old["pair"] == new["pair"]]
+    answers = _answers(a, b, pairs)
+    if answers is not None:
+        olds, news = [old for old, _ in pairs], [new for _, new in pairs]
+    row |= {"n_a": len(olds), "n_b": len(news), "top1_a": _mean("top1", olds), "top1_b": _mean("top1", news)}
+    if answers is None:
+        row |= significance.welch([run["top1"] for run in olds], [run["top1"] for run in news])
+    else:
+        row |= significance.paired(*answers)
+    row["by"] = "images" if answers is not None else "seeds" if not math.isnan(row["p"]) else ""
+    row["equal"] = answers is not None and np.array_equal(*answers)
+    alike = len({run["device"] for run in (*olds, *news)}) == 1
+    row["speed_ratio"] = _ratio("images_per_s", olds, news) if alike else math.nan
+    row["size_ratio"] = _ratio("model_size_mb", olds, news)
+    row["float_start"] = _starts(a, b, pairs)
+    lost = {run["pair"] for run in after if run["state"] == "failed"}
+    lost &= {run["pair"] for run in before if run["state"] == "done"}
+    missing = "" if olds and news else MISSING
+    return row | {"verdict": GONE if not after else NEW if not before else FAILED if lost else missing}
+
+
+def _answers(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits, Bits] | None:
+    """Bool [seeds, images] of either side, where each pair was tested on the same data and tells every answer."""
+    read = [(a.correct(old["key"]), b.correct(new["key"])) for old, new in pairs]
+    same = all(
+        old["test_sha256"] is not None and old["test_sha256"] == new["test_sha256"] for old, new in pairs
+    )
+    lengths = {None if bits is None else len(bits) for pair in read for bits in pair}
+    if not same or len(lengths) != 1 or None in lengths:
+        return None
+    olds, news = zip(*read, strict=True)
+    return np.stack(olds), np.stack(news)
+
+
+def _starts(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """Whether the float networks that were quantized answer alike on both sides."""
+    starts = {(old["start"], new["start"]) for old, new in pairs}
+    if not starts or None in {key for pair in starts for key in pair}:
+        return ""
+    answers = [(a.correct(old), b.correct(new)) for old, new in starts]
+    if any(old is None or new is None for old, new in answers):
+        return "unknown"
+    return "same" if all(np.array_equal(old, new) for old, new in answers) else "other"  # type: ignore[arg-type]
+
+
+def _mean(what: str, runs: Sequence[Row]) -> float:
+    return float(np.mean([run[what] for run in runs])) if runs else math.nan
+
+
+def _ratio(what: str, olds: Sequence[Row], news: Sequence[Row]) -> float:
+    before = _mean(what, olds)
+    return _mean(what, news) / before if before else math.nan
+
+
+def _verdict(row: Row) -> str:
+    if math.isnan(row["p"]):
+        return SMALL
+    if row["p_holm"] < LEVEL:
+        return WORSE if row["difference"] < 0 else BETTER
+    return EQUAL if row["equal"] else UNSHOWN
+
+
+def _otherwise(
+    groups: Sequence[dict[str, list[Row]]], common: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    """Each parameter beyond those matched by that differs between the sides, with the values of either."""
+    lines = []
+    for name in names:
+        values = [
+            {str(run[name]) for key in common for run in side[key] if run[name] is not None}
+            for side in groups
+        ]
+        if values[0] != values[1]:
+            old, new = ("/".join(sorted(side)) or "none" for side in values)
+            lines.append(f"{name} {old} → {new}")
+    return lines
+
+
+def summary(found: Diff) -> str:
+    """What came out, in a line, with the first of those that are worse."""
+    counts = Counter(found.table["verdict"])
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    bad = found.table[found.table["verdict"].isin([FAILED, WORSE])].to_dict("records")
+    named = [f"{pareto.point(row)} ({wording.number(row['difference'], '+.2f')})" for row in bad[:NAMED]]
+    named += [f"{len(bad) - NAMED} more"] if len(bad) > NAMED else []
+    first = f"Worse: {', '.join(named)}" if bad else "Not worse"
+    return f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {told}."
+
+
+def notes(found: Diff) -> list[str]:
+    """How to read the table, a sentence or two each."""
+    lines = [
+        f"A: {found.before.sweep} in {found.before.runs}. B: {found.after.sweep} in {found.after.runs}.",
+        "B - A: points of top-1. By images: paired over the test images of all n seeds, p exact (McNemar's test "
+        "where n is 1); by seeds: Welch's t-test, which wants two on either side. p is corrected for the number of "
+        f"rows (Holm); worse and better are below {LEVEL}. The intervals are of single rows, uncorrected.",
+        "Speed and size are B / A: images a second, where all ran on the same device, and the model as stored.",
+    ]
+    other = int((found.table["float_start"] == "other").sum())
+    if other:
+        lines.append(
+            f"In {wording.plural(other, 'row')} the float networks differ, too: paired over images, such a difference "
+            "is one between these networks, and another training might show another."
+        )
+    if found.otherwise:
+        lines.append(f"Trained otherwise, A → B: {'; '.join(found.otherwise)}.")
+    return lines
+
+
+def markdown(found: Diff) -> str:
+    """Summary, tables and notes."""
+    parts = [f"**{summary(found)}**"]
+    parts += [f"{title}\n\n{grid(rows, COLUMNS)}" for title, rows in sections(found)]
+    parts.append("\n".join(f"- {line}" for line in notes(found)))
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(found: Diff) -> list[tuple[str, list[list[str]]]]:
+    """The table as cells, one for each model and data set, with its title."""
+    groups = found.table.groupby(["model", "dataset"], sort=False)
+    return [
+        (f"{model} on {dataset}", [_cells(row) for row in rows.to_dict("records")])
+        for (model, dataset), rows in groups
+    ]
+
+
+def _cells(row: Row) -> list[str]:
+    number = wording.number
+    counts = dict.fromkeys((row["n_a"], row["n_b"]))
+    interval = (
+        "" if math.isnan(row["low"]) else f"{number(row['low'], '+.2f')} to {number(row['high'], '+.2f')}"
+    )
+    p = row["p_holm"]
+    return [
+        pareto.point(row),
+        "/".join(map(str, counts)),
+        number(row["top1_a"]),
+        number(row["top1_b"]),
+        number(row["difference"], "+.2f"),
+        interval,
+        "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        row["by"],
+        *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("speed_ratio", "size_ratio")),
+        row["float_start"],
+        row["verdict"],
+    ]
