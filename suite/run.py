@@ -6,15 +6,16 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from suite import checkpoint, data, events, failures, models
+from suite import checkpoint, data, events, evidence, failures, models
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
@@ -23,6 +24,7 @@ from suite.ranks import Ranks
 from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.settings import Folders
 from suite.signals import Stop
+from suite.starts import load_float
 from suite.surgery import size_mb
 from suite.train import Step, fit
 from suite.values import SuiteError, to_json
@@ -77,6 +79,8 @@ class _Run:
         self.alive_at = math.inf
         """The last step's time; not known before the first, and after a save, which may take long."""
         self.splits: set[str] = set()
+        self.confusion: Callable[[], dict[str, Any]] = dict
+        """Of the last evaluation."""
         self.ended = threading.Event()
         if self.ranks.world_size > 1:
             threading.Thread(target=self._watch_others, daemon=True).start()
@@ -89,6 +93,8 @@ class _Run:
             where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
             outcome = self._work()
+            with failures.survived("confusion.json"):
+                self.journal.artifact("confusion.json", evidence.encoded(self.confusion()))
             self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
             for file in checkpoint.resumable(folder):
                 file.unlink()
@@ -151,10 +157,10 @@ class _Run:
         method, dataset = stage.method, stage.start.dataset
         if getattr(method, "from_scratch", False):
             torch.manual_seed(stage.seed)
-            model = models.build(stage.start.network)
+            network = models.build(stage.start.network)
         else:
-            model = load_float(stage.start, self.folders)
-        model = method.prepare(self._place(model))
+            network = load_float(stage.start, self.folders)
+        model = method.prepare(self._place(network))
         step = 0
         match method.feed:
             case Calibration() as calibration:
@@ -169,9 +175,19 @@ class _Run:
                 torch.manual_seed(stage.seed)
                 self._fit(model, stage.start, sgd, stage.seed)
                 step = sgd.epochs
+        weights: evidence.Weights = {}
+        with failures.survived("the float weights"):
+            weights = evidence.float_weights(network, model) if self.journal.writes else {}
         model = method.convert(model)
-        outcome = self._score(model, stage.start, step)
-        return {**outcome, **self._save(model)} if step else outcome
+        outcome = self._score(model, stage.start, step) | (self._save(model) if step else {})
+        if weights:  # rank 0 alone, and last: to look at a model may move its ranges
+            batch = None
+            with failures.survived("the inputs of the layers"):
+                batch = evidence.batch(self._images(dataset, "train"))
+            with failures.survived("layers.json"):
+                told = evidence.layers(network, weights, model, batch)
+                self.journal.artifact("layers.json", evidence.encoded(told))
+        return outcome
 
     def _fit(self, model: nn.Module, start: Training | Pretrained, sgd: Sgd, seed: int) -> None:
         """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
@@ -269,6 +285,8 @@ class _Run:
                 self.journal.progress("evaluate", (1 + progress / len(images)) / 2)
         assert isinstance(progress, Score)
         rate = progress.images / (time.monotonic() - began)
+        named = start.network.classes, data.CLASSES.get(start.dataset.name)
+        self.confusion = partial(evidence.confusion, images.labels, progress.predicted, *named)
         values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
         values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
         self.journal.metrics(step, **values)
@@ -292,23 +310,3 @@ class _Run:
 def _description(stage: Stage) -> dict[str, Any]:
     record = {"format": FORMAT, "key": stage.key, "name": stage.name, "kind": type(stage).__name__}
     return {**record, "params": stage.params, "stage": to_json(stage)}
-
-
-def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
-    """The float network that `start` left, on the CPU. Raises SuiteError where its file is missing or changed."""
-    if isinstance(start, Pretrained):
-        file = Path(start.file)
-        if not file.is_file() or checkpoint.sha256(file) != start.sha256:
-            raise SuiteError(
-                f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
-            )
-        return models.load_weights(start.network, file)
-    folder = folders.runs / start.key
-    record = events.outcome(folder)
-    if record is None:
-        raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
-    saved = record["checkpoint"]
-    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
-    model = models.build(start.network)
-    model.load_state_dict(state["model"])
-    return model

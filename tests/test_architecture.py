@@ -18,7 +18,7 @@ FLOORS = [
     {"imagenet"},
     {"data", "events", "intact", "models", "observation", "observers", "precision"},
     {"drop_in", "evaluate", "ranges", "surgery", "train"},
-    {"failures", "methods"},
+    {"evidence", "failures", "methods", "starts"},
     {"jobs", "records", "run", "sweeps"},
     {"launch", "registry", "reported", "views"},
     {"options", "screen", "tracking", "verify"},

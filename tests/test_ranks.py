@@ -77,6 +77,7 @@ for quantized in (False, True):
         assert bool(ranges) == quantized
         *_, once = evaluate(copy.deepcopy(model), images, Ranks(), batch=7)
         assert (score.top1, score.top5) == (once.top1, once.top5) and torch.equal(score.correct, once.correct)
+        assert torch.equal(score.predicted, once.predicted) and score.predicted.unique().numel() > 1
 assert ranks.agree(ranks.rank == 0) and not ranks.agree(ranks.rank == 1)
 print("rank", ranks.rank, "fine")
 torch.distributed.destroy_process_group()
