@@ -10,15 +10,29 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import compare, configurations, curves, differences, frame, pareto, plots, published, waterfall
+from analysis import (
+    compare,
+    configurations,
+    confusion,
+    curves,
+    differences,
+    evidence,
+    frame,
+    layers,
+    pareto,
+    plots,
+    published,
+    waterfall,
+)
 from analysis.differences import Differences
+from analysis.evidence import Evidence
 from analysis.journal import Curve
 
 
 @dataclass(frozen=True)
 class Results:
     """A row a run (`marked`), a row a configuration (`summary`), a row a published number (`comparison`), the curves
-    by key, and the chains of an explain sweep (None for any other)."""
+    by key, the chains of an explain sweep (None for any other), and what lies below the accuracy."""
 
     sweep: str
     runs: Path
@@ -28,6 +42,7 @@ class Results:
     curves: Mapping[str, Curve]
     differences: Differences
     chain: pd.DataFrame | None
+    evidence: Evidence
 
     @property
     def done(self) -> pd.DataFrame:
@@ -55,6 +70,13 @@ class Results:
             drawn["curves"] = curves.figure(self.marked, self.curves)
         if self.chain is not None and len(self.chain):
             drawn["waterfall"] = waterfall.figure(self.chain, self.float_top1)
+        shown, below = self.evidence.shown, self.evidence.layers
+        if below["sqnr_db"].notna().any():
+            drawn["layers"] = layers.heat_map(shown, below)
+        if len(layers.compared(shown, below)):
+            drawn["ranges"] = layers.histograms(shown, below)
+        if any(len(one.classes) <= confusion.LARGEST for one in self.evidence.confusions):
+            drawn["confusion"] = confusion.figure(self.evidence.confusions)
         return drawn
 
 
@@ -66,4 +88,5 @@ def load(runs: Path, sweep: str) -> Results:
     comparison = compare.compare(summary, numbers)
     # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
     chain = waterfall.steps(marked, comparison, runs) if sweep.startswith("explain") else None
-    return Results(sweep, runs, marked, summary, comparison, curves, differences.find(marked), chain)
+    below = evidence.load(runs, marked, summary)
+    return Results(sweep, runs, marked, summary, comparison, curves, differences.find(marked), chain, below)
