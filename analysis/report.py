@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis import headline, listing, page, sections, tracked
+from analysis import below, headline, listing, page, sections, tracked
 from analysis.page import Section
 from analysis.results import Results
 
@@ -20,6 +20,9 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     sections.drop,
     sections.cost,
     sections.switches,
+    below.noise,
+    below.ranges,
+    below.classes,
     sections.training,
 )
 

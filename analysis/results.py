@@ -13,9 +13,12 @@ from matplotlib.figure import Figure
 from analysis import (
     compare,
     configurations,
+    confusion,
     curves,
     differences,
+    evidence,
     frame,
+    layers,
     mirror,
     pareto,
     plots,
@@ -24,6 +27,7 @@ from analysis import (
 )
 from analysis.differences import Differences
 from analysis.errors import AnalysisError
+from analysis.evidence import Evidence
 from analysis.journal import Curve
 
 JOURNALS, MLFLOW = "journals", "mlflow"
@@ -32,8 +36,8 @@ JOURNALS, MLFLOW = "journals", "mlflow"
 @dataclass(frozen=True)
 class Results:
     """A row a run (`marked`), a row a configuration (`summary`, with `marks` of what is unlike the rest of its table),
-    a row a published number (`comparison`), the curves by key, and the chains of an explain sweep (None for any
-    other)."""
+    a row a published number (`comparison`), the curves by key, the chains of an explain sweep (None for any other), and
+    what lies below the accuracy."""
 
     sweep: str
     runs: Path
@@ -43,6 +47,7 @@ class Results:
     curves: Mapping[str, Curve]
     differences: Differences
     chain: pd.DataFrame | None
+    evidence: Evidence
 
     @property
     def done(self) -> pd.DataFrame:
@@ -70,6 +75,13 @@ class Results:
             drawn["curves"] = curves.figure(self.marked, self.curves)
         if self.chain is not None and len(self.chain):
             drawn["waterfall"] = waterfall.figure(self.chain, self.float_top1)
+        shown, below = self.evidence.shown, self.evidence.layers
+        if below["sqnr_db"].notna().any():
+            drawn["layers"] = layers.heat_map(shown, below)
+        if len(layers.compared(shown, below)):
+            drawn["ranges"] = layers.histograms(shown, below)
+        if any(len(one.classes) <= confusion.LARGEST for one in self.evidence.confusions):
+            drawn["confusion"] = confusion.figure(self.evidence.confusions)
         return drawn
 
 
@@ -86,7 +98,8 @@ def load(runs: Path, sweep: str, source: str = JOURNALS) -> Results:
     chain = waterfall.steps(marked, comparison, runs) if sweep.startswith("explain") else None
     unlike = differences.find(marked)
     summary["marks"] = [" ".join(unlike.marks.get(name, ())) for name in summary["configuration"]]
-    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain)
+    below = evidence.load(runs, marked, summary)
+    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain, below)
 
 
 def read(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:

@@ -1,9 +1,10 @@
 """How long `python -m analysis` takes over many long trainings, and how much memory at its peak.
 
 The runs are written first and are as a real sweep leaves them: a stage, a journal with two metrics events an epoch,
-an outcome. Times are seconds on the clock of whole commands, from the start of Python to the prompt; the peak is the
-resident memory of that process. The page is then opened in a headless Chromium, where there is one, and timed there:
-until it is drawn, and for a sort and a filter of all rows.
+an outcome, and of the first seed, since those of others are never read, the records of LAYERS layers and of which
+class was taken for which. Times are seconds on the clock of whole commands, from the start of Python to the prompt; the peak
+is the resident memory of that process. The page is then opened in a headless Chromium, where there is one, and timed
+there: until it is drawn, and for a sort and a filter of all rows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 METHODS = 20
 WIDTHS = (8, 6, 5, 4, 3)
+LAYERS = 54
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 
 
@@ -47,6 +49,8 @@ def write_sweep(folder: Path, count: int, epochs: int) -> None:
         name = f"{method} w{bits}a{bits} seed {seed}"
         stages.append({"key": key, "name": name, "kind": "Training", "params": params, "needs": []})
         _write_run(folder / key, stages[-1], epochs, 92 - (8 - min(bits, 8)) ** 2 * seeded.random(), seeded)
+        if seed == 0:
+            _write_artifacts(folder / key / "artifacts", 6.0 * bits)
     (folder / "sweeps").mkdir(exist_ok=True)
     content = {"format": 1, "sweep": "big", "options": {}, "stages": stages}
     (folder / "sweeps" / "big.json").write_text(json.dumps(content))
@@ -88,6 +92,19 @@ def _write_run(folder: Path, stage: dict[str, Any], epochs: int, top1: float, se
     (folder / "outcome.json").write_text(
         json.dumps(outcome | {"seconds": 2.0 * epochs, "correct": "A" * 1668})
     )
+
+
+def _write_artifacts(folder: Path, noise: float) -> None:
+    folder.mkdir()
+    span = {"low": [-1.5, -0.5], "high": [0.5, 1.5]}
+    histogram = {"low": -1.5, "high": 1.5, "counts": [1000 + place for place in range(128)]}
+    record = {"sqnr_db": noise, "range": span, "histogram": histogram}
+    layers = [{"name": f"layer{place}.conv", "weight": record, "input": record} for place in range(LAYERS)]
+    (folder / "layers.json").write_text(json.dumps({"format": 1, "images": 32, "layers": layers}))
+    rows = [
+        {str(predicted): 900 if predicted == true else 11 for predicted in range(10)} for true in range(10)
+    ]
+    (folder / "confusion.json").write_text(json.dumps({"format": 1, "names": None, "rows": rows}))
 
 
 def report(folder: Path) -> tuple[float, float, float]:

@@ -64,6 +64,10 @@ class Grid:
         zero_point = (self.quant_min - torch.round(low / scale)).clamp(self.quant_min, self.quant_max)
         return scale, zero_point
 
+    def limits(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the grid in real units; what lies beyond them is clipped. Shapes: those of `scale`."""
+        return (self.quant_min - zero_point) * scale, (self.quant_max - zero_point) * scale
+
 
 _TINY = torch.finfo(torch.float32).tiny
 

@@ -115,9 +115,14 @@ def _first_whole(files: Iterable[Path]) -> tuple[dict[str, Any], Path] | None:
 
 def write_json(content: Any, file: Path) -> None:
     """JSON, whole or not at all, and on disk when this returns."""
+    write_bytes(json.dumps(content, indent=1).encode(), file)
+
+
+def write_bytes(content: bytes, file: Path) -> None:
+    """Whole or not at all, and on disk when this returns."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.writing")
-    with fresh.open("w") as stream:
-        json.dump(content, stream, indent=1)
+    with fresh.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     fresh.replace(file)

@@ -31,6 +31,12 @@ CIFAR10_SHA256 = {
 """Of the pixels in canonical order: uint8, [N, 32, 32, 3] in RGB, row by row."""
 
 
+CLASSES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+}
+"""Their names by label, where they have other names than their labels."""
+
+
 @dataclass(frozen=True)
 class Images:
     """One split: `pixels` uint8 [N, 3, H, W] and `labels` int64 [N], both on the device that computes."""

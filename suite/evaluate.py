@@ -21,7 +21,7 @@ class Score:
     """`top1` and `top5` in percent of `images`, `loss` the mean cross entropy in nats.
 
     `correct` says of each image, in the data set's order, whether top 1 was right: bool [images], for comparing two
-    models image by image.
+    models image by image. `predicted` is each image's class of top 1, int64 [images], -1 where every logit is NaN.
     """
 
     top1: float
@@ -29,6 +29,7 @@ class Score:
     loss: float
     images: int
     correct: Tensor
+    predicted: Tensor
 
     @property
     def packed(self) -> str:
@@ -45,21 +46,23 @@ def evaluate(
     ties). A NaN logit is wrong.
     """
     model.eval()
-    places = torch.zeros(len(images), dtype=torch.int64, device=ranks.device)
+    seen = torch.zeros(2, len(images), dtype=torch.int64, device=ranks.device)
     loss = torch.zeros((), dtype=torch.float64, device=ranks.device)
-    mine = places[ranks.rank :: ranks.world_size]
+    mine = seen[:, ranks.rank :: ranks.world_size]
     done = 0
     for x, labels in images.share(ranks, batch):
         with torch.no_grad():  # not inference_mode: what moves while evaluating goes on into the training
             logits = model(x).float()
-            mine[done : done + len(labels)] = _rank(logits, labels)
+            rank = _rank(logits, labels)
+            mine[0, done : done + len(labels)] = rank
+            mine[1, done : done + len(labels)] = _predicted(logits, labels, rank < 1)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
         done += len(labels)
         yield done * ranks.world_size
-    places = ranks.sum(places)
+    places, predicted = ranks.sum(seen)
     count = len(images)
     top1, top5 = (100 * int((places < k).sum()) / count for k in (1, 5))
-    yield Score(top1, top5, float(ranks.sum(loss)) / count, count, places < 1)
+    yield Score(top1, top5, float(ranks.sum(loss)) / count, count, places < 1, predicted)
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:
@@ -68,3 +71,10 @@ def _rank(logits: Tensor, labels: Tensor) -> Tensor:
     earlier = torch.arange(logits.shape[1], device=labels.device) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & earlier)).sum(1)
     return torch.where(own[:, 0].isnan(), logits.shape[1], rank)
+
+
+def _predicted(logits: Tensor, labels: Tensor, right: Tensor) -> Tensor:
+    """The class of the largest logit, of equal ones the first, int64 [n]; -1 where all are NaN."""
+    best = logits.masked_fill(logits.isnan(), -torch.inf).argmax(1)
+    best = torch.where(right, labels, best)  # whatever else is NaN
+    return best.masked_fill(logits.gather(1, best[:, None])[:, 0].isnan(), -1)

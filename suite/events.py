@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from suite.checkpoint import write_json
+from suite.checkpoint import write_bytes, write_json
 from suite.recipe import FORMAT
 from suite.values import SuiteError
 
@@ -97,6 +98,17 @@ class Journal:
             fresh = self.folder / "progress.writing"
             fresh.write_text(json.dumps({"doing": doing, "part": part, **_finite(facts)}))
             fresh.replace(self.folder / "progress.json")
+
+    def artifact(self, name: str, content: bytes) -> None:
+        """Keep `content` as `artifacts/name`, whole or not at all, and tell of it."""
+        if not self.writes:
+            return
+        self._check_lease()
+        file = self.folder / "artifacts" / name
+        file.parent.mkdir(exist_ok=True)
+        write_bytes(content, file)
+        digest = hashlib.sha256(content).hexdigest()
+        self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
 
     def sync(self) -> None:
         """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""

@@ -6,12 +6,15 @@ import errno
 import json
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from suite import checkpoint
+from suite.events import ReplacedError
 from suite.train import DivergedError
 from suite.values import SuiteError
 
@@ -83,3 +86,14 @@ def told(folder: Path, within_seconds: float = 0) -> Failure | None:
         time.sleep(0.1)
     first = min((json.loads(file.read_text()) for file in files), key=lambda content: float(content["time"]))
     return Failure(f"rank {first['rank']}: {first['error']}", first["cause"], first["traceback"])
+
+
+@contextmanager
+def survived(what: str) -> Iterator[None]:
+    """What is recorded beside a result never costs it: where that fails, it is said, and the run goes on."""
+    try:
+        yield
+    except ReplacedError:
+        raise
+    except Exception as error:
+        print(f"{what} cannot be recorded: {of(error).error}; the run goes on", flush=True)

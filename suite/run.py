@@ -6,24 +6,25 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from suite import batch_norm, checkpoint, data, events, failures, models, starts
+from suite import batch_norm, checkpoint, data, events, evidence, failures, models
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
-from suite.observation import Observation
 from suite.provenance import provenance
 from suite.ranks import Ranks
 from suite.recipe import FLOAT_BITS, FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.settings import Folders
 from suite.signals import Stop
+from suite.starts import load_float, observed
 from suite.surgery import set_edges, size_mb
 from suite.train import Step, fit
 from suite.values import SuiteError, to_json
@@ -78,6 +79,8 @@ class _Run:
         self.alive_at = math.inf
         """The last step's time; not known before the first, and after a save, which may take long."""
         self.splits: set[str] = set()
+        self.confusion: Callable[[], dict[str, Any]] = dict
+        """Of the last evaluation."""
         self.ended = threading.Event()
         if self.ranks.world_size > 1:
             threading.Thread(target=self._watch_others, daemon=True).start()
@@ -90,6 +93,8 @@ class _Run:
             where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
             outcome = self._work()
+            with failures.survived("confusion.json"):
+                self.journal.artifact("confusion.json", evidence.encoded(self.confusion()))
             self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
             for file in checkpoint.resumable(folder):
                 file.unlink()
@@ -154,60 +159,73 @@ class _Run:
         raise SuiteError(f"{type(self.stage).__name__} is no stage that can run")
 
     def _quantize(self, stage: Recipe) -> dict[str, Any]:
-        method, dataset = stage.method, stage.start.dataset
-        if getattr(method, "from_scratch", False):
+        method, network = stage.method, self._place(self._network(stage))
+        model = self._prepared(stage, network)
+        step = self._feed(stage, network, model)
+        weights: evidence.Weights = {}
+        with failures.survived("the float weights"):
+            weights = evidence.float_weights(network, model) if self.journal.writes else {}
+        model = method.convert(model)
+        if stage.batch_norm == "re-estimated":
+            calibration = method.feed if isinstance(method.feed, Calibration) else Calibration()
+            model = batch_norm.estimate_again(model, self._calibration(stage.start.dataset, calibration))
+        outcome = self._score(model, stage.start, step) | (self._save(model) if step else {})
+        if weights:  # rank 0 alone, and last: to look at a model may move its ranges
+            self._look_below(stage.start.dataset, network, weights, model)
+        return outcome
+
+    def _network(self, stage: Recipe) -> nn.Module:
+        if getattr(stage.method, "from_scratch", False):
             torch.manual_seed(stage.seed)
-            model = models.build(stage.start.network)
-        else:
-            model = starts.load_float(stage.start, self.folders)
-        model = network = self._place(model)
+            return models.build(stage.start.network)
+        return load_float(stage.start, self.folders)
+
+    def _prepared(self, stage: Recipe, network: nn.Module) -> nn.Module:
         if stage.batch_norm == "folded":
-            model = batch_norm.fold(model)
+            network = batch_norm.fold(network)
         if stage.batch_norm == "frozen":
-            model = batch_norm.freeze(model)
-        model = method.prepare(model)
+            network = batch_norm.freeze(network)
+        model: nn.Module = stage.method.prepare(network)
         if stage.edge_bits:
             model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
-        step = 0
-        match method.feed:
-            case Calibration() as calibration if getattr(method, "observes", False):
-                method.take_ranges(model, self._observed(stage.start, network, calibration))  # type: ignore[attr-defined]
+        return model
+
+    def _feed(self, stage: Recipe, network: nn.Module, model: nn.Module) -> int:
+        """Give the prepared `model` the data that its method asks for; the epochs that it trained."""
+        match stage.method.feed:
+            case Calibration() as calibration if getattr(stage.method, "observes", False):
+                batches = self._calibration(stage.start.dataset, calibration)
+                digest = self._images(stage.start.dataset, "train").digest
+                folder = self.folders.runs / stage.start.key
+                seen, shared = observed(network, batches, calibration, digest, folder)
+                self.journal.write("observed", images=calibration.images, shared=shared)
+                stage.method.take_ranges(model, seen)  # type: ignore[attr-defined]
             case Calibration() as calibration:
-                images = self._images(dataset, "train")
                 with torch.no_grad():
-                    for x in self._calibration(images, calibration):
+                    for x in self._calibration(stage.start.dataset, calibration):
                         model(x)
             case Sgd() as sgd:
                 torch.manual_seed(stage.seed)
                 self._fit(model, stage.start, sgd, stage.seed)
-                step = sgd.epochs
-        model = method.convert(model)
-        if stage.batch_norm == "re-estimated":
-            calibration = method.feed if isinstance(method.feed, Calibration) else Calibration()
-            images = self._images(dataset, "train")
-            model = batch_norm.estimate_again(model, self._calibration(images, calibration))
-        outcome = self._score(model, stage.start, step)
-        return {**outcome, **self._save(model)} if step else outcome
+                return sgd.epochs
+        return 0
 
-    def _calibration(self, images: data.Images | Streamed, calibration: Calibration) -> Iterator[Tensor]:
-        for number, x in enumerate(images.calibration_batches(calibration), start=1):
+    def _calibration(self, dataset: Dataset, calibration: Calibration) -> Iterator[Tensor]:
+        batches = self._images(dataset, "train").calibration_batches(calibration)
+        for number, x in enumerate(batches, start=1):
             yield x
             self._stop_if_asked()
             self.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
 
-    def _observed(
-        self, start: Training | Pretrained, network: nn.Module, calibration: Calibration
-    ) -> Observation:
-        images = self._images(start.dataset, "train")
-        seen, shared = starts.observed(
-            network,
-            self._calibration(images, calibration),
-            calibration,
-            images.digest,
-            self.folders.runs / start.key,
-        )
-        self.journal.write("observed", images=calibration.images, shared=shared)
-        return seen
+    def _look_below(
+        self, dataset: Dataset, network: nn.Module, weights: evidence.Weights, model: nn.Module
+    ) -> None:
+        batch = None
+        with failures.survived("the inputs of the layers"):
+            batch = evidence.batch(self._images(dataset, "train"))
+        with failures.survived("layers.json"):
+            told = evidence.layers(network, weights, model, batch)
+            self.journal.artifact("layers.json", evidence.encoded(told))
 
     def _fit(self, model: nn.Module, start: Training | Pretrained, sgd: Sgd, seed: int) -> None:
         """Train `model` in place, evaluating after each epoch but the last, which is the caller's."""
@@ -305,6 +323,8 @@ class _Run:
                 self.journal.progress("evaluate", (1 + progress / len(images)) / 2)
         assert isinstance(progress, Score)
         rate = progress.images / (time.monotonic() - began)
+        named = start.network.classes, data.CLASSES.get(start.dataset.name)
+        self.confusion = partial(evidence.confusion, images.labels, progress.predicted, *named)
         values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
         values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
         self.journal.metrics(step, **values)

@@ -179,9 +179,11 @@ def bake(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, Quantized):
             if module.weight is not None:
-                weight = module.layer.weight
+                weight, quantizer = module.layer.weight, module.weight
                 assert isinstance(weight, Tensor)
-                set_weight(module.layer, module.weight.settled(weight), module.weight.grid.bits)
+                rounded, grid = quantizer.settled(weight), quantizer.grid
+                limits = grid.limits(quantizer.scale, quantizer.zero_point)
+                set_weight(module.layer, rounded, grid.bits, limits=limits)
                 module.weight = None
             if module.input is not None:
                 module.input.freeze()
@@ -189,11 +191,18 @@ def bake(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def set_weight(layer: nn.Module, weight: Tensor, bits: int, name: str = "weight") -> None:
-    """Overwrite a parameter with quantized values and note how many bits each takes when stored."""
+def set_weight(
+    layer: nn.Module,
+    weight: Tensor,
+    bits: int,
+    name: str = "weight",
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Overwrite a parameter with quantized values; note how many bits each takes when stored, and the ends of the grid
+    in real units, one value each or one a channel."""
     getattr(layer, name).copy_(weight)
-    stored: dict[str, int] = layer.__dict__.setdefault("stored_bits", {})
-    stored[name] = bits
+    layer.__dict__.setdefault("stored_bits", {})[name] = bits
+    layer.__dict__.setdefault("stored_limits", {})[name] = limits
 
 
 def size_mb(model: nn.Module) -> float:

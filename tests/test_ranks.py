@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 from suite.data import Images
 from suite.evaluate import evaluate
+from suite.evidence import confusion
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.observers import Observer
 from suite.ranks import Ranks, from_environment
@@ -77,6 +78,9 @@ for quantized in (False, True):
         assert bool(ranges) == quantized
         *_, once = evaluate(copy.deepcopy(model), images, Ranks(), batch=7)
         assert (score.top1, score.top5) == (once.top1, once.top5) and torch.equal(score.correct, once.correct)
+        assert torch.equal(score.correct, score.predicted == images.labels)
+        tables = [confusion(images.labels, one.predicted, 10, None) for one in (score, once)]
+        assert tables[0] == tables[1] and sum(sum(row.values()) for row in tables[0]["rows"]) == 83
 assert ranks.agree(ranks.rank == 0) and not ranks.agree(ranks.rank == 1)
 print("rank", ranks.rank, "fine")
 torch.distributed.destroy_process_group()

@@ -10,6 +10,7 @@ import pytest
 from conftest import missing
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from test_analysis_frame import begin, finish, plan, stage
+from test_below import record
 from test_browser import CHROMIUM, FLAGS
 from test_report import HOSTILE, metrics, written
 
@@ -39,6 +40,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan(folder / "runs", *stages)
     for place, one in enumerate(stages[:-1]):
         finish(folder / "runs", one, 92.0 - place / 10)
+        record(folder / "runs", one, 20 - place / 10)
     begin(
         folder / "runs", start, metrics(1, train_loss=2.0, top1=30.0), metrics(2, train_loss=1.0, top1=92.0)
     )
@@ -80,7 +82,7 @@ def test_the_page_is_as_wide_as_the_window_and_every_figure_is_drawn(page: Page,
     sizes = page.locator("figure svg").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().width)"
     )
-    assert len(sizes) == 5 and all(width > 300 for width in sizes)
+    assert len(sizes) == 8 and all(width > 300 for width in sizes)
     assert page.locator("figure svg text").count() > 50
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")

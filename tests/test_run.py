@@ -55,9 +55,10 @@ def test_a_run_leaves_its_stage_its_journal_its_checkpoint_and_its_outcome(
         "metrics",
         "metrics",
         "metrics",
+        "artifact",
         "finished",
     ]
-    assert [event["seq"] for event in journal] == list(range(1, 9))
+    assert [event["seq"] for event in journal] == list(range(1, 10))
     assert [event["step"] for event in journal if "step" in event] == [1, 1, 2, 2]
     known = [(event["split"], event["images"]) for event in journal if event["event"] == "data"]
     assert known == [("train", 1198), ("test", 599)]

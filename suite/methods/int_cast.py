@@ -39,7 +39,8 @@ class IntCast:
         for module in model.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 cast = parameter.detach().trunc().clamp(grid.quant_min, grid.quant_max)
-                set_weight(module, cast, self.weight_bits, name)
+                limits = grid.limits(cast.new_ones(()), cast.new_zeros(()))
+                set_weight(module, cast, self.weight_bits, name, limits)
         return model
 
     def convert(self, model: nn.Module) -> nn.Module:

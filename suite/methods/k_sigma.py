@@ -49,7 +49,8 @@ class KSigma:
         first = self.k * convs[0].weight.detach().std(correction=0)
         for conv in convs:
             alpha = self.k * conv.weight.detach().std(correction=0) if self.per_layer else first
-            set_weight(conv, clip_and_round(conv.weight, alpha, self.weight_bits), self.weight_bits)
+            rounded = clip_and_round(conv.weight, alpha, self.weight_bits)
+            set_weight(conv, rounded, self.weight_bits, limits=(-alpha, alpha))
         return model
 
     def convert(self, model: nn.Module) -> nn.Module:

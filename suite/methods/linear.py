@@ -68,7 +68,8 @@ class Linear:
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     if self.every_tensor or name == "weight":
                         quantized = linear_quantize(parameter, self.weight_bits, self.rounding, self.map_back)
-                        set_weight(module, quantized, self.weight_bits, name)
+                        limits = ends(parameter.detach(), self.weight_bits, self.map_back)
+                        set_weight(module, quantized, self.weight_bits, name, limits)
             if self.batch_statistics and isinstance(module, nn.BatchNorm2d):
                 module.running_mean = module.running_var = None
         return model
@@ -97,3 +98,9 @@ def linear_quantize(w: Tensor, bits: int, rounding: str, map_back: bool) -> Tens
     # x ~ (q - zero_point) * scale with scale = width / levels and zero_point = lowest - low / scale, not rounded.
     mapped: Tensor = (q - lowest) * (width / levels) + low if map_back else q
     return mapped
+
+
+def ends(w: Tensor, bits: int, map_back: bool) -> tuple[Tensor, Tensor]:
+    """The least and the largest value that `linear_quantize` can give: those of `w`, or the integers themselves."""
+    half = 2.0 ** (bits - 1)
+    return (w.min(), w.max()) if map_back else (w.new_tensor(-half), w.new_tensor(half - 1))
