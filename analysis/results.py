@@ -36,8 +36,8 @@ JOURNALS, MLFLOW = "journals", "mlflow"
 @dataclass(frozen=True)
 class Results:
     """A row a run (`marked`), a row a configuration (`summary`, with `marks` of what is unlike the rest of its table),
-    a row a published number (`comparison`), the curves by key, the chains of an explain sweep (None for any other), and
-    what lies below the accuracy."""
+    a row a published number (`comparison`), the curves by key, the chains of an explain sweep (None for any other),
+    and what lies below the accuracy."""
 
     sweep: str
     runs: Path

@@ -21,11 +21,11 @@ from suite.failures import Failure
 from suite.imagenet import Streamed
 from suite.provenance import provenance
 from suite.ranks import Ranks
-from suite.recipe import FLOAT_BITS, FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
+from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.settings import Folders
 from suite.signals import Stop
-from suite.starts import load_float, observed
-from suite.surgery import set_edges, size_mb
+from suite.starts import load_float, network_of, observed, prepared
+from suite.surgery import size_mb
 from suite.train import Step, fit
 from suite.values import SuiteError, to_json
 
@@ -153,14 +153,14 @@ class _Run:
                 self._fit(model, stage, stage.sgd, stage.seed)
                 return {**self._score(model, stage, stage.sgd.epochs), **self._save(model)}
             case Pretrained() as stage:
-                return self._score(self._place(starts.load_float(stage, self.folders)), stage, 0)
+                return self._score(self._place(load_float(stage, self.folders)), stage, 0)
             case Recipe() as stage:
                 return self._quantize(stage)
         raise SuiteError(f"{type(self.stage).__name__} is no stage that can run")
 
     def _quantize(self, stage: Recipe) -> dict[str, Any]:
-        method, network = stage.method, self._place(self._network(stage))
-        model = self._prepared(stage, network)
+        method, network = stage.method, self._place(network_of(stage, self.folders))
+        model = prepared(stage, network)
         step = self._feed(stage, network, model)
         weights: evidence.Weights = {}
         with failures.survived("the float weights"):
@@ -173,22 +173,6 @@ class _Run:
         if weights:  # rank 0 alone, and last: to look at a model may move its ranges
             self._look_below(stage.start.dataset, network, weights, model)
         return outcome
-
-    def _network(self, stage: Recipe) -> nn.Module:
-        if getattr(stage.method, "from_scratch", False):
-            torch.manual_seed(stage.seed)
-            return models.build(stage.start.network)
-        return load_float(stage.start, self.folders)
-
-    def _prepared(self, stage: Recipe, network: nn.Module) -> nn.Module:
-        if stage.batch_norm == "folded":
-            network = batch_norm.fold(network)
-        if stage.batch_norm == "frozen":
-            network = batch_norm.freeze(network)
-        model: nn.Module = stage.method.prepare(network)
-        if stage.edge_bits:
-            model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
-        return model
 
     def _feed(self, stage: Recipe, network: nn.Module, model: nn.Module) -> int:
         """Give the prepared `model` the data that its method asks for; the epochs that it trained."""

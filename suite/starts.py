@@ -1,4 +1,4 @@
-"""What a finished float network leaves to those that start from it: its weights, and what its layers see."""
+"""Where a recipe starts: the weights that a finished float network left, prepared, and what its layers see."""
 
 from __future__ import annotations
 
@@ -6,14 +6,35 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from suite import checkpoint, events, models
+from suite import batch_norm, checkpoint, events, models
 from suite.observation import Observation, observe
-from suite.recipe import Calibration, Pretrained, Training
+from suite.recipe import FLOAT_BITS, Calibration, Pretrained, Recipe, Training
 from suite.settings import Folders
-from suite.surgery import LAYERS
+from suite.surgery import LAYERS, set_edges
 from suite.values import SuiteError
+
+
+def network_of(stage: Recipe, folders: Folders) -> nn.Module:
+    """The float network that is quantized, on the CPU: trained, or as it was when its training began."""
+    if getattr(stage.method, "from_scratch", False):
+        torch.manual_seed(stage.seed)
+        return models.build(stage.start.network)
+    return load_float(stage.start, folders)
+
+
+def prepared(stage: Recipe, network: nn.Module) -> nn.Module:
+    """What the recipe's method makes of the float `network`, with BatchNorm and the edge layers treated as it says."""
+    if stage.batch_norm == "folded":
+        network = batch_norm.fold(network)
+    if stage.batch_norm == "frozen":
+        network = batch_norm.freeze(network)
+    model: nn.Module = stage.method.prepare(network)
+    if stage.edge_bits:
+        model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
+    return model
 
 
 def observed(
