@@ -3,8 +3,8 @@
 The runs are written first and are as a real sweep leaves them: a stage, a journal with two metrics events an epoch,
 an outcome, and of the first seed, since those of others are never read, the records of LAYERS layers and of which
 class was taken for which. Times are seconds on the clock of whole commands, from the start of Python to the prompt;
-the peak is the resident memory of that process. The page is then opened in a headless Chromium, where there is one, and timed
-there: until it is drawn, and for a sort and a filter of all rows.
+the peak is the resident memory of that process. The page is then opened in a headless Chromium, where there is one,
+and timed there: until it is drawn, and for a sort and a filter of all rows.
 """
 
 from __future__ import annotations
