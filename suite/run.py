@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from suite import checkpoint, data, events, failures, models
+from suite import checkpoint, data, events, failures, models, system
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
@@ -88,7 +88,8 @@ class _Run:
             checkpoint.write_json({**_description(self.stage), **facts}, folder / "stage.json")
             where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
-            outcome = self._work()
+            with system.sampled(self.journal, self.ranks):
+                outcome = self._work()
             self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
             for file in checkpoint.resumable(folder):
                 file.unlink()
@@ -106,7 +107,8 @@ class _Run:
     def other_rank(self) -> None:
         """Work; tell rank 0 what goes wrong here."""
         try:
-            self._work()
+            with system.sampled(self.journal, self.ranks):
+                self._work()
         except InterruptedRunError:
             raise
         except Exception as error:
