@@ -100,6 +100,9 @@ class Embedded:
     def __init__(self, runs: Path) -> None:
         self.file = runs / "mlflow.db"
 
+    def __str__(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def ask(self, query: str, sweep: str) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.file, timeout=30)) as database:
             return database.execute(query.replace("SWEEP", sweep)).fetchall()
@@ -109,7 +112,7 @@ class Server:
     """MLflow on PostgreSQL in `folder`, as `make mlflow-server` starts it, on a port of its own."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.address = folder, f"http://127.0.0.1:{port}"
+        self.folder, self.port, self.address = folder, port, f"http://127.0.0.1:{port}"
         self.lines = self("up", str(port))
         self.password = (folder / "admin-password").read_text().strip()
         self.environment = {
@@ -128,6 +131,11 @@ class Server:
         environment = os.environ | {"PYTHON": sys.executable}
         words = [COMMAND, command, str(self.folder), *arguments]
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=180)
+
+    def __str__(self) -> str:
+        return (
+            f"PostgreSQL {(self.folder / 'database' / 'PG_VERSION').read_text().strip()}, server with login"
+        )
 
     def ask(self, query: str, sweep: str) -> list[tuple[object, ...]]:
         import psycopg

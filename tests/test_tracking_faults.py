@@ -19,8 +19,8 @@ from conftest import missing
 from journals import RUNS, Embedded, difference, write_run, write_share
 from mlflow.tracking import MlflowClient
 from places import until
+from test_mlflow_server import Following
 from test_tracking import content, runs_in, score, the_run
-from test_tracking_storm import Following
 
 from suite import events, tracking
 from suite.follower import follow
