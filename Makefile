@@ -1,5 +1,5 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
-# make test-long: a sweep over four nodes of which two lose their power; minutes by itself.
+# make test-long: a sweep over four nodes of which two lose their power, and 500 runs into MLflow; minutes by itself.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3

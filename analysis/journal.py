@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float32]
 METRICS = ("train_loss", "train_top1", "loss", "top1")
+SEAL = b', "crc32": "'
+"""What stands between a line's record and its checksum, CRC-32 of all bytes before, in eight hex digits."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Journal:
 def read(path: Path) -> Journal:
     """Read the journal at `path`, once; a file that is not there is an empty journal.
 
-    Left out are lines that cannot be read (a process killed while it writes leaves a torn one) and what an attempt
-    wrote after a later one had begun. A further attempt that goes back replaces the epochs from its first on.
+    Left out are lines that cannot be read (a process killed while it writes leaves a torn one), those that are not
+    what their checksum says, and what an attempt wrote after a later one had begun. A further attempt that goes back
+    replaces the epochs from its first on.
     """
     last: dict[str, Any] = {}
     data: dict[str, str] = {}
@@ -71,16 +75,25 @@ def read(path: Path) -> Journal:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    newest = 0
+    newest, sealed = 0, False
     # A journal is decoded once, and its lines with the decoder itself: half the time of json.loads on bytes.
     decode = json.JSONDecoder().raw_decode
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        sealed = (
+            sealed or line[-22:-10] == SEAL
+        )  # lines without a checksum are an older version's, and come first
+        if sealed:
+            body, seal = line[:-22], line[-22:]
+            if seal != b'%s%08x"}' % (SEAL, zlib.crc32(body)):
+                continue
+            line = body + b"}"
         try:
-            event, end = decode(line)
+            text = line.decode()
+            event, end = decode(text)
         except ValueError:
             continue
         if (
-            end == len(line)
+            end == len(text)
             and isinstance(event, dict)
             and isinstance(event.get("attempt"), int)
             and "event" in event

@@ -1,12 +1,14 @@
 """How much a training is slowed by recording it: not at all recorded, by our journal, and by plain MLflow calls.
 
-All train the same network on the same images by suite.train.fit, on one thread. Each turn is timed on the clock from
-before the recording is opened to after it is closed; imports, the server's start and the first look at a database are
-not counted. Every round gives each contender a turn, every second round in reverse; a first round is not counted.
+All train the same network on the same images by suite.train.fit, on one thread. Each turn is timed from before the
+recording is opened to after it is closed, on the clock and in seconds that this process had a core (its threads
+included); imports, the server's start and the first look at a database are not counted. Every round gives each
+contender a turn, every second round in reverse, until the time is up; a first round is not counted.
 
 - nothing: the loss and accuracy of each epoch are read, and dropped.
-- journal: suite.events.Journal as a run keeps it, with its progress, its file on the disk at each epoch's end, where
-  a run does that with a checkpoint; meanwhile `sync --follow` in a process of its own mirrors it into MLflow.
+- journal: suite.events.Journal as a run keeps it, with its progress, a small file, its node's load, and on the disk at
+  each epoch's end, where a run does that with a checkpoint; meanwhile `sync --follow` in a process of its own mirrors
+  it into MLflow. That process is stopped while others have their turn.
 - MLflow, epochs: MlflowClient.log_metric for each of seven metrics, after each epoch.
 - MLflow, steps: that, and a log_metric of the epoch's progress after each step, as sources do with their loss.
 
@@ -18,22 +20,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from suite import data, events, models, tracking
+from suite import data, events, mirror, models, system, tracking
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 from suite.records import save_sweep
@@ -42,8 +46,29 @@ from suite.train import Step, fit
 ROOT = Path(__file__).parent.parent
 DATASET = Dataset("digits")
 RANKS = Ranks()
+MOST = 200
+"""Rounds."""
 Record = Callable[[Step, dict[str, float]], None]
 """What is told after each step, with the values of the epoch at its end, else none."""
+
+
+class Turn(NamedTuple):
+    """Seconds on the clock, seconds of a core, and seconds on the clock within the calls that record."""
+
+    wall: float
+    cpu: float
+    within: float
+
+
+class Clock:
+    """Times a turn, from when it is made."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def turn(self, within: float) -> Turn:
+        """The turn that ends now."""
+        return Turn(time.perf_counter() - self.wall, time.process_time() - self.cpu, within)
 
 
 def training(epochs: int, seed: int) -> Training:
@@ -65,96 +90,95 @@ def train(images: Any, stage: Training, record: Record) -> None:
 
 
 @contextmanager
-def followed(sweep: str, stage: Training, runs: Path) -> Iterator[None]:
-    """While this lasts, `sync --follow` mirrors the stage; and afterwards until MLflow has all."""
-    save_sweep(runs, sweep, {}, [stage])
-    tracking.prepare(runs)
+def followed(sweep: str, stages: Sequence[Training], runs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of `sync --follow`, stopped."""
+    save_sweep(runs, sweep, {}, stages)
     words = ["sync", sweep, "--follow", "--runs", str(runs), "--report", str(runs / "none")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "suite", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as following:
+    following = subprocess.Popen([sys.executable, "-m", "suite", *words], cwd=ROOT)
+    try:
         while not (runs / "sweeps" / f"{sweep}.mlflow").exists():
+            assert following.poll() is None
             time.sleep(0.1)
-        yield
-        said = following.communicate()[0]
-        if following.returncode:
-            raise RuntimeError(said)
+        following.send_signal(signal.SIGSTOP)
+        yield following
+        assert following.poll() is None
+    finally:
+        following.kill()
 
 
-def ours(images: Any, stage: Training, runs: Path, sweep: str) -> tuple[float, float]:
-    """(seconds of the turn, of them seconds within the journal)."""
+def ours(images: Any, stage: Training, runs: Path, following: subprocess.Popen[bytes]) -> Turn:
+    """A turn of the journal."""
     (runs / stage.key).mkdir(parents=True)
-    spent = 0.0
-    with followed(sweep, stage, runs), events.lock(runs / stage.key) as lease:
-        began = time.perf_counter()
+    within = 0.0
+    following.send_signal(signal.SIGCONT)
+    with events.lock(runs / stage.key) as lease:
+        clock = Clock()
         journal = events.Journal(runs / stage.key, lease=lease)
         journal.write("started", host=platform.node(), pid=os.getpid(), device="cpu", commit="", job="")
         journal.write("data", split="train", images=len(images), sha256=images.digest)
 
         def record(step: Step, values: dict[str, float]) -> None:
-            nonlocal spent
+            nonlocal within
             entered = time.perf_counter()
             if values:
                 journal.metrics(step.epoch, **values)
                 journal.sync()
             else:
                 journal.progress("train", step.images / len(images))
-            spent += time.perf_counter() - entered
+            within += time.perf_counter() - entered
 
-        train(images, stage, record)
+        with system.sampled(journal, RANKS):
+            train(images, stage, record)
+        journal.artifact("ranges.csv", b"layer,scale\n" * 100)
         journal.finish(stage.key, top1=0.0, loss=0.0)
-        took = time.perf_counter() - began
+        turn = clock.turn(within)
         journal.close()
-    return took, spent
+    following.send_signal(signal.SIGSTOP)
+    return turn
 
 
-def plain(images: Any, stage: Training, client: Any, experiment: str, steps: bool) -> tuple[float, float]:
-    """(seconds of the turn, of them seconds within MLflow)."""
-    began, spent = time.perf_counter(), 0.0
+def plain(images: Any, stage: Training, client: Any, experiment: str, steps: bool) -> Turn:
+    """A turn of MLflow's own calls."""
+    clock, within = Clock(), 0.0
     run = client.create_run(experiment).info.run_id
 
     def record(step: Step, values: dict[str, float]) -> None:
-        nonlocal spent
+        nonlocal within
         entered = time.perf_counter()
         for name, value in values.items():
             client.log_metric(run, name, value, step=step.epoch)
         if steps and not values:
             client.log_metric(run, "images", step.images, step=step.total)
-        spent += time.perf_counter() - entered
+        within += time.perf_counter() - entered
 
     train(images, stage, record)
     client.set_terminated(run)
-    return time.perf_counter() - began, spent
+    return clock.turn(within)
 
 
-def nothing(images: Any, stage: Training) -> tuple[float, float]:
-    """(seconds of the turn, zero)."""
-    began = time.perf_counter()
+def nothing(images: Any, stage: Training) -> Turn:
+    """A turn that is not recorded."""
+    clock = Clock()
     train(images, stage, lambda step, values: None)
-    return time.perf_counter() - began, 0.0
+    return clock.turn(0.0)
 
 
-def lost_and_doubled(client: Any, sweep: str, stage: Training, runs: Path) -> tuple[int, int]:
-    """Points of a journal that MLflow lacks, and points that it has beyond or twice."""
-    wanted = Counter(
-        (name, event["step"], value, int(event["time"] * 1000))
-        for event in events.metrics(events.read(runs / stage.key))[0]
-        for name, value in event["values"].items()
-    )
-    found: Counter[tuple[str, int, float, int]] = Counter()
-    experiment = client.get_experiment_by_name(sweep).experiment_id
-    for run in client.search_runs([experiment]):
+def lost_and_doubled(client: Any, sweep: str, stages: Sequence[Training], runs: Path) -> tuple[int, int]:
+    """Points of journals that MLflow lacks, and points that it has beyond or twice."""
+    wanted: Counter[tuple[str, str, float, int, int]] = Counter()
+    for stage in stages:
+        counted = mirror.points(events.metrics(events.read(runs / stage.key))[0], 0)
+        wanted.update((stage.key, *point) for point in counted + system.read(runs / stage.key, {})[0])
+    found: Counter[tuple[str, str, float, int, int]] = Counter()
+    for run in client.search_runs([client.get_experiment_by_name(sweep).experiment_id]):
         for name in run.data.metrics:
             for point in client.get_metric_history(run.info.run_id, name):
-                found[point.key, point.step, point.value, point.timestamp] += 1
+                key = run.data.tags["stage_key"]
+                found[key, point.key, point.value, point.timestamp, point.step] += 1
     return (wanted - found).total(), (found - wanted).total()
 
 
-def measure(rounds: int, epochs: int, place: Path) -> tuple[dict[str, list[tuple[float, float]]], int, int]:
+def measure(seconds: float, epochs: int, place: Path) -> tuple[dict[str, list[Turn]], int, int]:
     """For each contender the turns of each round; and our points lost and doubled."""
     images = data.load(DATASET, "train", place, RANKS.device)
     mine, theirs = place / "journal", place / "mlflow"
@@ -163,56 +187,68 @@ def measure(rounds: int, epochs: int, place: Path) -> tuple[dict[str, list[tuple
     client, peer = (tracking._client(tracking.uri(runs)) for runs in (mine, theirs))
     experiment = peer.create_experiment(f"plain-{time.time_ns()}")
     name = f"benchmark-{time.time_ns()}"
-    contenders: dict[str, Callable[[Training], tuple[float, float]]] = {
-        "nothing": lambda stage: nothing(images, stage),
-        "journal": lambda stage: ours(images, stage, mine, f"{name}-{stage.seed}"),
-        "MLflow, epochs": lambda stage: plain(images, stage, peer, experiment, steps=False),
-        "MLflow, steps": lambda stage: plain(images, stage, peer, experiment, steps=True),
-    }
-    turns: dict[str, list[tuple[float, float]]] = {contender: [] for contender in contenders}
-    lost = doubled = 0
-    for number in range(rounds + 1):
-        stage = training(epochs, seed=number)
-        for contender in list(contenders)[:: -1 if number % 2 else 1]:
-            turn = contenders[contender](stage)
-            if number:
-                turns[contender].append(turn)
-        missing, beyond = lost_and_doubled(client, f"{name}-{number}", stage, mine)
-        lost, doubled = lost + missing, doubled + beyond
-    return turns, lost, doubled
+    stages = [training(epochs, seed) for seed in range(MOST)]
+    turns: dict[str, list[Turn]] = {}
+    with followed(name, stages, mine) as following:
+        contenders: dict[str, Callable[[Training], Turn]] = {
+            "nothing": lambda stage: nothing(images, stage),
+            "journal": lambda stage: ours(images, stage, mine, following),
+            "MLflow, epochs": lambda stage: plain(images, stage, peer, experiment, steps=False),
+            "MLflow, steps": lambda stage: plain(images, stage, peer, experiment, steps=True),
+        }
+        began = time.monotonic()
+        for number, stage in enumerate(stages):
+            for contender in list(contenders)[:: -1 if number % 2 else 1]:
+                turn = contenders[contender](stage)
+                turns.setdefault(contender, []).append(turn)
+            if time.monotonic() - began > seconds and number:
+                break
+    tracking.sync(name, stages, mine)  # what the follower, killed in its work, left for the next
+    lost, doubled = lost_and_doubled(client, name, stages[: number + 1], mine)
+    return {contender: measured[1:] for contender, measured in turns.items()}, lost, doubled
+
+
+def between(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and the two values that have it between them 19 times of 20."""
+    ordered, half = sorted(ratios), len(ratios) / 2
+    away = 0.98 * math.sqrt(len(ratios))
+    low, high = max(0, math.floor(half - away)), min(len(ratios) - 1, math.ceil(half + away) - 1)
+    return statistics.median(ordered), ordered[low], ordered[high]
 
 
 def main() -> None:
     """Print the table and, last, one JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--minutes", type=float, default=6.0, help="for the rounds; a whole run takes one more"
+    )
     parser.add_argument("--epochs", type=int, default=4, help="of a turn, of 12 steps each")
     chosen = parser.parse_args()
     for setting, value in tracking.SETTINGS.items():
         os.environ.setdefault(setting, value)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        turns, lost, doubled = measure(chosen.rounds, chosen.epochs, Path(folder))
+        turns, lost, doubled = measure(60 * chosen.minutes, chosen.epochs, Path(folder))
     where = "a server" if os.environ.get("MLFLOW_TRACKING_URI") else "SQLite"
+    rounds, bare = len(turns["nothing"]), turns["nothing"]
     print(
-        f"{chosen.rounds} rounds, turns of {chosen.epochs} epochs of 12 steps, into {where}; {os.cpu_count()} cores"
+        f"{rounds} rounds, turns of {chosen.epochs} epochs of 12 steps, into {where}; {os.cpu_count()} cores"
     )
     print(f"load of the machine at the end {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
-    print(
-        f"{'recorded by':16s}{'seconds':>9s}{'slowdown':>10s}{'least':>8s}{'most':>8s}{'within calls':>14s}"
-    )
+    print(f"{'recorded by':16s}{'seconds':>9s}{'on the clock':>24s}{'of a core':>24s}{'within calls':>14s}")
     slowdown = {}
     for contender, measured in turns.items():
-        ratios = [took / bare for (took, _), (bare, _) in zip(measured, turns["nothing"], strict=True)]
-        slowdown[contender] = statistics.median(ratios)
-        seconds = statistics.median(took for took, _ in measured)
-        share = statistics.median(spent / (took - spent) for took, spent in measured)
-        row = f"{contender:16s}{seconds:9.2f}{slowdown[contender]:10.4f}{min(ratios):8.3f}{max(ratios):8.3f}"
-        print(f"{row}{share:13.3%}")
-    print(
-        "slowdown: of each round a turn by that of nothing, then the median; calls: by the rest of the turn"
-    )
-    print(json.dumps({"lost": lost, "doubled": doubled, "slowdown": round(slowdown["journal"], 4)}))
+        row = f"{contender:16s}{statistics.median(turn.wall for turn in measured):9.2f}"
+        for kind in ("wall", "cpu"):
+            ratios = [getattr(a, kind) / getattr(b, kind) for a, b in zip(measured, bare, strict=True)]
+            slowdown[contender, kind], low, high = between(ratios)
+            row += f"{slowdown[contender, kind]:8.4f} ({low:.3f}, {high:.3f})"
+        share = statistics.median(turn.within / (turn.wall - turn.within) for turn in measured)
+        print(f"{row}{share:14.3%}")
+    print("slowdown: of each round a turn by that of nothing; the median and where it is 19 times of 20")
+    figures = {"slowdown": slowdown["journal", "wall"], "slowdown_cpu": slowdown["journal", "cpu"]}
+    told = {name: round(value, 4) for name, value in figures.items()}
+    print(json.dumps({"lost": lost, "doubled": doubled, **told, "rounds": rounds}))
 
 
 if __name__ == "__main__":

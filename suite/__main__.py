@@ -240,6 +240,7 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
 
 def _sync(arguments: argparse.Namespace, console: Console) -> int:
     from suite import follower, tracking
+    from suite.screen import damage
 
     name = Path(arguments.sweep).stem
     stages = load_sweep(arguments.runs, name)
@@ -247,6 +248,8 @@ def _sync(arguments: argparse.Namespace, console: Console) -> int:
         for words in follower.follow(name, stages, arguments.runs, arguments.report / name):
             console.print(_escaped(words), soft_wrap=True, highlight=False)
     experiment = tracking.sync(name, stages, arguments.runs, arguments.report / name)
+    if words := damage([standing(stage, arguments.runs) for stage in stages]):
+        console.print(words, soft_wrap=True)
     console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(tracking.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
     _show_pages(name, arguments, console)

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from suite import lines
 from suite.checkpoint import write_bytes, write_json
 from suite.recipe import FORMAT
 from suite.values import SuiteError
@@ -30,6 +31,9 @@ LOOKS = 20
 
 LATEST = 1e11
 """No event is later, in seconds since 1970."""
+
+ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+"""The name of an artifact: never a path, never hidden."""
 
 LAST_WORDS_SECONDS = 60.0
 """How long a job waits for what is left of an earlier turn of it to notice that it has been replaced."""
@@ -50,9 +54,10 @@ class Journal:
         self.folder, self.writes, self._lease = folder, writes, lease
         if not writes:
             return
-        earlier = read(folder)
+        earlier, damaged = examine(folder)
         self.attempt = 1 + max((event["attempt"] for event in earlier), default=0)
-        self._next = 1 + max((event["seq"] for event in earlier), default=0)
+        # The numbers of damaged lines are not used again: what followed a journal may have seen them whole.
+        self._next = 1 + damaged + max((event["seq"] for event in earlier), default=0)
         self._stream = (folder / "events.jsonl").open("ab", buffering=0)
         if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
             self._append("\n")
@@ -67,7 +72,7 @@ class Journal:
             return
         self._check_lease()
         line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
-        self._append(json.dumps(line) + "\n")
+        self._append(lines.sealed(line))
         self._next += 1
 
     def _append(self, line: str) -> None:
@@ -84,6 +89,21 @@ class Journal:
         """Record `values` at `step` (the epoch, counted from 1)."""
         self.write("metrics", step=step, values=_finite(values))
 
+    def artifact(self, name: str, content: bytes) -> None:
+        """Keep a small file as `folder/artifacts/name`, whole or not at all, and record it.
+
+        Raises SuiteError for a name that is none of a file."""
+        if not self.writes:
+            return
+        if not re.fullmatch(ARTIFACT, name):
+            raise SuiteError(f"artifact name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+        self._check_lease()
+        file = self.folder / "artifacts" / name
+        file.parent.mkdir(exist_ok=True)
+        write_bytes(content, file)
+        digest = hashlib.sha256(content).hexdigest()
+        self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
+
     @property
     def progress_due(self) -> bool:
         """Whether the last progress was told a second ago or more."""
@@ -98,17 +118,6 @@ class Journal:
             fresh = self.folder / "progress.writing"
             fresh.write_text(json.dumps({"doing": doing, "part": part, **_finite(facts)}))
             fresh.replace(self.folder / "progress.json")
-
-    def artifact(self, name: str, content: bytes) -> None:
-        """Keep `content` as `artifacts/name`, whole or not at all, and tell of it."""
-        if not self.writes:
-            return
-        self._check_lease()
-        file = self.folder / "artifacts" / name
-        file.parent.mkdir(exist_ok=True)
-        write_bytes(content, file)
-        digest = hashlib.sha256(content).hexdigest()
-        self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
 
     def sync(self) -> None:
         """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
@@ -149,23 +158,23 @@ def _ends_with_newline(file: Path) -> bool:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All whole events of a run, in order. Left out are a line torn by a crash, and what an attempt that was cut off
+    """All whole events of a run, in order. Left out are lines that are damaged, and what an attempt that was cut off
     still wrote after the next one had begun."""
-    return list(_events(folder / "events.jsonl"))
+    return examine(folder)[0]
 
 
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    if not file.exists():
-        return
-    newest = 0
-    for line in file.read_text(errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if _is_event(event) and event["attempt"] >= newest:
+def examine(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """What `read` gives, and how many lines are damaged: torn by a crash, changed on the disk, or no Journal's."""
+    file = folder / "events.jsonl"
+    found: list[dict[str, Any]] = []
+    damaged = newest = 0
+    for event in lines.opened(file.read_bytes()) if file.exists() else ():
+        if not _is_event(event):
+            damaged += 1
+        elif event["attempt"] >= newest:
             newest = event["attempt"]
-            yield event
+            found.append(event)
+    return found, damaged
 
 
 def _is_event(event: Any) -> bool:
@@ -176,15 +185,16 @@ def _is_event(event: Any) -> bool:
     if event["event"] == "metrics":
         values = event.get("values")
         if not isinstance(values, dict) or not all(
-            name.isidentifier() and (value is None or _is_number(value)) for name, value in values.items()
+            name.isidentifier() and (value is None or is_number(value)) for name, value in values.items()
         ):
             return False
         counts.append(event.get("step"))
     whole = all(type(count) is int and 0 <= count < 2**62 for count in counts)
-    return whole and _is_number(event.get("time")) and 0 <= event["time"] < LATEST
+    return whole and is_number(event.get("time")) and 0 <= event["time"] < LATEST
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether MLflow and a table can hold it."""
     return type(value) in (int, float) and abs(value) < 1e300
 
 

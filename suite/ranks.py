@@ -17,12 +17,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `world_size` over all nodes, `local_rank` on this node, and the device this one computes on."""
+    """`rank` of `world_size` over all `nodes`, `local_rank` on this node, and the device this one computes on."""
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     device: torch.device = CPU
+    nodes: int = 1
 
     @property
     def writes(self) -> bool:
@@ -133,7 +134,8 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def from_environment() -> Ranks:
-    """Ranks as torchrun sets them (RANK, LOCAL_RANK, WORLD_SIZE); one rank without. Joins the process group."""
+    """Ranks as torchrun sets them (RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE); one rank without. Joins the
+    process group."""
     rank, local_rank, world_size = (int(os.environ.get(n, d)) for n, d in _VARIABLES.items())
     gpu = torch.cuda.is_available()
     device = (
@@ -147,7 +149,8 @@ def from_environment() -> Ranks:
         torch.backends.cudnn.benchmark = False
     if world_size > 1:
         distributed.init_process_group("nccl" if gpu else "gloo")
-    return Ranks(rank, local_rank, world_size, device)
+    nodes = world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    return Ranks(rank, local_rank, world_size, device, nodes)
 
 
 _VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

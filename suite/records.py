@@ -53,6 +53,8 @@ class Standing:
     """How far MLflow is; empty where it was never synced."""
     folder: Path = Path()
     """The run directory."""
+    damaged: int = 0
+    """Lines of its journal that are not what was written."""
 
     @property
     def error(self) -> str:
@@ -84,7 +86,7 @@ class Standing:
 def standing(stage: Stage, runs: Path) -> Standing:
     """Read how far `stage` is. Raises SuiteError for a run directory of another version."""
     folder = runs / stage.key
-    journal, outcome = events.read(folder), events.outcome(folder)
+    (journal, damaged), outcome = events.examine(folder), events.outcome(folder)
     state: State = "pending"
     if outcome is not None:
         state = "done"
@@ -97,7 +99,7 @@ def standing(stage: Stage, runs: Path) -> Standing:
     with suppress(OSError):
         signs.append((folder / "progress.json").stat().st_mtime)
     age = time.time() - max(signs) if signs else None
-    return Standing(stage, state, outcome, journal, age, failure, folder=folder.resolve())
+    return Standing(stage, state, outcome, journal, age, failure, folder=folder.resolve(), damaged=damaged)
 
 
 def tracked(standings: Sequence[Standing], runs: Path, sweep: str) -> list[Standing]:

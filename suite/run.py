@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite import batch_norm, checkpoint, data, events, evidence, failures, models
+from suite import batch_norm, checkpoint, data, events, evidence, failures, models, system
 from suite.evaluate import Score, evaluate
 from suite.failures import Failure
 from suite.imagenet import Streamed
@@ -92,7 +92,8 @@ class _Run:
             checkpoint.write_json({**_description(self.stage), **facts}, folder / "stage.json")
             where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
-            outcome = self._work()
+            with system.sampled(self.journal, self.ranks):
+                outcome = self._work()
             with failures.survived("confusion.json"):
                 self.journal.artifact("confusion.json", evidence.encoded(self.confusion()))
             self.journal.finish(self.stage.key, **outcome, seconds=time.monotonic() - self.began)
@@ -112,7 +113,8 @@ class _Run:
     def other_rank(self) -> None:
         """Work; tell rank 0 what goes wrong here."""
         try:
-            self._work()
+            with system.sampled(self.journal, self.ranks):
+                self._work()
         except InterruptedRunError:
             raise
         except Exception as error:

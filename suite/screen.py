@@ -101,9 +101,20 @@ def status_table(standings: Sequence[Standing]) -> Table:
 
 
 def status_summary(standings: Sequence[Standing]) -> str:
-    """How many stages are in each state."""
+    """How many stages are in each state, and whose journals are damaged."""
     counts = Counter(now.state for now in standings)
-    return f"{len(standings)} stages: " + ", ".join(f"{counts[s]} {s}" for s in COLOURS if counts[s])
+    states = f"{len(standings)} stages: " + ", ".join(f"{counts[s]} {s}" for s in COLOURS if counts[s])
+    return "\n".join(filter(None, [states, damage(standings)]))
+
+
+def damage(standings: Sequence[Standing]) -> str:
+    """How many lines of journals are not what was written, and in which; nothing where all are."""
+    keys = [now.stage.key for now in standings if now.damaged]
+    if not keys:
+        return ""
+    total, more = sum(now.damaged for now in standings), f" and {len(keys) - 5} more" * (len(keys) > 5)
+    which = ", ".join(keys[:5]) + more
+    return f"{total} damaged line{'s' * (total > 1)}, not counted, in the journals of {which}"
 
 
 class Watch:

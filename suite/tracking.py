@@ -11,19 +11,19 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import math
 import os
 import shlex
 import sqlite3
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from suite import events
-from suite.recipe import Recipe, Stage
+from suite import events, mirror, system
+from suite.recipe import Stage
 from suite.records import Standing, about, note_synced, standing
 from suite.registry import best_by_width, register
 from suite.reported import describe, sync_report
@@ -202,35 +202,40 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
     """Bring one run up to date; the run, which may be another than `run`."""
     from mlflow.entities import Metric, Param, RunTag
 
-    stage, journal, last = now.stage, now.journal, now.journal[-1]
+    stage, journal = now.stage, now.journal
     metrics, rewinds = events.metrics(journal)
-    # "record": a run that was synced before it had that tag is synced again.
-    position = {"seq": last["seq"], "rewinds": rewinds, "state": now.state, "record": 1}
     began, status = int(journal[0]["time"] * 1000), STATUS[now.state]
     cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
     # MLflow cannot forget a point: a run that holds some which no longer count gives way to a fresh one.
     if run and (run.info.start_time != began or cursor.get("rewinds", 0) != rewinds):
         client.delete_run(run.info.run_id)
         run, cursor = None, {}
+    samples, reached = system.read(now.folder, cursor.get("system", {}))
+    # "record": a run that was synced before it had that tag is synced again.
+    position = {
+        "seq": journal[-1]["seq"],
+        "rewinds": rewinds,
+        "state": now.state,
+        "system": reached,
+        "record": 1,
+    }
     if cursor == position and run.info.status == status:
         return run
     if run is None:
-        tags = {"stage_key": stage.key, "role": _role(stage), "mlflow.source.type": "JOB"}
+        tags = {"stage_key": stage.key, "role": mirror.role(stage), "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"python -m suite run {stage.key}"
         tags["mlflow.runColor"] = colour
         run = client.create_run(experiment, start_time=began, tags=tags, run_name=stage.name)
-    run_id = run.info.run_id
-    points = [
-        Metric(name, math.nan if value is None else value, int(event["time"] * 1000), event["step"])
-        for event in metrics
-        if event["seq"] > cursor.get("seq", 0)
-        for name, value in event["values"].items()
-    ]
+    run_id, after = run.info.run_id, cursor.get("seq", 0)
+    points = [Metric(*point) for point in [*mirror.points(metrics, after), *samples]]
     params = [Param(name, str(value)) for name, value in stage.params.items()] if not cursor else []
-    tags = {name: value for name, value in _tags(now).items() if run.data.tags.get(name, "") != value}
+    files = mirror.artifacts(now)
+    told = mirror.tags(now, files) | {"record": record(now)}
+    tags = {name: value for name, value in told.items() if run.data.tags.get(name, "") != value}
     listed = [RunTag(name, value) for name, value in (tags | {"synced": json.dumps(position)}).items()]
-    if datasets := _datasets(now, cursor.get("seq", 0)):
+    if datasets := _datasets(now, after):
         client.log_inputs(run_id, datasets)
+    _upload(client, run_id, {name: content for name, (seq, content) in files.items() if seq > after})
     while len(points) > BATCH:
         client.log_batch(run_id, points[:BATCH])
         points = points[BATCH:]
@@ -240,6 +245,15 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
     elif run.info.status != status:
         client.update_run(run_id, status)
     return run
+
+
+def _upload(client: Any, run_id: str, files: Mapping[str, bytes | str]) -> None:
+    """Log what was read, by name, from a copy that nobody changes meanwhile."""
+    with tempfile.TemporaryDirectory() as place:
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                (Path(place) / name).write_bytes(content)
+                client.log_artifact(run_id, str(Path(place) / name))
 
 
 def _datasets(now: Standing, after: int) -> list[Any]:
@@ -255,41 +269,6 @@ def _datasets(now: Standing, after: int) -> list[Any]:
             dataset = Dataset(name, digest[:16], "sha256", source, profile=profile)
             found[split, digest] = DatasetInput(dataset, [InputTag("mlflow.data.context", split)])
     return list(found.values())
-
-
-def _tags(now: Standing) -> dict[str, str]:
-    started: dict[str, Any] = next((e for e in reversed(now.journal) if e["event"] == "started"), {})
-    saved = (now.outcome or {}).get("checkpoint")
-    saved = saved if isinstance(saved, dict) else {}
-    diverged = "the evaluation gave NaN" if now.outcome and now.outcome.get("loss") is None else ""
-    return {
-        "host": str(started.get("host", "")),
-        "slurm_job": str(started.get("job", "")),
-        "device": str(started.get("device", "")),
-        "mlflow.source.git.commit": str(started.get("commit", "")),
-        "attempt": str(now.journal[-1]["attempt"]),
-        "cause": _cause(now),
-        "error": now.error,
-        "diverged": now.error if now.cause == "diverged" else diverged,
-        "run_directory": str(now.folder),
-        "checkpoint": str(now.folder / Path(str(saved.get("file"))).name) if saved else "",
-        "checkpoint_bytes": str(saved.get("bytes", "")),
-        "checkpoint_sha256": str(saved.get("sha256", "")),
-        "record": record(now),
-    }
-
-
-def _cause(now: Standing) -> str:
-    """Why a run that ended without a result did, in a word or two."""
-    if now.state != "stopped":
-        return now.cause
-    last = now.journal[-1]
-    told = {"interrupted": f"stopped by {last.get('signal')}", "cancelled": "cancelled"}
-    return told.get(last["event"], "killed: it told no error")
-
-
-def _role(stage: Stage) -> str:
-    return "recipe" if isinstance(stage, Recipe) else type(stage).__name__.lower()
 
 
 def how_to_open(experiment: str, runs: Path) -> str:

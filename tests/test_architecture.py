@@ -12,15 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"values"},
-    {"settings"},
+    {"lines", "settings"},
     {"batch_norm", "recipe"},
     {"affine", "checkpoint", "provenance", "ranks", "signals", "vision"},
     {"imagenet"},
     {"data", "events", "intact", "models", "observation", "observers", "precision"},
-    {"drop_in", "evaluate", "ranges", "surgery", "train"},
+    {"drop_in", "evaluate", "ranges", "surgery", "system", "train"},
     {"evidence", "failures", "methods", "starts"},
     {"jobs", "records", "run", "sweeps"},
-    {"launch", "registry", "reported", "retold", "views"},
+    {"launch", "mirror", "registry", "reported", "retold", "views"},
     {"options", "screen", "tracking", "verify"},
     {"follower"},
     {"__main__"},

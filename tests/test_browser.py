@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from test_tracking import SWEEP, run_sweep, serving
 
-from suite import tracking
+from suite import events, lines, tracking
 from suite.records import standing
 from suite.registry import best_by_width
 from suite.views import WIDTHS, pages
@@ -51,6 +52,10 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         run_sweep(runs)
+        for stage in SWEEP:
+            told = {"time": time.time(), "step": 0, "values": {"cpu_utilization_percentage": 42.0}}
+            (runs / stage.key / "system.jsonl").write_text(lines.sealed(told))
+            events.Journal(runs / stage.key).artifact("ranges.png", (report / "accuracy.png").read_bytes())
         experiment = tracking.sync("demo", SWEEP, runs, report)
         command, address = tracking.how_to_open(experiment, runs).splitlines()
         store = shlex.split(command)[-2:]
@@ -59,6 +64,7 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
             of_key = {r.data.tags.get("stage_key"): r.info.run_id for r in client.search_runs([experiment])}
             best = best_by_width([standing(stage, runs) for stage in SWEEP]).values()
             found = pages(server, experiment, [of_key[now.stage.key] for now in best])
+            found["run"] = f"{server}/#/experiments/{experiment}/runs/{of_key[SWEEP[0].key]}"
             assert found["table"] == address.replace(tracking.EMBEDDED_PAGE, server)
             yield found
 
@@ -134,6 +140,19 @@ def test_the_note_leads_to_the_report_whose_page_shows_its_picture(
     expect(picture).to_be_visible()
     assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 320
     page.screenshot(path=tmp_path / "report.png")
+
+
+def test_the_page_of_a_run_shows_its_picture_and_how_busy_its_node_was(
+    page: Page, served: dict[str, str], tmp_path: Path
+) -> None:
+    show(page, f"{served['run']}/system-metrics?workflowType=machine_learning")
+    expect(page.get_by_text("cpu_utilization_percentage", exact=True).first).to_be_visible()
+    page.screenshot(path=tmp_path / "system.png")
+    show(page, f"{served['run']}/artifacts/ranges.png?workflowType=machine_learning")
+    picture = page.locator("img[src*='ranges.png'], img[src^='blob:']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 320
+    page.screenshot(path=tmp_path / "run.png")
 
 
 def test_the_best_recipes_are_compared_in_parallel_coordinates_over_bits_and_top1(

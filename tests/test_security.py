@@ -1,21 +1,20 @@
-"""What somebody else wrote runs no code and writes nowhere but in its run directory; MLflow's server is closed."""
+"""What somebody else wrote runs no code and writes nowhere but in its run directory."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
 import journals
 import pytest
-import requests
 import torch
-from journals import Embedded, Server, difference, write_run
+from journals import Embedded, difference, write_run
 
-from suite import checkpoint, events, models, records, tracking
+from suite import checkpoint, events, mirror, models, records, tracking
 from suite.recipe import FORMAT, Network, plan
 from suite.settings import Folders
 from suite.starts import load_float
@@ -104,17 +103,22 @@ LINES = [
 ]
 
 
+@pytest.mark.parametrize("seals", [True, False], ids=["with its checksum", "of an older version"])
 @pytest.mark.parametrize("number", range(len(LINES)))
 def test_a_hostile_line_in_a_journal_changes_nothing_and_holds_up_no_other_run(
-    number: int, tmp_path: Path
+    number: int, seals: bool, tmp_path: Path
 ) -> None:
     write_run(tmp_path, STAGE)
-    file = tmp_path / STAGE.key / "events.jsonl"
+    file, line = tmp_path / STAGE.key / "events.jsonl", LINES[number]
+    if seals:
+        line = f'{line[:-1]}, "crc32": "{zlib.crc32(line[:-1].encode()):08x}"}}'
+    else:
+        journals.unsealed(file)
     before = events.read(file.parent)
     first, _, rest = file.read_text().partition("\n")
-    file.write_text(f"{first}\n{LINES[number]}\n{rest}")
-    assert events.read(file.parent) == before
-    assert len(before) == 2 + 2 * journals.EPOCHS + 1
+    file.write_text(f"{first}\n{line}\n{rest}")
+    assert events.examine(file.parent) == (before, 1)
+    assert len(before) == 2 + 2 * journals.EPOCHS + 2
 
 
 def test_a_hostile_journal_reaches_mlflow_as_text_and_writes_nowhere_else(
@@ -137,11 +141,54 @@ def test_a_hostile_journal_reaches_mlflow_as_text_and_writes_nowhere_else(
     (report / "table.md").symlink_to("/etc/hostname")
     before = files(tmp_path)
     tracking.sync("demo", [STAGE], runs, report)
-    fresh = {str(file) for file in files(tmp_path) - before}
+    fresh = {str(file) for file in files(tmp_path) - before if "mlflow-artifacts" not in file.parts}
     assert fresh <= {
         f"runs/{name}" for name in ("mlflow.lock", "mlflow.db-wal", "mlflow.db-shm", "sweeps")
-    } | {"runs/sweeps/demo.mlflow"}, "a file that a link names is not an artifact"
+    } | {"runs/sweeps/demo.mlflow"}, "nothing is written anywhere else"
+    assert [file.name for file in runs.glob("mlflow-artifacts/**/*.*")] == ["curve.csv"], (
+        "and no link is followed"
+    )
     assert difference(Embedded(runs), "demo", runs, [STAGE]) == (journals.EPOCHS * 7, 0, 0)
+
+
+PLACES = {
+    **dict.fromkeys(
+        ("../../secret", "artifacts/../../../secret", "artifacts", "", "x" * 9000), "not in the folder"
+    ),
+    **dict.fromkeys(
+        ("/etc/hostname", "events.jsonl", "artifacts/.hidden", "['a']", "None"), "not in the folder"
+    ),
+    **dict.fromkeys(("artifacts/link", "artifacts/pipe", "artifacts/none", "artifacts/folder"), "not there"),
+    "artifacts/large": "5.0 MiB, more than 5",
+    "artifacts/curve.csv": "not the file that was recorded",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_artifact_that_is_elsewhere_or_large_or_another_is_left_out_with_the_reason(
+    tmp_path: Path, place: str
+) -> None:
+    write_run(tmp_path / "runs", STAGE)
+    (tmp_path / "secret").write_text("secret")
+    inside = tmp_path / "runs" / STAGE.key / "artifacts"
+    (inside / "link").symlink_to(tmp_path / "secret")
+    (inside / "large").write_bytes(b"0" * (mirror.LARGEST + 1))
+    (inside / "folder").mkdir()
+    os.mkfifo(inside / "pipe")
+    journal = events.Journal(inside.parent)
+    journal.write("artifact", file=place, bytes="6", sha256=checkpoint.sha256(tmp_path / "secret"))
+    name = place.rpartition("/")[2][:64]
+    reason = mirror.artifacts(records.standing(STAGE, tmp_path / "runs"))[name][1]
+    assert isinstance(reason, str) and reason.startswith(PLACES[place])
+
+
+def test_an_artifact_in_a_folder_that_is_a_link_is_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", STAGE)
+    inside = tmp_path / "runs" / STAGE.key / "artifacts"
+    inside.rename(tmp_path / "elsewhere")
+    inside.symlink_to(tmp_path / "elsewhere")
+    found = mirror.artifacts(records.standing(STAGE, tmp_path / "runs"))
+    assert [content for _, content in found.values()] == ["not there"]
 
 
 def test_no_checkpoint_runs_code_whatever_record_names_it(tmp_path: Path) -> None:
@@ -179,46 +226,3 @@ def test_a_checkpoint_outside_its_run_directory_is_not_read(tmp_path: Path) -> N
     checkpoint.write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
     with pytest.raises(SuiteError, match=rf"checkpoint {folder}/outside.pt is missing"):
         load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
-
-
-def test_the_server_asks_for_a_login_and_answers_to_no_other_name(mlflow_server: Server) -> None:
-    login = ("admin", mlflow_server.password)
-    asked = "/api/2.0/mlflow/experiments/search?max_results=1"
-
-    def status(path: str, host: str | None = None, login: tuple[str, str] | None = None) -> int:
-        headers = {"Host": host} if host else {}
-        return requests.get(mlflow_server.address + path, auth=login, headers=headers, timeout=30).status_code
-
-    artifacts = "/api/2.0/mlflow-artifacts/artifacts"
-    for path in ("/", asked, artifacts, "/ajax-api/2.0/mlflow/users/current", "/graphql"):
-        assert status(path) in (401, 405), path
-        assert status(path, host="evil.example", login=login) == 403, path
-    assert status(asked, login=("admin", "password1234")) == 401
-    assert status(asked, login=login) == 200
-    assert status("/health") == 200
-    away = requests.post(
-        mlflow_server.address + "/api/2.0/mlflow/experiments/create",
-        json={"name": "from elsewhere"},
-        auth=login,
-        headers={"Origin": "http://evil.example"},
-        timeout=30,
-    )
-    assert away.status_code == 403
-
-
-def test_the_server_listens_on_the_loopback_alone_and_its_secrets_are_its_owners(
-    mlflow_server: Server, tmp_path: Path
-) -> None:
-    folder, port = mlflow_server.folder, int(mlflow_server.address.rpartition(":")[2])
-    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
-    assert [place for place in listening if place.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
-    for name in ("admin-password", "secret-key", "auth.ini"):
-        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
-    assert len(mlflow_server.password) >= 32
-    words = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if os.access(file, os.R_OK)]
-    assert len(words) > 5
-    assert not [line for line in words if mlflow_server.password.encode() in line]
-    assert mlflow_server.password not in mlflow_server.lines
-    assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder}/admin-password)" in mlflow_server.lines
-    assert "listen_addresses = ''" in (folder / "database" / "postgresql.conf").read_text()
-    assert mlflow_server("up").count("export ") == 3, "a second `up` says the same and starts nothing"

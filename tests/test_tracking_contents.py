@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from test_tracking import SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, score, the_run
 
-from suite import checkpoint, events, tracking
+from suite import checkpoint, events, mirror, tracking
 from suite.__main__ import main
 from suite.recipe import FORMAT, Recipe
 from suite.records import mlflow_pages, save_sweep, standing
@@ -74,6 +74,55 @@ def test_where_a_run_ran_are_tags_and_no_parameters_and_its_checkpoint_has_path_
     assert file == (tmp_path / stage.key / "checkpoint.pt").resolve()
     assert run.data.tags["checkpoint_bytes"] == str(file.stat().st_size)
     assert run.data.tags["checkpoint_sha256"] == checkpoint.sha256(file)
+
+
+def files_of(client: MlflowClient, run: Any, place: Path) -> dict[str, str]:
+    """The text of each artifact of a run, by name."""
+    place.mkdir(exist_ok=True)
+    return {
+        item.path: Path(client.download_artifacts(run.info.run_id, item.path, str(place))).read_text()
+        for item in client.list_artifacts(run.info.run_id)
+    }
+
+
+def test_small_files_follow_the_journal_and_are_what_it_says_or_are_named(tmp_path: Path) -> None:
+    stage, folder, copied = TRAININGS[0], tmp_path / TRAININGS[0].key, tmp_path / "copied"
+    journal = opened(tmp_path, stage)
+    (folder / "stage.json").write_text('{"key": 1}')
+    journal.artifact("ranges.csv", b"old")
+    client = synced(tmp_path, stage)
+    assert files_of(client, the_run(tmp_path, stage), copied) == {
+        "stage.json": '{"key": 1}',
+        "ranges.csv": "old",
+    }
+    journal.artifact("ranges.csv", b"new")
+    journal.artifact("plot.svg", b"<svg/>")
+    journal.artifact("large.bin", b"0" * (mirror.LARGEST + 1))
+    (folder / "stage.json").write_text("this attempt's is uploaded already")
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    wanted = {"stage.json": '{"key": 1}', "ranges.csv": "new", "plot.svg": "<svg/>"}
+    assert files_of(client, run, copied) == wanted
+    assert run.data.tags["artifacts_left_out"] == "large.bin: 5.0 MiB, more than 5"
+    (folder / "artifacts" / "plot.svg").write_text("changed by somebody")
+    score(journal, 1, 50.0)
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    assert files_of(client, run, copied) == wanted, "MLflow keeps the one that was recorded"
+    assert "plot.svg: not the file that was recorded" in run.data.tags["artifacts_left_out"]
+
+
+def test_a_run_that_is_made_anew_has_its_small_files_again(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    for attempt in (1, 2):
+        journal = opened(tmp_path, stage)
+        score(journal, 1, 50.0 + attempt)
+        if attempt == 1:
+            journal.artifact("ranges.csv", b"once")
+        journal.close()
+        client = synced(tmp_path, stage)
+    assert the_run(tmp_path, stage).data.metrics["top1"] == 52.0
+    assert files_of(client, the_run(tmp_path, stage), tmp_path / "copied") == {"ranges.csv": "once"}
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from conftest import missing
 from journals import RUNS, Embedded, difference, write_run, write_share
 from mlflow.tracking import MlflowClient
 from places import until
-from test_tracking import content, score, the_run
-from test_tracking_storm import Following
+from test_mlflow_server import Following
+from test_tracking import content, runs_in, score, the_run
 
 from suite import events, tracking
 from suite.follower import follow
@@ -72,10 +72,14 @@ def _models(where: str) -> dict[str, str]:
     return {alias: versions[str(version)] for alias, version in model.aliases.items()}
 
 
-def _state(runs: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    found = content(tracking.uri(runs))
+def _state(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
+    found, client = content(tracking.uri(runs)), MlflowClient(tracking.uri(runs))
     found["report demo"] = found["report demo"][1:]  # but for its times, which are the sync's
-    return found, _models(tracking.uri(runs))
+    files = {
+        run.data.tags["stage_key"]: [item.path for item in client.list_artifacts(run.info.run_id)]
+        for run in runs_in(tracking.uri(runs))
+    }
+    return found, _models(tracking.uri(runs)), files
 
 
 def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undisturbed_one_leaves(
@@ -90,6 +94,7 @@ def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undistur
     assert _sync_to_call(runs, 10**9, counted) == 0
     calls, whole = counted.value, _state(runs)
     assert len(whole[0]) == 4 and set(whole[1]) == {"best-w2"}
+    assert sorted(whole[2].values()) == [*[["curve.csv"]] * 3, ["table.md"]]
     for last in range(calls):
         for file in runs.glob("mlflow.db*"):
             file.unlink()
