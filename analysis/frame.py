@@ -36,7 +36,7 @@ OUTCOME = {
     "seconds": "seconds",
 }
 ORIGIN = ("commit", "dirty", "device", "host", "versions")
-JOURNAL = ("run_seconds", "train_sha256", "test_sha256")
+JOURNAL = ("run_seconds", "train_sha256", "test_sha256", "best_epoch", "best_top1")
 OWN = (
     *("key", "name", "kind", "start", "state", "attempts", "error", "problem"),
     *(*OUTCOME.values(), *ORIGIN, *JOURNAL),
@@ -73,7 +73,8 @@ def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
     `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
     percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
     failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
-    the data that was read (None where it was not, or not told). A parameter called like a column of `OWN` or
+    the data that was read (None where it was not, or not told); `best_epoch` is where a training was best on the test
+    images, with `best_top1`, which nothing else here is made of. A parameter called like a column of `OWN` or
     `DERIVED` is prefixed with `param_`.
     """
     names = sorted({name for stage in stages for name in stage["params"]})
@@ -123,7 +124,8 @@ def _plain(text: str) -> Any:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     whole = {name: "int64" for name in ("seed", "weight_bits", "act_bits", "attempts")}
-    return table.astype(whole | {name: "float64" for name in (*OUTCOME.values(), "run_seconds")})
+    table["best_epoch"] = pd.to_numeric(table["best_epoch"]).astype("Int64")
+    return table.astype(whole | {name: "float64" for name in (*OUTCOME.values(), "run_seconds", "best_top1")})
 
 
 def parameters(table: pd.DataFrame) -> list[str]:
@@ -174,6 +176,7 @@ def row(stage: Mapping[str, Any], told: journal.Journal, state: str, read: Read)
     row["start"] = next(iter(stage["needs"]), None)
     row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": state}
     row |= {f"{split}_sha256": told.data.get(split) for split in ("train", "test")}
+    row["best_epoch"], row["best_top1"] = told.curve.best if told.curve else (None, None)
     if row["state"] == "failed":
         row["error"] = _first_line(told.last.get("error"))
     try:

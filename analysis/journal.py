@@ -26,6 +26,16 @@ class Curve:
     epochs: NDArray[np.int32]
     values: Mapping[str, Floats]
 
+    @property
+    def best(self) -> tuple[int | None, float]:
+        """(epoch, top-1 in percent) of the epoch that was best on the test images, the first of equals; (None, NaN)
+        without one."""
+        top1 = self.values["top1"]
+        if np.isnan(top1).all():
+            return None, float("nan")
+        place = int(np.nanargmax(top1))
+        return int(self.epochs[place]), round(float(top1[place]), 4)
+
 
 @dataclass(frozen=True)
 class Journal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import compare, curves, pareto, waterfall, wording
@@ -252,9 +253,10 @@ def training(found: Results) -> Section | None:
             f"{len(loss.epochs):,}",
             wording.number(float(loss.median[-1]), ".4f"),
             wording.number(float(top1.median[-1])),
+            wording.number(float(np.nanmax(top1.median))) if np.isfinite(top1.median).any() else "",
         ]
         rows.append([Cell(loss.label), Cell(f"{loss.n:,}"), *map(Cell, values)])
-    titles = ("n", "epochs", "last training loss, median", "last top-1 %, median")
+    titles = ("n", "epochs", "last training loss, median", "last top-1 %, median", "best epoch's")
     columns = [Column("runs"), *(Column(title, True) for title in titles)]
     table = Table("Where the curves end", columns, rows, {})
     return Section(

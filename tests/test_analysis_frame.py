@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis import frame
@@ -216,3 +218,17 @@ def test_a_stage_without_its_parameters_is_refused_by_name(tmp_path: Path) -> No
         AnalysisError, match=r"stage 'amax w8a8 seed 0' lacks kind, params\.weight_bits; plan"
     ):
         frame.read(tmp_path, "small")
+
+
+def test_the_best_epoch_is_told_beside_the_last(tmp_path: Path) -> None:
+    one = stage("float", 32, 0)
+    plan(tmp_path, one, stage("amax", 8, 0, one))
+    told = [
+        {"event": "metrics", "step": epoch, "values": {"train_loss": 1.0, "top1": top1}}
+        for epoch, top1 in ((1, 50.0), (2, 90.12), (3, 90.12), (4, 80.0))
+    ]
+    finish(tmp_path, one, 80.0)
+    begin(tmp_path, one, *told)
+    first, second = frame.read(tmp_path, "small").to_dict("records")
+    assert (first["top1"], first["best_epoch"], first["best_top1"]) == (80.0, 2, 90.12)
+    assert pd.isna(second["best_epoch"]) and math.isnan(second["best_top1"])
