@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import os
 import shutil
 import signal
@@ -520,6 +521,11 @@ def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> 
     journals = [file.read_text() for file in (own / "runs").glob("*/events.jsonl")]
     digests = {find(own, split).digest for split in ("train", "test")}
     assert len(journals) == 2 and all(digest in journal for digest in digests for journal in journals)
+    (told,) = (own / "runs").glob(
+        "*/artifacts/layers.json"
+    )  # of the recipe, 54 layers of torchvision's ResNet-50
+    layers = json.loads(told.read_text())["layers"]
+    assert len(layers) == 54 and all(one[of]["sqnr_db"] > 30 for one in layers for of in ("weight", "input"))
 
 
 def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:
