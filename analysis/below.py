@@ -29,7 +29,7 @@ def noise(found: Results) -> Section | None:
     )
     lines = Lines(
         [
-            "SQNR, in decibels: the power of a layer's weights, or of its inputs on a few training images, over the "
+            "SQNR, in decibels: the power of a layer's weights, or of its inputs on a few test images, over the "
             "power of what rounding changes in them, each rounding by itself. 6 dB are a bit; at 0 dB the noise is as "
             "strong as the signal."
         ]

@@ -34,7 +34,7 @@ from suite.surgery import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized, Qu
 
 BINS = 128
 IMAGES = 32
-"""Training images whose activations are looked at: six million values a ResNet-20."""
+"""Test images, which are at hand, whose activations are looked at: six million values a ResNet-20."""
 
 Weights = dict[str, Tensor | None]
 Limits = tuple[Tensor, Tensor]
@@ -47,7 +47,7 @@ def encoded(content: Record) -> bytes:
 
 
 def batch(images: Images | Streamed) -> Tensor:
-    """The same IMAGES training images, or all where there are fewer, for every method: normalized, in one batch."""
+    """The same IMAGES images, or all where there are fewer, for every method: normalized, in one batch."""
     count = min(IMAGES, len(images))
     (x,) = images.calibration_batches(Calibration(images=count, batch=count))
     return x

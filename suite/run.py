@@ -208,7 +208,7 @@ class _Run:
     ) -> None:
         batch = None
         with failures.survived("the inputs of the layers"):
-            batch = evidence.batch(self._images(dataset, "train"))
+            batch = evidence.batch(self._images(dataset, "test"))
         with failures.survived("layers.json"):
             told = evidence.layers(network, weights, model, batch)
             self.journal.artifact("layers.json", evidence.encoded(told))

@@ -1,6 +1,9 @@
 """PyTorch's own static int8 (source 002, "built-in"): fused Conv-BatchNorm-ReLU, real integer kernels, on the CPU.
 
 torch.ao.quantization's FX mode: weights signed per output channel, activations unsigned per tensor by a histogram.
+For x86 and fbgemm, torch's default puts activations on 128 of the 256 integers (`reduce_range`), so that sums of
+products fit into 16 bits.
+
 Where the source misleads: its observers saw one batch only (`feed=Calibration(images=128)` does so).
 """
 
