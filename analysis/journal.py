@@ -89,9 +89,8 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
     # A journal is decoded once, and its lines with the decoder itself: half the time of json.loads on bytes.
     decode = json.JSONDecoder().raw_decode
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        sealed = (
-            sealed or line[-22:-10] == SEAL
-        )  # lines without a checksum are an older version's, and come first
+        # Lines without a checksum are an older version's, and stand before all that have one.
+        sealed = sealed or line[-22:-10] == SEAL
         if sealed:
             body, seal = line[:-22], line[-22:]
             if seal != b'%s%08x"}' % (SEAL, zlib.crc32(body)):

@@ -78,7 +78,7 @@ def artifacts(now: Standing) -> dict[str, tuple[int, bytes | str]]:
         elif event["event"] == "started" and (now.folder / "stage.json").exists():
             told["stage.json"] = event  # it is written anew before each attempt
     return {
-        place.rpartition("/")[2][:64]: (event["seq"], _content(now.folder, place, event.get("sha256")))
+        place.rpartition("/")[2][:100]: (event["seq"], _content(now.folder, place, event.get("sha256")))
         for place, event in told.items()
     }
 
@@ -88,11 +88,14 @@ def _content(folder: Path, place: str, digest: object) -> bytes | str:
     file = folder / place
     if not re.fullmatch(rf"stage\.json|artifacts/{events.ARTIFACT}", place):
         return "not in the folder of artifacts"
-    if file.resolve() != file or not file.is_file():
-        return "not there"
-    if file.stat().st_size > LARGEST:
-        return f"{file.stat().st_size / 2**20:.1f} MiB, more than {LARGEST / 2**20:.0f}"
-    content = file.read_bytes()
+    try:
+        if file.resolve() != file or not file.is_file():
+            return "not there"
+        if file.stat().st_size > LARGEST:
+            return f"{file.stat().st_size / 2**20:.1f} MiB, more than {LARGEST / 2**20:.0f}"
+        content = file.read_bytes()
+    except OSError as error:
+        return f"not readable: {error.strerror}"
     if digest and hashlib.sha256(content).hexdigest() != digest:
         return "not the file that was recorded"
     return content

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import lines
-from suite.events import Journal, is_number
+from suite.events import LATEST, Journal, is_number
 from suite.ranks import Ranks
 
 EVERY_SECONDS = 10.0
@@ -130,14 +130,8 @@ def read(folder: Path, after: Mapping[str, int]) -> tuple[list[tuple[str, float,
 
 def _is_sample(record: Any) -> bool:
     try:
-        values = all(
-            re.fullmatch(r"[a-z0-9_]{1,64}", k) and is_number(v) for k, v in record["values"].items()
-        )
-        return (
-            values
-            and type(record["step"]) is int
-            and 0 <= record["step"] < 2**62
-            and 0 <= record["time"] < 1e11
-        )
+        when, step, values = record["time"], record["step"], record["values"].items()
+        known = all(re.fullmatch("[a-z0-9_]{1,64}", name) and is_number(value) for name, value in values)
+        return known and 0 <= when < LATEST and type(step) is int and 0 <= step < 2**62
     except (TypeError, KeyError, AttributeError):
         return False

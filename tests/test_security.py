@@ -177,7 +177,7 @@ def test_an_artifact_that_is_elsewhere_or_large_or_another_is_left_out_with_the_
     os.mkfifo(inside / "pipe")
     journal = events.Journal(inside.parent)
     journal.write("artifact", file=place, bytes="6", sha256=checkpoint.sha256(tmp_path / "secret"))
-    name = place.rpartition("/")[2][:64]
+    name = place.rpartition("/")[2][:100]
     reason = mirror.artifacts(records.standing(STAGE, tmp_path / "runs"))[name][1]
     assert isinstance(reason, str) and reason.startswith(PLACES[place])
 

@@ -59,7 +59,10 @@ def sample(folder: Path, ranks: Ranks, seconds: float = 0.0) -> list[tuple[str, 
     return system.read(folder, {})[0]
 
 
-def test_a_run_of_a_second_leaves_a_sample_and_no_event_more(tmp_path: Path, tiny_training: Training) -> None:
+def test_a_run_that_ends_before_its_first_sample_is_due_leaves_one_and_no_event_more(
+    tmp_path: Path, tiny_training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "EVERY_SECONDS", 1e6)
     run(tiny_training, Ranks(), Folders(tmp_path, tmp_path))
     folder = tmp_path / tiny_training.key
     found, reached = system.read(folder, {})
