@@ -35,12 +35,13 @@ def sampled(journal: Journal, ranks: Ranks) -> Iterator[None]:
     words = (journal, journal.folder / f"system{node}.jsonl", ended)
     sampling = threading.Thread(target=_sample, args=words, daemon=True)
     if ranks.local_rank == 0:
-        sampling.start()
+        with suppress(RuntimeError):  # there may be no memory for a thread
+            sampling.start()
     try:
         yield
     finally:
         ended.set()
-        if ranks.local_rank == 0:
+        if sampling.is_alive():
             sampling.join(PATIENCE_SECONDS)
 
 

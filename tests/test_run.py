@@ -292,7 +292,7 @@ def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more
         assert [(e["attempt"], e["event"]) for e in events.read(tmp_path)] == [
             (1, "started"),
             (2, "started"),
-            (2, "resumed"),
+            (2, "metrics"),
         ]
         assert orphan.replaced and not heir.replaced
 
