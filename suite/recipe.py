@@ -231,7 +231,9 @@ class Recipe(Stage):
         if self.edge_bits not in (None, FLOAT_BITS):
             check_bits("edge_bits", self.edge_bits)
         if self.edge_bits and not getattr(self.method, "layerwise", False):
-            raise SuiteError(f"edge_bits is not for {name}, which gives no layer a width of its own")
+            raise SuiteError(
+                f"edge_bits is not for {name}, which gives its layers their widths in its own way"
+            )
 
     @property
     def trains_by(self) -> Sgd | None:

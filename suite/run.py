@@ -200,7 +200,8 @@ class _Run:
         batches = self._images(dataset, "train").calibration_batches(calibration)
         for number, x in enumerate(batches, start=1):
             yield x
-            self._stop_if_asked()
+            if self.ranks.world_size == 1:  # several would stop at different places
+                self._stop_if_asked()
             self.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
 
     def _look_below(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +43,14 @@ def observed(
 ) -> tuple[Observation, bool]:
     """What the layers of the float `network` see on the images that `calibration` draws; whether it was there before.
 
-    It is observed once for all that start from the network, in whose run directory `folder` it stays. `digest` is the
-    data's. The size of the `batches` does not matter to it. On the CPU, so that the ranges are the same for all.
+    It is observed once for all that start from the network, in whose run directory `folder` it stays under a name that
+    tells what it was made from; `digest` is the data's. The size of the `batches` does not matter to it. It is on the
+    CPU, so that the ranges are the same for all.
     """
-    name = f"observed-{calibration.images}-seed{calibration.seed}-{digest[:16]}"
+    whole = hashlib.sha256(digest.encode())
+    for tensor in network.state_dict().values():
+        whole.update(tensor.detach().cpu().numpy().tobytes())
+    name = f"observed-{calibration.images}-seed{calibration.seed}-{whole.hexdigest()[:16]}"
     state = checkpoint.load_kept(folder, name)
     if shared := state is not None:
         return Observation.from_state(state), shared

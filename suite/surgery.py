@@ -82,7 +82,6 @@ class Quantizer(nn.Module):
     def set_bits(self, bits: int) -> None:
         """Another width, before anything was rounded."""
         self.grid = replace(self.grid, bits=bits)
-        self.steps = self.steps and 2 ** (bits - 1)
 
     def settled(self, x: Tensor) -> Tensor:
         """`x` watched once more and rounded with the range that results."""

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from suite import batch_norm, events, models
 from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.entropy import Entropy
 from suite.methods.histogram import Histogram
 from suite.methods.int_cast import IntCast
 from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
+from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
-from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
+from suite.observation import observe
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Method, Network, Recipe, Sgd, Training
 from suite.run import run
@@ -95,40 +97,24 @@ def test_statistics_estimated_again_are_those_of_the_quantized_network() -> None
     assert moved and all("bn" in name for name in moved)
 
 
-LAYERWISE: list[Method] = [
-    Amax(4, 4),
-    Histogram(4, 4),
-    Percentile(4, 4),
-    QatAsymmetric(4, 4),
-    QatSymmetric(4, 4),
-]
+LAYERWISE: list[Method] = [Amax(4, 4), Histogram(4, 4), Percentile(4, 4), Mse(4, 4), Entropy(4, 4)]
 
 
 @pytest.mark.parametrize("method", LAYERWISE, ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("bits", [8, None])
 def test_the_edges_have_their_own_width_and_the_rest_its_own(method: Method, bits: int | None) -> None:
     model = set_edges(method.prepare(network()), bits).eval()
+    if isinstance(method, Mse):
+        method.take_ranges(model, observe(network(), batches(1), LAYERS))
     with torch.no_grad():
-        for x in batches(1):
-            model(x)
+        model(batches(1)[0])
     model = method.convert(model)
-    stored = [
-        module.__dict__.get("stored_bits", {}).get("weight")
-        for module in model.modules()
-        if isinstance(module, LAYERS)
-    ]
-    if isinstance(method, QatAsymmetric):  # leaves the linear layer alone
-        assert stored.pop() is None
+    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    stored = [layer.__dict__.get("stored_bits", {}).get("weight") for layer in layers]
     assert stored == [bits, *[4] * (len(stored) - 2), bits]
-    inputs = [m.input.grid.bits for m in model.modules() if isinstance(m, Quantized) and m.input]
-    assert inputs.count(8) == (bits == 8) * (1 if isinstance(method, QatAsymmetric) else 2)
-    assert set(inputs) - {8} == {4}
-
-
-def test_the_quantizer_of_128_steps_keeps_them_at_another_width() -> None:
-    method = QatSymmetric(4, 4, divide_by_128=True)
-    first = set_edges(method.prepare(network()), 8).get_submodule("conv1")
-    assert isinstance(first, Quantized) and first.weight is not None and first.weight.steps == 128
+    held = [module for module in model.modules() if isinstance(module, Quantized)]
+    inputs = [module.input.grid.bits for module in held if module.input and isinstance(module.layer, LAYERS)]
+    assert inputs == ([8, *[4] * 18, 8] if bits else [4] * 18)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +128,8 @@ def test_the_quantizer_of_128_steps_keeps_them_at_another_width() -> None:
         (Linear(batch_statistics=True), {"batch_norm": "folded"}, "whose own is 'of each batch'"),
         (Amax(), {"batch_norm": "frozen"}, "is for trainings; amax has none"),
         (QatSymmetric(from_scratch=True), {"batch_norm": "frozen"}, "from scratch has not"),
-        (KSigma(), {"edge_bits": 8}, "not for k_sigma, which gives no layer a width of its own"),
+        (KSigma(), {"edge_bits": 8}, "not for k_sigma, which gives its layers their widths in its own way"),
+        (QatSymmetric(), {"edge_bits": 8}, "not for qat_symmetric, which gives its layers"),
         (Amax(), {"edge_bits": 17}, "use a whole number from 2 to 16"),
     ],
 )

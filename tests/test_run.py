@@ -20,7 +20,7 @@ from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Training
 from suite.records import standing
 from suite.run import Folders, run
-from suite.starts import load_float
+from suite.starts import load_float, observed
 from suite.values import SuiteError
 
 
@@ -112,6 +112,14 @@ def test_recipes_of_one_training_share_what_its_layers_see(
     torn.write_bytes(torn.read_bytes()[:-1])
     assert shared(alone) == [False, True, True], "a torn one is observed anew"
     assert correct(alone) == correct(folders)
+
+    network, batches = load_float(stage, folders), [torch.rand(8, 3, 32, 32)]
+    before, _ = observed(network, batches, calibration, "data", tmp_path)
+    with torch.no_grad():
+        network.get_parameter("conv1.weight").mul_(2)
+    for digest in ("data", "other data"):
+        after, was_there = observed(network, batches, calibration, digest, tmp_path)
+        assert not was_there and not torch.equal(after.high, before.high), "a network that was trained anew"
 
 
 def test_quantization_aware_training_records_its_epochs_and_its_checkpoint(

@@ -42,7 +42,6 @@ class QatAsymmetric:
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
     revision: ClassVar[int] = 1
-    layerwise: ClassVar[bool] = True
     batch_norm: ClassVar[str] = "trained"
     edges: ClassVar[str] = "first input and last layer float"
 
