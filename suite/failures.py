@@ -22,6 +22,15 @@ BROKEN = ("uncorrectable ECC", "no CUDA-capable device", "busy or unavailable", 
 """What CUDA says where a node, not the code, is at fault."""
 
 
+REFUSED = (
+    "can't allocate memory",
+    "annot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+)
+"""What torch, the system, the loader of libraries and Python say where there is no memory left."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """`cause` is for a launcher that may try again: "diverged", "memory", "disk", "node" or "code"; `error` is a line
@@ -42,7 +51,7 @@ def of(error: Exception) -> Failure:
 def _cause(error: Exception) -> str:
     if isinstance(error, DivergedError):
         return "diverged"
-    refused = "can't allocate memory" in str(error)  # what torch says for a CPU
+    refused = any(words in str(error) for words in REFUSED)
     if refused or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

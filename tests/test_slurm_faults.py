@@ -211,7 +211,7 @@ def test_a_training_that_gets_no_memory_has_one_more_turn(tmp_path: Path, cluste
     place = Place(tmp_path, cluster, CLUSTER + 'setup = ["sleep 4"]\n')
     place.launch("--only", "train", "--batch", "1198", "--size", "32")
     changed(
-        place, "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_100_000_000, 1_100_000_000))\n"
+        place, "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_250_000_000, 1_250_000_000))\n"
     )
     training, _ = the_training(place)
     assert ended(place, training, "failed")[-1]["cause"] == "memory"
