@@ -58,7 +58,7 @@ FLOAT_BITS = 32
 
 BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
 """Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
-that stay while training. Re-estimated: statistics of the quantized network, of calibration images."""
+that stay while training. Re-estimated: statistics of the quantized network, of images cropped as for training."""
 
 
 class Method(Protocol):

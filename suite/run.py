@@ -24,7 +24,7 @@ from suite.ranks import Ranks
 from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.settings import Folders
 from suite.signals import Stop
-from suite.starts import load_float, network_of, observed, prepared
+from suite.starts import crops, load_float, network_of, observed, prepared
 from suite.surgery import size_mb
 from suite.train import Step, fit
 from suite.values import SuiteError, to_json
@@ -169,8 +169,7 @@ class _Run:
             weights = evidence.float_weights(network, model) if self.journal.writes else {}
         model = method.convert(model)
         if stage.batch_norm == "re-estimated":
-            calibration = method.feed if isinstance(method.feed, Calibration) else Calibration()
-            model = batch_norm.estimate_again(model, self._calibration(stage.start.dataset, calibration))
+            model = batch_norm.estimate_again(model, crops(stage, self._images(stage.start.dataset, "train")))
         outcome = self._score(model, stage.start, step) | (self._save(model) if step else {})
         if weights:  # rank 0 alone, and last: to look at a model may move its ranges
             self._look_below(stage.start.dataset, network, weights, model)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from suite import batch_norm, checkpoint, events, models
+from suite.data import Images
+from suite.imagenet import Streamed
 from suite.observation import Observation, observe
-from suite.recipe import FLOAT_BITS, Calibration, Pretrained, Recipe, Training
+from suite.ranks import Ranks
+from suite.recipe import FLOAT_BITS, Calibration, Pretrained, Recipe, Sgd, Training
 from suite.settings import Folders
 from suite.surgery import LAYERS, set_edges
 from suite.values import SuiteError
@@ -36,6 +40,20 @@ def prepared(stage: Recipe, network: nn.Module) -> nn.Module:
     if stage.edge_bits:
         model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
     return model
+
+
+def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
+    """Batches of as many of the training `images` as a calibration takes, but as a training sees them, the same on all
+    ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
+    """
+    feed = stage.method.feed
+    calibration = feed if isinstance(feed, Calibration) else Calibration()
+    trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
+    usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
+    sgd = replace(trained or usual, batch=calibration.batch, world_size=1)
+    batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
+    for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
+        yield x
 
 
 def observed(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite import batch_norm, events, models
+from suite.data import Images
 from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.entropy import Entropy
@@ -24,9 +25,10 @@ from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.observation import observe
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Dataset, Method, Network, Recipe, Sgd, Training
+from suite.recipe import Calibration, Dataset, Method, Network, Pretrained, Recipe, Sgd, Training
 from suite.run import run
 from suite.settings import Folders
+from suite.starts import crops
 from suite.surgery import LAYERS, Quantized, set_edges, size_mb
 from suite.sweeps.treatments import sweep
 from suite.values import SuiteError
@@ -182,3 +184,22 @@ def test_every_treatment_runs_from_a_recipe(tiny_training: Training, tmp_path: P
 def test_the_sweep_has_each_treatment_of_each_method_and_width_once() -> None:
     recipes = sweep()
     assert len({recipe.key for recipe in recipes}) == len(recipes) == 2 * (3 * 6 + 4)
+
+
+def test_statistics_are_estimated_from_images_as_the_training_saw_them() -> None:
+    """Shifted over a black border, as the training shifts them; whole where it does not."""
+    white = Images(
+        torch.full((64, 3, 32, 32), 255, dtype=torch.uint8), torch.arange(64) % 10, Dataset("cifar10")
+    )
+    calibration = Calibration(images=48, batch=32)
+    for pad, black in ((4, True), (0, False)):
+        start = dataclasses.replace(START, dataset=white.dataset, sgd=dataclasses.replace(START.sgd, pad=pad))
+        stage = Recipe(start, Amax(4, 4, feed=calibration), batch_norm="re-estimated")
+        seen = list(crops(stage, white))
+        assert [len(x) for x in seen] == [32, 32]
+        assert (torch.cat(seen) < 0).any().item() is black
+    file = Pretrained(START.network, white.dataset, "weights.pt", "0" * 64)
+    usual = Recipe(file, Amax(4, 4, feed=calibration), batch_norm="re-estimated")
+    assert all((x < 0).any() for x in crops(usual, white)), (
+        "somebody's network is taken to be trained as usual"
+    )
