@@ -25,6 +25,7 @@ from typing import Any
 from suite import events, mirror, system
 from suite.recipe import Stage
 from suite.records import Standing, about, note_synced, standing
+from suite.refusals import Refusals
 from suite.registry import best_by_width, register
 from suite.reported import describe, sync_report
 from suite.retold import plan_tags, record
@@ -121,16 +122,24 @@ def prepare(runs: Path) -> None:
         fresh.replace(file)
 
 
-def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = None) -> str:
+def sync(
+    sweep: str,
+    stages: Sequence[Stage],
+    runs: Path,
+    report: Path | None = None,
+    refused: dict[str, str] | None = None,
+) -> str:
     """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat.
 
-    Returns the experiment's id. Raises AwayError where MLflow cannot be reached or refuses, and SuiteError where the
-    experiment is not this sweep's.
+    Returns the experiment's id, and in `refused` a line for each kind of thing that MLflow can be without and did not
+    take. Raises AwayError where MLflow cannot be reached or takes no run, and SuiteError where the experiment is not
+    this sweep's.
     """
     prepare(runs)
     with _only_one(runs) as owner, _explained(uri(runs), runs):
         client = _client(uri(runs))
         experiment = _experiment(client, sweep, runs, owner)
+        refusals = Refusals(client, experiment, {} if refused is None else refused)
         known = _runs_by_key(client, experiment)
         colour_of, positions = colours(str(stage.params["method"]) for stage in stages), {}
         standings = [now for stage in stages if (now := standing(stage, runs)).journal]
@@ -139,7 +148,6 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
             known[now.stage.key] = _sync_run(client, experiment, known.get(now.stage.key), now, colour)
             positions[now.stage.key] = now.journal[-1]["seq"]
         best = best_by_width(standings)
-        register(client, sweep, best, known)
         shown = [known[now.stage.key].info.run_id for now in best.values()]
         server = _page()
         note_synced(runs, sweep, positions, pages(server, experiment, shown) if server else {})
@@ -147,6 +155,8 @@ def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = 
         if report is not None and report.is_dir():
             reported = sync_report(client, experiment, reported, sweep, report)
         describe(client, experiment, sweep, about(runs, sweep), reported)
+        with refusals.told("registry", "to register the best recipes"):
+            register(client, sweep, best, known, served=bool(server))
     return experiment
 
 

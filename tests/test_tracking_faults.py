@@ -17,6 +17,7 @@ import journals
 import pytest
 from conftest import missing
 from journals import RUNS, Embedded, difference, write_run, write_share
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from places import until
 from test_mlflow_server import Following
@@ -24,6 +25,7 @@ from test_tracking import content, runs_in, score, the_run
 
 from suite import events, tracking
 from suite.follower import follow
+from suite.records import save_sweep
 from suite.values import SuiteError
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -200,3 +202,56 @@ def test_a_follower_does_not_wait_for_what_no_waiting_mends(tmp_path: Path) -> N
     MlflowClient(tracking.uri(tmp_path)).delete_experiment(experiment)
     with pytest.raises(SuiteError, match="restore it with"):
         list(follow("demo", journals.stages(1), tmp_path, tmp_path / "none"))
+
+
+class Refusing:
+    """A client that raises `error` instead of making the calls `names`."""
+
+    def __init__(self, client: Any, names: set[str], error: Exception) -> None:
+        self._client, self._names, self._error = client, names, error
+
+    def __getattr__(self, name: str) -> Any:
+        return self._refuse if name in self._names else getattr(self._client, name)
+
+    def _refuse(self, *_: Any, **__: Any) -> None:
+        raise self._error
+
+
+def refuse(patch: pytest.MonkeyPatch, names: set[str], error: Exception) -> None:
+    real = tracking._client
+    patch.setattr(tracking, "_client", lambda where: Refusing(real(where), names, error))
+
+
+def test_a_registry_that_refuses_is_told_in_a_line_once_and_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages, refused = journals.stages(3), dict[str, str]()
+    write_share(tmp_path, stages, 0)
+    save_sweep(tmp_path, "demo", {}, stages, "Which width does it take?")
+    with monkeypatch.context() as patch:
+        refuse(patch, {"create_model_version"}, MlflowException("Invalid model version source\nand more"))
+        (line,) = follow("demo", stages, tmp_path, tmp_path / "none", every_seconds=0.1)
+        tracking.sync("demo", stages, tmp_path, refused=refused)
+    assert line == (
+        "MLflow refused to register the best recipes: MlflowException: Invalid model version source; "
+        "the next sync tries again"
+    )
+    assert refused == {"registry": line}
+    client = MlflowClient(tracking.uri(tmp_path))
+    note = client.get_experiment_by_name("demo").tags["mlflow.note.content"]
+    assert "Which width does it take?" in note
+    assert not client.search_model_versions("name = 'demo'")
+    tracking.sync("demo", stages, tmp_path)
+    assert set(_models(tracking.uri(tmp_path))) == {"best-w2"}
+
+
+def test_a_registry_that_cannot_be_reached_because_mlflow_is_away_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_share(tmp_path, journals.stages(3), 0)
+    away = {"search_registered_models", "get_experiment"}
+    tracking.sync("demo", [], tmp_path)
+    monkeypatch.setattr(tracking, "describe", lambda *_: None)  # the only other call of these names
+    refuse(monkeypatch, away, MlflowException("connection refused"))
+    with pytest.raises(tracking.AwayError, match="connection refused"):
+        tracking.sync("demo", journals.stages(3), tmp_path)
