@@ -17,7 +17,6 @@ import journals
 import pytest
 from conftest import missing
 from journals import RUNS, Embedded, difference, write_run, write_share
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from places import until
 from test_mlflow_server import Following
@@ -25,7 +24,6 @@ from test_tracking import content, runs_in, score, the_run
 
 from suite import events, tracking
 from suite.follower import follow
-from suite.records import save_sweep
 from suite.values import SuiteError
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -65,7 +63,7 @@ def _sync_to_call(runs: Path, last: int, counted: Any) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _models(where: str) -> dict[str, str]:
+def models_of(where: str) -> dict[str, str]:
     """Which stage each alias names."""
     client = MlflowClient(where)
     versions = {str(v.version): v.tags["stage_key"] for v in client.search_model_versions("name = 'demo'")}
@@ -74,14 +72,14 @@ def _models(where: str) -> dict[str, str]:
     return {alias: versions[str(version)] for alias, version in model.aliases.items()}
 
 
-def _state(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
+def state_of(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
     found, client = content(tracking.uri(runs)), MlflowClient(tracking.uri(runs))
     found["report demo"] = found["report demo"][1:]  # but for its times, which are the sync's
     files = {
         run.data.tags["stage_key"]: [item.path for item in client.list_artifacts(run.info.run_id)]
         for run in runs_in(tracking.uri(runs))
     }
-    return found, _models(tracking.uri(runs)), files
+    return found, models_of(tracking.uri(runs)), files
 
 
 def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undisturbed_one_leaves(
@@ -94,7 +92,7 @@ def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undistur
     counted = multiprocessing.Value("i", 0)
     (runs / "mlflow.db").write_bytes(database)
     assert _sync_to_call(runs, 10**9, counted) == 0
-    calls, whole = counted.value, _state(runs)
+    calls, whole = counted.value, state_of(runs)
     assert len(whole[0]) == 4 and set(whole[1]) == {"best-w2"}
     assert sorted(whole[2].values()) == [*[["curve.csv"]] * 3, ["table.md"]]
     for last in range(calls):
@@ -104,7 +102,7 @@ def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undistur
         (runs / "mlflow.db").write_bytes(database)
         assert _sync_to_call(runs, last, counted) == -signal.SIGKILL
         tracking.sync("demo", stages, runs, runs / "report")
-        assert _state(runs) == whole, f"killed at call {last} of {calls}"
+        assert state_of(runs) == whole, f"killed at call {last} of {calls}"
         assert difference(Embedded(runs), "demo", runs, stages) == (3 * journals.EPOCHS * 7, 0, 0)
     print(f"killed at each of {calls} calls")
     assert calls > 15
@@ -202,56 +200,3 @@ def test_a_follower_does_not_wait_for_what_no_waiting_mends(tmp_path: Path) -> N
     MlflowClient(tracking.uri(tmp_path)).delete_experiment(experiment)
     with pytest.raises(SuiteError, match="restore it with"):
         list(follow("demo", journals.stages(1), tmp_path, tmp_path / "none"))
-
-
-class Refusing:
-    """A client that raises `error` instead of making the calls `names`."""
-
-    def __init__(self, client: Any, names: set[str], error: Exception) -> None:
-        self._client, self._names, self._error = client, names, error
-
-    def __getattr__(self, name: str) -> Any:
-        return self._refuse if name in self._names else getattr(self._client, name)
-
-    def _refuse(self, *_: Any, **__: Any) -> None:
-        raise self._error
-
-
-def refuse(patch: pytest.MonkeyPatch, names: set[str], error: Exception) -> None:
-    real = tracking._client
-    patch.setattr(tracking, "_client", lambda where: Refusing(real(where), names, error))
-
-
-def test_a_registry_that_refuses_is_told_in_a_line_once_and_costs_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stages, refused = journals.stages(3), dict[str, str]()
-    write_share(tmp_path, stages, 0)
-    save_sweep(tmp_path, "demo", {}, stages, "Which width does it take?")
-    with monkeypatch.context() as patch:
-        refuse(patch, {"create_model_version"}, MlflowException("Invalid model version source\nand more"))
-        (line,) = follow("demo", stages, tmp_path, tmp_path / "none", every_seconds=0.1)
-        tracking.sync("demo", stages, tmp_path, refused=refused)
-    assert line == (
-        "MLflow refused to register the best recipes: MlflowException: Invalid model version source; "
-        "the next sync tries again"
-    )
-    assert refused == {"registry": line}
-    client = MlflowClient(tracking.uri(tmp_path))
-    note = client.get_experiment_by_name("demo").tags["mlflow.note.content"]
-    assert "Which width does it take?" in note
-    assert not client.search_model_versions("name = 'demo'")
-    tracking.sync("demo", stages, tmp_path)
-    assert set(_models(tracking.uri(tmp_path))) == {"best-w2"}
-
-
-def test_a_registry_that_cannot_be_reached_because_mlflow_is_away_is_no_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_share(tmp_path, journals.stages(3), 0)
-    away = {"search_registered_models", "get_experiment"}
-    tracking.sync("demo", [], tmp_path)
-    monkeypatch.setattr(tracking, "describe", lambda *_: None)  # the only other call of these names
-    refuse(monkeypatch, away, MlflowException("connection refused"))
-    with pytest.raises(tracking.AwayError, match="connection refused"):
-        tracking.sync("demo", journals.stages(3), tmp_path)
