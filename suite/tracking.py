@@ -241,7 +241,9 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
     if datasets := _datasets(now, after):
         client.log_inputs(run_id, datasets)
     points = [Metric(*point) for point in [*mirror.points(metrics, after), *samples]]
-    params = [Param(name, str(value)) for name, value in stage.params.items()] if not cursor else []
+    # An earlier version knew fewer parameters. MLflow takes no other value for one that it has.
+    lacking = stage.params.keys() - run.data.params.keys()
+    params = [Param(name, str(value)) for name, value in stage.params.items() if name in lacking]
     files, had = mirror.artifacts(now), cursor.get("files", 0)
     waiting = {name: file for name, (seq, file) in files.items() if seq > had and isinstance(file, bytes)}
     told = mirror.tags(now, files) | {"record": record(now)}
