@@ -133,6 +133,8 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
         if behind.error:
             console.print(f"[yellow]MLflow is behind:[/] {_escaped(str(behind.error))}", soft_wrap=True)
             console.print(f"no run is lost; bring it up to date with: python -m suite sync {name}")
+        for words in behind.refused.values():
+            console.print(_escaped(words), soft_wrap=True, highlight=False)
     ended = [standing(stage, folders.runs) for stage in chosen]
     console.print(status_summary(ended))
     for now in ended:
@@ -244,10 +246,15 @@ def _sync(arguments: argparse.Namespace, console: Console) -> int:
 
     name = Path(arguments.sweep).stem
     stages = load_sweep(arguments.runs, name)
+    said, refused = set[str](), dict[str, str]()
     if arguments.follow:
         for words in follower.follow(name, stages, arguments.runs, arguments.report / name):
             console.print(_escaped(words), soft_wrap=True, highlight=False)
-    experiment = tracking.sync(name, stages, arguments.runs, arguments.report / name)
+            said.add(words)
+    experiment = tracking.sync(name, stages, arguments.runs, arguments.report / name, refused)
+    for words in refused.values():
+        if words not in said:
+            console.print(_escaped(words), soft_wrap=True, highlight=False)
     if words := damage([standing(stage, arguments.runs) for stage in stages]):
         console.print(words, soft_wrap=True)
     console.print(f"MLflow has all runs of {name}. Open it with")

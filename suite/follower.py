@@ -29,6 +29,7 @@ class Follower(threading.Thread):
         self.sweep, self.stages, self.runs, self.every_seconds = sweep, stages, runs, every_seconds
         self._done = threading.Event()
         self.error: Exception | None = None
+        self.refused: dict[str, str] = {}
 
     def run(self) -> None:
         """Sync until `finish` is called, and once more."""
@@ -44,28 +45,31 @@ class Follower(threading.Thread):
             self.error = SuiteError(f"{uri(self.runs)} was not up to date after {within_seconds:.0f} s")
 
     def _once(self) -> None:
+        refused: dict[str, str] = {}
         try:
-            sync(self.sweep, self.stages, self.runs)
+            sync(self.sweep, self.stages, self.runs, refused=refused)
         except Exception as error:
             self.error = error
         else:
-            self.error = None
+            self.error, self.refused = None, refused
 
 
 def follow(
     sweep: str, stages: Sequence[Stage], runs: Path, report: Path, every_seconds: float = EVERY_SECONDS
 ) -> Iterator[str]:
-    """Sync every few seconds until all stages are final and MLflow has them. Gives a line when MLflow went away, and
-    one when it is back.
+    """Sync every few seconds until all stages are final and MLflow has them. Gives a line when MLflow went away,
+    one when it is back, and one for each kind of thing that it refused; for those it waits no longer than for one
+    more try.
 
     Raises SuiteError for what no waiting mends: an experiment that is deleted, or another runs folder's.
     """
     away_since: float | None = None
+    told: set[str] = set()
     while True:
         ended = _are_final(stages, runs)  # asked before the sync, so that this one is the last
-        was_away = away_since is not None
+        was_away, refused = away_since is not None, dict[str, str]()
         try:
-            sync(sweep, stages, runs, report)
+            sync(sweep, stages, runs, report, refused)
         except (AwayError, OSError) as error:
             if away_since is None:
                 away_since = time.monotonic()
@@ -74,8 +78,11 @@ def follow(
             if away_since is not None:
                 yield f"MLflow is back after {time.monotonic() - away_since:.0f} s, and up to date"
                 away_since = None
+            unheard = [words for kind, words in refused.items() if kind not in told]
+            told |= refused.keys()
+            yield from unheard
             # What a server that hung was asked for, it may do late: whether that changed anything is looked at again.
-            if ended and not was_away:
+            if ended and not was_away and not unheard:
                 return
         time.sleep(every_seconds)
 

@@ -46,12 +46,17 @@ def tags(now: Standing, files: Mapping[str, tuple[int, bytes | str]]) -> dict[st
         "error": now.error,
         "diverged": now.error if now.cause == "diverged" else diverged,
         "damaged_lines": str(now.damaged or ""),
-        "artifacts_left_out": "; ".join(f"{k}: {v}" for k, (_, v) in files.items() if isinstance(v, str)),
+        "artifacts_left_out": left_out({name: content for name, (_, content) in files.items()}),
         "run_directory": str(now.folder),
         "checkpoint": str(now.folder / Path(str(saved.get("file"))).name) if saved else "",
         "checkpoint_bytes": str(saved.get("bytes", "")),
         "checkpoint_sha256": str(saved.get("sha256", "")),
     }
+
+
+def left_out(files: Mapping[str, bytes | str]) -> str:
+    """Those files, by name, that MLflow does not have, with why; what is bytes, it has."""
+    return "; ".join(f"{name}: {why}" for name, why in files.items() if isinstance(why, str))
 
 
 def _cause(now: Standing) -> str:

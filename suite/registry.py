@@ -1,7 +1,7 @@
 """The best recipe of each width as a model version in MLflow's registry: the sweep is the model, `best-w4` an alias.
 
-Nothing is uploaded: a version names its run and its run directory. What is asked for, by which client, is the
-caller's; `register` is safe to repeat, and to be cut off anywhere.
+Nothing is uploaded: a version names its run, and its run directory or, with a server, the run's place there. What is
+asked for, by which client, is the caller's; `register` is safe to repeat, and to be cut off anywhere.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def _top1(now: Standing) -> float:
     return float(top1) if isinstance(top1, int | float) else -1.0
 
 
-def register(client: Any, sweep: str, best: Mapping[int, Standing], runs: Mapping[str, Any]) -> None:
-    """Let the alias of each width name the version of its best run; `runs` are MLflow's, by stage key."""
+def register(
+    client: Any, sweep: str, best: Mapping[int, Standing], runs: Mapping[str, Any], served: bool
+) -> None:
+    """Let the alias of each width name the version of its best run; `runs` are MLflow's, by stage key, and `served`
+    is whether a server keeps them."""
     if not best:
         return
     listed = client.search_registered_models(f"name = '{sweep}'")
@@ -41,19 +44,16 @@ def register(client: Any, sweep: str, best: Mapping[int, Standing], runs: Mappin
         alias, run = f"best-w{bits}", runs[now.stage.key]
         of_run = [version for version, run_id in versions.items() if run_id == run.info.run_id]
         if not of_run:
-            of_run = [_create(client, sweep, now, run)]
+            of_run = [_create(client, sweep, now, run, served)]
         if str(model.aliases.get(alias)) not in of_run:
             client.set_registered_model_alias(sweep, alias, of_run[0])
 
 
-def _create(client: Any, sweep: str, now: Standing, run: Any) -> str:
-    # A server takes no path of its own disk for a source, only the run's place there.
-    source = run.info.artifact_uri
-    if not source.startswith("mlflow-artifacts:"):
-        source = now.folder.as_uri()
+def _create(client: Any, sweep: str, now: Standing, run: Any, served: bool) -> str:
     made = client.create_model_version(
         sweep,
-        source,
+        # A server takes for a source no path but the run's place among its artifacts, wherever it keeps them.
+        run.info.artifact_uri if served else now.folder.as_uri(),
         run.info.run_id,
         tags={"stage_key": now.stage.key, "run_directory": str(now.folder)},
         description=f"{now.stage.name}: top-1 {_top1(now):.2f} %",

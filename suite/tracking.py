@@ -15,7 +15,6 @@ import os
 import shlex
 import sqlite3
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -25,6 +24,7 @@ from typing import Any
 from suite import events, mirror, system
 from suite.recipe import Stage
 from suite.records import Standing, about, note_synced, standing
+from suite.refusals import Refusals
 from suite.registry import best_by_width, register
 from suite.reported import describe, sync_report
 from suite.retold import plan_tags, record
@@ -121,32 +121,43 @@ def prepare(runs: Path) -> None:
         fresh.replace(file)
 
 
-def sync(sweep: str, stages: Sequence[Stage], runs: Path, report: Path | None = None) -> str:
+def sync(
+    sweep: str,
+    stages: Sequence[Stage],
+    runs: Path,
+    report: Path | None = None,
+    refused: dict[str, str] | None = None,
+) -> str:
     """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat.
 
-    Returns the experiment's id. Raises AwayError where MLflow cannot be reached or refuses, and SuiteError where the
-    experiment is not this sweep's.
+    Returns the experiment's id, and in `refused` a line for each kind of thing that MLflow can be without and did not
+    take. Raises AwayError where MLflow cannot be reached or takes no run, and SuiteError where the experiment is not
+    this sweep's.
     """
     prepare(runs)
     with _only_one(runs) as owner, _explained(uri(runs), runs):
         client = _client(uri(runs))
         experiment = _experiment(client, sweep, runs, owner)
+        refusals = Refusals(client, experiment, {} if refused is None else refused)
         known = _runs_by_key(client, experiment)
         colour_of, positions = colours(str(stage.params["method"]) for stage in stages), {}
         standings = [now for stage in stages if (now := standing(stage, runs)).journal]
         for now in standings:
             colour = colour_of[str(now.stage.params["method"])]
-            known[now.stage.key] = _sync_run(client, experiment, known.get(now.stage.key), now, colour)
+            known[now.stage.key] = _sync_run(
+                client, experiment, known.get(now.stage.key), now, colour, refusals
+            )
             positions[now.stage.key] = now.journal[-1]["seq"]
         best = best_by_width(standings)
-        register(client, sweep, best, known)
         shown = [known[now.stage.key].info.run_id for now in best.values()]
         server = _page()
         note_synced(runs, sweep, positions, pages(server, experiment, shown) if server else {})
         reported = known.get(f"report {sweep}")
         if report is not None and report.is_dir():
-            reported = sync_report(client, experiment, reported, sweep, report)
+            reported = sync_report(client, experiment, reported, sweep, report, refusals)
         describe(client, experiment, sweep, about(runs, sweep), reported)
+        with refusals.told("registry", "to register the best recipes"):
+            register(client, sweep, best, known, served=bool(server))
     return experiment
 
 
@@ -198,9 +209,9 @@ def _runs_by_key(client: Any, experiment: str) -> dict[str, Any]:
     return found
 
 
-def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str) -> Any:
+def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str, refusals: Refusals) -> Any:
     """Bring one run up to date; the run, which may be another than `run`."""
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param
 
     stage, journal = now.stage, now.journal
     metrics, rewinds = events.metrics(journal)
@@ -211,13 +222,13 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
         client.delete_run(run.info.run_id)
         run, cursor = None, {}
     samples, reached = system.read(now.folder, cursor.get("system", {}))
-    # "record": a run that was synced before it had that tag is synced again.
     position = {
         "seq": journal[-1]["seq"],
         "rewinds": rewinds,
         "state": now.state,
         "system": reached,
-        "record": 1,
+        "record": 1,  # a run that was synced before it had that tag, or a cursor of its files, is synced again
+        "files": journal[-1]["seq"],
     }
     if cursor == position and run.info.status == status:
         return run
@@ -227,33 +238,57 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Standing, colour: str
         tags["mlflow.runColor"] = colour
         run = client.create_run(experiment, start_time=began, tags=tags, run_name=stage.name)
     run_id, after = run.info.run_id, cursor.get("seq", 0)
-    points = [Metric(*point) for point in [*mirror.points(metrics, after), *samples]]
-    params = [Param(name, str(value)) for name, value in stage.params.items()] if not cursor else []
-    files = mirror.artifacts(now)
-    told = mirror.tags(now, files) | {"record": record(now)}
-    tags = {name: value for name, value in told.items() if run.data.tags.get(name, "") != value}
-    listed = [RunTag(name, value) for name, value in (tags | {"synced": json.dumps(position)}).items()]
     if datasets := _datasets(now, after):
         client.log_inputs(run_id, datasets)
-    _upload(client, run_id, {name: content for name, (seq, content) in files.items() if seq > after})
-    while len(points) > BATCH:
-        client.log_batch(run_id, points[:BATCH])
-        points = points[BATCH:]
-    client.log_batch(run_id, points, params, listed)
+    points = [Metric(*point) for point in [*mirror.points(metrics, after), *samples]]
+    # An earlier version knew fewer parameters. MLflow takes no other value for one that it has.
+    lacking = stage.params.keys() - run.data.params.keys()
+    params = [Param(name, str(value)) for name, value in stage.params.items() if name in lacking]
+    files, had = mirror.artifacts(now), cursor.get("files", 0)
+    waiting = {name: file for name, (seq, file) in files.items() if seq > had and isinstance(file, bytes)}
+    told = mirror.tags(now, files) | {"record": record(now)}
+    if waiting:  # which of them are left out is said when the store has answered
+        del told["artifacts_left_out"]
+    vouched = position | {"files": had} if waiting else position
+    _log(client, run, told | {"synced": json.dumps(vouched)}, points, params)
     if status != "RUNNING":  # a clock may have been set back; no run ends before it began
         client.set_terminated(run_id, status, int(max(began, *(event["time"] * 1000 for event in journal))))
     elif run.info.status != status:
         client.update_run(run_id, status)
+    if waiting:  # last: a store that refuses or hangs costs the run nothing else
+        _log(client, run, _upload(run, files, waiting, position, refusals))
     return run
 
 
-def _upload(client: Any, run_id: str, files: Mapping[str, bytes | str]) -> None:
-    """Log what was read, by name, from a copy that nobody changes meanwhile."""
-    with tempfile.TemporaryDirectory() as place:
-        for name, content in files.items():
-            if isinstance(content, bytes):
-                (Path(place) / name).write_bytes(content)
-                client.log_artifact(run_id, str(Path(place) / name))
+def _log(
+    client: Any, run: Any, told: Mapping[str, str], points: Sequence[Any] = (), params: Sequence[Any] = ()
+) -> None:
+    """Log points, parameters and those tags in which the run was found to differ; the tags with the last points."""
+    from mlflow.entities import RunTag
+
+    tags = [RunTag(name, value) for name, value in told.items() if run.data.tags.get(name, "") != value]
+    while len(points) > BATCH:
+        client.log_batch(run.info.run_id, points[:BATCH])
+        points = points[BATCH:]
+    if points or params or tags:
+        client.log_batch(run.info.run_id, points, params, tags)
+
+
+def _upload(
+    run: Any,
+    files: Mapping[str, tuple[int, bytes | str]],
+    waiting: Mapping[str, bytes],
+    position: Mapping[str, Any],
+    refusals: Refusals,
+) -> dict[str, str]:
+    """Log those of `files` that are waiting; gives the tags that say what was refused and is to be tried again."""
+    refused = refusals.upload(run, waiting)
+    reached = min((files[name][0] - 1 for name in refused), default=position["files"])
+    contents = {name: refused.get(name, content) for name, (_, content) in files.items()}
+    return {
+        "artifacts_left_out": mirror.left_out(contents),
+        "synced": json.dumps({**position, "files": reached}),
+    }
 
 
 def _datasets(now: Standing, after: int) -> list[Any]:

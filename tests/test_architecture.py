@@ -20,7 +20,7 @@ FLOORS = [
     {"drop_in", "evaluate", "ranges", "surgery", "system", "train"},
     {"evidence", "failures", "methods", "starts"},
     {"jobs", "records", "run", "sweeps"},
-    {"launch", "mirror", "registry", "reported", "retold", "views"},
+    {"launch", "mirror", "refusals", "registry", "reported", "retold", "views"},
     {"options", "screen", "tracking", "verify"},
     {"follower"},
     {"__main__"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlparse
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -123,6 +125,32 @@ def test_a_run_that_is_made_anew_has_its_small_files_again(tmp_path: Path) -> No
         client = synced(tmp_path, stage)
     assert the_run(tmp_path, stage).data.metrics["top1"] == 52.0
     assert files_of(client, the_run(tmp_path, stage), tmp_path / "copied") == {"ranges.csv": "once"}
+
+
+def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that_came_since(
+    tmp_path: Path,
+) -> None:
+    stage = RECIPES[0]
+    run_through(tmp_path, stage)
+    (tmp_path / stage.key / "stage.json").write_text('{"key": 1}')
+    client = synced(tmp_path, stage)
+    run, copied = the_run(tmp_path, stage), tmp_path / "copied"
+    cursor = json.loads(run.data.tags["synced"])
+    for newer in ("record", "files"):
+        del cursor[newer]
+    client.set_tag(run.info.run_id, "synced", json.dumps(cursor))
+    client.delete_tag(run.info.run_id, "record")
+    Path(unquote(urlparse(run.info.artifact_uri).path), "stage.json").unlink()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        assert store.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
+        store.execute("update params set value = 'told otherwise then' where key = 'method'")
+    assert files_of(client, run, copied) == {}
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    assert files_of(client, run, copied) == {"stage.json": '{"key": 1}'}
+    wanted = {name: str(value) for name, value in stage.params.items()}
+    assert run.data.params == wanted | {"method": "told otherwise then"}
+    assert "record" in run.data.tags
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def _sync_to_call(runs: Path, last: int, counted: Any) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _models(where: str) -> dict[str, str]:
+def models_of(where: str) -> dict[str, str]:
     """Which stage each alias names."""
     client = MlflowClient(where)
     versions = {str(v.version): v.tags["stage_key"] for v in client.search_model_versions("name = 'demo'")}
@@ -72,14 +72,14 @@ def _models(where: str) -> dict[str, str]:
     return {alias: versions[str(version)] for alias, version in model.aliases.items()}
 
 
-def _state(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
+def state_of(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
     found, client = content(tracking.uri(runs)), MlflowClient(tracking.uri(runs))
     found["report demo"] = found["report demo"][1:]  # but for its times, which are the sync's
     files = {
         run.data.tags["stage_key"]: [item.path for item in client.list_artifacts(run.info.run_id)]
         for run in runs_in(tracking.uri(runs))
     }
-    return found, _models(tracking.uri(runs)), files
+    return found, models_of(tracking.uri(runs)), files
 
 
 def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undisturbed_one_leaves(
@@ -92,7 +92,7 @@ def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undistur
     counted = multiprocessing.Value("i", 0)
     (runs / "mlflow.db").write_bytes(database)
     assert _sync_to_call(runs, 10**9, counted) == 0
-    calls, whole = counted.value, _state(runs)
+    calls, whole = counted.value, state_of(runs)
     assert len(whole[0]) == 4 and set(whole[1]) == {"best-w2"}
     assert sorted(whole[2].values()) == [*[["curve.csv"]] * 3, ["table.md"]]
     for last in range(calls):
@@ -102,7 +102,7 @@ def test_a_sync_killed_at_each_of_its_calls_and_repeated_leaves_what_an_undistur
         (runs / "mlflow.db").write_bytes(database)
         assert _sync_to_call(runs, last, counted) == -signal.SIGKILL
         tracking.sync("demo", stages, runs, runs / "report")
-        assert _state(runs) == whole, f"killed at call {last} of {calls}"
+        assert state_of(runs) == whole, f"killed at call {last} of {calls}"
         assert difference(Embedded(runs), "demo", runs, stages) == (3 * journals.EPOCHS * 7, 0, 0)
     print(f"killed at each of {calls} calls")
     assert calls > 15
