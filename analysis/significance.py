@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -110,6 +110,14 @@ def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
         "high": difference + Z * error,
         "p": _flipped(np.abs(change[change != 0]), abs(total)),
     }
+
+
+def doubtful(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """`one` with the larger p and the wider interval of two tests of the same change; NaN where either is unknown."""
+    if math.isnan(one["p"] + other["p"]):
+        return {"difference": one["difference"]} | dict.fromkeys(("low", "high", "p"), math.nan)
+    low, high = wider((one["low"], one["high"]), (other["low"], other["high"]))
+    return {"difference": one["difference"], "low": low, "high": high, "p": max(one["p"], other["p"])}
 
 
 def _flipped(sizes: NDArray[np.int64], total: int) -> float:
