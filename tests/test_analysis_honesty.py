@@ -112,6 +112,20 @@ def test_the_interval_of_a_mean_is_students_and_never_narrower_than_that_of_one_
     assert high - low >= min(one[1] - one[0], 100 - max(low, 100 - high)) - 1e-9 or low == 0 or high == 100
 
 
+def test_a_drop_is_that_of_the_runs_whose_start_can_be_read(tmp_path: Path) -> None:
+    """The other's top-1 of 99.8 plus a drop of 60 would be a start of 159.8 %."""
+    starts = [stage("float", 32, seed) for seed in (0, 1)]
+    ends = [stage("amax", 8, seed, start) for seed, start in enumerate(starts)]
+    plan(tmp_path, *starts, *ends)
+    for one, top1 in zip((*starts, *ends), (90.0, 95.0, 30.0, 99.8), strict=True):
+        finish(tmp_path, one, top1)
+    (tmp_path / starts[1]["key"] / "outcome.json").write_text("{")
+    row = results.load(tmp_path, "small").summary.set_index("method").loc["amax"]
+    assert (row["n"], row["drop"]) == (2, 60.0)
+    assert (row["drop_low"], row["drop_high"]) == significance.of_drop(90.0, 30.0, 10_000)
+    assert significance.of_drop(100.0 + 1e-14, 100.0, 600) == pytest.approx((0.0, 0.0), abs=1e-6)
+
+
 def test_without_a_run_there_is_no_interval() -> None:
     found = significance.of_accuracy(math.nan, math.nan, 0, math.nan)
     assert all(map(math.isnan, found))
