@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from test_analysis_frame import Json, finish, plan, stage
+from test_analysis_frame import Json, finish, plan, spoil, stage
 from test_analysis_plots import texts
 from test_report import HOSTILE, Elements, words, written
 
@@ -156,6 +156,14 @@ def test_a_file_that_cannot_be_used_is_a_hole_with_its_reason(tmp_path: Path, co
     found = results.load(tmp_path, "small").evidence
     assert found.shown["problem"].tolist() == [f"layers.json {BROKEN[content]}", None]
     assert found.layers["configuration"].nunique() == 1 and found.confusions == ()
+
+
+def test_a_record_that_is_no_file_is_a_hole_and_is_not_waited_for(tmp_path: Path) -> None:
+    stages = sweep(tmp_path, methods=1)
+    for one, content in ((stages[1], "/dev/zero"), (stages[2], "fifo")):
+        spoil(tmp_path / one["key"] / "artifacts" / "layers.json", content)
+    problems = results.load(tmp_path, "small").evidence.shown["problem"].tolist()
+    assert problems == ["layers.json is a link", "layers.json is no regular file"]
 
 
 def test_a_hole_keeps_its_row_and_says_why_in_the_figure_and_in_the_table(tmp_path: Path) -> None:
