@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Json, str]] = {
     ),
     "by rank": (
         {"sync_batch_norm": False, "world_size": 4},
-        "Another treatment of BatchNorm: runs behind this number have kept by each rank's share",
+        "Another BatchNorm over ranks: runs behind this number have each rank's share",
     ),
     "edges": (
         {"edges": "last layer float"},
@@ -69,6 +69,16 @@ def test_a_float_network_has_no_treatment_to_differ_in(tmp_path: Path) -> None:
     start = stage("float", 32, 0, **FLOAT)
     plan(tmp_path, start, stage("amax", 8, 0, start, **FLOAT, batch_norm="re-estimated"))
     for one in (start, stage("amax", 8, 0, start, **FLOAT, batch_norm="re-estimated")):
+        finish(tmp_path, one, 90.0)
+    assert results.load(tmp_path, "small").differences == differences.Differences({}, {})
+
+
+def test_a_float_network_is_not_marked_against_its_own_recipes(tmp_path: Path) -> None:
+    trained = FLOAT | {"sync_batch_norm": False, "world_size": 4}
+    start = stage("float", 32, 0, **trained)
+    made = stage("amax", 8, 0, start, **trained, batch_norm="kept")
+    plan(tmp_path, start, made)
+    for one in (start, made):
         finish(tmp_path, one, 90.0)
     assert results.load(tmp_path, "small").differences == differences.Differences({}, {})
 
