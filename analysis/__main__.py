@@ -50,8 +50,8 @@ def diff_parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m analysis diff",
         description="What changed from sweep A to sweep B, configuration by configuration, and whether by chance.",
-        epilog="exit status: 0 nothing is significantly worse, 1 something is, or fails that was done before, "
-        "2 bad input",
+        epilog="exit status: 0 nothing is significantly worse, 1 something is, or is not done that was done before, "
+        "or nothing could be tested, 2 bad input",
     )
     made.add_argument("before", metavar="SWEEP_A", help="name of the sweep that is measured against")
     made.add_argument("after", metavar="SWEEP_B", nargs="?", help="name of the other (default: SWEEP_A)")
@@ -175,10 +175,9 @@ def _diff(words: list[str]) -> int:
     for line in diff.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
     _print_paths([folder / "diff.csv", folder / "diff.md"])
-    console.print(
-        diff.summary(found), style="red" if found.is_worse else "green", markup=False, highlight=False
-    )
-    return 1 if found.is_worse else 0
+    style = "red" if found.is_worse else "green" if found.is_told else "yellow"
+    console.print(diff.summary(found), style=style, markup=False, highlight=False)
+    return 0 if found.is_told and not found.is_worse else 1
 
 
 def _export(words: list[str]) -> int:

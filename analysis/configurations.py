@@ -108,14 +108,17 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
         row[metric] = statistics.fmean(values) if values else float("nan")
         row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else float("nan")
         if metric in INTERVALS:
-            row[f"{metric}_low"], row[f"{metric}_high"] = _interval(row, metric, len(values), images)
+            row[f"{metric}_low"], row[f"{metric}_high"] = _interval(done, row, metric)
     return row | {"test_images": images}
 
 
-def _interval(row: Mapping[str, Any], metric: str, n: int, images: float) -> Interval:
-    mean, sd = row[metric], row[f"{metric}_sd"]
+def _interval(done: pd.DataFrame, row: Mapping[str, Any], metric: str) -> Interval:
+    mean, sd, n, images = row[metric], row[f"{metric}_sd"], done[metric].count(), done["test_images"].min()
     if metric == "drop":
-        low, high = wider(of_mean(mean, sd, n), of_drop(row["top1"] + mean, row["top1"], images))
+        end = done["top1"][
+            done["drop"].notna()
+        ].mean()  # of the runs whose start is known: only they have a drop
+        low, high = wider(of_mean(mean, sd, n), of_drop(end + mean, end, images))
         return max(low, -100.0), min(high, 100.0)
     return of_accuracy(mean, sd, n, images)
 

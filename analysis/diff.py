@@ -21,12 +21,14 @@ from analysis.tables import grid
 
 Row: TypeAlias = dict[str, Any]
 
-WORSE, BETTER, FAILED = "worse", "better", "failed now"
+WORSE, BETTER, FAILED, UNDONE = "worse", "better", "failed now", "not done in B"
 UNSHOWN, EQUAL, SMALL = "no difference shown", "the same answers", "n too small"
+RETRAINED = "another training, n 1"
 MISSING, NEW, GONE = "no result to compare", "only in B", "only in A"
-ORDER = (FAILED, WORSE, BETTER, UNSHOWN, EQUAL, SMALL, MISSING, NEW, GONE)
+BAD, TESTED = (FAILED, UNDONE, WORSE), (WORSE, BETTER, UNSHOWN, EQUAL)
+ORDER = (*BAD, BETTER, UNSHOWN, EQUAL, RETRAINED, SMALL, MISSING, NEW, GONE)
 NAMED = 3
-COLOURS = {FAILED: "red", WORSE: "red", BETTER: "green"}
+COLOURS = dict.fromkeys(BAD, "red") | {BETTER: "green"}
 COLUMNS = (
     ("configuration", False), ("n", True), ("A %", True), ("B %", True), ("B - A", True), ("95 %", True),
     ("p", True), ("by", False), ("speed", True), ("size", True), ("float start", False), ("verdict", False),
@@ -62,8 +64,13 @@ class Diff:
 
     @property
     def is_worse(self) -> bool:
-        """Whether a configuration is significantly worse, or fails that was done before."""
-        return bool(self.table["verdict"].isin([FAILED, WORSE]).any())
+        """Whether a configuration is significantly worse, or is not done that was done before."""
+        return bool(self.table["verdict"].isin(BAD).any())
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a configuration could be tested at all: without one, nothing worse is no good news."""
+        return bool(self.table["verdict"].isin(TESTED).any())
 
 
 def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
@@ -145,20 +152,45 @@ def _compared(a: Side, b: Side, before: list[Row], after: list[Row]) -> Row:
     if answers is not None:
         olds, news = [old for old, _ in pairs], [new for _, new in pairs]
     row |= {"n_a": len(olds), "n_b": len(news), "top1_a": _mean("top1", olds), "top1_b": _mean("top1", news)}
-    if answers is None:
-        row |= significance.welch([run["top1"] for run in olds], [run["top1"] for run in news])
-    else:
-        row |= significance.paired(*answers)
-    row["by"] = "images" if answers is not None else "seeds" if not math.isnan(row["p"]) else ""
-    row["equal"] = answers is not None and np.array_equal(*answers)
+    row["float_start"] = _starts(a, b, pairs)
+    row |= _tested(olds, news, answers, _is_retrained((*olds, *news), row["float_start"]))
     alike = len({run["device"] for run in (*olds, *news)}) == 1
     row["speed_ratio"] = _ratio("images_per_s", olds, news) if alike else math.nan
     row["size_ratio"] = _ratio("model_size_mb", olds, news)
-    row["float_start"] = _starts(a, b, pairs)
-    lost = {run["pair"] for run in after if run["state"] == "failed"}
-    lost &= {run["pair"] for run in before if run["state"] == "done"}
-    missing = "" if olds and news else MISSING
-    return row | {"verdict": GONE if not after else NEW if not before else FAILED if lost else missing}
+    return row | {"verdict": _untested(before, after) or row["verdict"]}
+
+
+def _untested(before: Sequence[Row], after: Sequence[Row]) -> str:
+    """The verdict that follows from the states alone; empty where both sides have results."""
+    if not before or not after:
+        return NEW if after else GONE
+    done = {run["pair"] for run in before if run["state"] == "done"}
+    lost = {run["state"] for run in after if run["pair"] in done} - {"done"}
+    if lost:
+        return FAILED if "failed" in lost else UNDONE
+    return "" if done and any(run["state"] == "done" for run in after) else MISSING
+
+
+def _is_retrained(runs: Iterable[Row], float_start: str) -> bool:
+    """Whether the two sides are different trainings, their own or that of the network they were made from."""
+    trained = any(run["kind"] == "Training" or pd.notna(run.get("feed_epochs")) for run in runs)
+    return trained or float_start in ("other", "unknown")
+
+
+def _tested(
+    olds: Sequence[Row], news: Sequence[Row], answers: tuple[Bits, Bits] | None, retrained: bool
+) -> Row:
+    """The change, its interval and p, and `by` what it was judged. That of two trainings has to hold over images and
+    over seeds: the same images do not tell what yet another training would have given."""
+    equal = answers is not None and np.array_equal(*answers)
+    found = {"difference": math.nan} if answers is None else significance.paired(*answers)
+    by, verdict = "images", ""
+    if answers is None or (retrained and not equal):
+        over_seeds = significance.welch([run["top1"] for run in olds], [run["top1"] for run in news])
+        found = over_seeds if answers is None else significance.doubtful(found, over_seeds)
+        by = "" if math.isnan(found["p"]) else "seeds" if answers is None else "both"
+        verdict = RETRAINED if answers is not None and len(olds) == 1 else ""
+    return found | {"by": by, "equal": equal, "verdict": verdict}
 
 
 def _answers(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits, Bits] | None:
@@ -222,10 +254,13 @@ def summary(found: Diff) -> str:
     """What came out, in a line, with the first of those that are worse."""
     counts = Counter(found.table["verdict"])
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
-    bad = found.table[found.table["verdict"].isin([FAILED, WORSE])].to_dict("records")
-    named = [f"{pareto.point(row)} ({wording.number(row['difference'], '+.2f')})" for row in bad[:NAMED]]
+    bad = found.table[found.table["verdict"].isin(BAD)].to_dict("records")
+    named = [
+        f"{pareto.point(row)} ({wording.number(row['difference'], '+.2f') or row['verdict']})"
+        for row in bad[:NAMED]
+    ]
     named += [f"{len(bad) - NAMED} more"] if len(bad) > NAMED else []
-    first = f"Worse: {', '.join(named)}" if bad else "Not worse"
+    first = f"Worse: {', '.join(named)}" if bad else "Not worse" if found.is_told else "Cannot tell"
     return f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {told}."
 
 
@@ -238,11 +273,11 @@ def notes(found: Diff) -> list[str]:
         f"rows (Holm); worse and better are below {LEVEL}. The intervals are of single rows, uncorrected.",
         "Speed and size are B / A: images a second, where all ran on the same device, and the model as stored.",
     ]
-    other = int((found.table["float_start"] == "other").sum())
+    other = int(((found.table["by"] == "both") | (found.table["verdict"] == RETRAINED)).sum())
     if other:
         lines.append(
-            f"In {wording.plural(other, 'row')} the float networks differ, too: paired over images, such a difference "
-            "is one between these networks, and another training might show another."
+            f"In {wording.plural(other, 'row')} A and B are different trainings, of the network or of its float "
+            "start: judged by both, with the larger p and the wider interval; not at all from one training a side."
         )
     if found.otherwise:
         lines.append(f"Trained otherwise, A → B: {'; '.join(found.otherwise)}.")

@@ -25,6 +25,7 @@ FACTS = {
     "epochs": "number of epochs",
     "precision": "precision of training",
     "batch_norm": "treatment of BatchNorm",
+    "ranks": "BatchNorm over ranks",
     "edges": "treatment of the first and the last layer",
 }
 SHOWN = 4
@@ -62,8 +63,8 @@ def find(marked: pd.DataFrame) -> Differences:
 
 
 def _value(fact: str, row: Mapping[str, Any]) -> str | None:
-    if fact == "batch_norm":
-        return _batch_norm(row)
+    if fact == "ranks":
+        return _over_ranks(row)
     if fact in ("epochs", "precision"):
         return _training(fact, row)
     value: Any = row.get(fact)
@@ -90,15 +91,15 @@ def _training(fact: str, row: Mapping[str, Any]) -> str | None:
     return str(started) if started == further else f"{started}, then {further}"
 
 
-def _batch_norm(row: Mapping[str, Any]) -> str | None:
-    """What the recipe says, and whether several ranks normalized each its own share of a batch."""
-    told = row.get("batch_norm")
-    found = str(told) if _known(told) else None
+def _over_ranks(row: Mapping[str, Any]) -> str | None:
+    """Over what a training, the start's or the method's, normalized: several ranks may each have taken their share."""
+    if not _known(row.get("sync_batch_norm")):
+        return None
     alone = [
         row.get(f"{feed}sync_batch_norm") is False and (row.get(f"{feed}world_size") or 1) > 1
         for feed in ("", "feed_")
     ]
-    return f"{found or 'trained'} by each rank's share" if any(alone) else found
+    return "each rank's share" if any(alone) else "the whole batch"
 
 
 def _usual(values: list[str | None]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis import files
 from analysis.errors import AnalysisError
 from analysis.pareto import point
 
@@ -26,7 +27,6 @@ NEAREST = 4
 """Bits of a weight: where the methods part."""
 KEPT = 0.5
 """The part of float's top-1 below which a network is taken to have collapsed."""
-LARGEST_FILE = 50e6
 LONGEST_NAME = 40
 MOST_LAYERS = 400
 MOST_CLASSES = 2000
@@ -198,11 +198,11 @@ def _matrix(runs: Path, key: str) -> tuple[tuple[str, ...], Counts]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise AnalysisError(f"{path.name} has more than {LARGEST_FILE / 1e6:.0f} MB")
-        value = json.loads(path.read_bytes())
-    except OSError:
+        value = json.loads(files.read(path))
+    except FileNotFoundError:
         raise AnalysisError(f"{path.name} was not recorded") from None
+    except OSError as error:
+        raise AnalysisError(f"{path.name} {error}") from None
     except (ValueError, RecursionError):
         raise AnalysisError(f"{path.name} is torn") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:

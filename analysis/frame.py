@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,9 +18,9 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from analysis import journal
+from analysis import files, journal
 from analysis.errors import AnalysisError
-from analysis.journal import Curve
+from analysis.journal import LARGEST, Curve
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
@@ -180,6 +181,8 @@ def row(stage: Mapping[str, Any], told: journal.Journal, state: str, read: Read)
     if row["state"] == "failed":
         row["error"] = _first_line(told.last.get("error"))
     try:
+        if told.problem:
+            raise AnalysisError(told.problem)
         row |= _origin(*read("stage"))
         row |= _outcome(*read("outcome"), stage["key"])
     except AnalysisError as problem:
@@ -197,9 +200,11 @@ def _state(last: Mapping[str, Any], folder: Path) -> str:
 
 def _held(lock: Path) -> bool:
     """Whether a process of this machine holds the run's lock, as it does while it runs."""
-    if not lock.exists():
+    try:
+        stream = files.opened(lock)
+    except OSError:
         return False
-    with lock.open() as stream:
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -210,7 +215,10 @@ def _held(lock: Path) -> bool:
 def _file(folder: Path, name: str) -> tuple[str, dict[str, Any] | None]:
     path = folder / f"{name}.json"
     what = "the file" if name == "outcome" else "its folder"
-    return str(path), _object(path, f"remove {what} and run the stage again") if path.exists() else None
+    try:
+        return str(path), _object(path, f"remove {what} and run the stage again")
+    except FileNotFoundError:
+        return str(path), None
 
 
 def _origin(where: str, stage: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -221,10 +229,17 @@ def _origin(where: str, stage: Mapping[str, Any] | None) -> dict[str, Any]:
             f"{where} has format {stage.get('format')!r} and this analysis reads {FORMAT}; "
             "run the stage again or use the analysis of its commit"
         )
+    for name in ORIGIN:
+        value, kind = stage.get(name), {"dirty": bool, "versions": dict}.get(name, str)
+        if value is not None and not isinstance(value, kind):
+            raise AnalysisError(
+                f"{where} has {name} {reprlib.repr(value)}, which is no {kind.__name__}; "
+                "remove its folder and run the stage again"
+            )
     versions = stage.get("versions")
-    versions = versions if isinstance(versions, dict) else {}
     return {name: stage.get(name) for name in ORIGIN} | {
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or None
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted((versions or {}).items()))
+        or None
     }
 
 
@@ -233,25 +248,41 @@ def _outcome(where: str, outcome: Mapping[str, Any] | None, key: str) -> dict[st
         return {}
     remedy = "remove the file and run the stage again"
     if outcome.get("key") != key:
-        raise AnalysisError(f"{where} belongs to stage {outcome.get('key')!r}, not to {key!r}; {remedy}")
+        raise AnalysisError(
+            f"{where} belongs to stage {reprlib.repr(outcome.get('key'))}, not to {key!r}; {remedy}"
+        )
     values = {column: outcome.get(name) for name, column in OUTCOME.items()}
     for name, column in OUTCOME.items():
         value = values[column]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise AnalysisError(f"{where} has {name} {value!r}, which is no number; {remedy}")
-    top1 = values["top1"]
-    if top1 is None or not math.isfinite(top1) or not 0 <= top1 <= 100:
-        raise AnalysisError(f"{where} has top1 {top1!r}, which is no percent; {remedy}")
+        if value is not None and not _is_number(value, name):
+            raise AnalysisError(f"{where} has {name} {reprlib.repr(value)}, which is no number; {remedy}")
+    for name in ("top1", "top5"):
+        value = values[name]
+        missing = name == "top5" and (value is None or math.isnan(value))
+        if not missing and (value is None or not 0 <= value <= 100):
+            raise AnalysisError(f"{where} has {name} {value!r}, which is no percent; {remedy}")
     images = values["test_images"]
-    if images is None or not 1 <= images < math.inf:
+    if type(images) is not int or images < 1:
         raise AnalysisError(f"{where} has images {images!r}, which is no count of test images; {remedy}")
     return values | {"state": "done", "error": None}
 
 
+def _is_number(value: Any, name: str) -> bool:
+    """NaN is one, and of a loss infinity: so tells a network that was quantized too coarsely. What is far beyond any
+    measurement is none: no arithmetic could be done with it."""
+    if type(value) not in (int, float):
+        return False
+    return value != value or abs(value) < LARGEST or (name == "loss" and abs(value) == math.inf)
+
+
 def _object(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
+        value = json.loads(files.read(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AnalysisError(f"{path} {error}; {remedy}") from error
+    except (ValueError, RecursionError) as error:
         raise AnalysisError(f"{path} is not JSON ({error}); {remedy}") from error
     if not isinstance(value, dict):
         raise AnalysisError(f"{path} holds a {type(value).__name__}, not a JSON object; {remedy}")
@@ -259,4 +290,4 @@ def _object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _first_line(text: Any) -> str | None:
-    return str(text).strip().partition("\n")[0] if text else None
+    return text.strip().partition("\n")[0] or None if isinstance(text, str) else None

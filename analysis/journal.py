@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis import files
+
 Floats: TypeAlias = NDArray[np.float32]
+MOST = 512 * files.MIB
+LARGEST = 1e30
 METRICS = ("train_loss", "train_top1", "loss", "top1")
 SEAL = b', "crc32": "'
 """What stands between a line's record and its checksum, CRC-32 of all bytes before, in eight hex digits."""
@@ -40,13 +45,15 @@ class Curve:
 @dataclass(frozen=True)
 class Journal:
     """What the analysis keeps of a journal. `last` is its last event, empty where there is none; `run_seconds` sums
-    what each attempt took from its first event to its last; `data` is the checksum of each split that was read."""
+    what each attempt took from its first event to its last; `data` is the checksum of each split that was read;
+    `problem` says why the file cannot be read, if so."""
 
     attempts: int = 0
     last: Mapping[str, Any] = field(default_factory=dict)
     run_seconds: float = 0.0
     data: Mapping[str, str] = field(default_factory=dict)
     curve: Curve | None = None
+    problem: str | None = None
 
 
 def read(path: Path) -> Journal:
@@ -56,19 +63,25 @@ def read(path: Path) -> Journal:
     what their checksum says, and what an attempt wrote after a later one had begun. A further attempt that goes back
     replaces the epochs from its first on.
     """
+    try:
+        content = files.read(path, MOST)
+    except FileNotFoundError:
+        return Journal()
+    except OSError as error:
+        return Journal(problem=f"{path} {error}; remove its folder and run the stage again")
     last: dict[str, Any] = {}
     data: dict[str, str] = {}
     spans: dict[int, list[float]] = {}
     points: dict[int, dict[str, Any]] = {}
     told_by = 0
-    for event in _events(path):
+    for event in _events(content):
         last, attempt = event, event["attempt"]
-        when = event.get("time")
-        if isinstance(when, int | float):
+        when = _number(event.get("time"))
+        if not math.isnan(when):
             spans.setdefault(attempt, [when, when])[1] = when
         if event["event"] == "metrics":
             step, values = event.get("step"), event.get("values")
-            if not isinstance(step, int) or not isinstance(values, dict):
+            if not _is_count(step) or not isinstance(values, dict):
                 continue
             if attempt != told_by:
                 points, told_by = {k: v for k, v in points.items() if k < step}, attempt
@@ -84,11 +97,11 @@ def read(path: Path) -> Journal:
     )
 
 
-def _events(path: Path) -> Iterator[dict[str, Any]]:
+def _events(content: bytes) -> Iterator[dict[str, Any]]:
     newest, sealed = 0, False
     # A journal is decoded once, and its lines with the decoder itself: half the time of json.loads on bytes.
     decode = json.JSONDecoder().raw_decode
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    for line in content.split(b"\n"):
         # Lines without a checksum are an older version's, and stand before all that have one.
         sealed = sealed or line[-22:-10] == SEAL
         if sealed:
@@ -99,12 +112,12 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
         try:
             text = line.decode()
             event, end = decode(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if (
             end == len(text)
             and isinstance(event, dict)
-            and isinstance(event.get("attempt"), int)
+            and _is_count(event.get("attempt"))
             and "event" in event
         ):
             if event["attempt"] < newest:
@@ -126,4 +139,9 @@ def curve(points: Mapping[int, Mapping[str, Any]]) -> Curve | None:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    """`value`, NaN where it is no number that float32 holds: an integer of JSON may have any length."""
+    return float(value) if type(value) in (int, float) and abs(value) < LARGEST else math.nan
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < 2**31

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from analysis import wording
 from analysis.configurations import FLOAT_BITS
 from analysis.page import Column, Lines, Part, Rows, Section
-from analysis.results import Results
+from analysis.results import JOURNALS, Results
 
 COLUMNS = (
     Column("name"),
@@ -33,7 +33,8 @@ STATES = ("done", "failed", "running", "stopped", "pending")
 def section(found: Results, page: Path, pages: Mapping[str, str]) -> Section:
     """All runs as seen from the file `page`; `pages` are their pages in MLflow by key."""
     rows = [
-        _row(row, _folder(found.runs, row["key"], page), pages) for row in found.marked.to_dict("records")
+        _row(row, _folder(found.runs, row["key"], page) if found.source == JOURNALS else "", pages)
+        for row in found.marked.to_dict("records")
     ]
     data = {"columns": [column.title for column in COLUMNS], "rows": rows}
     methods = list(dict.fromkeys(found.marked["method"]))

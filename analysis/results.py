@@ -37,7 +37,9 @@ JOURNALS, MLFLOW = "journals", "mlflow"
 class Results:
     """A row a run (`marked`), a row a configuration (`summary`, with `marks` of what is unlike the rest of its table),
     a row a published number (`comparison`), the curves by key, the chains of an explain sweep (None for any other),
-    and what lies below the accuracy."""
+    and what lies below the accuracy. What only the run folders hold, image by image and layer by layer, is None and
+    empty for another `source`: the same key may stand there for another run, or a key be no name of a folder at all.
+    """
 
     sweep: str
     runs: Path
@@ -48,6 +50,7 @@ class Results:
     differences: Differences
     chain: pd.DataFrame | None
     evidence: Evidence
+    source: str = JOURNALS
 
     @property
     def done(self) -> pd.DataFrame:
@@ -95,11 +98,13 @@ def load(runs: Path, sweep: str, source: str = JOURNALS) -> Results:
     summary = configurations.summarize(marked, numbers)
     comparison = compare.compare(summary, numbers)
     # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
-    chain = waterfall.steps(marked, comparison, runs) if sweep.startswith("explain") else None
+    in_folders = source == JOURNALS
+    is_explained = in_folders and sweep.startswith("explain")
+    chain = waterfall.steps(marked, comparison, runs) if is_explained else None
     unlike = differences.find(marked)
     summary["marks"] = [" ".join(unlike.marks.get(name, ())) for name in summary["configuration"]]
-    below = evidence.load(runs, marked, summary)
-    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain, below)
+    below = evidence.load(runs, marked, summary if in_folders else summary[:0])
+    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain, below, source)
 
 
 def read(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import compare, curves, pareto, waterfall, wording
 from analysis.configurations import FLOAT_BITS, hole
 from analysis.page import Cell, Column, Fact, Facts, Lines, Part, Section, Table, picture
-from analysis.results import Results
+from analysis.results import JOURNALS, MLFLOW, Results
 
 TONES = {compare.REPRODUCED: "good", compare.NOT_REPRODUCED: "bad"}
 SIGNS = {compare.REPRODUCED: "✓ ", compare.NOT_REPRODUCED: "✗ "}
@@ -300,4 +300,15 @@ def measured(found: Results) -> Section:
             "of a best epoch says so. runs.csv beside this page has every field of every run."
         ]
     )
-    return Section("measured", "How it was measured", [Facts(facts), lines])
+    parts: list[Part] = [Facts(facts), lines]
+    if found.source != JOURNALS:
+        source = "MLflow" if found.source == MLFLOW else "a table of runs"
+        parts.append(
+            Lines(
+                [
+                    f"This page was made from {source}. What only the run folders hold is left out: switches paired "
+                    "image by image, layers, confused classes, and links to the folders."
+                ]
+            )
+        )
+    return Section("measured", "How it was measured", parts)

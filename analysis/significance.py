@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis import files
 
 Bits: TypeAlias = NDArray[np.bool_]
 Interval: TypeAlias = tuple[float, float]
@@ -59,7 +61,8 @@ def of_drop(start: float, end: float, images: float) -> Interval:
     paired interval, which needs each image's answer, is narrower."""
     if math.isnan(start - end) or not images > 0:
         return UNKNOWN
-    half = Z * math.sqrt(sum(percent * (100 - percent) for percent in (start, end)) / images)
+    # Not below 0: a mean of percents may exceed 100 by rounding.
+    half = Z * math.sqrt(sum(max(0.0, percent * (100 - percent)) for percent in (start, end)) / images)
     return start - end - half, start - end + half
 
 
@@ -78,10 +81,10 @@ def of_accuracy(mean: float, sd: float, n: int, images: float) -> Interval:
 def correct(runs: Path, key: str) -> Bits | None:
     """Of each test image whether the finished run classified it rightly, or None where it does not say."""
     try:
-        outcome = json.loads((runs / key / "outcome.json").read_text())
+        outcome = json.loads(files.read(runs / key / "outcome.json"))
         packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
         return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None  # what is wrong with the file is told by `frame.load`
 
 
@@ -110,6 +113,14 @@ def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
         "high": difference + Z * error,
         "p": _flipped(np.abs(change[change != 0]), abs(total)),
     }
+
+
+def doubtful(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """`one` with the larger p and the wider interval of two tests of the same change; NaN where either is unknown."""
+    if math.isnan(one["p"] + other["p"]):
+        return {"difference": one["difference"]} | dict.fromkeys(("low", "high", "p"), math.nan)
+    low, high = wider((one["low"], one["high"]), (other["low"], other["high"]))
+    return {"difference": one["difference"], "low": low, "high": high, "p": max(one["p"], other["p"])}
 
 
 def _flipped(sizes: NDArray[np.int64], total: int) -> float:

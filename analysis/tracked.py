@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 SECONDS = 5.0
@@ -23,7 +25,7 @@ def pages(runs: Path, sweep: str) -> dict[str, str]:
     try:
         found = _ask(server, f"experiments/get-by-name?{urlencode({'experiment_name': sweep})}")
         return _runs(server, str(found["experiment"]["experiment_id"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -48,9 +50,20 @@ def _runs(server: str, experiment: str) -> dict[str, str]:
 
 def _ask(server: str, what: str, content: Mapping[str, Any] | None = None) -> Any:
     body = None if content is None else json.dumps(content).encode()
-    request = Request(f"{server}/api/2.0/mlflow/{what}", body, {"Content-Type": "application/json"})
+    address = f"{without_password(server)}/api/2.0/mlflow/{what}"
+    request = Request(address, body, {"Content-Type": "application/json"})
+    if account := _account(server):
+        # Not told to where the server may redirect.
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(account.encode()).decode()}")
     with urlopen(request, timeout=SECONDS) as answer:
         return json.loads(answer.read())
+
+
+def _account(server: str) -> str:
+    """`user:password` of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as MLflow's client takes them, else of
+    the address; empty without one."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    return f"{user}:{password}" if user and password else unquote(urlsplit(server).netloc.rpartition("@")[0])
 
 
 def without_password(server: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import csv
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,24 @@ def test_one_seed_without_answers_is_too_small_and_says_so(tmp_path: Path) -> No
         finish(tmp_path / side, only, top1)
     row = compared(tmp_path)["amax 8"]
     assert (row["verdict"], row["difference"]) == ("n too small", -44.0) and math.isnan(row["p"])
-    assert run(tmp_path, "small") == 0
+
+
+@pytest.mark.parametrize("state", ["pending", "stopped", "only here"])
+def test_a_sweep_without_results_is_not_called_good(
+    tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = sweep(tmp_path / "a", (950, 940, 900))
+    plan(tmp_path / "b", *listed)
+    if state == "only here":
+        shutil.rmtree(tmp_path / "a" / listed[0]["key"])
+        plan(tmp_path / "a", listed[0])
+    elif state == "stopped":
+        begin(tmp_path / "b", listed[1], DATA)
+    assert run(tmp_path, "small") == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(
+        "Cannot tell. " if state == "only here" else "Worse: float (not done in B), amax w8a8 (not"
+    )
 
 
 def test_a_sweep_that_was_trained_otherwise_is_matched_by_its_methods_and_it_is_said(tmp_path: Path) -> None:
@@ -166,13 +184,40 @@ def test_a_sweep_that_was_trained_otherwise_is_matched_by_its_methods_and_it_is_
     for one, count in zip(longer, (960, 950, 910), strict=True):
         answered(tmp_path / "b", one, right(count))
     found = diff.load((tmp_path / "a", "small"), (tmp_path / "b", "longer"))
-    assert len(found.table) == 3 and set(found.table["by"]) == {"images"}
+    assert len(found.table) == 3 and set(found.table["verdict"]) == {"another training, n 1"}
+    assert found.table["p"].isna().all() and not found.is_worse and not found.is_told
     assert set(found.table["float_start"]) == {"", "other"}
     notes = " ".join(diff.notes(found))
     assert (
         "Trained otherwise, A → B: epochs 3 → 30." in notes
-        and "In 2 rows the float networks differ, too" in notes
+        and "In 3 rows A and B are different trainings" in notes
     )
+
+
+@pytest.mark.parametrize("trained", ["start", "recipe"])
+def test_what_was_trained_again_has_to_differ_over_images_and_over_seeds(
+    tmp_path: Path, trained: str
+) -> None:
+    further = {"feed_epochs": 1} if trained == "recipe" else {}
+    for side, starts, counts in (
+        ("a", (950, 930, 940), (940, 900, 930)),
+        ("b", (940, 955, 925), (880, 930, 900)),
+    ):
+        listed = stages(3, **further)
+        plan(tmp_path / side, *listed)
+        for place, one in enumerate(listed):
+            start = 950 if trained == "recipe" else starts[place // 3]
+            answered(tmp_path / side, one, right((start, counts[place // 3], 500)[place % 3]))
+    row = compared(tmp_path)["amax 8"]
+    paired = significance.paired(
+        np.stack([right(count) for count in (940, 900, 930)]),
+        np.stack([right(count) for count in (880, 930, 900)]),
+    )
+    over_seeds = significance.welch([94.0, 90.0, 93.0], [88.0, 93.0, 90.0])
+    assert paired["p"] < 1e-5 and (row["by"], row["verdict"]) == ("both", "no difference shown")
+    assert (row["p"], row["low"]) == (over_seeds["p"], over_seeds["low"])
+    assert row["float_start"] == ("same" if trained == "recipe" else "other")
+    assert compared(tmp_path)["amax 4"]["verdict"] == "the same answers"
 
 
 def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mixed(tmp_path: Path) -> None:
@@ -182,8 +227,8 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mi
         for one, count in zip(listed, counts, strict=True):
             answered(tmp_path / side, one, right(count))
     found = diff.load((tmp_path / "a", "small"), (tmp_path / "b", "small")).table
-    assert found["verdict"].tolist() == ["worse", "the same answers"]
-    assert found["difference"].tolist() == pytest.approx([-10, 0])
+    assert found["verdict"].tolist() == ["the same answers", "another training, n 1"]
+    assert found["difference"].tolist() == pytest.approx([0, -10])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from analysis import frame
+from analysis.__main__ import main
 from analysis.errors import AnalysisError
 
 Json = dict[str, Any]
@@ -232,3 +234,88 @@ def test_the_best_epoch_is_told_beside_the_last(tmp_path: Path) -> None:
     first, second = frame.read(tmp_path, "small").to_dict("records")
     assert (first["top1"], first["best_epoch"], first["best_top1"]) == (80.0, 2, 90.12)
     assert pd.isna(second["best_epoch"]) and math.isnan(second["best_top1"])
+
+
+DEEP = "[" * 100_000
+HUGE = 10**400
+HOSTILE: dict[str, tuple[Json | str, str, str]] = {
+    "outcome nested": (DEEP, "outcome.json", "is not JSON"),
+    "seconds": ({"seconds": HUGE}, "outcome.json", "has seconds 1000"),
+    "size": ({"model_size_mb": math.inf}, "outcome.json", "has model_size_mb inf, which is no number"),
+    "top5": ({"top5": 101.0}, "outcome.json", "has top5 101.0, which is no percent"),
+    "half an image": ({"images": 599.5}, "outcome.json", "has images 599.5, which is no count"),
+    "device": ({"device": {"a": 1}}, "stage.json", "has device {'a': 1}, which is no str"),
+    "dirty": ({"dirty": [1]}, "stage.json", "has dirty [1], which is no bool"),
+    "origin nested": (DEEP, "stage.json", "is not JSON"),
+    "link": ("/dev/zero", "outcome.json", "outcome.json is a link; remove the file"),
+    "fifo": ("fifo", "outcome.json", "outcome.json is no regular file"),
+    "large": ("large", "outcome.json", "outcome.json has more than 64 MiB"),
+    "journal fifo": ("fifo", "events.jsonl", "events.jsonl is no regular file; remove its folder"),
+    "journal link": ("/dev/zero", "events.jsonl", "events.jsonl is a link"),
+}
+
+
+def spoil(file: Path, content: Json | str) -> None:
+    """Put something else in the place of a file: other fields, a text, a link, a FIFO or too much."""
+    if isinstance(content, dict):
+        file.write_text(json.dumps(json.loads(file.read_text()) | content))
+        return
+    file.unlink(missing_ok=True)
+    if content == "fifo":
+        os.mkfifo(file)
+    elif content == "large":
+        file.touch()
+        os.truncate(file, 2**26 + 1)
+    elif content.startswith("/"):
+        file.symlink_to(content)
+    else:
+        file.write_text(content)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_run_that_cannot_be_read_keeps_its_row_and_ends_no_report(tmp_path: Path, case: str) -> None:
+    content, name, reason = HOSTILE[case]
+    bad, good = stage("amax", 8, 0), stage("amax", 8, 1)
+    plan(tmp_path / "runs", bad, good)
+    for one in (bad, good):
+        finish(tmp_path / "runs", one, 90.0)
+    spoil(tmp_path / "runs" / bad["key"] / name, content)
+    words = ["small", "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    assert main(["export", *words, "--csv", str(tmp_path / "out.csv")]) == 0
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["state"].tolist() == ["failed", "done"] and reason in found["problem"][0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DEEP,
+        *(
+            json.dumps({"seq": 9, "time": 1.5, "attempt": 1, "event": "metrics", "step": 1} | changed)
+            for changed in (
+                {"values": {"train_loss": HUGE}},
+                {"step": 2**31, "values": {"train_loss": 1.0}},
+                {"time": HUGE},
+                {"attempt": HUGE},
+            )
+        ),
+    ],
+    ids=range(5),
+)
+def test_a_line_of_a_journal_that_no_number_holds_is_left_out(tmp_path: Path, line: str) -> None:
+    only = stage("float", 32, 0)
+    plan(tmp_path, only)
+    told = {"event": "metrics", "step": 2, "values": {"train_loss": 1.0, "top1": 50.0}}
+    with (begin(tmp_path, only, told) / "events.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    table, curves = frame.load(tmp_path, "small")
+    assert table.loc[0, ["state", "attempts", "best_epoch"]].tolist() == ["stopped", 1, 2]
+    assert curves[only["key"]].epochs.tolist()[-1] == 2 and table["run_seconds"][0] == 0
+
+
+def test_a_lock_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    only = stage("amax", 8, 0)
+    plan(tmp_path, only)
+    os.mkfifo(begin(tmp_path, only) / "lock")
+    assert frame.read(tmp_path, "small")["state"].tolist() == ["stopped"]

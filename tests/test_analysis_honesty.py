@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Json, str]] = {
     ),
     "by rank": (
         {"sync_batch_norm": False, "world_size": 4},
-        "Another treatment of BatchNorm: runs behind this number have kept by each rank's share",
+        "Another BatchNorm over ranks: runs behind this number have each rank's share",
     ),
     "edges": (
         {"edges": "last layer float"},
@@ -69,6 +69,16 @@ def test_a_float_network_has_no_treatment_to_differ_in(tmp_path: Path) -> None:
     start = stage("float", 32, 0, **FLOAT)
     plan(tmp_path, start, stage("amax", 8, 0, start, **FLOAT, batch_norm="re-estimated"))
     for one in (start, stage("amax", 8, 0, start, **FLOAT, batch_norm="re-estimated")):
+        finish(tmp_path, one, 90.0)
+    assert results.load(tmp_path, "small").differences == differences.Differences({}, {})
+
+
+def test_a_float_network_is_not_marked_against_its_own_recipes(tmp_path: Path) -> None:
+    trained = FLOAT | {"sync_batch_norm": False, "world_size": 4}
+    start = stage("float", 32, 0, **trained)
+    made = stage("amax", 8, 0, start, **trained, batch_norm="kept")
+    plan(tmp_path, start, made)
+    for one in (start, made):
         finish(tmp_path, one, 90.0)
     assert results.load(tmp_path, "small").differences == differences.Differences({}, {})
 
@@ -110,6 +120,20 @@ def test_the_interval_of_a_mean_is_students_and_never_narrower_than_that_of_one_
     one = significance.of_share(mean, 1000)
     assert 0 <= low <= high <= 100
     assert high - low >= min(one[1] - one[0], 100 - max(low, 100 - high)) - 1e-9 or low == 0 or high == 100
+
+
+def test_a_drop_is_that_of_the_runs_whose_start_can_be_read(tmp_path: Path) -> None:
+    """The other's top-1 of 99.8 plus a drop of 60 would be a start of 159.8 %."""
+    starts = [stage("float", 32, seed) for seed in (0, 1)]
+    ends = [stage("amax", 8, seed, start) for seed, start in enumerate(starts)]
+    plan(tmp_path, *starts, *ends)
+    for one, top1 in zip((*starts, *ends), (90.0, 95.0, 30.0, 99.8), strict=True):
+        finish(tmp_path, one, top1)
+    (tmp_path / starts[1]["key"] / "outcome.json").write_text("{")
+    row = results.load(tmp_path, "small").summary.set_index("method").loc["amax"]
+    assert (row["n"], row["drop"]) == (2, 60.0)
+    assert (row["drop_low"], row["drop_high"]) == significance.of_drop(90.0, 30.0, 10_000)
+    assert significance.of_drop(100.0 + 1e-14, 100.0, 600) == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
 def test_without_a_run_there_is_no_interval() -> None:

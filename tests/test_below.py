@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from test_analysis_frame import Json, finish, plan, stage
+from test_analysis_frame import Json, finish, plan, spoil, stage
 from test_analysis_plots import texts
 from test_report import HOSTILE, Elements, words, written
 
 from analysis import confusion, evidence, layers, page, results
+from analysis.__main__ import main
 
 NAMES = [
     "conv1",
@@ -158,6 +159,14 @@ def test_a_file_that_cannot_be_used_is_a_hole_with_its_reason(tmp_path: Path, co
     assert found.layers["configuration"].nunique() == 1 and found.confusions == ()
 
 
+def test_a_record_that_is_no_file_is_a_hole_and_is_not_waited_for(tmp_path: Path) -> None:
+    stages = sweep(tmp_path, methods=1)
+    for one, content in ((stages[1], "/dev/zero"), (stages[2], "fifo")):
+        spoil(tmp_path / one["key"] / "artifacts" / "layers.json", content)
+    problems = results.load(tmp_path, "small").evidence.shown["problem"].tolist()
+    assert problems == ["layers.json is a link", "layers.json is no regular file"]
+
+
 def test_a_hole_keeps_its_row_and_says_why_in_the_figure_and_in_the_table(tmp_path: Path) -> None:
     stages = sweep(tmp_path / "runs", methods=2)
     (tmp_path / "runs" / stages[2]["key"] / "artifacts" / "layers.json").unlink()
@@ -249,3 +258,15 @@ def test_a_confusion_without_a_damaged_network_is_drawn_alone() -> None:
     one = evidence.Confusion("a on b", ("x", "y"), np.array([[3, 1], [0, 4]]))
     figure = confusion.figure([one])
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison][:1] == ["a on b: float"]
+
+
+def test_from_a_table_of_runs_no_run_folder_is_read_and_the_page_says_so(tmp_path: Path) -> None:
+    sweep(tmp_path / "runs", methods=1)
+    page = tmp_path / "small" / "report.html"
+    words = ["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    assert main(words) == 0 and "Where the signal is lost" in page.read_text()
+    (tmp_path / "runs.csv").write_bytes((tmp_path / "small" / "runs.csv").read_bytes())
+    assert main([*words, "--from", str(tmp_path / "runs.csv")]) == 0
+    text = page.read_text()
+    assert "This page was made from a table of runs. What only the run folders hold is left out" in text
+    assert "Where the signal is lost" not in text and '"folder"' not in text

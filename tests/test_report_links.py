@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import threading
@@ -18,7 +19,12 @@ from analysis import tracked
 class Mlflow(http.server.BaseHTTPRequestHandler):
     """The two answers of MLflow that are asked for, the runs in two pages."""
 
+    wanted: str | None = None
+
     def answer(self, content: Json) -> None:
+        if self.headers["Authorization"] != self.wanted:
+            self.send_error(401)
+            return
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(content).encode())
@@ -60,3 +66,29 @@ def test_the_pages_of_mlflow_are_asked_of_its_server_where_the_sweep_was_synced(
     for other in ("", "sqlite:///x.db", "http://127.0.0.1:9"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
         assert tracked.pages(tmp_path, "small") == {}
+
+
+@pytest.mark.parametrize("told_by", ["the variables", "the address"])
+def test_a_server_with_a_login_is_asked_with_it_and_no_link_tells_it(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "small.mlflow").write_text("{}")
+    monkeypatch.setattr(Mlflow, "wanted", f"Basic {base64.b64encode(b'me:s@cret').decode()}")
+    account = "me:s%40cret@" if told_by == "the address" else ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", f"//{account}"))
+    for name, value in (("USERNAME", "me"), ("PASSWORD", "s@cret")):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "" if account else value)
+    assert tracked.pages(tmp_path, "small")["k2"] == f"{server}/#/experiments/7/runs/r2"
+    monkeypatch.setattr(Mlflow, "wanted", "Basic another")
+    assert tracked.pages(tmp_path, "small") == {}
+
+
+@pytest.mark.parametrize("address", ["http://me:secret@", "http://host:port", "http://[", "http://a b"])
+def test_an_address_that_is_none_gives_no_pages(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "small.mlflow").write_text("{}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert tracked.pages(tmp_path, "small") == {}
