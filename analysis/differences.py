@@ -111,7 +111,7 @@ def _words(fact: str, title: str, usual: str, others: list[str]) -> str:
     if fact == "versions":
         others, usual = _differing(others, usual)
     shown = "; ".join(others[:SHOWN]) + (f"; {len(others) - SHOWN} more" if len(others) > SHOWN else "")
-    return f"Another {title}: runs behind this number have {shown}; most of the table has {usual}."
+    return f"Another {title} behind this number: {shown}; in most of the table {usual}."
 
 
 def _differing(others: list[str], usual: str) -> tuple[list[str], str]:

@@ -20,28 +20,28 @@ from analysis import diff, differences, published, results, significance, tables
 FLOAT = {"epochs": 3, "precision": "O2 float16", "sync_batch_norm": True, "world_size": 1}
 QUANTIZED = FLOAT | {"batch_norm": "kept", "edges": "as the rest"}
 CASES: dict[str, tuple[Json, str]] = {
-    "precision": ({"precision": "O0"}, "Another precision of training: runs behind this number have O0"),
-    "more epochs": ({"epochs": 30}, "Another number of epochs: runs behind this number have 30"),
-    "trained on": ({"feed_epochs": 2}, "Another number of epochs: runs behind this number have 3 and 2 more"),
+    "precision": ({"precision": "O0"}, "Another precision of training behind this number: O0"),
+    "more epochs": ({"epochs": 30}, "Another number of epochs behind this number: 30"),
+    "trained on": ({"feed_epochs": 2}, "Another number of epochs behind this number: 3 and 2 more"),
     "then O0": (
         {"feed_precision": "O0"},
-        "Another precision of training: runs behind this number have O2 float16, then O0",
+        "Another precision of training behind this number: O2 float16, then O0",
     ),
     "moved": (
         {"batch_norm": "re-estimated"},
-        "Another treatment of BatchNorm: runs behind this number have re-estimated",
+        "Another treatment of BatchNorm behind this number: re-estimated",
     ),
     "batch": (
         {"batch_norm": "of each batch"},
-        "Another treatment of BatchNorm: runs behind this number have of each batch",
+        "Another treatment of BatchNorm behind this number: of each batch",
     ),
     "by rank": (
         {"sync_batch_norm": False, "world_size": 4},
-        "Another BatchNorm over ranks: runs behind this number have each rank's share",
+        "Another BatchNorm over ranks behind this number: each rank's share",
     ),
     "edges": (
         {"edges": "last layer float"},
-        "Another treatment of the first and the last layer: runs behind this number have last layer float",
+        "Another treatment of the first and the last layer behind this number: last layer float",
     ),
 }
 

@@ -146,12 +146,11 @@ def test_a_number_whose_runs_are_unlike_is_marked_and_the_mark_is_explained(tmp_
     found = results.load(tmp_path / "runs", "small")
     said = list(found.differences.words.values())
     assert said == [
-        "Another device: runs behind this number have NVIDIA H200; most of the table has AMD EPYC, 1 thread.",
-        "Another software: runs behind this number have torch 2.12.0; most of the table has torch 2.13.0.",
-        "Another commit: runs behind this number have aaaaaaaaaa; most of the table has 0123456789.",
-        "Another number of test images: runs behind this number have 100; most of the table has 10,000.",
-        "Another checksum of the test data: runs behind this number have ffffffffff; "
-        "most of the table has eeeeeeeeee.",
+        "Another device behind this number: NVIDIA H200; in most of the table AMD EPYC, 1 thread.",
+        "Another software behind this number: torch 2.12.0; in most of the table torch 2.13.0.",
+        "Another commit behind this number: aaaaaaaaaa; in most of the table 0123456789.",
+        "Another number of test images behind this number: 100; in most of the table 10,000.",
+        "Another checksum of the test data behind this number: ffffffffff; in most of the table eeeeeeeeee.",
     ]
     by_label = dict(zip(found.marked["configuration"], found.marked["name"], strict=True))
     marks = {by_label[name].rpartition(" seed")[0]: "".join(m) for name, m in found.differences.marks.items()}
