@@ -168,7 +168,7 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
     silent = None if None in met.values() else USUAL.get(name, False)
 
     def word(value: Any, show: Callable[[Any], str]) -> str:
-        if value is silent:
+        if _hashable(value) == _hashable(silent):
             return ""
         if isinstance(value, bool) and title:
             return title if value else f"no {title}"
