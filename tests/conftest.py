@@ -52,11 +52,6 @@ def network() -> nn.Module:
     return model.eval()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits most begins first, so that no worker has it left when the others are done."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_slurm"))
-
-
 @pytest.fixture
 def tiny_training() -> Training:
     """One epoch on the digits: about two seconds on one core."""
