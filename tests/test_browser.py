@@ -129,6 +129,13 @@ def test_the_chart_view_of_the_link_shows_accuracy_over_bits_and_size_and_the_tr
     page.set_viewport_size({"width": 1600, "height": 1000})
 
 
+def width_of(page: Page, name: str) -> int:
+    """Of a picture that is shown, in its own pixels."""
+    picture = page.locator(f"img[src*='{name}'], img[src^='blob:']").first
+    expect(picture).to_be_visible()
+    return int(picture.evaluate("async image => (await image.decode(), image.naturalWidth)"))
+
+
 def test_the_note_leads_to_the_report_whose_page_shows_its_picture(
     page: Page, link: str, tmp_path: Path
 ) -> None:
@@ -136,9 +143,7 @@ def test_the_note_leads_to_the_report_whose_page_shows_its_picture(
     follow(page, "report demo")
     expect(page.get_by_role("heading", name="report demo")).to_be_visible()
     follow(page, "accuracy.png")
-    picture = page.locator("img[src*='accuracy.png'], img[src^='blob:']").first
-    expect(picture).to_be_visible()
-    assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 320
+    assert width_of(page, "accuracy.png") == 320
     page.screenshot(path=tmp_path / "report.png")
 
 
@@ -149,9 +154,7 @@ def test_the_page_of_a_run_shows_its_picture_and_how_busy_its_node_was(
     expect(page.get_by_text("cpu_utilization_percentage", exact=True).first).to_be_visible()
     page.screenshot(path=tmp_path / "system.png")
     show(page, f"{served['run']}/artifacts/ranges.png?workflowType=machine_learning")
-    picture = page.locator("img[src*='ranges.png'], img[src^='blob:']").first
-    expect(picture).to_be_visible()
-    assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 320
+    assert width_of(page, "ranges.png") == 320
     page.screenshot(path=tmp_path / "run.png")
 
 

@@ -33,6 +33,13 @@ from suite.values import SuiteError, check_choice
 NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10_MEAN, CIFAR10_STD)}
 
 
+Weights = Annotated[Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"]
+Model = Annotated[str, "its architecture"]
+Shortcut = Annotated[str, "its shortcut: A or B"]
+Normalization = Annotated[str, "mean and std it was trained with: imagenet or cifar10"]
+"""The options of sweeps that start from one float network."""
+
+
 def sweep(
     weights: Annotated[Path, "the checkpoint, a file of torch.save"],
     model: Annotated[

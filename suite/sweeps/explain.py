@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from suite.methods.amax import Amax
@@ -21,6 +20,7 @@ from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd, Training
 from suite.sweeps import cifar10, quick
+from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
 from suite.values import SuiteError, check_choice
 
 SCRATCH = Sgd(
@@ -40,12 +40,10 @@ SOURCES = ("000", "001", "002", "003", "004")
 
 def sweep(
     source: Annotated[str, ", ".join(SOURCES)],
-    weights: Annotated[
-        Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"
-    ] = None,
-    model: Annotated[str, "its architecture"] = "resnet20",
-    shortcut: Annotated[str, "its shortcut: A or B"] = "A",
-    normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
+    weights: Weights = None,
+    model: Model = "resnet20",
+    shortcut: Shortcut = "A",
+    normalization: Normalization = "imagenet",
     epochs: Annotated[int, "epochs of each quantization-aware training of 001"] = 1,
     scratch_epochs: Annotated[int, "001 on CIFAR-10: train all from scratch for so many epochs"] = 0,
     seed: Annotated[int, "of the trainings from scratch"] = 0,

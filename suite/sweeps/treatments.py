@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from suite.methods.amax import Amax
 from suite.methods.histogram import Histogram
 from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Training
 from suite.sweeps import cifar10, quick
+from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
 
 TREATMENTS: tuple[dict[str, Any], ...] = (
     {},
@@ -22,12 +22,10 @@ TREATMENTS: tuple[dict[str, Any], ...] = (
 
 
 def sweep(
-    weights: Annotated[
-        Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"
-    ] = None,
-    model: Annotated[str, "its architecture"] = "resnet20",
-    shortcut: Annotated[str, "its shortcut: A or B"] = "A",
-    normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
+    weights: Weights = None,
+    model: Model = "resnet20",
+    shortcut: Shortcut = "A",
+    normalization: Normalization = "imagenet",
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
     """Each treatment for two sound methods, at 8, 6, 4 and 3 bits."""
