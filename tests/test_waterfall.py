@@ -16,9 +16,11 @@ from hypothesis.extra.numpy import arrays
 
 from analysis import compare, configurations, frame, plots, published, waterfall
 from analysis.significance import paired
+from suite import sweeps
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Sgd, Stage, plan
 from suite.records import save_sweep
 from suite.sweeps.explain import SOURCES, chains
+from suite.values import SuiteError
 
 START = Pretrained(Network("resnet20", "A"), Dataset("cifar10"), "weights.pt", "1" * 64)
 FEED = Sgd(epochs=1, batch=128, lr=0.01)
@@ -134,3 +136,14 @@ def test_p_is_the_two_sided_binomial_of_the_gains() -> None:
 
 def test_runs_on_different_numbers_of_images_are_not_compared() -> None:
     assert math.isnan(paired(np.ones(3, bool), np.ones(4, bool))["difference"])
+
+
+def test_source_001_is_trained_from_scratch_where_asked_and_no_other_source_is(tmp_path: Path) -> None:
+    explain = sweeps.find("explain")
+    recipes, _ = explain.stages(["--source", "001", "--scratch-epochs", "2"])
+    assert len(plan(recipes)) == 7 and {
+        recipe.trains_by.epochs for recipe in recipes if recipe.trains_by
+    } == {2}
+    for words in (["--source", "002"], ["--source", "001", "--weights", str(tmp_path / "w.pt")]):
+        with pytest.raises(SuiteError, match="--scratch-epochs is for source 001, without --weights"):
+            explain.stages([*words, "--scratch-epochs", "2"])
