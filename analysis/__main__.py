@@ -31,17 +31,27 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m analysis",
         description=__doc__,
-        epilog="other commands: `python -m analysis diff --help`, what changed between two sweeps; "
-        "`python -m analysis export --help`, all runs as Parquet or CSV",
+        epilog="other commands: `python -m analysis verdicts --help`, every published number judged by all sweeps; "
+        "`python -m analysis diff --help`, what changed between two sweeps; `python -m analysis export --help`, all "
+        "runs as Parquet or CSV",
     )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
     _add_runs(made)
     _add_from(made)
     _add_out(made, "where the folder SWEEP with the results is written")
-    made.add_argument(
-        "--readme", type=Path, metavar="FILE",
-        help="also put the table between <!-- table: SWEEP --> and <!-- /table --> in FILE",
-    )  # fmt: skip
+    _add_readme(made, "SWEEP")
+    return made
+
+
+def verdicts_parser() -> argparse.ArgumentParser:
+    """The command line of `verdicts`."""
+    made = _Parser(
+        prog="python -m analysis verdicts",
+        description="Of every published number whether it was reproduced, by all runs of all sweeps in a folder.",
+    )
+    _add_runs(made)
+    _add_out(made, "where the folder verdicts with verdicts.md and verdicts.csv is written")
+    _add_readme(made, "verdicts")
     return made
 
 
@@ -93,6 +103,13 @@ def _add_from(made: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_readme(made: argparse.ArgumentParser, name: str) -> None:
+    made.add_argument(
+        "--readme", type=Path, metavar="FILE",
+        help=f"also put the table between <!-- table: {name} --> and <!-- /table --> in FILE",
+    )  # fmt: skip
+
+
 def _add_out(made: argparse.ArgumentParser, what: str) -> None:
     made.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help=f"{what} (default: results)"
@@ -107,6 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _diff(words[1:])
         if words[:1] == ["export"]:
             return _export(words[1:])
+        if words[:1] == ["verdicts"]:
+            return _verdicts(verdicts_parser().parse_args(words[1:]))
         return _report(parser().parse_args(words))
     except (AnalysisError, OSError) as error:
         _complain(str(error))
@@ -178,6 +197,35 @@ def _diff(words: list[str]) -> int:
     style = "red" if found.is_worse else "green" if found.is_told else "yellow"
     console.print(diff.summary(found), style=style, markup=False, highlight=False)
     return 0 if found.is_told and not found.is_worse else 1
+
+
+def _verdicts(options: argparse.Namespace) -> int:
+    from analysis import tables, terminal, verdicts
+
+    if options.readme is not None:
+        replaced(options.readme, "verdicts", "")
+    found = verdicts.load(options.runs)
+    folder = options.out / "verdicts"
+    folder.mkdir(parents=True, exist_ok=True)
+    found.to_csv(folder / "verdicts.csv", index=False)
+    text = verdicts.markdown(found)
+    (folder / "verdicts.md").write_text(text, encoding="utf-8")
+    if options.readme is not None:
+        options.readme.write_text(replaced(options.readme, "verdicts", text), encoding="utf-8")
+    console = _console()
+    console.print(
+        terminal.table(
+            "Published numbers",
+            verdicts.COLUMNS,
+            verdicts.cells(found),
+            tables.COLOURS,
+            verdicts.LEAST,
+            console.width,
+        )
+    )
+    _print_paths([folder / "verdicts.csv", folder / "verdicts.md"])
+    console.print(verdicts.summary(found), markup=False, highlight=False)
+    return 0
 
 
 def _export(words: list[str]) -> int:

@@ -50,13 +50,13 @@ def read(runs: Path, sweep: str) -> pd.DataFrame:
     return load(runs, sweep)[0]
 
 
-def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
-    """The table of `sweep`, as `table` says, and the training curves by key. Each journal is read once.
+def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
+    """The table of the sweeps `names`, as `table` says, and the training curves by key. Each journal is read once.
 
     A run directory that cannot be used makes its row `failed`, and `problem` says why. Raises AnalysisError where
     there is no such sweep or its file cannot be used.
     """
-    stages = _stages(runs, sweep)
+    stages = list({stage["key"]: stage for sweep in names for stage in _stages(runs, sweep)}.values())
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
@@ -138,14 +138,20 @@ def _column(name: str) -> str:
     return f"param_{name}" if name in OWN or name in DERIVED else name
 
 
-def _stages(runs: Path, sweep: str) -> list[dict[str, Any]]:
+def sweeps(runs: Path) -> list[str]:
+    """The names of the sweeps planned in `runs`, sorted. Raises AnalysisError where there is none."""
     folder = runs / "sweeps"
     known = sorted(path.stem for path in folder.glob("*.json"))
     if not known:
         raise AnalysisError(f"{folder} holds no sweep; give the folder of the runs with --runs or SUITE_RUNS")
+    return known
+
+
+def _stages(runs: Path, sweep: str) -> list[dict[str, Any]]:
+    known = sweeps(runs)
     if sweep not in known:
-        raise AnalysisError(f"{folder} holds no sweep {sweep!r}; it holds {', '.join(known)}")
-    path = folder / f"{sweep}.json"
+        raise AnalysisError(f"{runs / 'sweeps'} holds no sweep {sweep!r}; it holds {', '.join(known)}")
+    path = runs / "sweeps" / f"{sweep}.json"
     return stages_of(_object(path, "plan the sweep again"), str(path))
 
 

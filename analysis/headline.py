@@ -110,8 +110,9 @@ def _narrowest(rows: Sequence[dict[str, Any]], term: str) -> Fact:
 
 def _verdicts(found: Results) -> Fact:
     verdicts = found.comparison.drop_duplicates("id") if len(found.comparison) else found.comparison
-    judged = verdicts[verdicts["verdict"].isin([compare.REPRODUCED, compare.NOT_REPRODUCED])]
-    good = int((judged["verdict"] == compare.REPRODUCED).sum())
+    judged = verdicts[verdicts["verdict"].isin(compare.JUDGED)]
+    good = int(judged["verdict"].isin([compare.REPRODUCED, compare.DROP_REPRODUCED]).sum())
+    other = int((judged["verdict"] == compare.MEASURES_ELSE).sum())
     if not len(judged):
         detail = (
             f"none of the {len(verdicts)} published numbers is of the model, data and training measured here"
@@ -120,7 +121,7 @@ def _verdicts(found: Results) -> Fact:
     return Fact(
         "Published numbers reproduced",
         f"{good} of {len(judged)}",
-        f"that can be compared; {len(verdicts)} are published",
+        f"that can be judged, of {len(verdicts)} published; {other} of them measure something else",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ PATH = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True)
 class Number:
-    """One published result. `value` is a percent; `model` is None where the source names none; `best` says that the
+    """One published result. `value` is a percent, an int where the source prints no decimals; `match` is what was run
+    and `labelled` what its label says otherwise; `model` is None where the source names none; `best` says that the
     epoch was chosen on the test images."""
 
     id: str
@@ -24,6 +25,7 @@ class Number:
     dataset: str
     quote: str
     match: Mapping[str, Any]
+    labelled: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     baseline: str | None = None
     best: bool = False

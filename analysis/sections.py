@@ -13,8 +13,8 @@ from analysis.configurations import FLOAT_BITS, hole
 from analysis.page import Cell, Column, Fact, Facts, Lines, Part, Section, Table, picture
 from analysis.results import JOURNALS, MLFLOW, Results
 
-TONES = {compare.REPRODUCED: "good", compare.NOT_REPRODUCED: "bad"}
-SIGNS = {compare.REPRODUCED: "✓ ", compare.NOT_REPRODUCED: "✗ "}
+TONES = dict(zip(compare.JUDGED, ("good", "bad", "good", "bad", "wait"), strict=True))
+SIGNS = {"good": "✓ ", "bad": "✗ ", "wait": "≠ "}
 PUBLISHED_COLUMNS = (
     Column("source"),
     Column("re-run as"),
@@ -32,15 +32,7 @@ def published(found: Results) -> Section:
     notes: dict[str, str] = {}
     rows = [_published(row, by_configuration[row["configuration"]], found, notes) for row in met]
     absent = found.comparison[found.comparison["configuration"].isna()]
-    parts: list[Part] = [
-        Lines(
-            [
-                "A verdict is given only where model, data and training are the published ones. Reproduced means that "
-                f"the two numbers differ by no more than the larger of {compare.POINTS} points and {compare.ERRORS:g} "
-                "standard errors of the difference, which stands behind the ±."
-            ]
-        )
-    ]
+    parts: list[Part] = [Lines([f"{compare.DEFINITION} Behind the ±: how far they may differ."])]
     if rows:
         parts.append(Table("Published numbers and the runs that repeat them", PUBLISHED_COLUMNS, rows, notes))
     if len(absent):
@@ -70,7 +62,7 @@ def _published(
         ),
         ours,
         Cell(wording.number(row["difference"], "+.2f"), tone="" if word in TONES else "quiet"),
-        Cell(SIGNS.get(word, "") + word, tolerance, tone=TONES.get(word, "quiet")),
+        Cell(SIGNS.get(TONES.get(word, ""), "") + word, tolerance, tone=TONES.get(word, "quiet")),
     ]
 
 

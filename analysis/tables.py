@@ -32,7 +32,7 @@ COLUMNS = (
 )
 LEAST = (1, 11, 7, 8, 10, 9, 3, 5, 6)
 """The columns that a narrow terminal does without, the first first."""
-COLOURS = {compare.REPRODUCED: "green", compare.NOT_REPRODUCED: "red"}
+COLOURS = dict(zip(compare.JUDGED, ("green", "red", "green", "red", "yellow"), strict=True))
 PUBLISHED = (
     "id",
     "source",
@@ -164,10 +164,7 @@ def notes(found: Results) -> list[str]:
         "both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, "
         "never at its best; a published best epoch is called one."
     )
-    lines.append(
-        "Verdict: reproduced where model and data are the published ones and the two top-1 differ by no more than "
-        f"the larger of {compare.POINTS} points and {compare.ERRORS:g} standard errors, which stands behind the ±."
-    )
+    lines.append(f"{compare.DEFINITION} Behind the ±: how far they may differ.")
     # A model whose outputs overflowed has no class to be right or wrong about; its top-1 is then 0, below chance.
     infinite = done[done["loss"].isna()]
     if len(infinite):
@@ -175,17 +172,17 @@ def notes(found: Results) -> list[str]:
             {f"{row['label']} at {_bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
         )
         lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
-    return lines + _marks(found) + _remarks(found.comparison) + _missing(found.marked, found.comparison)
+    return lines + _marks(found) + remarks(found.comparison) + _missing(found.marked, found.comparison)
 
 
-def _remarks(comparison: pd.DataFrame) -> list[str]:
+def remarks(comparison: pd.DataFrame) -> list[str]:
     """Where the label or the value of a number in the table is not what it seems, equal remarks said once."""
-    remarks: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     shown = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
     for row in shown.drop_duplicates("id").to_dict("records"):
         if row["note"]:
-            remarks.setdefault((row["source"], row["note"]), []).append(row["published_label"])
-    return [f"{source} {', '.join(labels)}: {note}." for (source, note), labels in remarks.items()]
+            found.setdefault((row["source"], row["note"]), []).append(row["published_label"])
+    return [f"{source} {', '.join(labels)}: {note}." for (source, note), labels in found.items()]
 
 
 def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:

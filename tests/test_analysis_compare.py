@@ -15,12 +15,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_analysis_frame import Json, begin, finish, plan, stage
+from test_analysis_frame import K_SIGMA, QAT, Json, begin, finish, plan, stage
 
 from analysis import compare, configurations, frame, published, results, tables
 
 NUMBERS = published.load()
 SOURCES = os.environ.get("SUITE_SOURCES")
+PERCENTILE = {
+    "act_bits": 4, "percentile": 0.9999, "train_mode": True, "layers_only": False, "unsigned_after_relu": False,
+    "batch_norm": "re-estimated", "edges": "as the rest",
+}  # fmt: skip
 
 
 def summary(runs: Path, sweep: str = "small") -> pd.DataFrame:
@@ -38,7 +42,7 @@ def labels(runs: Path, *stages: Json) -> list[str]:
 
 
 def k_sigma(seed: int, bits: int = 9, start: Json | None = None, **params: Any) -> Json:
-    return stage("k_sigma", bits, seed, start, **{"act_bits": 32, "k": 3.0, "per_layer": False} | params)
+    return stage("k_sigma", bits, seed, start, **K_SIGMA | params)
 
 
 @settings(max_examples=30, deadline=None)
@@ -171,9 +175,8 @@ def test_a_number_is_reproduced_within_the_tolerance_and_not_beyond(
 
 
 def test_no_claim_is_made_where_model_or_data_differ_or_the_model_is_not_stated(tmp_path: Path) -> None:
-    literal = {"train_mode": True, "layers_only": False, "unsigned_after_relu": False}
-    percentile = stage("percentile", 8, 0, percentile=0.9999, **literal)
-    stages = [k_sigma(0, dataset="digits"), percentile, stage("qat_symmetric", 8, 0)]
+    percentile = stage("percentile", 8, 0, **PERCENTILE | {"act_bits": 8})
+    stages = [k_sigma(0, dataset="digits"), percentile, stage("qat_symmetric", 8, 0, **QAT)]
     plan(tmp_path, *stages)
     for one in stages:
         finish(tmp_path, one, 90.0)
@@ -201,7 +204,12 @@ def test_a_number_stands_beside_every_reading_of_it_but_not_beside_another_model
 
 
 def test_one_is_not_true_when_a_number_looks_for_its_configuration(tmp_path: Path) -> None:
-    literal = {"rounding": "truncate", "map_back": False, "input_cast": True}
+    literal = {
+        "rounding": "truncate",
+        "map_back": False,
+        "weights_evaluated": False,
+        "batch_statistics": True,
+    }
     for switch, expected in ((True, True), (1, False)):
         plan(tmp_path, stage("linear", 8, 0, **literal | {"input_cast": switch}))
         row = summary(tmp_path).to_dict("records")[0]
@@ -245,3 +253,45 @@ def test_no_claim_is_made_where_the_float_network_is_somebodys_checkpoint(tmp_pa
         finish(tmp_path, one, 91.7)
     rows = compare.compare(summary(tmp_path), NUMBERS)
     assert set(rows[rows["id"] == "003-8bit"]["verdict"]) == {"not reproduced", "other training"}
+
+
+def test_a_number_measures_something_else_where_what_its_label_says_gives_another_result(
+    tmp_path: Path,
+) -> None:
+    start = stage("float", 32, 0)
+    ran = stage("percentile", 4, 0, start, **PERCENTILE)
+    labelled = stage("percentile", 4, 0, start, **PERCENTILE | {"train_mode": False, "batch_norm": "kept"})
+    folded = stage("percentile", 4, 0, start, **PERCENTILE | {"train_mode": False, "batch_norm": "folded"})
+    plan(tmp_path, start, ran, labelled, folded)
+    for one, top1 in ((start, 91.7), (ran, 76.9), (folded, 40.0)):
+        finish(tmp_path, one, top1)
+    # What its label says was not run, and a run of a third thing is no evidence: only the drop can be judged.
+    assert compared(tmp_path)["002-fake-hist-4"]["verdict"] == "drop not reproduced"
+    finish(tmp_path, labelled, 68.3)
+    row = compared(tmp_path)["002-fake-hist-4"]
+    assert (row["verdict"], row["ours"], row["ours_labelled"]) == ("measures something else", 76.9, 68.3)
+    finish(tmp_path, labelled, 76.6)
+    assert compared(tmp_path)["002-fake-hist-4"]["verdict"] == "drop not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("top1", "verdict"),
+    [(89.7, "drop reproduced"), (90.65, "drop reproduced"), (90.9, "drop not reproduced")],
+)
+def test_on_another_network_the_drop_is_compared_and_two_rounded_numbers_may_be_a_point_off(
+    tmp_path: Path, top1: float, verdict: str
+) -> None:
+    start = stage("float", 32, 0)
+    quantized = stage("qat_symmetric", 8, 0, start, **QAT)
+    plan(tmp_path, start, quantized)
+    finish(tmp_path, start, 91.7)
+    finish(tmp_path, quantized, top1)
+    row = compared(tmp_path)["001-symmetric"]
+    assert (row["published_drop"], row["verdict"], row["tolerance"]) == (2.0, verdict, 1.0)
+
+
+def test_what_a_label_says_is_never_what_was_run() -> None:
+    labelled = [number for number in NUMBERS.numbers if number.labelled]
+    assert len(labelled) == 15
+    for number in labelled:
+        assert any(number.match.get(name) != value for name, value in number.labelled.items()), number.id

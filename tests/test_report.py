@@ -91,7 +91,10 @@ def test_every_run_is_in_the_report_whatever_became_of_it(tmp_path: Path) -> Non
     assert "5 of 10 runs have no result: 1 failed, 4 pending." in shown
     assert "90.50 ± 0.71 · n 2" in shown and "10.00 n 1 of 2" in shown and "failed n 0 of 2" in shown
     assert "✓ reproduced ± 1.92" in shown and "✗ not reproduced ± 0.95" in shown
-    assert "Published numbers reproduced 1 of 2 that can be compared; 20 are published" in shown
+    assert (
+        "Published numbers reproduced 1 of 2 that can be judged, of 20 published; 0 of them measure something else"
+        in shown
+    )
 
 
 def test_the_page_is_whole_html_with_one_name_an_id_and_nothing_from_elsewhere(tmp_path: Path) -> None:

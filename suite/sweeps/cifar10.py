@@ -99,7 +99,7 @@ def post_training(calibration: Calibration) -> list[Method]:
             Linear(bits, map_back=True, input_cast=False, rounding="nearest", every_tensor=False),
             IntCast(bits),
             Histogram(bits, bits, feed=calibration),
-            Histogram(bits, bits, search=False, train_mode=True, feed=calibration),
+            Histogram(bits, bits, search=False, bins_are_bits=True, train_mode=True, feed=calibration),
             Percentile(bits, bits, feed=calibration),
             Percentile(bits, bits, train_mode=True, feed=calibration),
             KSigma(bits),

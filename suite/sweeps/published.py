@@ -44,7 +44,7 @@ SOURCE_002: tuple[Method, ...] = (
     BuiltinInt8(),
     BuiltinInt8(feed=Calibration(images=128)),
     *(Histogram(bits, bits) for bits in (8, 4)),
-    *(Histogram(bits, bits, search=False, train_mode=True) for bits in (8, 4)),
+    *(Histogram(bits, bits, search=False, bins_are_bits=True, train_mode=True) for bits in (8, 4)),
     *(Percentile(bits, bits) for bits in (8, 4, 3)),
     *(Percentile(bits, bits, train_mode=True) for bits in (8, 4, 3)),
 )
@@ -61,9 +61,9 @@ SGD_MODERN = Sgd(
 """What one would take today; for the sources that name no training."""
 
 
-def source_001(feed: Sgd) -> tuple[Method, ...]:
-    """Both schemes at the source's 8 bits, trained on with `feed`."""
-    return QatSymmetric(8, 8, feed=feed), QatAsymmetric(8, 8, feed=feed)
+def source_001(feed: Sgd, ranges_move: bool = False) -> tuple[Method, ...]:
+    """Both schemes at the source's 8 bits, trained on with `feed`; its own ranges move while evaluating."""
+    return tuple(kind(8, 8, ranges_move=ranges_move, feed=feed) for kind in (QatSymmetric, QatAsymmetric))
 
 
 def sweep(seeds: Annotated[int, "trainings of each network, from seed 0 on"] = 3) -> Sequence[Recipe]:
@@ -82,5 +82,6 @@ def _of_seed(seed: int) -> list[Recipe]:
     mean_and_std_003 = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
     small = Training(Network("resnet20"), Dataset("cifar10", *mean_and_std_003), SGD_003, seed=seed)
     qat = Sgd(epochs=10, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
-    on = {imagenet_style: SOURCE_000, for_32: source_001(qat) + SOURCE_002 + SOURCE_004, small: SOURCE_003}
+    of_001 = source_001(qat, ranges_move=True) + source_001(qat)
+    on = {imagenet_style: SOURCE_000, for_32: of_001 + SOURCE_002 + SOURCE_004, small: SOURCE_003}
     return [Recipe(start, method) for start, methods in on.items() for method in methods]
