@@ -106,7 +106,7 @@ def _add_from(made: argparse.ArgumentParser) -> None:
 def _add_readme(made: argparse.ArgumentParser, name: str) -> None:
     made.add_argument(
         "--readme", type=Path, metavar="FILE",
-        help=f"also put the table between <!-- table: {name} --> and <!-- /table --> in FILE",
+        help=f"also put the table, in short, between <!-- table: {name} --> and <!-- /table --> in FILE",
     )  # fmt: skip
 
 
@@ -208,10 +208,10 @@ def _verdicts(options: argparse.Namespace) -> int:
     folder = options.out / "verdicts"
     folder.mkdir(parents=True, exist_ok=True)
     found.to_csv(folder / "verdicts.csv", index=False)
-    text = verdicts.markdown(found)
-    (folder / "verdicts.md").write_text(text, encoding="utf-8")
+    (folder / "verdicts.md").write_text(verdicts.markdown(found), encoding="utf-8")
     if options.readme is not None:
-        options.readme.write_text(replaced(options.readme, "verdicts", text), encoding="utf-8")
+        text = replaced(options.readme, "verdicts", verdicts.short(found))
+        options.readme.write_text(text, encoding="utf-8")
     console = _console()
     console.print(
         terminal.table(

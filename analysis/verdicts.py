@@ -119,3 +119,15 @@ def markdown(table: pd.DataFrame) -> str:
     ]
     lists = ["\n".join(f"- {line}" for line in lines) for lines in (notes, said)]
     return "\n\n".join([f"**{summary(table)}**", tables.grid(cells(table), COLUMNS), *lists]) + "\n"
+
+
+def short(table: pd.DataFrame) -> str:
+    """What a README shows: each top-1, its verdict and why it is not what it seems."""
+    top1 = table[table["metric"] == "top1"]
+    shown, known = [], set()
+    for row, told in zip(top1.to_dict("records"), cells(top1), strict=True):
+        why = "as above" if row["note"] and row["note"] in known else row["note"]
+        known.add(row["note"])
+        shown.append([told[0].removesuffix(", top-1"), *told[1:3], told[-1], why])
+    columns = [*COLUMNS[:3], COLUMNS[-1], ("why", False)]
+    return f"**{summary(table)}** {compare.DEFINITION}\n\n{tables.grid(shown, columns)}\n"

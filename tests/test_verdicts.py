@@ -80,7 +80,11 @@ def test_the_command_writes_table_and_quotes_and_puts_them_into_a_readme(
         main(["verdicts", "--runs", str(runs), "--out", str(tmp_path / "out"), "--readme", str(readme)]) == 0
     )
     text = (tmp_path / "out/verdicts/verdicts.md").read_text()
-    assert readme.read_text() == f"# Mine\n<!-- table: verdicts -->\n{text}<!-- /table -->\nend\n"
+    shown = readme.read_text()
+    assert shown.startswith("# Mine\n<!-- table: verdicts -->\n**20 published numbers: 15 not run, ")
+    assert (
+        shown.endswith("|\n<!-- /table -->\nend\n") and shown.count("\n| 00") == 16 and "top-5" not in shown
+    )
     assert "| 001 symmetric model, top-1" in text and "| 89.00, drop 2.00 | 91.60, drop 0.10 |" in text
     assert "| drop not reproduced ±1.00" in text and "measures something else  " in text
     for number in published.load().numbers:
