@@ -215,74 +215,84 @@ def subject(name: str, images: int) -> tuple[nn.Module, list[Tensor], str]:
     return model, list(torch.split(x, 128)), f"{real}, {'CIFAR-10' if folder else 'pseudo-images'}"
 
 
+PLAIN, PASS, SEARCH, OURS = "plain forward pass", "ours: the pass", "ours: 5 methods x 5 widths", "ours: all"
+MIN_MAX, HISTOGRAM = "torch.ao MinMaxObserver, 1 run", f"torch.ao HistogramObserver, {len(BITS)} runs"
+Seconds = dict[str, list[float]]
+
+
 def measure(name: str, images: int, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Print the table of one network; its figures for the JSON line."""
     model, batches, what = subject(name, images)
     calibration, others = batches[: images // 128], batches[images // 128 :]
     layers = distinct_layers(model, calibration[0][:2])
-    rows = [
-        place
-        for place, (layer, _) in enumerate((n, m) for n, m in model.named_modules() if isinstance(m, LAYERS))
-        if layer in dict(layers)
-    ]
-    found: dict[str, Ranges] = {}
-    seen: list[Observation] = []
-
-    def our_pass() -> None:
-        seen[:] = [observe(model, calibration, LAYERS)]
-
-    def our_search() -> None:
-        found["ours"] = {key: value[rows] for key, value in our_ranges(seen[0]).items()}
-
-    def peer(key: str, find: Callable[..., Ranges]) -> Callable[[], None]:
-        return lambda: found.update({key: find(model, calibration, layers)})
-
-    steps: dict[str, Callable[[], None]] = {
-        "plain forward pass": lambda: forward(model, calibration),
-        "ours: the pass": our_pass,
-        "ours: 5 methods x 5 widths": our_search,
-        "torch.ao MinMaxObserver, 1 run": peer("min max", min_max_ranges),
-        "torch.ao HistogramObserver, 5 runs": peer("histogram", histogram_ranges),
-    }
-    plain, passing, searching, _, histogram = steps
-    forward(model, calibration[:1])
-    observe(model, calibration[:1], LAYERS)
-    seconds: dict[str, list[float]] = {step: [] for step in steps}
-    for number in range(rounds):
-        order = list(steps)
-        if number % 2:  # the search needs a pass, so these two change places together
-            order = [histogram, *order[3:4], passing, searching, plain]
-        for step in order:
-            start = clock()
-            steps[step]()
-            seconds[step].append(clock() - start)
-    ours = "ours: all"
-    seconds[ours] = [a + b for a, b in zip(seconds[passing], seconds[searching], strict=True)]
+    seconds, found = timed(model, calibration, layers, rounds, clock)
     ratios = {
-        step: [a / b for a, b in zip(took, seconds[plain], strict=True)] for step, took in seconds.items()
+        step: [a / b for a, b in zip(took, seconds[PLAIN], strict=True)] for step, took in seconds.items()
     }
+    speedups = [a / b for a, b in zip(seconds[HISTOGRAM], seconds[OURS], strict=True)]
     print(f"\n{name}: {what}; {images} images, {rounds} rounds, {len(layers)} tensors")
     print(f"  {'':36}{'seconds':>9}{'passes':>9}   over the rounds")
-    for step in (plain, passing, searching, ours, *list(steps)[3:]):
+    for step in (PLAIN, PASS, SEARCH, OURS, MIN_MAX, HISTOGRAM):
         low, middle, high = min(ratios[step]), statistics.median(ratios[step]), max(ratios[step])
         print(f"  {step:36}{statistics.median(seconds[step]):9.2f}{middle:9.2f}   {low:.2f} to {high:.2f}")
-    speedups = [a / b for a, b in zip(seconds[histogram], seconds[ours], strict=True)]
     print(f"  HistogramObserver at {len(BITS)} widths over ours: {statistics.median(speedups):.1f} times")
     print("  squared error, ours over HistogramObserver's: summed over layers (worst layer)")
     l2 = {}
     for group, chosen in (("calibration", calibration[:2]), ("other", others)):
-        l2[group] = l2_ratios(model, chosen, layers, found["ours"], found["histogram"])
+        l2[group] = l2_ratios(model, chosen, layers, found[OURS], found[HISTOGRAM])
         for grid, ratio in l2[group].items():
             shown = "  ".join(
                 f"{bits} bits {whole:.3f} ({worst:.3f})" for bits, (whole, worst) in ratio.items()
             )
             print(f"    {sum(map(len, chosen))} {group} images, {grid}: {shown}")
     return {
-        "passes": statistics.median(ratios[ours]),
+        "passes": statistics.median(ratios[OURS]),
         "speedup_vs_torch_ao": statistics.median(speedups),
         "l2_ratio_8bit": l2["calibration"]["affine"][8][0],
         "l2_ratio_4bit": l2["calibration"]["affine"][4][0],
     }
+
+
+def timed(
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    layers: Sequence[tuple[str, nn.Module]],
+    rounds: int,
+    clock: Callable[[], float],
+) -> tuple[Seconds, dict[str, Ranges]]:
+    """What each step took in each round, every second round in reverse, and the ranges found, rows as `layers`."""
+    names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    rows = [names.index(name) for name, _ in layers]
+    found: dict[str, Ranges] = {}
+    seen: list[Observation] = []
+
+    def our_pass() -> None:
+        seen[:] = [observe(model, batches, LAYERS)]
+
+    def our_search() -> None:
+        found[OURS] = {key: value[rows] for key, value in our_ranges(seen[0]).items()}
+
+    def peer(step: str, find: Callable[..., Ranges]) -> Callable[[], None]:
+        return lambda: found.update({step: find(model, batches, layers)})
+
+    steps: dict[str, Callable[[], None]] = {
+        PLAIN: lambda: forward(model, batches),
+        PASS: our_pass,
+        SEARCH: our_search,
+        MIN_MAX: peer(MIN_MAX, min_max_ranges),
+        HISTOGRAM: peer(HISTOGRAM, histogram_ranges),
+    }
+    forward(model, batches[:1])
+    observe(model, batches[:1], LAYERS)
+    seconds: Seconds = {step: [] for step in steps}
+    for number in range(rounds):
+        # The search needs a pass, so these two change places together.
+        for step in (HISTOGRAM, MIN_MAX, PASS, SEARCH, PLAIN) if number % 2 else steps:
+            start = clock()
+            steps[step]()
+            seconds[step].append(clock() - start)
+    seconds[OURS] = [a + b for a, b in zip(seconds[PASS], seconds[SEARCH], strict=True)]
+    return seconds, found
 
 
 def main() -> None:
