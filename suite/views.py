@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -60,7 +60,7 @@ def pages(server: str, experiment: str, best: Sequence[str] = ()) -> dict[str, s
 def leaderboard(created_at_ms: int) -> str:
     """The value of the tag: runs by top1, with the columns above; charts of top1 over bits, size and epochs."""
     columns = [name for name in WIDTHS if name.partition(".")[0] in ("params", "metrics", "tags")]
-    sections = {"accuracy": "Accuracy of each run", "curves": "Training curves"}
+    table = {"selectedColumns": columns, "columnOrder": list(WIDTHS), "columnWidths": WIDTHS}
     charts = [
         _scatter("weight_bits", "PARAM"),
         _scatter("model_size_mb", "METRIC"),
@@ -73,58 +73,56 @@ def leaderboard(created_at_ms: int) -> str:
         {"type": "BAR", "metricKey": "top1"},
         *(_line(metric) for metric in ("top1", "train_loss")),
     ]
-    state = {
-        "searchFilter": "tags.role != 'report'",
-        "orderByKey": "metrics.`top1`",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": columns,
-        "columnOrder": list(WIDTHS),
-        "columnWidths": WIDTHS,
-        "runsExpanded": {},
-        "runsPinned": [],
-        "runsHidden": [],
-        "runsVisibilityMap": {},
-        "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": [
-            {
-                "uuid": f"suite-{n}",
-                "metricSectionId": "curves" if chart["type"] == "LINE" else "accuracy",
-                "deleted": False,
-                "isGenerated": False,
-                "runsCountToCompare": 100,
-                **chart,
-            }
-            for n, chart in enumerate(charts)
-        ],
-        "compareRunSections": [
-            {
-                "uuid": uuid,
-                "name": name,
-                "display": True,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": False,
-                "columns": 2,
-                "cardHeight": 360,
-            }
-            for uuid, name in sections.items()
-        ],
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": True,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "autoRefreshEnabled": True,
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
+    state = (
+        BARE
+        | table
+        | {
+            "compareRunCharts": [_placed(f"suite-{n}", chart) for n, chart in enumerate(charts)],
+            "compareRunSections": [
+                _section("accuracy", "Accuracy of each run"),
+                _section("curves", "Training curves"),
+            ],
+        }
+    )
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
     return json.dumps({"name": "Leaderboard", "createdAt": created_at_ms, "state": f"deflate;{packed}"})
+
+
+BARE = {
+    "searchFilter": "tags.role != 'report'",
+    "orderByKey": "metrics.`top1`",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "SHOW_ALL",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": True,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+    "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+}
+"""The state of a page of which nobody has touched anything, but that runs are sorted by top1."""
+
+
+def _placed(uuid: str, chart: Mapping[str, Any]) -> dict[str, Any]:
+    section = "curves" if chart["type"] == "LINE" else "accuracy"
+    usual = {"deleted": False, "isGenerated": False, "runsCountToCompare": 100}
+    return {"uuid": uuid, "metricSectionId": section, **usual, **chart}
+
+
+def _section(uuid: str, name: str) -> dict[str, Any]:
+    usual = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
+    return {"uuid": uuid, "name": name, **usual, "columns": 2, "cardHeight": 360}
 
 
 def _scatter(key: str, kind: str) -> dict[str, Any]:
