@@ -127,14 +127,14 @@ def _flipped(sizes: NDArray[np.int64], total: int) -> float:
     """How often the sum of `sizes`, each with a sign by a fair coin, is `total` or more on either side."""
     from scipy.stats import binom
 
-    spread = np.ones(1)  # of the sum, from its smallest to its largest value
+    spread = np.ones(1)  # of the sum, from its smallest to its largest value, which it takes in steps of 2
     for size in np.unique(sizes):
         count = int((sizes == size).sum())
-        of_size = np.zeros(2 * size * count + 1)
-        of_size[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        of_size = np.zeros(size * count + 1)
+        of_size[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
         spread = np.convolve(spread, of_size)
-    middle = len(spread) // 2
-    tails = spread[: middle - total + 1].sum() + spread[middle + total :].sum()
+    largest = len(spread) - 1
+    tails = spread[: (largest - total) // 2 + 1].sum() + spread[(largest + total) // 2 :].sum()
     return min(1.0, float(tails))
 
 
