@@ -52,7 +52,7 @@ def mark(runs: pd.DataFrame) -> pd.DataFrame:
     run's own start minus its own.
     """
     marked = runs.copy()
-    varied = [name for name in parameters(runs) if name != "seed" and not name.endswith("_seed")]
+    varied = [name for name in parameters(runs) if not is_seed(name)]
     marked["configuration"] = [
         json.dumps({name: row[name] for name in varied if row[name] is not None}, sort_keys=True, default=str)
         for row in _records(runs)
@@ -62,6 +62,11 @@ def mark(runs: pd.DataFrame) -> pd.DataFrame:
     start = dict(zip(runs["key"], runs["top1"], strict=True))
     marked["drop"] = [start.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
     return marked
+
+
+def is_seed(name: str) -> bool:
+    """Whether the parameter is one that tells runs of a configuration apart: of the training, or of what it is fed."""
+    return name == "seed" or name.endswith("_seed")
 
 
 def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:

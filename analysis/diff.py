@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import frame, pareto, results, significance, wording
-from analysis.configurations import IDENTITY
+from analysis.configurations import IDENTITY, is_seed
 from analysis.errors import AnalysisError
 from analysis.significance import LEVEL, Bits
 from analysis.tables import grid
@@ -94,12 +94,8 @@ def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
         row["p_holm"] = p
         row["verdict"] = row["verdict"] or _verdict(row)
     table = pd.DataFrame(sorted(told, key=lambda row: ORDER.index(row["verdict"])))
-    rest = [name for name in every if name not in named and not _is_seed(name)]
+    rest = [name for name in every if name not in named and not is_seed(name)]
     return Diff(a, b, table, _otherwise(groups, common, rest))
-
-
-def _is_seed(name: str) -> bool:
-    return name == "seed" or name.endswith("_seed")
 
 
 def _matched_by(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -114,7 +110,7 @@ def _matched_by(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[str], l
     of_method = [
         name
         for name in both
-        if name in IDENTITY or _is_seed(name) or all(start[name].isna().all() for start in starts)
+        if name in IDENTITY or is_seed(name) or all(start[name].isna().all() for start in starts)
     ]
     for named in (of_method, both):
         if not any(pd.Series(_ids(side, named)).duplicated().any() for side in (before, after)):
@@ -134,9 +130,9 @@ def _ids(side: pd.DataFrame, names: Iterable[str]) -> list[str]:
 
 def _grouped(side: pd.DataFrame, named: Sequence[str]) -> dict[str, list[Row]]:
     """The runs of each configuration, in the order of the plan; a run's `pair` is its seeds."""
-    seeds = _ids(side, [name for name in named if _is_seed(name)])
+    seeds = _ids(side, [name for name in named if is_seed(name)])
     found: dict[str, list[Row]] = {}
-    configurations = _ids(side, [name for name in named if not _is_seed(name)])
+    configurations = _ids(side, [name for name in named if not is_seed(name)])
     for name, pair, row in zip(configurations, seeds, side.to_dict("records"), strict=True):
         found.setdefault(name, []).append(row | {"pair": pair})
     return found
@@ -304,18 +300,14 @@ def sections(found: Diff) -> list[tuple[str, list[list[str]]]]:
 def _cells(row: Row) -> list[str]:
     number = wording.number
     counts = dict.fromkeys((row["n_a"], row["n_b"]))
-    interval = (
-        "" if math.isnan(row["low"]) else f"{number(row['low'], '+.2f')} to {number(row['high'], '+.2f')}"
-    )
-    p = row["p_holm"]
     return [
         pareto.point(row),
         "/".join(map(str, counts)),
         number(row["top1_a"]),
         number(row["top1_b"]),
         number(row["difference"], "+.2f"),
-        interval,
-        "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        wording.interval(row),
+        wording.chance(row["p_holm"]),
         row["by"],
         *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("speed_ratio", "size_ratio")),
         row["float_start"],

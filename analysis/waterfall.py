@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from analysis.frame import parameters
 from analysis.significance import correct, paired
 from analysis.styles import BASELINE, QUIET, RC
+from analysis.wording import chance
 
 FOLLOWING = ("param_name", "batch_norm", "edges")
 """Parameters that follow from others in every recipe of a chain."""
@@ -118,8 +119,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     if math.isnan(row["difference"]):
         return [row["switch"], top1, "", "", ""]
     interval = f"{row['low']:+.2f} to {row['high']:+.2f}"
-    p = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    return [row["switch"], top1, f"{row['difference']:+.2f}", interval, p]
+    return [row["switch"], top1, f"{row['difference']:+.2f}", interval, chance(row["p"])]
 
 
 def figure(table: pd.DataFrame, baseline: float) -> Figure:

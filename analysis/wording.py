@@ -25,6 +25,25 @@ def number(value: float, layout: str = ".2f") -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text.replace("-", MINUS)
 
 
+def interval(row: Mapping[str, float]) -> str:
+    """The ends of the interval of a difference, or nothing where they are not known.
+
+    >>> interval({"low": -0.5, "high": 0.25}) == f"{MINUS}0.50 to +0.25"
+    True
+    """
+    low, high = (number(row[end], "+.2f") for end in ("low", "high"))
+    return f"{low} to {high}" if low and high else ""
+
+
+def chance(p: float) -> str:
+    """A p, or nothing where there was no test.
+
+    >>> chance(0.0301), chance(1e-9), chance(float("nan"))
+    ('0.030', '< 0.001', '')
+    """
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
     """What stands beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
     missing. The brackets hold its 95 % interval."""
