@@ -153,6 +153,7 @@ def _report(options: argparse.Namespace) -> int:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
+    paths += _pairs(found, folder)
     paths += _figures(found, folder)
     paths.append(report.write(found, folder / "report.html"))
     if readme is not None:
@@ -248,6 +249,16 @@ def _print_paths(paths: Sequence[Path]) -> None:
     console = _console()
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _pairs(found: Results, folder: Path) -> list[Path]:
+    from analysis import best
+
+    if not len(found.pairs):
+        return []
+    found.pairs.to_csv(folder / "pairs.csv", index=False)
+    (folder / "pairs.md").write_text(best.markdown(found), encoding="utf-8")
+    return [folder / "pairs.csv", folder / "pairs.md"]
 
 
 def _figures(found: Results, folder: Path) -> list[Path]:

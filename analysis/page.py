@@ -46,7 +46,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns; the first cell of a row is its heading. `notes` say what marks mean."""
+    """Rows of cells under columns; the first cell of a row is its heading, and a row of one cell that of those below.
+    `notes` say what marks mean."""
 
     kind: ClassVar = "table"
     caption: str

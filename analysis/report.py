@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis import below, headline, listing, page, sections, tracked
+from analysis import below, best, headline, listing, page, sections, tracked
 from analysis.page import Section
 from analysis.results import Results
 
@@ -18,6 +18,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     sections.published,
     sections.accuracy,
     sections.drop,
+    best.section,
     sections.cost,
     sections.switches,
     below.noise,

@@ -20,6 +20,7 @@ from analysis import (
     frame,
     layers,
     mirror,
+    pairs,
     pareto,
     plots,
     published,
@@ -61,6 +62,11 @@ class Results:
     def float_top1(self) -> float:
         """The mean top-1 of the float networks, percent; NaN without one."""
         return float(self.marked[self.marked["method"] == "float"]["top1"].mean())
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """`pairs.table` of the sweep, read once; without a row where only run folders tell the answers."""
+        return pairs.table(self.runs, self.marked if self.source == JOURNALS else self.marked[:0])
 
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
