@@ -10,6 +10,7 @@ and timed there: until it is drawn, and for a sort and a filter of all rows.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from suite.lines import sealed
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +39,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 def write_sweep(folder: Path, count: int, epochs: int) -> None:
     """Write `count` finished runs of `epochs` epochs as the sweep `big` into `folder`: METHODS at WIDTHS."""
     stages = []
-    seeded = random.Random(0)
+    seeded, images = random.Random(0), np.random.default_rng(0)
+    hard = images.random(10_000)  # each image to all networks alike
     for number in range(count):
         method = "float" if number % METHODS == 0 else f"method_{number % METHODS:02}"
         bits = 32 if method == "float" else WIDTHS[number // METHODS % len(WIDTHS)]
@@ -47,10 +51,15 @@ def write_sweep(folder: Path, count: int, epochs: int) -> None:
             "act_bits": bits,
             "number": number // METHODS % len(WIDTHS) if bits == 32 else 0,
         }
-        key = hashlib.sha256(f"{number} {epochs}".encode()).hexdigest()[:16]
+        needs = [] if method == "float" else [_key(seed * METHODS * len(WIDTHS), epochs)]
         name = f"{method} w{bits}a{bits} seed {seed}"
-        stages.append({"key": key, "name": name, "kind": "Training", "params": params, "needs": []})
-        _write_run(folder / key, stages[-1], epochs, 92 - (8 - min(bits, 8)) ** 2 * seeded.random(), seeded)
+        key, kind = _key(number, epochs), "Recipe" if needs else "Training"
+        stages.append({"key": key, "name": name, "kind": kind, "params": params, "needs": needs})
+        top1 = 92 - (8 - min(bits, 8)) ** 2 * seeded.random()
+        right = hard + 0.05 * images.standard_normal(len(hard)) < top1 / 100
+        _write_run(
+            folder / key, stages[-1], epochs, 100 * float(right.mean()), seeded, np.packbits(right).tobytes()
+        )
         if seed == 0:
             _write_artifacts(folder / key / "artifacts", 6.0 * bits)
     (folder / "sweeps").mkdir(exist_ok=True)
@@ -58,7 +67,13 @@ def write_sweep(folder: Path, count: int, epochs: int) -> None:
     (folder / "sweeps" / "big.json").write_text(json.dumps(content))
 
 
-def _write_run(folder: Path, stage: dict[str, Any], epochs: int, top1: float, seeded: random.Random) -> None:
+def _key(number: int, epochs: int) -> str:
+    return hashlib.sha256(f"{number} {epochs}".encode()).hexdigest()[:16]
+
+
+def _write_run(
+    folder: Path, stage: dict[str, Any], epochs: int, top1: float, seeded: random.Random, correct: bytes
+) -> None:
     folder.mkdir(parents=True)
     facts = {
         "commit": "0" * 40,
@@ -91,9 +106,8 @@ def _write_run(folder: Path, stage: dict[str, Any], epochs: int, top1: float, se
         "images_per_s": 40000.0,
         "model_size_mb": 0.034 * stage["params"]["weight_bits"],
     }
-    (folder / "outcome.json").write_text(
-        json.dumps(outcome | {"seconds": 2.0 * epochs, "correct": "A" * 1668})
-    )
+    outcome |= {"seconds": 2.0 * epochs, "correct": base64.b64encode(correct).decode()}
+    (folder / "outcome.json").write_text(json.dumps(outcome))
 
 
 def _write_artifacts(folder: Path, noise: float) -> None:
