@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suite.values import SuiteError, check_bits
+from suite.values import check_bits, not_finite
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,26 @@ class Grid:
         """(scale, zero_point) that put `amax` >= 0 on `steps`, by default quant_max, and zero on 0.
 
         At 8 bits that is NVIDIA's amax/127; steps=128 is the amax/128 of other texts, whose amax is clipped.
-        Shapes: those of `amax`. An amax of 0 gives the smallest normal scale. Raises SuiteError for inf and NaN,
-        unless `checked` is off: looking waits for the device.
+        Shapes: those of `amax`. An amax of 0 gives the smallest normal scale, the largest float32 one whose multiples
+        are finite. Raises SuiteError for inf and NaN, unless `checked` is off: looking waits for the device.
         """
+        steps = steps or self.quant_max
+        scale = (amax.float() / steps).clamp_min(_TINY)
         if checked:
-            _check_finite(amax)
-        return (amax.float() / (steps or self.quant_max)).clamp_min(_TINY), torch.zeros_like(
-            amax, dtype=torch.float32
-        )
+            scale = _finite(scale, steps)
+        return scale, torch.zeros_like(scale)
 
     def affine(self, low: Tensor, high: Tensor, checked: bool = True) -> tuple[Tensor, Tensor]:
         """(scale, zero_point) that spread low..high, widened to hold 0, over the grid; zero is exact.
 
-        The zero_point is rounded and clamped to the grid, as in torch.ao's affine observers. `checked` as above.
+        The zero_point is rounded and clamped to the grid, as in torch.ao's affine observers. `checked` as above, and a
+        range that is wider than the largest float32 is refused too.
         """
-        if checked:
-            _check_finite(low, high)
         low, high = low.float().clamp_max(0), high.float().clamp_min(0)
-        scale = ((high - low) / (self.quant_max - self.quant_min)).clamp_min(_TINY)
+        steps = self.quant_max - self.quant_min
+        scale = ((high - low) / steps).clamp_min(_TINY)
+        if checked:
+            scale = _finite(scale, steps)
         zero_point = (self.quant_min - torch.round(low / scale)).clamp(self.quant_min, self.quant_max)
         return scale, zero_point
 
@@ -70,14 +72,14 @@ class Grid:
 
 
 _TINY = torch.finfo(torch.float32).tiny
+_HUGE = torch.finfo(torch.float32).max * (1 - 2**-23)
 
 
-def _check_finite(*values: Tensor) -> None:
-    for value in values:
-        if not torch.isfinite(value).all():
-            raise SuiteError(
-                "a range to quantize holds inf or NaN; the tensor that was observed has overflowed or diverged"
-            )
+def _finite(scale: Tensor, steps: int) -> Tensor:
+    """`scale`, made smaller by a hair where rounding would have put the last of `steps` beyond float32."""
+    if not scale.isfinite().all():
+        raise not_finite("a range to quantize is wider than float32 can tell, or")
+    return scale.clamp_max(_HUGE / steps)
 
 
 def fake_quantize(
@@ -91,7 +93,9 @@ def fake_quantize(
     """`x` rounded to the grid and mapped back, in the shape and dtype of `x`.
 
     scale and zero_point: one value, or one a channel of `axis` (shape [x.shape[axis]]); no zero_point is 0. Computed
-    in float32. The gradient (straight-through estimator) is 1 where the rounded integer lies in the grid, else 0.
+    in float32; an end of the grid that half precision cannot tell becomes its largest value. What is infinite goes to
+    an end of the grid, NaN stays. The gradient (straight-through estimator) is 1 where the rounded integer lies in the
+    grid, else 0.
     """
     if axis is not None:
         shape = [-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())]
@@ -119,7 +123,10 @@ class _FakeQuantize(torch.autograd.Function):
             clipped = q.clamp_(quant_min, quant_max)
         if zero_point is not None:
             clipped.sub_(zero_point)
-        return clipped.mul_(scale).to(x.dtype)
+        clipped.mul_(scale)
+        if x.dtype.itemsize < 4:
+            clipped.clamp_(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
+        return clipped.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from suite.ranks import Ranks
-from suite.values import SuiteError
+from suite.values import SuiteError, not_finite
 
 PATTERNS = 1 << 16
 """The bit patterns of a bfloat16; those of magnitudes are the lower half, in order of value."""
@@ -181,7 +181,7 @@ def count(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     flat = x.flatten()
     low, high = (value.float() for value in torch.aminmax(flat))
     if not (low.isfinite() and high.isfinite()):
-        raise SuiteError(f"it holds inf or NaN (min {float(low)}, max {float(high)}); the model has diverged")
+        raise not_finite("it")
     patterns = flat.to(torch.bfloat16, copy=True).view(torch.int16)
     half = PATTERNS // 2
     if low >= 0:  # bincount takes int16 as it is

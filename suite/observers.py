@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from suite.affine import Grid, fake_quantize
 from suite.ranks import Ranks
-from suite.values import SuiteError
+from suite.values import SuiteError, not_finite
 
 SMALLEST_EDGE = 2.0**-100
 """Of a histogram; a tensor of zeros has this one, so that a layer that died is no error."""
-NOT_FINITE = "a tensor to observe holds inf or NaN; the model has overflowed or diverged"
+LARGEST_EXPONENT = 127
+"""Of float32; what lies beyond its power of two is counted in the last bin."""
 
 
 class Observer(nn.Module):
@@ -26,6 +27,8 @@ class Observer(nn.Module):
     high: Tensor
     ranks = Ranks()
     """Those whose tensors count as one; see `observe_over`."""
+    of = "a tensor to observe"
+    """What it watches, for errors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,13 +37,16 @@ class Observer(nn.Module):
         self.register_buffer("high", torch.zeros(()))
 
     def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(low, high). Raises SuiteError before anything was seen."""
+        """(low, high). Raises SuiteError before anything was seen, and where that held inf or NaN."""
         if not self.seen:
             raise SuiteError("an observer saw no tensor; calibrate the model before it is converted")
-        return self.limits(grid)
+        low, high = self.limits(grid)
+        if not (low.isfinite() & high.isfinite()).all():
+            raise not_finite(self.of)
+        return low, high
 
     def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(low, high) of what was seen, without asking whether anything was."""
+        """(low, high) of what was seen, without asking whether anything was and whether it was finite."""
         return self.low, self.high
 
 
@@ -93,25 +99,27 @@ class InFlight(Observer):
 
 
 class LeastError(InFlight):
-    """The range of least squared error of the tensor seen last, per channel of `axis`, among its amax * 2^(-k/16).
+    """The range of least squared error of the tensor seen last, over everything or per channel of `axis`, among its
+    amax * 2^(-k/16).
 
     Two octaves are tried, k from 0 to 32; of equals the widest is taken. For symmetric grids.
     """
 
     def forward(self, x: Tensor) -> None:
         super().forward(x)
-        self._x = x.detach()
+        self._x = x.detach().float()
 
     @torch.no_grad()
     def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(-amax, amax), float32 [channels]."""
+        """(-amax, amax), float32 [] or [channels]."""
         largest = torch.maximum(-self.low, self.high)
         best, least = largest, torch.full_like(largest, torch.inf)
         for k in range(33):
             amax = largest * 2.0 ** (-k / 16)
-            scale, _ = grid.symmetric(amax)
+            scale, _ = grid.symmetric(amax, checked=False)
             rounded = fake_quantize(self._x, scale, None, grid.quant_min, grid.quant_max, self.axis)
-            error = (rounded - self._x).float().square().transpose(0, self.axis or 0).flatten(1).sum(1)
+            error = (rounded - self._x).square_()
+            error = error.sum() if self.axis is None else _channels(error, self.axis).sum(1)
             best = torch.where(error < least, amax, best)
             least = torch.minimum(error, least)
         return -best, best
@@ -131,7 +139,7 @@ class MovingPercentile(Observer):
     def forward(self, x: Tensor) -> None:
         low, high = extremes(x)
         if not (low.isfinite() and high.isfinite()):
-            raise SuiteError(NOT_FINITE)
+            raise not_finite(self.of)
         magnitudes = x.float().abs().flatten()
         rank = max(1, int(self.percentile * magnitudes.numel()))
         above = magnitudes.numel() - rank + 1
@@ -169,8 +177,8 @@ class Histogram(Observer):
         bins = self.counts.shape[1]
         amax = torch.maximum(-low, high).float()
         if not torch.isfinite(amax):
-            raise SuiteError(NOT_FINITE)
-        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(SMALLEST_EDGE))))
+            raise not_finite(self.of)
+        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(SMALLEST_EDGE))).clamp_max(LARGEST_EXPONENT))
         if not self.seen:
             self.edge = needed
             self.low, self.high = low.float(), high.float()
@@ -194,7 +202,7 @@ class Histogram(Observer):
         if not self.search:
             return low, high
         amax = self.best_amax(self.search_grid or grid)
-        return torch.maximum(low, -amax), amax
+        return torch.clamp(low, -amax, amax), amax
 
     def best_amax(self, grid: Grid, candidates: int = 200) -> Tensor:
         """The amax, among `candidates` even fractions of the largest seen, of least expected squared error.
@@ -227,13 +235,18 @@ def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) 
     elif axis is None:
         low, high = x.amin(), x.amax()  # on a CPU faster than aminmax
     else:
-        low, high = torch.aminmax(x.transpose(0, axis).flatten(1), dim=1)
+        low, high = torch.aminmax(_channels(x, axis), dim=1)
     wide = torch.promote_types(x.dtype, torch.float32)
     low, high = low.to(wide), high.to(wide)
     if ranks.world_size == 1:
         return low, high
     negated, high = ranks.max(torch.stack([-low, high]))
     return -negated, high
+
+
+def _channels(x: Tensor, axis: int) -> Tensor:
+    """[x.shape[axis], values of each channel]; `x` of one dimension has one value each."""
+    return x.transpose(0, axis).reshape(x.shape[axis], -1)
 
 
 def observe_over(model: nn.Module, ranks: Ranks) -> None:

@@ -37,6 +37,7 @@ SAVE_EVERY_SECONDS = float(os.environ.get("SUITE_SAVE_SECONDS", "300"))
 
 STUCK_SECONDS = 30.0
 """How long a rank that was asked to stop may wait for the others."""
+NOTICE_SECONDS = 3.0  # most ranks notice by themselves that another is gone, and say more
 
 
 class InterruptedRunError(SuiteError):
@@ -77,7 +78,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.began = self.saved_at = time.monotonic()
         self.alive_at = math.inf
-        """The last step's time; not known before the first, and after a save, which may take long."""
+        """The last step's time; not known before the first, after a save, and where no rank waits for another."""
         self.splits: set[str] = set()
         self.confusion: Callable[[], dict[str, Any]] = dict
         """Of the last evaluation."""
@@ -141,7 +142,7 @@ class _Run:
             stuck = self.stop.asked_by and time.monotonic() - self.alive_at > STUCK_SECONDS
             if not elsewhere and not stuck:
                 continue
-            if self.ended.wait(3):  # most ranks notice by themselves, and say more
+            if self.ended.wait(NOTICE_SECONDS):
                 return
             if self.journal.writes:
                 self._record(elsewhere or Failure("another rank is gone", "code"))
@@ -164,6 +165,7 @@ class _Run:
         method, network = stage.method, self._place(network_of(stage, self.folders))
         model = prepared(stage, network)
         step = self._feed(stage, network, model)
+        self.alive_at = math.inf
         weights: evidence.Weights = {}
         with failures.survived("the float weights"):
             weights = evidence.float_weights(network, model) if self.journal.writes else {}
@@ -171,6 +173,7 @@ class _Run:
         if stage.batch_norm == "re-estimated":
             model = batch_norm.estimate_again(model, crops(stage, self._images(stage.start.dataset, "train")))
         outcome = self._score(model, stage.start, step) | (self._save(model) if step else {})
+        self.alive_at = math.inf
         if weights:  # rank 0 alone, and last: to look at a model may move its ranges
             self._look_below(stage.start.dataset, network, weights, model)
         return outcome

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from suite.affine import Grid, fake_quantize
 from suite.observers import InFlight, Observer
+from suite.values import not_finite
 
 Mode = Literal["observe", "track", "in_flight", "frozen"]
 
@@ -139,12 +140,24 @@ def quantize(
     input(is_first) makes the quantizer of a module's input; is_first is true of the first of `kinds` in the model's
     order, the one that sees the image. weight() makes that of a weight, where the module has one.
     """
-    model = copy.deepcopy(model)
+    model = finite_copy(model)
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
     for place, (name, module) in enumerate(found):
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
-        model.set_submodule(name, Quantized(module, input(place == 0), weight() if weighted else None))
+        held = Quantized(module, input(place == 0), weight() if weighted else None)
+        for what, quantizer in (("input", held.input), ("weight", held.weight)):
+            if quantizer is not None and quantizer.observer is not None:
+                quantizer.observer.of = f"the {what} of layer {name}"
+        model.set_submodule(name, held)
     return model
+
+
+def finite_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model`, to quantize. Raises SuiteError, naming the parameter, where one holds inf or NaN."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise not_finite(f"the parameter {name}")
+    return copy.deepcopy(model)
 
 
 def set_edges(model: nn.Module, bits: int | None) -> nn.Module:

@@ -11,6 +11,14 @@ class SuiteError(Exception):
     """A fault the user can mend; its message says what is wrong, what was got and what to do."""
 
 
+def not_finite(what: str) -> SuiteError:
+    """The error of a tensor, named by `what`, that has no range to quantize it in."""
+    return SuiteError(
+        f"{what} holds inf or NaN; the model has overflowed or diverged: train it with a lower learning rate, or "
+        f"compute in float32"
+    )
+
+
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise SuiteError unless `value` is one of `allowed`."""
     options = tuple(allowed)

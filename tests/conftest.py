@@ -43,6 +43,11 @@ def cifar10_folder() -> Path:
 
 @pytest.fixture
 def network() -> nn.Module:
+    """As `lived_in`, for this test alone."""
+    return lived_in()
+
+
+def lived_in() -> nn.Module:
     """A small ResNet-20 with random weights and lived-in BatchNorm statistics, evaluating."""
     torch.manual_seed(0)
     model = models.build(Network("resnet20"))

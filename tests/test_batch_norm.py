@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from gloo import together
 from torch import Tensor, nn
 
 from suite import batch_norm, events, models
@@ -203,3 +204,48 @@ def test_statistics_are_estimated_from_images_as_the_training_saw_them() -> None
     assert all((x < 0).any() for x in crops(usual, white)), (
         "somebody's network is taken to be trained as usual"
     )
+
+
+STOPPED = """
+import os, signal, time
+from pathlib import Path
+import numpy as np
+from suite import data, run, starts
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.ranks import from_environment
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+from suite.settings import Folders
+from suite.signals import Stop
+
+stop, ranks = Stop().listen(), from_environment()
+data.digits = lambda split: (np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8), np.arange(32) % 10)
+sgd = Sgd(1, 32, 0.01, pad=1, flip=False, precision=Precision("O0"), world_size=2)
+start = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+stage = Recipe(start, QatSymmetric(4, 4, from_scratch=True, feed=sgd), batch_norm="re-estimated")
+
+def crops(*given):
+    for x in starts.crops(*given):
+        run.STUCK_SECONDS = run.NOTICE_SECONDS = 0.1
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(1.5)  # as a slow batch, longer than a rank may wait for another
+        run.STUCK_SECONDS = 30
+        yield x
+
+scored, own = [], run.batch_norm.estimate_again
+run.crops = crops
+run.batch_norm.estimate_again = lambda *given: scored.append(own(*given)) or scored[0]
+run.run(stage, ranks, Folders(Path("runs"), Path("data")), stop)
+assert stop.asked_by == "SIGUSR2"
+for buffer in scored[0].buffers():
+    assert (ranks.each(buffer)[0] == buffer).all()
+print(stage.key)
+ranks.leave()
+"""
+
+
+def test_ranks_asked_to_stop_while_statistics_are_estimated_again_finish_together(tmp_path: Path) -> None:
+    """The training is done and a few batches are left: to leave would lose more than to stay. No rank takes another
+    that is busy with them for gone."""
+    first, _ = together(2, STOPPED, tmp_path)
+    outcome = events.outcome(tmp_path / "runs" / first.split()[-1])
+    assert outcome and outcome["images"] == 32

@@ -636,6 +636,11 @@ ERRORS: list[tuple[str, Callable[[], object]]] = [
     ("at least 0, got nan", lambda: TensorQuantizer()(NAN)),
     ("inf or NaN", lambda: MaxCalibrator().collect(NAN)),
     ("inf or NaN", lambda: HistogramCalibrator().collect(NAN)),
+    ("float16 cannot tell integers up to 32767", lambda: tensor_quant.tensor_quant(NAN.half(), NAN[0], 16)),
+    (
+        "bfloat16 cannot tell integers up to 511",
+        lambda: tensor_quant.tensor_quant(NAN.bfloat16(), NAN[0], 10),
+    ),
     ("empty tensor", lambda: TensorQuantizer()(torch.zeros(0))),
     ("empty tensor", lambda: TensorQuantizer(QuantDescriptor(axis=0))(torch.zeros(0, 2))),
     ("the calibrator saw no tensor", lambda: TensorQuantizer().load_calib_amax()),
@@ -661,3 +666,14 @@ ERRORS: list[tuple[str, Callable[[], object]]] = [
 def test_each_error_says_what_is_wrong(message: str, wrong: Callable[[], object]) -> None:
     with pytest.raises(SuiteError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float16, 12), (torch.bfloat16, 9), (torch.float32, 16)])
+def test_integers_of_half_tensors_are_exact_up_to_the_width_that_half_can_tell(
+    dtype: torch.dtype, bits: int
+) -> None:
+    x = randn(500).to(dtype)
+    integers, scale = tensor_quant.tensor_quant(x, x.abs().max(), bits)
+    wide, _ = tensor_quant.tensor_quant(x.float(), x.abs().max(), bits)
+    assert integers.dtype == dtype and torch.equal(integers.float(), wide)
+    assert wide.abs().max() == 2 ** (bits - 1) - 1 and scale.dtype == torch.float32

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import socket
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gloo import together
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -28,7 +25,6 @@ from suite.ranks import Ranks
 from suite.surgery import LAYERS
 from suite.values import SuiteError
 
-ROOT = Path(__file__).parent.parent
 SEEDS = st.integers(0, 2**31)
 WIDTHS = (8, 6, 4, 3, 2)
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -114,46 +110,27 @@ def test_parts_merge_to_the_whole_in_either_order(seed: int, cut: int) -> None:
 
 
 RANK = """
-import sys
-sys.path.insert(0, {root!r})
 import torch
 from torch import distributed, nn
 from suite.observation import observe
 from suite.ranks import from_environment
 ranks = from_environment()
-batches, state = torch.load("{out}/inputs.pt")
+batches, state = torch.load("inputs.pt")
 model = nn.Sequential(
     nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(80, 7)
 )
 model.load_state_dict(state)
 mine = batches[ranks.rank :: ranks.world_size]
 seen = observe(model, mine, (nn.Conv2d, nn.Linear)).sum_over_ranks(ranks)
-torch.save((len(mine), seen.state()), f"{out}/{{ranks.rank}}.pt")
+torch.save((len(mine), seen.state()), f"{ranks.rank}.pt")
 distributed.destroy_process_group()
 """
 
 
 def test_two_gloo_ranks_see_exactly_what_one_process_sees(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = RANK.format(root=str(ROOT), out=str(tmp_path))
     model, batches = whole_numbers(), list(torch.split(images(5), 5))
     torch.save((batches, model.state_dict()), tmp_path / "inputs.pt")
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    shared |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    together(2, RANK, tmp_path)
     alone = observe(model, [images(5)], LAYERS)
     for rank, expected in enumerate([2, 1]):
         share, state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -166,9 +166,3 @@ def test_an_observer_that_saw_nothing_or_an_empty_tensor_says_so(make: type[Obse
         make().range(GRID)
     with pytest.raises(SuiteError, match="empty tensor"):
         make()(torch.zeros(0, 3))
-
-
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_a_histogram_refuses_what_is_not_finite(value: float) -> None:
-    with pytest.raises(SuiteError, match="inf or NaN"):
-        Histogram()(torch.tensor([1.0, value]))

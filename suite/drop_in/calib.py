@@ -11,8 +11,8 @@ from torch import Tensor
 
 from suite.affine import Grid, fake_quantize
 from suite.drop_in.tensor_quant import Axis, reduce_amax
-from suite.observers import NOT_FINITE
-from suite.values import SuiteError, check_bits, check_choice
+from suite.observers import Observer
+from suite.values import SuiteError, check_bits, check_choice, not_finite
 
 MOST_BINS = 1 << 24
 """A histogram that would need more has had a first tensor without meaning."""
@@ -51,7 +51,7 @@ class MaxCalibrator(Calibrator):
     def collect(self, x: Tensor) -> None:
         amax = reduce_amax(x, self.axis)
         if not bool(amax.isfinite().all()):
-            raise SuiteError(NOT_FINITE)
+            raise not_finite(Observer.of)
         if self._calib_amax is not None:
             if amax.shape != self._calib_amax.shape:
                 raise SuiteError(
@@ -114,7 +114,7 @@ class HistogramCalibrator(Calibrator):
         self._device = x.device
         largest = x.max().cpu() if x.numel() else torch.zeros(())
         if not torch.isfinite(largest):
-            raise SuiteError(NOT_FINITE)
+            raise not_finite(Observer.of)
         if largest > self._edges[-1]:
             self._grow(largest)
         if not len(self._counts):

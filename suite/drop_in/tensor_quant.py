@@ -99,8 +99,13 @@ def tensor_quant(
     """(integers in the dtype and shape of `inputs`, scale), with integers / scale ~ inputs as NVIDIA has it.
 
     Arguments and errors are those of fake_tensor_quant. The gradient holds the factor `scale`; NVIDIA's does not.
+    Raises SuiteError where the dtype cannot tell all integers of the grid apart.
     """
     grid = _grid(num_bits, unsigned, narrow_range)
+    if grid.quant_max > 2 / torch.finfo(inputs.dtype).eps:
+        raise SuiteError(
+            f"{inputs.dtype} cannot tell integers up to {grid.quant_max} apart; give float32 or fewer bits"
+        )
     scale, zero_point = _scale(inputs, amax, grid)
     steps = inputs.float() * scale.reciprocal()
     integers = fake_quantize(steps, torch.ones_like(scale), zero_point, grid.quant_min, grid.quant_max)

@@ -9,16 +9,17 @@ Where the source misleads: its observers saw one batch only (`feed=Calibration(i
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe import Calibration
-from suite.values import SuiteError, check_choice
+from suite.values import SuiteError, check_choice, not_finite
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.fx import GraphModule
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,23 @@ class BuiltinInt8:
         """A fused copy on the CPU that observes."""
         import torch
         from torch.ao.quantization import get_default_qconfig_mapping
+        from torch.ao.quantization.observer import ObserverBase
         from torch.ao.quantization.quantize_fx import prepare_fx
 
-        from suite.surgery import OnCpu
+        from suite.surgery import OnCpu, finite_copy
 
         self.check()
 
-        copied = copy.deepcopy(model).cpu().eval()
+        copied = finite_copy(model).cpu().eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.ao announces its removal at every call
             mapping = get_default_qconfig_mapping(self.engine)
-            prepared: nn.Module = prepare_fx(copied, mapping, (torch.zeros(1, 3, 32, 32),))
+            prepared: GraphModule = prepare_fx(copied, mapping, (torch.zeros(1, 3, 32, 32),))
+        for node in prepared.graph.nodes:
+            if node.op == "call_module" and isinstance(
+                observer := prepared.get_submodule(node.target), ObserverBase
+            ):
+                observer.register_forward_pre_hook(partial(_check_finite, f"the output of {node.args[0]}"))
         return OnCpu(prepared)
 
     def convert(self, model: nn.Module) -> nn.Module:
@@ -74,3 +81,10 @@ class BuiltinInt8:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return OnCpu(convert_fx(model.model))  # type: ignore[arg-type]
+
+
+def _check_finite(what: str, observer: nn.Module, args: tuple[Tensor]) -> None:
+    """Raise SuiteError for what torch.ao's observers pass over, with a warning at most."""
+    low, high = args[0].aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        raise not_finite(what)

@@ -6,7 +6,6 @@ here because the source reports it, as the floor that a method must leave.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,9 +32,9 @@ class IntCast:
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with integer parameters."""
         from suite.affine import Grid
-        from suite.surgery import set_weight
+        from suite.surgery import finite_copy, set_weight
 
-        model, grid = copy.deepcopy(model), Grid(self.weight_bits)
+        model, grid = finite_copy(model), Grid(self.weight_bits)
         for module in model.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 cast = parameter.detach().trunc().clamp(grid.quant_min, grid.quant_max)

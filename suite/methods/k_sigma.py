@@ -10,7 +10,6 @@ layer, BatchNorm and all activations stay float.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,9 +41,9 @@ class KSigma:
         """A copy with quantized convolution weights."""
         from torch import nn
 
-        from suite.surgery import set_weight
+        from suite.surgery import finite_copy, set_weight
 
-        model = copy.deepcopy(model)
+        model = finite_copy(model)
         convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         first = self.k * convs[0].weight.detach().std(correction=0)
         for conv in convs:

@@ -14,7 +14,6 @@ same model in float16 with nothing else done to it.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -60,9 +59,9 @@ class Linear:
         """A copy with quantized parameters."""
         from torch import nn
 
-        from suite.surgery import LAYERS, set_weight
+        from suite.surgery import LAYERS, finite_copy, set_weight
 
-        model = copy.deepcopy(model)
+        model = finite_copy(model)
         for module in model.modules():
             if self.weights_evaluated and (self.every_tensor or isinstance(module, LAYERS)):
                 for name, parameter in list(module.named_parameters(recurse=False)):
