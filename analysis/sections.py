@@ -213,7 +213,10 @@ def switches(found: Results) -> Section | None:
     if found.chain is None or not len(found.chain):
         return None
     alt = "Top-1 after each switch from a published procedure to a corrected one. The tables below hold the numbers."
-    caption = "Changes are paired image by image, with a 95 % interval; p is the exact McNemar test's."
+    caption = (
+        "Changes are from the line above, of the first from the float network, paired image by image, with a 95 % "
+        "interval; p is the exact McNemar test's."
+    )
     parts: list[Part] = [picture(found.figures["waterfall"], "switches-figure", alt, caption)]
     columns = [Column("switch"), *(Column(title, True) for title in ("top-1 %", "change", "95 %", "p"))]
     for _, chain in found.chain.groupby("chain"):
@@ -224,7 +227,7 @@ def switches(found: Results) -> Section | None:
             [Cell(switch), *(Cell(text.replace("-", wording.MINUS)) for text in rest)]
             for switch, *rest in told
         ]
-        parts.append(Table(f"{first['name']}{source}", columns, rows, {}))
+        parts.append(Table(f"{waterfall.title(first)}{source}", columns, rows, {}))
     return Section("switches", "What each switch costs", parts)
 
 

@@ -7,6 +7,7 @@ difference in accuracy is that of the switch. Two recipes are compared image by 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,18 @@ from analysis.wording import chance
 FOLLOWING = ("param_name", "batch_norm", "edges")
 """Parameters that follow from others in every recipe of a chain."""
 BETTER, WORSE = "#0072B2", "#D55E00"
-COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published")
+COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published", "trained")
 
 
 def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.DataFrame:
-    """One row a recipe of every chain of two or more, with columns COLUMNS.
+    """One row a recipe of every chain, with columns COLUMNS.
 
-    `difference` is its top-1 minus that of the recipe before, in points; low..high its 95 % interval and `p` the
-    exact McNemar test's, from paired images; NaN for the first of a chain, and where a run is not done. `published`
-    says which numbers the first recipe re-runs.
+    `difference` is its top-1 minus that of the recipe before, of the first minus that of its float network, in points;
+    low..high its 95 % interval and `p` the exact McNemar test's, from paired images; NaN where a run is not done.
+    `published` says which numbers the first recipe re-runs, `trained` whether the recipe is a training of its own.
     """
     rows: list[dict[str, Any]] = []
-    found = [chain for chain in chains(marked) if len(chain) > 1]
-    for number, chain in enumerate(found):
+    for number, chain in enumerate(chains(marked)):
         before: dict[str, Any] | None = None
         for row in chain:
             switch = "as published" if before is None else _switch(before, row, _names(marked))
@@ -45,10 +45,9 @@ def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.Data
                 **{name: row[name] for name in ("key", "name", "top1")},
             }
             line["published"] = _published(row, comparison) if before is None else ""
-            rows.append(
-                line
-                | paired(None if before is None else correct(runs, before["key"]), correct(runs, row["key"]))
-            )
+            line["trained"] = pd.notna(row.get("feed_epochs"))
+            earlier = row["start"] if before is None else before["key"]
+            rows.append(line | paired(correct(runs, earlier), correct(runs, row["key"])))
             before = row
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -105,12 +104,26 @@ def markdown(table: pd.DataFrame) -> str:
     parts = []
     for _, chain in table.groupby("chain"):
         first = chain.iloc[0]
-        title = f"**{first['name']}**" + (f" ({first['published']})" if first["published"] else "")
+        head = f"**{title(first)}**" + (f" ({first['published']})" if first["published"] else "")
         lines = ["| switch | top-1 % | change | 95 % | p |", "| --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(cells(row))} |" for row in chain.to_dict("records")]
-        parts.append("\n".join([title, "", *lines]))
-    note = "Change: points of top-1 from the line above, paired over the test images; p: exact McNemar test."
+        parts.append("\n".join([head, "", *lines]))
+    note = (
+        "Change: points of top-1 from the line above, of the first from the float network, paired over the test "
+        "images; p: exact McNemar test."
+    )
+    if table["trained"].any():
+        note += " Each line is a training of its own: what another seed would have changed, the images do not tell."
     return "\n\n".join([*parts, note]) + "\n"
+
+
+def title(first: Mapping[str, Any]) -> str:
+    """What a chain is called: the method and the widths that its first recipe is named by.
+
+    >>> title({"name": "linear w8 no weights evaluated batch statistics seed 0"})
+    'linear w8'
+    """
+    return " ".join(first["name"].split()[:2])
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -137,7 +150,7 @@ def figure(table: pd.DataFrame, baseline: float) -> Figure:
 
 def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
     first = rows[0]
-    axes.set_title(first["name"] + (f"   (published, {first['published']})" if first["published"] else ""))
+    axes.set_title(title(first) + (f"   (published, {first['published']})" if first["published"] else ""))
     axes.axvline(baseline, color=BASELINE, linestyle="--", linewidth=1)
     axes.set_xlim(-4, 118)
     axes.set_xticks(range(0, 101, 10))
@@ -148,16 +161,17 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
     for place, row in enumerate(rows):
         if math.isnan(row["top1"]):
             axes.text(1, place, "not run", va="center", color=QUIET)
-        elif math.isnan(row["difference"]):
+        elif math.isnan(before + row["difference"]):
             axes.barh(place, row["top1"], height=0.6, color="#b8b8b8")
-            axes.text(102, place, f"{row['top1']:.2f}", va="center")
         else:
             colour = BETTER if row["difference"] >= 0 else WORSE
             axes.barh(place, row["difference"], left=before, height=0.6, color=colour)
             half = (row["high"] - row["low"]) / 2
             axes.errorbar(row["top1"], place, xerr=half, color=BASELINE, capsize=2, linewidth=1)
             axes.plot([row["top1"]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
-            axes.text(102, place, f"{row['top1']:.2f}  ({row['difference']:+.2f})", va="center")
+        if not math.isnan(row["top1"]):
+            change = "" if math.isnan(row["difference"]) else f"  ({row['difference']:+.2f})"
+            axes.text(102, place, f"{row['top1']:.2f}{change}", va="center")
         if place and not math.isnan(before):
             axes.plot([before] * 2, [place - 1, place], color=QUIET, linewidth=0.8)
         before = row["top1"]
