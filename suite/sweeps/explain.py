@@ -71,7 +71,7 @@ def scratch_chains(feed: Sgd) -> list[list[Method]]:
     symmetric, asymmetric = (
         kind(8, 8, from_scratch=True, ranges_move=True, feed=feed) for kind in (QatSymmetric, QatAsymmetric)
     )
-    return [_chain(symmetric, *_TRACKING[:2]), [asymmetric]]
+    return [_chain(symmetric, *_TRACKING), [asymmetric]]
 
 
 def chains(source: str, feed: Sgd) -> list[list[Method]]:
@@ -79,11 +79,13 @@ def chains(source: str, feed: Sgd) -> list[list[Method]]:
     match source:
         case "000":
             return [_linear(bits) for bits in (16, 8, 4)]
-        case "001":
-            return [
-                _chain(QatSymmetric(8, 8, ranges_move=True, feed=feed), *_TRACKING, ("divide_by_128", True)),
-                _chain(QatAsymmetric(8, 8, ranges_move=True, feed=feed), *_TRACKING),
-            ]
+        case "001":  # its text averages with 0.99 old, its code with 0.9
+            symmetric, asymmetric = (
+                kind(8, 8, momentum=0.01, ranges_move=True, feed=feed)
+                for kind in (QatSymmetric, QatAsymmetric)
+            )
+            switches = [("momentum", 0.1), *_TRACKING, ("momentum", 0.01)]
+            return [_chain(symmetric, *switches, ("divide_by_128", True)), _chain(asymmetric, *switches)]
         case "002":
             hist: list[Method] = [
                 Histogram(bits, bits, search=False, bins_are_bits=True, train_mode=True) for bits in (8, 4)
@@ -105,7 +107,7 @@ def chains(source: str, feed: Sgd) -> list[list[Method]]:
     return []
 
 
-_TRACKING = (("ranges_move", False), ("running_extreme", True), ("momentum", 0.01))
+_TRACKING = (("ranges_move", False), ("running_extreme", True))
 _PLACEMENT = (("train_mode", False), ("layers_only", True), ("unsigned_after_relu", True))
 
 
