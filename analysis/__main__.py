@@ -48,6 +48,7 @@ def verdicts_parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m analysis verdicts",
         description="Of every published number whether it was reproduced, by all runs of all sweeps in a folder.",
+        epilog="for the report of a sweep that is called verdicts: `python -m analysis -- verdicts`",
     )
     _add_runs(made)
     _add_out(made, "where the folder verdicts with verdicts.md and verdicts.csv is written")
@@ -205,8 +206,8 @@ def _verdicts(options: argparse.Namespace) -> int:
 
     if options.readme is not None:
         replaced(options.readme, "verdicts", "")
-    found = verdicts.load(options.runs)
-    folder = options.out / "verdicts"
+    judged = verdicts.load(options.runs)
+    found, folder = judged.table, options.out / "verdicts"
     folder.mkdir(parents=True, exist_ok=True)
     found.to_csv(folder / "verdicts.csv", index=False)
     (folder / "verdicts.md").write_text(verdicts.markdown(found), encoding="utf-8")
@@ -226,6 +227,8 @@ def _verdicts(options: argparse.Namespace) -> int:
     )
     _print_paths([folder / "verdicts.csv", folder / "verdicts.md"])
     console.print(verdicts.summary(found), markup=False, highlight=False)
+    for problem in judged.problems:
+        _complain(problem)
     return 0
 
 

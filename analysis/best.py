@@ -127,7 +127,8 @@ def _overview(found: pd.DataFrame) -> list[list[str]]:
 
 
 def _near(row: dict[str, Any]) -> str:
-    return f"{row['label']} ({wording.number(row['difference'], '+.2f')})"
+    better = ", better where both ran" if row["verdict"] == BETTER else ""
+    return f"{row['label']} ({wording.number(row['difference'], '+.2f')}{better})"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -56,7 +56,7 @@ def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     A run directory that cannot be used makes its row `failed`, and `problem` says why. Raises AnalysisError where
     there is no such sweep or its file cannot be used.
     """
-    stages = list({stage["key"]: stage for sweep in names for stage in _stages(runs, sweep)}.values())
+    stages = list({stage["key"]: stage for sweep in names for stage in planned(runs, sweep)}.values())
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
@@ -147,7 +147,8 @@ def sweeps(runs: Path) -> list[str]:
     return known
 
 
-def _stages(runs: Path, sweep: str) -> list[dict[str, Any]]:
+def planned(runs: Path, sweep: str) -> list[dict[str, Any]]:
+    """The stages of `sweep`, in plan order. Raises AnalysisError where its file is missing or cannot be used."""
     known = sweeps(runs)
     if sweep not in known:
         raise AnalysisError(f"{runs / 'sweeps'} holds no sweep {sweep!r}; it holds {', '.join(known)}")

@@ -25,7 +25,8 @@ Pairs: TypeAlias = Sequence[tuple[Row, Row]]
 Read: TypeAlias = Callable[[str], Bits | None]
 
 BEST, WORSE, BETTER, UNTOLD = "best", "worse", "better where both ran", "not told apart"
-APART, OTHER_DATA, MUTE, FEW = "no run in common", "other test data", "answers not told", "too few trainings"
+APART, OTHER_DATA, UNTOLD_DATA = "no run in common", "other test data", "test data not told"
+MUTE, FEW = "answers not told", "too few trainings"
 NETWORK = ("model", "dataset", "float_network")
 CLASS = (*NETWORK, "weight_bits", "act_bits")
 COLUMNS = (
@@ -111,8 +112,9 @@ def _compared(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]
     row = _row(own, pairs)
     if not pairs:
         return row | {"verdict": APART}
-    if len(data := {run["test_sha256"] for pair in pairs for run in pair}) > 1 or None in data:
-        return row | {"verdict": OTHER_DATA}
+    data = {run["test_sha256"] for pair in pairs for run in pair}
+    if len(data) > 1 or None in data:
+        return row | {"verdict": UNTOLD_DATA if None in data else OTHER_DATA}
     answers = [(read(best["key"]), read(run["key"])) for best, run in pairs]
     lengths = {None if bits is None else len(bits) for pair in answers for bits in pair}
     if len(lengths) > 1 or None in lengths:

@@ -13,9 +13,8 @@ PATH = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True)
 class Number:
-    """One published result. `value` is a percent, an int where the source prints no decimals; `match` is what was run
-    and `labelled` what its label says otherwise; `model` is None where the source names none; `best` says that the
-    epoch was chosen on the test images."""
+    """One published result. `value` is a percent; `match` is what was run, `labelled` what its label says otherwise;
+    `model` is None where the source names none; `best` says that the epoch was chosen on the test images."""
 
     id: str
     source: str

@@ -153,10 +153,10 @@ def quantize(
 
 
 def finite_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model`, to quantize. Raises SuiteError, naming the parameter, where one holds inf or NaN."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise not_finite(f"the parameter {name}")
+    """A copy of `model`, to quantize. Raises SuiteError, naming it, where a parameter or a buffer holds inf or NaN."""
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise not_finite(f"{name} of the model")
     return copy.deepcopy(model)
 
 

@@ -22,8 +22,8 @@ from analysis import compare, configurations, frame, published, results, tables
 NUMBERS = published.load()
 SOURCES = os.environ.get("SUITE_SOURCES")
 PERCENTILE = {
-    "act_bits": 4, "percentile": 0.9999, "train_mode": True, "layers_only": False, "unsigned_after_relu": False,
-    "batch_norm": "re-estimated", "edges": "as the rest",
+    "act_bits": 4, "percentile": 0.9999, "momentum": 0.1, "train_mode": True, "layers_only": False,
+    "unsigned_after_relu": False, "batch_norm": "re-estimated", "edges": "as the rest",
 }  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def test_no_claim_is_made_where_the_float_network_is_somebodys_checkpoint(tmp_pa
     assert set(rows[rows["id"] == "003-8bit"]["verdict"]) == {"not reproduced", "other training"}
 
 
-def test_a_number_measures_something_else_where_what_its_label_says_gives_another_result(
+def test_a_number_measures_something_else_where_its_label_gives_another_result_and_lies_farther(
     tmp_path: Path,
 ) -> None:
     start = stage("float", 32, 0)
@@ -267,31 +267,45 @@ def test_a_number_measures_something_else_where_what_its_label_says_gives_anothe
         finish(tmp_path, one, top1)
     # What its label says was not run, and a run of a third thing is no evidence: only the drop can be judged.
     assert compared(tmp_path)["002-fake-hist-4"]["verdict"] == "drop not reproduced"
-    finish(tmp_path, labelled, 68.3)
-    row = compared(tmp_path)["002-fake-hist-4"]
-    assert (row["verdict"], row["ours"], row["ours_labelled"]) == ("measures something else", 76.9, 68.3)
-    finish(tmp_path, labelled, 76.6)
-    assert compared(tmp_path)["002-fake-hist-4"]["verdict"] == "drop not reproduced"
+    told = {68.3: "measures something else", 76.6: "drop not reproduced", 86.0: "drop not reproduced"}
+    for top1, verdict in told.items():  # at 86.0 the published drop of 5.07 is that of the label
+        finish(tmp_path, labelled, top1)
+        row = compared(tmp_path)["002-fake-hist-4"]
+        assert (row["verdict"], row["rerun"], row["ours_labelled"]) == (verdict, "drop not reproduced", top1)
 
 
-@pytest.mark.parametrize(
-    ("top1", "verdict"),
-    [(89.7, "drop reproduced"), (90.65, "drop reproduced"), (90.9, "drop not reproduced")],
-)
-def test_on_another_network_the_drop_is_compared_and_two_rounded_numbers_may_be_a_point_off(
-    tmp_path: Path, top1: float, verdict: str
-) -> None:
+@pytest.mark.parametrize(("top1", "verdict"), [(90.9, "drop reproduced"), (90.6, "drop not reproduced")])
+def test_on_another_network_the_drop_is_compared(tmp_path: Path, top1: float, verdict: str) -> None:
     start = stage("float", 32, 0)
-    quantized = stage("qat_symmetric", 8, 0, start, **QAT)
+    quantized = stage("percentile", 8, 0, start, **PERCENTILE | {"act_bits": 8})
     plan(tmp_path, start, quantized)
     finish(tmp_path, start, 91.7)
     finish(tmp_path, quantized, top1)
-    row = compared(tmp_path)["001-symmetric"]
-    assert (row["published_drop"], row["verdict"], row["tolerance"]) == (2.0, verdict, 1.0)
+    row = compared(tmp_path)["002-fake-hist-8"]
+    assert (row["published_drop"], row["verdict"]) == (0.21, verdict) and 0.7 < row["tolerance"] < 0.9
+
+
+def test_a_planned_run_of_the_published_network_hides_no_finished_one_of_another(tmp_path: Path) -> None:
+    start = stage("float", 32, 0)
+    done, planned = (stage("percentile", 8, 0, start, **PERCENTILE | {"act_bits": 8, "model": model})
+                     for model in ("resnet20", "resnet50"))  # fmt: skip
+    plan(tmp_path, start, done, planned)
+    for one in (start, done):
+        finish(tmp_path, one, 91.7)
+    assert compared(tmp_path)["002-fake-hist-8"]["verdict"] == "drop reproduced"
+
+
+def test_a_top5_that_was_not_told_is_not_judged(tmp_path: Path) -> None:
+    params = {"rounding": "truncate", "map_back": False, "input_cast": True, "weights_evaluated": False}
+    only = stage("linear", 8, 0, model="resnet50_imagenet", batch_statistics=True, **params)
+    plan(tmp_path, only)
+    finish(tmp_path, only, 62.5, top5=math.nan)
+    rows = compared(tmp_path)
+    assert (rows["000-int8-top1"]["verdict"], rows["000-int8-top5"]["verdict"]) == ("reproduced", "not run")
 
 
 def test_what_a_label_says_is_never_what_was_run() -> None:
     labelled = [number for number in NUMBERS.numbers if number.labelled]
-    assert len(labelled) == 15
+    assert len(labelled) == 13
     for number in labelled:
         assert any(number.match.get(name) != value for name, value in number.labelled.items()), number.id

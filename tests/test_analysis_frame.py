@@ -21,7 +21,7 @@ from analysis.errors import AnalysisError
 Json = dict[str, Any]
 # What a run of the published procedure says of itself.
 K_SIGMA = {"act_bits": 32, "k": 3.0, "per_layer": False, "batch_norm": "kept"}
-QAT = {"act_bits": 8, "momentum": 0.1, "ranges_move": True, "running_extreme": False}
+QAT = {"act_bits": 8, "ranges_move": True, "running_extreme": False, "batch_norm": "trained"}
 
 
 def stage(method: str, bits: int, seed: int, start: Json | None = None, **params: Any) -> Json:

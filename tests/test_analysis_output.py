@@ -34,8 +34,8 @@ GOLDEN = """\
 - Device: AMD EPYC, 1 thread. Versions: python 3.11.15, torch 2.13.0. Commit: 0123456789.
 - Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model as stored.
 - 95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, never at its best; a published best epoch is called one.
-- Reproduced: the published number and our run of what its source ran, or on another network their drops from float, differ by no more than the larger of 0.5 points and 2 standard errors. Where doing what the label says gives a result that differs by more than that from what was run, the number measures something else. Behind the ±: how far they may differ.
-- 001 asymmetric model: the text and its code disagree on the scale and on the moving average.
+- Reproduced: the published number and our re-run of what its source ran, as far as that can be told, differ by no more than the larger of 0.5 points and 2 standard errors; on another network this is asked of the drops from float. A number measures something else where doing what its label says gives another result than the re-run, and the published one lies nearer to the re-run. Behind the ±: how far they may differ.
+- 001 asymmetric model: the text names no network, and disagrees with its code on the scale and on the moving average.
 - 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
 - 003 8 bit: 255 levels and a sign are 511 values: 9 bits stored.
 - Not done: 1 failed, 4 pending of 10 stages.

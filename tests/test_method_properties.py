@@ -95,12 +95,12 @@ def variants() -> Iterator[tuple[str, Any]]:
 
 @EACH
 @pytest.mark.parametrize("value", NOT_FINITE)
-def test_a_weight_that_is_not_finite_is_refused_by_its_name(name: str, value: float) -> None:
-    for parameter in ("0.weight", "3.weight", "8.bias"):
+def test_a_weight_or_statistic_that_is_not_finite_is_refused_by_its_name(name: str, value: float) -> None:
+    for tensor in ("0.weight", "3.weight", "8.bias", "1.running_var"):
         network = small()
         with torch.no_grad():
-            network.get_parameter(parameter).view(-1)[1] = value
-        with pytest.raises(SuiteError, match=f"the parameter {parameter} holds inf or NaN; .* learning rate"):
+            network.state_dict()[tensor].view(-1)[1] = value
+        with pytest.raises(SuiteError, match=f"{tensor} of the model holds inf or NaN; .* learning rate"):
             KINDS[name]().prepare(network)
 
 
@@ -127,9 +127,9 @@ def test_an_activation_that_is_not_finite_is_refused_with_what_to_do(method: Any
     ],
 )
 def test_the_error_names_the_layer(name: str, told: str) -> None:
-    """BatchNorm's statistics are no parameters; here they make the first convolution's output overflow."""
+    """A variance below zero is a number itself, and makes none of the first convolution's output."""
     network = small()
-    network.get_buffer("1.running_var").fill_(torch.nan)
+    network.get_buffer("1.running_var").fill_(-1.0)
     with pytest.raises(SuiteError, match=f"{told} holds inf or NaN"), torch.no_grad():
         quantized(make(name, 8), network, images())(images())
 

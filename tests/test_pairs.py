@@ -207,7 +207,7 @@ def test_networks_that_were_trained_otherwise_are_compared_among_themselves(tmp_
     ("lacking", "verdict"),
     [
         ("answers", "answers not told"),
-        ("checksum", "other test data"),
+        ("checksum", "test data not told"),
         ("same data", "other test data"),
         ("images", "answers not told"),
         ("network", "no run in common"),

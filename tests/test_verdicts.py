@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,34 +42,56 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_every_number_has_a_verdict_from_whatever_sweep_its_runs_are_of(runs: Path) -> None:
-    found = verdicts.load(runs)
+    found = verdicts.load(runs).table
     assert found["id"].tolist() == [number.id for number in published.load().numbers]
     said = found.set_index("id")
     assert said["verdict"].value_counts().to_dict() == {
-        "not run": 15, "measures something else": 2, "model not stated": 1, "drop not reproduced": 1,
-        "other model or data": 1,
+        "not run": 15, "measures something else": 2, "model not stated": 2, "other model or data": 1,
     }  # fmt: skip
-    assert verdicts.summary(found).startswith("20 published numbers: 15 not run, 2 measures something else, ")
+    assert verdicts.summary(found).startswith(
+        "20 published numbers. Not run: 15; measures something else: 2; "
+    )
+    assert said.loc["000-int8-top1"]["rerun"] == "other model or data"
 
 
 def test_the_change_to_what_the_label_says_is_paired_over_the_images(runs: Path) -> None:
-    said = verdicts.load(runs).set_index("id").loc["000-int8-top1"]
+    said = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
     assert (said["ours"], said["ours_labelled"], said["change"]) == (58.1, 0.0, pytest.approx(-58.1))
     half = 1.96 * (5810 - 5810**2 / 10_000) ** 0.5 / 100
     assert (said["low"], said["high"]) == (pytest.approx(-58.1 - half), pytest.approx(-58.1 + half))
     assert said["p"] < 1e-100
-    top5 = verdicts.load(runs).set_index("id").loc["000-int8-top5"]
+    top5 = verdicts.load(runs).table.set_index("id").loc["000-int8-top5"]
     assert top5["change"] == -100 and pd.isna(top5["low"])  # of a top-5 no image's answer is kept
 
 
+def test_the_change_is_that_of_the_seeds_that_both_have(runs: Path) -> None:
+    for seed in (1, 2):
+        more = stage("linear", 8, seed, stage("float", 32, seed), **LINEAR)
+        plan(runs, stage("float", 32, seed), more, sweep=f"seed {seed}")
+        finished(runs, more, 7000)
+    said = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
+    assert said["n"] == 3 and said["ours"] == pytest.approx((58.1 + 70 + 70) / 3)
+    assert said["change"] == pytest.approx(-58.1) and said["low"] < said["change"] < said["high"]
+
+
 def test_a_number_that_several_runs_judge_has_a_row_for_each(runs: Path) -> None:
-    again = stage("qat_symmetric", 8, 0, stage("float", 32, 0), **QAT, from_scratch=True)
-    plan(runs, stage("float", 32, 0), again, sweep="three")
-    finished(runs, again, 9000)
-    found = verdicts.load(runs)
-    rows = found[found["id"] == "001-symmetric"]
-    assert rows["verdict"].tolist() == ["drop not reproduced", "drop reproduced"]
-    assert len(found) == 21 and "20 published numbers" in verdicts.summary(found)
+    again = stage("linear", 8, 0, stage("float", 32, 0), **LINEAR, feed_images=128)
+    labelled = stage("linear", 8, 0, stage("float", 32, 0), **LABELLED, feed_images=128)
+    plan(runs, stage("float", 32, 0), again, labelled, sweep="three")
+    for one, right in ((again, 6000), (labelled, 10)):
+        finished(runs, one, right)
+    found = verdicts.load(runs).table
+    assert found[found["id"] == "000-int8-top1"]["ours"].tolist() == [58.1, 60.0]
+    assert len(found) == 22 and "20 published numbers" in verdicts.summary(found)
+
+
+def test_what_cannot_be_read_is_told_and_ends_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "sweeps" / "bad.json").write_text("{}")
+    (broken,) = [path for path in runs.glob("*/outcome.json") if json.loads(path.read_text())["top1"] == 91.6]
+    broken.write_text("{broken")
+    assert main(["verdicts", "--runs", str(runs), "--out", str(runs / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "bad.json has format None" in told and f"{broken} is not JSON" in told
 
 
 def test_the_command_writes_table_and_quotes_and_puts_them_into_a_readme(
@@ -81,17 +104,17 @@ def test_the_command_writes_table_and_quotes_and_puts_them_into_a_readme(
     )
     text = (tmp_path / "out/verdicts/verdicts.md").read_text()
     shown = readme.read_text()
-    assert shown.startswith("# Mine\n<!-- table: verdicts -->\n**20 published numbers: 15 not run, ")
+    assert shown.startswith("# Mine\n<!-- table: verdicts -->\n**16 published numbers. Not run: ")
     assert (
         shown.endswith("|\n<!-- /table -->\nend\n") and shown.count("\n| 00") == 16 and "top-5" not in shown
     )
     assert "| 001 symmetric model, top-1" in text and "| 89.00, drop 2.00 | 91.60, drop 0.10 |" in text
-    assert "| drop not reproduced ±1.00" in text and "measures something else  " in text
+    assert "| 58.10 " in text and "| other model or data | measures something else |" in text
     for number in published.load().numbers:
         assert number.quote in text
     assert len(pd.read_csv(tmp_path / "out/verdicts/verdicts.csv")) == 20
     shown = capsys.readouterr().out
-    assert "measures something else" in shown and "20 published numbers:" in shown
+    assert "measures something else" in shown and "20 published numbers." in shown
 
 
 def test_a_folder_without_a_sweep_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

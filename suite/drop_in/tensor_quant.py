@@ -102,7 +102,7 @@ def tensor_quant(
     Raises SuiteError where the dtype cannot tell all integers of the grid apart.
     """
     grid = _grid(num_bits, unsigned, narrow_range)
-    if grid.quant_max > 2 / torch.finfo(inputs.dtype).eps:
+    if inputs.is_floating_point() and grid.quant_max > 2 / torch.finfo(inputs.dtype).eps:
         raise SuiteError(
             f"{inputs.dtype} cannot tell integers up to {grid.quant_max} apart; give float32 or fewer bits"
         )
