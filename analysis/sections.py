@@ -49,8 +49,10 @@ def _published(
     source = f"{row['source']}, {row['metric'].replace('top', 'top-')}"
     remark = row["published_label"] + (", best epoch" if row["published_best"] else "")
     remark += f": {row['note']}" if row["note"] else ""
-    tolerance = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"
     word, named = row["verdict"], isinstance(row["published_model"], str)
+    tolerance = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"
+    if word == compare.MEASURES_ELSE:
+        tolerance = f"done as labelled: {wording.number(row['ours_labelled'])}"
     beside = wording.spread(configuration, row["metric"])
     ours = Cell(wording.number(row["ours"]), beside, marks) if row["n"] else _hole(configuration)
     return [

@@ -219,7 +219,8 @@ def _ours(row: dict[str, Any]) -> tuple[str, ...]:
 def _published(row: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(row["verdict"], str):
         return ("",) * 4
-    claimed = "" if math.isnan(row["tolerance"]) else f" ±{row['tolerance']:.2f}"
+    is_claimed = row["verdict"] != compare.MEASURES_ELSE and not math.isnan(row["tolerance"])
+    claimed = f" ±{row['tolerance']:.2f}" if is_claimed else ""
     return (
         f"{row['published_source']} {row['published_label']}{', best epoch' if row['published_best'] else ''}",
         _number(row["published"], ".2f"),
