@@ -146,8 +146,9 @@ def quantize(
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
         held = Quantized(module, input(place == 0), weight() if weighted else None)
         for what, quantizer in (("input", held.input), ("weight", held.weight)):
-            if quantizer is not None and quantizer.observer is not None:
-                quantizer.observer.of = f"the {what} of layer {name}"
+            observer = getattr(quantizer, "observer", None)  # a peer's quantizer in a benchmark may have none
+            if observer is not None:
+                observer.of = f"the {what} of layer {name}"
         model.set_submodule(name, held)
     return model
 
