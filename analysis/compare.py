@@ -26,7 +26,7 @@ DEFINITION = (
     "float. A number measures something else where doing what its label says gives another result than the re-run, "
     "and the published one lies nearer to the re-run."
 )
-"""Of the verdicts, the only one; `verdict` is its arithmetic."""
+"""Of the verdicts, the only one; `agreement` and `measures_else` are its arithmetic."""
 
 POINTS = 0.5
 ERRORS = 2.0

@@ -22,7 +22,7 @@ from analysis.errors import AnalysisError
 
 COLUMNS = (
     ("number", False), ("published %", True), ("re-run %", True), ("if done as labelled %", True), ("change", True),
-    ("95 %", True), ("our re-run", False), ("it", False), ("verdict", False),
+    ("95 %", True), ("our re-run", False), ("does it agree", False), ("verdict", False),
 )  # fmt: skip
 LEAST = (6, 5, 4, 7)
 """The columns that a narrow terminal does without, the first first."""
