@@ -60,11 +60,12 @@ class Images:
         both = torch.tensor([self.dataset.mean, self.dataset.std], device=self.pixels.device)
         return both[0].view(3, 1, 1), both[1].view(3, 1, 1)
 
-    def normalized(self, pixels: Tensor) -> Tensor:
-        """float32 [n, 3, size, size], channels last: scaled to 0..1, resized where asked, normalized."""
-        x = pixels.float().div_(255)
-        if x.shape[-1] != self.dataset.size:
-            x = F.interpolate(x, size=self.dataset.size, mode="bilinear", antialias=True, align_corners=False)
+    def normalized(self, pixels: Tensor, size: int = 0) -> Tensor:
+        """float32 [n, 3, size, size], channels last: scaled to 0..1, resized to `size` (0: the data set's) and
+        normalized."""
+        x, size = pixels.float().div_(255), size or self.dataset.size
+        if x.shape[-1] != size:
+            x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
         mean, std = self._mean_and_std
         return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
@@ -78,7 +79,7 @@ class Images:
         world_size-th image of a batch. Every image comes once an epoch: the last batch is smaller, and a rank's share
         of it may be empty. Everything random is on the device before the first batch, which then waits for nothing.
         """
-        count, device = len(self), self.pixels.device
+        count, device, size = len(self), self.pixels.device, sgd.image_size(epoch, self.dataset)
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         order = torch.randperm(count, generator=generator).to(device)
         offsets = torch.randint(0, 2 * sgd.pad + 1, (count, 2), generator=generator).to(device)
@@ -87,7 +88,7 @@ class Images:
             share = slice(start + ranks.rank, start + sgd.batch, ranks.world_size)
             index = order[share]
             pixels = augment(self.pixels[index], sgd.pad, offsets[share], mirrored[share])
-            yield self.normalized(pixels), self.labels[index]
+            yield self.normalized(pixels, size), self.labels[index]
 
     def calibration_batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""

@@ -73,10 +73,12 @@ def _images(place: Path, endings: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 class Request(NamedTuple):
-    """A batch for a worker to decode. An image's seed sets its crop and flip; without, the crop is the centre."""
+    """A batch for a worker to decode. An image's seed sets its crop and flip; without, the crop is the centre. `size`
+    is the side of the crop in pixels."""
 
     files: list[str]
     labels: list[int]
+    size: int
     seeds: list[int] | None
     flip: bool
 
@@ -142,22 +144,26 @@ class Streamed:
         seeds = torch.randint(2**62, (count,), generator=generator)
         starts = range(first * sgd.batch, count, sgd.batch)
         shares = (order[at + ranks.rank : at + sgd.batch : ranks.world_size] for at in starts)
-        return self._batches(self._request(index, seeds[index].tolist(), sgd.flip) for index in shares)
+        size = sgd.image_size(epoch, self.dataset)
+        return self._batches(self._request(index, size, seeds[index].tolist(), sgd.flip) for index in shares)
 
     def calibration_batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
         parts = torch.split(drawn(calibration, len(self)), calibration.batch)
-        for x, _ in self._batches(map(self._request, parts)):
+        for x, _ in self._batches(self._request(index, self.dataset.size) for index in parts):
             yield x
 
     def share(self, ranks: Ranks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's part of the split in order, normalized, with labels; every image falls to exactly one rank."""
         mine = torch.arange(len(self))[ranks.rank :: ranks.world_size]
-        return self._batches(self._request(mine[at : at + batch]) for at in range(0, len(mine), batch))
+        parts = (mine[at : at + batch] for at in range(0, len(mine), batch))
+        return self._batches(self._request(index, self.dataset.size) for index in parts)
 
-    def _request(self, index: Tensor, seeds: list[int] | None = None, flip: bool = False) -> Request:
+    def _request(
+        self, index: Tensor, size: int, seeds: list[int] | None = None, flip: bool = False
+    ) -> Request:
         files = [self.files[number] for number in index.tolist()]
-        return Request(files, self.labels[index].tolist(), seeds, flip)
+        return Request(files, self.labels[index].tolist(), size, seeds, flip)
 
     def _batches(self, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
         self._requests.latest = requests
@@ -174,7 +180,7 @@ class Streamed:
     @cached_property
     def _loader(self) -> loading.DataLoader[Any]:
         return loading.DataLoader(
-            Decoder(self.folder, self.dataset.size),
+            Decoder(self.folder),
             batch_size=None,  # a request is a batch already
             sampler=self._requests,
             num_workers=self.workers,
@@ -200,13 +206,12 @@ class Decoder(loading.Dataset[Any]):
     """A worker's part: from a request to uint8 pixels."""
 
     folder: Path
-    size: int
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | str:
         """(uint8 [n, 3, size, size], channels last; int64 [n]), or what is wrong with an image: the message of an
         error raised here would be buried under the worker's traceback."""
-        prepared = _preparation(self.size, request.seeds is not None, request.flip)
-        shape = (len(request.files), 3, self.size, self.size)
+        prepared = _preparation(request.size, request.seeds is not None, request.flip)
+        shape = (len(request.files), 3, request.size, request.size)
         pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         for number, file in enumerate(request.files):
             try:

@@ -19,6 +19,7 @@ from suite.settings import (
     CIFAR10_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    NEW,
     Calibration,
     Dataset,
     Network,
@@ -141,9 +142,6 @@ def _start_params(network: Network, dataset: Dataset) -> dict[str, Any]:
 
 
 FLOAT = {"method": "float", "weight_bits": FLOAT_BITS, "act_bits": FLOAT_BITS}
-
-NEW = {"in_key_by_default": False}
-"""Of a field that came later: where it has its default, keys are as they were before it."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NetworkName = Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet"]
+NEW = {"in_key_by_default": False}
+"""Of a field that came later: where it has its default, keys and parameters are as they were before it."""
+
 Level = Literal["O0", "O1", "O2", "O3"]
 Triple = tuple[float, float, float]
 
@@ -78,6 +81,9 @@ class Sgd:
     multiplied by `decay` at each epoch of `milestones`, or falls along a half cosine to zero.
     With crop "padded", `pad` pixels of zero are added on each side before a random crop back; with "resized", for
     ImageNet, 8 to 100 % of an image become its crop. `flip` mirrors half of the images.
+    `image_sizes` is progressive resizing (DAWNBench; MosaicML Composer): the side in pixels of the images of the first
+    epochs, one number an epoch, as (16, 16, 24); the epochs after them, and every evaluation, use the data set's size.
+    The images of an epoch are cropped first and then resized (bilinear, antialiased).
     `world_size` ranks share each batch; with `sync_batch_norm` BatchNorm normalizes by the whole batch as one rank
     would, without by each rank's share. `optimizer` "apex" is NVIDIA apex's FusedSGD.
     """
@@ -100,6 +106,7 @@ class Sgd:
     world_size: int = 1
     sync_batch_norm: bool = True
     optimizer: Literal["torch", "apex"] = "torch"
+    image_sizes: tuple[int, ...] = field(default=(), metadata=NEW)
 
     def __post_init__(self) -> None:
         check_positive(self, lr=self.lr, decay=self.decay)
@@ -117,9 +124,24 @@ class Sgd:
             )
         if not isinstance(self.milestones, tuple):
             raise SuiteError(f"milestones must be a tuple of epochs, got {self.milestones!r}")
+        self._check_image_sizes()
         check_choice("schedule", self.schedule, ("steps", "cosine"))
         check_choice("crop", self.crop, ("padded", "resized"))
         check_choice("optimizer", self.optimizer, ("torch", "apex"))
+
+    def _check_image_sizes(self) -> None:
+        sizes = self.image_sizes
+        if not isinstance(sizes, tuple) or not all(type(size) is int and size >= 1 for size in sizes):
+            raise SuiteError(f"image_sizes must be a tuple of sides in pixels, one an epoch, got {sizes!r}")
+        if len(sizes) >= self.epochs:
+            raise SuiteError(
+                f"image_sizes names {len(sizes)} of {self.epochs} epochs; the last must be at the data set's own "
+                f"size, which evaluation uses"
+            )
+
+    def image_size(self, epoch: int, dataset: Dataset) -> int:
+        """The side in pixels of the training images of `epoch`, counted from 0."""
+        return self.image_sizes[epoch] if epoch < len(self.image_sizes) else dataset.size
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
     calibration = feed if isinstance(feed, Calibration) else Calibration()
     trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
     usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
-    sgd = replace(trained or usual, batch=calibration.batch, world_size=1)
+    sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
     batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
     for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
         yield x

@@ -49,15 +49,20 @@ def check_positive(owner: object, **values: float) -> None:
 
 
 def flat(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass as scalars; a nested one or a tuple becomes its text, `feed` stays out."""
+    """The fields of a dataclass as scalars; a nested one or a tuple becomes its text. `feed` stays out, and so does a
+    field that came later where it has its default."""
     result = {}
     for item in dataclasses.fields(value):
         content = getattr(value, item.name)
-        if item.name != "feed":
+        if item.name != "feed" and not _as_before(item, content):
             plain = isinstance(content, (str, int, float, bool))
             listed = ",".join(map(str, content)) if isinstance(content, tuple) else str(content)
             result[item.name] = content if plain else listed
     return result
+
+
+def _as_before(item: dataclasses.Field[Any], content: object) -> bool:
+    return content == item.default and not item.metadata.get("in_key_by_default", True)
 
 
 def to_json(value: Any, for_key: bool = False) -> Any:
@@ -68,8 +73,7 @@ def to_json(value: Any, for_key: bool = False) -> Any:
             result["revision"] = value.revision
         for item in dataclasses.fields(value):
             content = getattr(value, item.name)
-            usual = content == item.default and not item.metadata.get("in_key_by_default", True)
-            if not for_key or (item.metadata.get("in_key", True) and not usual):
+            if not for_key or (item.metadata.get("in_key", True) and not _as_before(item, content)):
                 result[item.name] = to_json(content, for_key)
         return result
     if isinstance(value, tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_normalization_equals_torchvisions() -> None:
 def test_images_are_enlarged_where_the_data_set_says_so() -> None:
     images = Images(numbered(3).pixels, numbered(3).labels, Dataset("cifar10", size=224))
     assert images.normalized(images.pixels).shape == (3, 3, 224, 224)
+
+
+def test_progressive_resizing_shrinks_the_first_epochs_and_nothing_else() -> None:
+    pixels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    images = Images(pixels, torch.arange(6), Dataset("cifar10"))
+    usual = Sgd(3, 4, 0.1, pad=4)
+    small = dataclasses.replace(usual, image_sizes=(16, 24))
+    for epoch, side in enumerate((16, 24, 32)):
+        whole, resized = (list(images.train_batches(how, 0, epoch, Ranks())) for how in (usual, small))
+        assert [x.shape[-1] for x, _ in resized] == [side, side]
+        for (x, labels), (x_small, labels_small) in zip(whole, resized, strict=True):
+            expected = torch.nn.functional.interpolate(x, size=side, mode="bilinear", antialias=True)
+            torch.testing.assert_close(x_small, expected if side < 32 else x)
+            assert torch.equal(labels, labels_small)
+    assert next(images.share(Ranks(), 4))[0].shape[-1] == 32
+    assert next(images.calibration_batches(Calibration(images=4))).shape[-1] == 32
 
 
 def test_the_digits_are_split_without_overlap_and_normalize_to_zero_mean() -> None:

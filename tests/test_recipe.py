@@ -83,6 +83,21 @@ def test_every_field_of_a_training_changes_the_key_of_its_recipes(stage: Trainin
     assert len(keys) == 11
 
 
+def test_progressive_resizing_is_in_the_key_where_it_is_used_and_its_last_epoch_is_whole() -> None:
+    usual = Sgd(3, 32, 0.1)
+    small = dataclasses.replace(usual, image_sizes=(16, 24))
+    stages = [dataclasses.replace(training(), sgd=sgd) for sgd in (usual, small)]
+    assert stages[0].key != stages[1].key
+    assert "image_sizes" not in stages[0].params and stages[1].params["image_sizes"] == "16,24"
+    assert from_json(json.loads(json.dumps(to_json(stages[1])))) == stages[1]
+    assert [small.image_size(epoch, Dataset("cifar10")) for epoch in range(3)] == [16, 24, 32]
+    with pytest.raises(SuiteError, match="names 3 of 3 epochs; the last must be at the data set's own size"):
+        dataclasses.replace(usual, image_sizes=(16, 16, 24))
+    for wrong in ([16], (0,), (1.5,), ("16",)):
+        with pytest.raises(SuiteError, match="image_sizes must be a tuple of sides in pixels"):
+            dataclasses.replace(usual, image_sizes=wrong)  # type: ignore[arg-type]
+
+
 def test_where_a_checkpoint_lies_is_not_in_the_key_but_its_checksum_is() -> None:
     here = Pretrained(Network(), Dataset("cifar10"), "/here/w.pt", "a" * 64)
     there = dataclasses.replace(here, file="/there/w.pt")
