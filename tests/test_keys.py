@@ -1,0 +1,60 @@
+"""The key of every stage of every shipped sweep: one that changes orphans the run directories that users have.
+
+A key may change because its arithmetic did: raise the `revision`, run the committed results again, and write the file
+anew with `python -m tests.test_keys`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from suite.recipe import plan
+from suite.sweeps import find, names
+
+GOLDEN = Path(__file__).parent / "golden" / "keys.json"
+
+
+def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each shipped sweep with the options that reach all of its stages."""
+    checkpoint = ["--weights", str(weights)]
+    for name in names():
+        if name == "explain":
+            for source in ("000", "001", "002", "003", "004"):
+                yield name, ["--source", source]
+                yield name, ["--source", source, *checkpoint]
+            yield name, ["--source", "001", "--scratch-epochs", "15"]
+        elif name in ("cifar10", "treatments"):
+            yield name, [*checkpoint, "--calibration-seeds", "2"]
+        elif name == "imagenet":
+            yield name, []
+            yield name, [*checkpoint]
+        else:
+            yield name, []
+
+
+def shipped() -> dict[str, dict[str, str]]:
+    """The name of each stage by its key, for each variant of each sweep. The checkpoint is a file of seven bytes."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights"
+        weights.write_bytes(b"weights")
+        for name, options in variants(weights):
+            stages = plan(find(name).stages(options)[0])
+            shown = " ".join([name, *("FILE" if word == str(weights) else word for word in options)])
+            found[shown] = {stage.key: stage.name for stage in stages}
+    return found
+
+
+def test_no_key_changes_by_accident() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    now = shipped()
+    assert {name: list(stages) for name, stages in now.items()} == {
+        name: list(stages) for name, stages in golden.items()
+    }
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(shipped(), indent=1) + "\n")
