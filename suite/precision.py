@@ -4,6 +4,7 @@ O0: all float32. O1: float32 weights, autocast forward. O2: half weights and inp
 outputs and float32 master weights. O3: everything half, no masters. With float16 in O1 and O2 the loss is scaled
 dynamically: 65536 at first, doubled after 2000 good steps, halved and the step skipped on an overflow.
 bfloat16 has float32's exponents and no loss scale. (apex.amp itself left apex with its commit cb65b8ed of 2025-05-08.)
+On a CPU for which torch has no kernels for bfloat16, it is multiplied as `bfloat16.py` says.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from suite.bfloat16 import products
 from suite.recipe import Precision
 
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -46,6 +49,9 @@ class Mixed:
         self.optimizer = make_optimizer(self.stepped.parameters())
         self.scales = precision.dtype == "float16" and precision.level in ("O1", "O2")
         device = next(model.parameters()).device
+        self._products = (
+            contextlib.nullcontext if precision.level == "O0" else partial(products, device, self.half)
+        )
         self._scale = torch.full((1,), 65536.0 if self.scales else 1.0, device=device)
         self._good_steps = torch.zeros(1, dtype=torch.int32, device=device)
         self._skipped_steps = torch.zeros(1, device=device)
@@ -70,7 +76,7 @@ class Mixed:
             if self.precision.level == "O1"
             else contextlib.nullcontext()
         )
-        with autocast:
+        with autocast, self._products():
             result: Tensor = working(x)
         return result.float()
 
@@ -79,7 +85,8 @@ class Mixed:
 
         Returns whether an overflow skipped the step: 1.0 or 0.0, float32 [1], on the device.
         """
-        torch.autograd.backward(loss * self._scale.squeeze() if self.scales else loss)
+        with self._products():
+            torch.autograd.backward(loss * self._scale.squeeze() if self.scales else loss)
         if self.precision.level == "O2":
             for master, worker in zip(self.model.parameters(), self.working.parameters(), strict=True):
                 master.grad = None if worker.grad is None else worker.grad.float()

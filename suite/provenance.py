@@ -21,14 +21,18 @@ LARGEST_DIFF = 200_000
 
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
-    """commit, dirty, diff (cut at 200,000 characters), versions, device and host, as plain data."""
+    """commit, dirty, diff (cut at 200,000 characters), versions, device, what multiplies `bfloat16` on it, and host,
+    as plain data."""
     import torch
+
+    from suite.bfloat16 import kernels
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
     return {
         **commit_and_diff(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": name,
+        "bfloat16": kernels(device),
         "host": platform.node(),
         "pid": os.getpid(),
     }

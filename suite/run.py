@@ -91,7 +91,7 @@ class _Run:
         folder, facts = self.journal.folder, provenance(self.ranks.device)
         try:
             checkpoint.write_json({**_description(self.stage), **facts}, folder / "stage.json")
-            where = {name: facts[name] for name in ("host", "pid", "device", "commit")}
+            where = {name: facts[name] for name in ("host", "pid", "device", "bfloat16", "commit")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
             with system.sampled(self.journal, self.ranks):
                 outcome = self._work()

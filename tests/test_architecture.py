@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"values"},
     {"lines", "settings"},
-    {"batch_norm", "recipe"},
+    {"batch_norm", "bfloat16", "recipe"},
     {"affine", "checkpoint", "provenance", "ranks", "signals", "vision"},
     {"imagenet"},
     {"data", "events", "intact", "models", "observation", "observers", "precision"},

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from suite import checkpoint, events, models
+from suite.bfloat16 import kernels
 from suite.methods.amax import Amax
 from suite.methods.entropy import Entropy
 from suite.methods.mse import Mse
@@ -47,6 +48,7 @@ def test_a_run_leaves_its_stage_its_journal_its_checkpoint_and_its_outcome(
         record
     )
     journal = events.read(folder)
+    assert record["bfloat16"] == journal[0]["bfloat16"] == kernels(torch.device("cpu"))
     assert [event["event"] for event in journal] == [
         "started",
         "data",
