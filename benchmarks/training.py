@@ -18,6 +18,10 @@ table; so do two more rows, which have their quantizers in the places of ours, a
 
 On a GPU (`--parts gpu`): images a second of the compiled fit, in O2; QAT beside float; and how often the host waits
 for the device within our steps, as torch.profiler counts. With `--device cpu` that part is rehearsed and says so.
+
+On a CPU of AVX2 (`--parts avx2`): a step in O2, bfloat16, beside one in O0, in a process in which torch and oneDNN use
+no more than AVX2, so that torch has no kernels for bfloat16. Where a CPU is no x86, nothing holds it back; the table
+names what multiplied.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ import itertools
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,6 +67,9 @@ WARMUP = 3
 """Steps at the beginning of each turn that are not counted."""
 CPU = torch.device("cpu")
 FULL, HALF = Precision("O0"), Precision("O2", "bfloat16")
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""The environment in which torch takes an x86 CPU for one without AVX-512 and without bfloat16."""
+ROOT = Path(__file__).parent.parent
 Batch = tuple[Tensor, Tensor]
 Walk = Iterator[Any]
 """A training that goes on by one step at each next()."""
@@ -373,6 +382,44 @@ def steps_on_cpu(batch: int, steps: int, rounds: int, folder: Path | None) -> di
     }
 
 
+def half_on_cpu(batch: int, steps: int, rounds: int, folder: Path | None) -> dict[str, float]:
+    """Float training of ResNet-20 on batches that are ready: ours in O2 beside ours in O0."""
+    batches = list(subject(4 * batch, folder, CPU).train_batches(sgd(batch), 0, 0, Ranks()))
+    half, full = f"ours, {HALF}", f"ours, {FULL}"
+    walks: dict[str, Walk] = {
+        name: ours(build("resnet20"), Repeated(batches), sgd(batch, precision), Ranks())
+        for name, precision in ((half, HALF), (full, FULL))
+    }
+    seconds = race(walks, steps, rounds)
+    held = torch.backends.cpu.get_cpu_capability(), provenance(CPU)["bfloat16"]
+    title = "{}, products of bfloat16: {}; ResNet-20, a training step".format(*held)
+    show(title, seconds, steps, batch, full)
+    return {"cpu_bf16_over_float_avx2": statistics.median(ratio(seconds, half, full))}
+
+
+def on_avx2(chosen: argparse.Namespace) -> dict[str, float]:
+    """`half_on_cpu` in a process held to AVX2: another one, since torch reads the environment once."""
+    batch = chosen.batch or 128
+    if os.environ.items() >= AVX2.items():
+        return half_on_cpu(batch, chosen.steps, chosen.rounds, chosen.data)
+    numbers = {
+        "threads": torch.get_num_threads(),
+        "rounds": chosen.rounds,
+        "steps": chosen.steps,
+        "batch": batch,
+    }
+    command = [sys.executable, "-m", "benchmarks.training", "--parts", "avx2"]
+    command += [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    command += ["--data", str(chosen.data.absolute())] if chosen.data else []
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | AVX2, stdout=subprocess.PIPE, text=True, check=True
+    )
+    *tables, last = done.stdout.splitlines()
+    print("\n".join(["", *tables]))
+    values: dict[str, float] = json.loads(last)
+    return values
+
+
 MARKS = (
     "cudaStreamSynchronize",
     "cudaDeviceSynchronize",
@@ -442,8 +489,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the command line asks for."""
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = ["cpu", "gpu"]
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts if gpu else parts[:1])
+    parts = ["cpu", "gpu", "avx2"]
+    usual = [part for part in parts if gpu or part != "gpu"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=usual)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of the part `gpu`")
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10; without, random pixels")
     parser.add_argument("--threads", type=int, help="default torch's: all cores")
@@ -453,7 +501,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="default 128, of the part `gpu` 512")
     parser.add_argument("--workers", type=int, default=4, help="of the sources' DataLoader")
     parser.add_argument(
-        "--network", default="resnet50", help="of the part `gpu`; the part `cpu` is ResNet-20"
+        "--network", default="resnet50", help="of the part `gpu`; the other parts are ResNet-20"
     )
     parser.add_argument(
         "--dtypes",
@@ -486,6 +534,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = torch.device(chosen.device)
         print(provenance(device)["device"])
         values |= on_gpu(chosen, device)
+    if "avx2" in chosen.parts:
+        values |= on_avx2(chosen)
     print(json.dumps({key: round(value, 4) for key, value in values.items()}))
 
 

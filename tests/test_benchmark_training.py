@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import training
 from suite.affine import Grid
+from suite.bfloat16 import ROUNDED
 from suite.data import Images
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.observers import InFlight, MovingMinMax
@@ -130,7 +132,7 @@ def test_a_race_gives_every_contender_the_same_turns() -> None:
 
 def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:
     size = "--rounds 1 --steps 1 --epoch-steps 2 --batch 8 --workers 1"
-    rehearsal = "--parts cpu gpu --device cpu --network resnet20 --dtypes bfloat16"
+    rehearsal = "--parts cpu gpu avx2 --device cpu --network resnet20 --dtypes bfloat16"
     training.main([*size.split(), *rehearsal.split()])
     lines = capsys.readouterr().out.splitlines()
     values = json.loads(lines[-1])
@@ -143,10 +145,14 @@ def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) 
         "rehearsal_vs_sources",
         "rehearsal_qat_vs_float",
         "rehearsal_host_syncs_per_step",
+        "cpu_bf16_over_float_avx2",
     }
+    assert list(values)[-1] == "cpu_bf16_over_float_avx2"
     assert values.pop("rehearsal_host_syncs_per_step") == 0
     assert all(0 < value < float("inf") for value in values.values())
     assert torch.__version__ in lines[0] and "thread" in lines[0]
+    held = next(line for line in lines if "products of bfloat16" in line)
+    assert platform.machine() != "x86_64" or held.startswith(f"AVX2, products of bfloat16: {ROUNDED}")
 
 
 def test_the_gpu_part_does_not_run_elsewhere_unasked(capsys: pytest.CaptureFixture[str]) -> None:
