@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -149,6 +150,16 @@ def test_the_digits_are_split_without_overlap_and_normalize_to_zero_mean() -> No
     x = train.normalized(train.pixels)
     assert abs(float(x.mean())) < 1e-3 and abs(float(x.std()) - 1) < 1e-3
     assert test.labels.bincount().min() > 50
+
+
+def test_the_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = data.digits("test")
+    bunch = load_digits()
+    assert (labels == bunch.target[::3]).all()
+    corners = np.rint(bunch.images[::3, ::7, ::7] * (255 / 16))  # enlarging leaves the corners as they are
+    assert (pixels[:, ::31, ::31, 0] == corners).all()
 
 
 def test_calibration_draws_by_its_seed_and_says_when_there_are_too_few() -> None:
