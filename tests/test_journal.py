@@ -81,7 +81,7 @@ def test_the_numbers_of_damaged_lines_are_not_used_again(tmp_path: Path) -> None
     journal.metrics(2, top1=2.0)
     journal.close()
     file = tmp_path / "events.jsonl"
-    file.write_bytes(file.read_bytes().replace(b"2.0", b"7.0"))
+    file.write_bytes(file.read_bytes().replace(b'"top1": 2.0', b'"top1": 7.0'))
     journal = events.Journal(tmp_path)
     journal.metrics(2, top1=2.0)
     journal.close()
