@@ -112,8 +112,9 @@ def test_half_tensors_keep_their_dtype_and_round_as_float32_without_overflow(
 ) -> None:
     """An end of the grid may lie half a step beyond the largest value, and so beyond the largest half."""
     low, high = x.min().float() * share, x.max().float() * share
-    assume((high.clamp_min(0) - low.clamp_max(0)).isfinite())  # a wider range is refused
-    scale, zero_point = grid.affine(low, high) if affine else grid.symmetric(torch.maximum(-low, high))
+    amax = torch.maximum(-low, high)
+    assume((high.clamp_min(0) - low.clamp_max(0) if affine else amax).isfinite())  # a wider range is refused
+    scale, zero_point = grid.affine(low, high) if affine else grid.symmetric(amax)
     y, wide = (
         fake_quantize(values, scale, zero_point, grid.quant_min, grid.quant_max) for values in (x, x.float())
     )
