@@ -14,7 +14,7 @@ from analysis.errors import AnalysisError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.results import Results
+    from analysis.report.results import Results
 
 # Width of the table where there is no terminal to ask.
 WIDTH = 200
@@ -135,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis import latex, report, results, tables, terminal
+    from analysis.page import write
+    from analysis.report import latex, results, tables, terminal
 
     sweep, readme = options.sweep, options.readme
     if readme is not None:
@@ -156,7 +157,7 @@ def _report(options: argparse.Namespace) -> int:
     paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
     paths += _pairs(found, folder)
     paths += _figures(found, folder)
-    paths.append(report.write(found, folder / "report.html"))
+    paths.append(write.write(found, folder / "report.html"))
     if readme is not None:
         readme.write_text(replaced(readme, sweep, texts["summary.md"]), encoding="utf-8")
         paths.append(readme)
@@ -182,17 +183,18 @@ def _diff(words: list[str]) -> int:
             "and for the report of a sweep that is called diff: python -m analysis -- diff"
         )
     options = diff_parser().parse_args(words)
-    from analysis import diff, terminal
+    from analysis.compare import sweeps
+    from analysis.report import diff, terminal
 
     after = (options.runs_b or options.runs, options.after or options.before)
-    found = diff.load((options.runs, options.before), after)
+    found = sweeps.load((options.runs, options.before), after)
     folder = options.out / f"{options.before}-{after[1]}"
     folder.mkdir(parents=True, exist_ok=True)
     found.table.to_csv(folder / "diff.csv", index=False)
     (folder / "diff.md").write_text(diff.markdown(found), encoding="utf-8")
     console = _console()
     for title, rows in diff.sections(found):
-        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, console.width))
+        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, sweeps.LEAST, console.width))
     for line in diff.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
     _print_paths([folder / "diff.csv", folder / "diff.md"])
@@ -202,7 +204,7 @@ def _diff(words: list[str]) -> int:
 
 
 def _verdicts(options: argparse.Namespace) -> int:
-    from analysis import tables, terminal, verdicts
+    from analysis.report import tables, terminal, verdicts
 
     if options.readme is not None:
         replaced(options.readme, "verdicts", "")
@@ -241,7 +243,7 @@ def _export(words: list[str]) -> int:
     options = export_parser().parse_args(words)
     if not options.parquet and not options.csv:
         raise AnalysisError("export wants a file to write; give --parquet FILE or --csv FILE, or both")
-    from analysis import export, results
+    from analysis.report import export, results
 
     marked, curves = results.read(options.runs, options.sweep, options.source)
     _print_paths(export.write(marked, curves, options.parquet, options.csv))
@@ -255,25 +257,26 @@ def _print_paths(paths: Sequence[Path]) -> None:
 
 
 def _pairs(found: Results, folder: Path) -> list[Path]:
-    from analysis import best
+    from analysis.page import best_section
 
     if not len(found.pairs):
         return []
     found.pairs.to_csv(folder / "pairs.csv", index=False)
-    (folder / "pairs.md").write_text(best.markdown(found), encoding="utf-8")
+    (folder / "pairs.md").write_text(best_section.markdown(found), encoding="utf-8")
     return [folder / "pairs.csv", folder / "pairs.md"]
 
 
 def _figures(found: Results, folder: Path) -> list[Path]:
-    from analysis import plots, waterfall
+    from analysis.draw import accuracy
+    from analysis.report import ablation_table
 
     paths = []
     if found.chain is not None:
         found.chain.to_csv(folder / "steps.csv", index=False)
-        (folder / "steps.md").write_text(waterfall.markdown(found.chain), encoding="utf-8")
+        (folder / "steps.md").write_text(ablation_table.markdown(found.chain), encoding="utf-8")
         paths += [folder / "steps.csv", folder / "steps.md"]
     for name, figure in found.figures.items():
-        paths += plots.save(figure, folder / name)
+        paths += accuracy.save(figure, folder / name)
     return paths
 
 

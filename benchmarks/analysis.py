@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.lines import sealed
+from suite.record.jsonl import sealed
 
 ROOT = Path(__file__).parent.parent
 METHODS = 20

@@ -32,25 +32,28 @@ import torch
 from torch import Tensor, nn
 from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
 
-from suite import data, models, ranges
-from suite.affine import Grid, fake_quantize
-from suite.observation import Observation, observe
+from suite import networks
+from suite.data import datasets
+from suite.networks import checkpoint_files
+from suite.quantize import range_search
+from suite.quantize.affine import Grid, fake_quantize
+from suite.quantize.histogram import Histograms, observe
+from suite.quantize.layers import LAYERS
 from suite.recipe import Calibration, Dataset, Network
-from suite.settings import NetworkName
-from suite.surgery import LAYERS
+from suite.recipe.settings import NetworkName
 
 BITS = (8, 6, 5, 4, 3)
 Ranges = dict[str, Tensor]
 
 
-def our_ranges(seen: Observation) -> Ranges:
+def our_ranges(seen: Histograms) -> Ranges:
     """All that five methods need at five widths, [layers, widths] each."""
-    low, high = ranges.affine_mse(seen, BITS)
+    low, high = range_search.affine_mse(seen, BITS)
     return {
-        "amax": ranges.amax(seen, BITS),
-        "percentile": ranges.percentile(seen, BITS),
-        "mse": ranges.mse(seen, BITS),
-        "entropy": ranges.entropy(seen, BITS),
+        "amax": range_search.amax(seen, BITS),
+        "percentile": range_search.percentile(seen, BITS),
+        "mse": range_search.mse(seen, BITS),
+        "entropy": range_search.entropy(seen, BITS),
         "low": low,
         "high": high,
     }
@@ -153,7 +156,7 @@ def l2_ratios(
 
     def measure(row: int, x: Tensor) -> None:
         for width, bits in enumerate(BITS):
-            affine, symmetric = Grid(bits, signed=False), ranges.symmetric_grid(bits)
+            affine, symmetric = Grid(bits, signed=False), range_search.symmetric_grid(bits)
             for whose, low, high, largest in (
                 (0, ours["low"], ours["high"], ours["mse"]),
                 (1, theirs["low"], theirs["high"], amax),
@@ -197,16 +200,16 @@ def subject(name: str, images: int) -> tuple[nn.Module, list[Tensor], str]:
     """(model, batches of 128 of `images` to calibrate on and 256 more, what they are)."""
     folder, weights = os.environ.get("SUITE_TEST_CIFAR10"), os.environ.get("SUITE_TEST_RESNET20")
     if folder:
-        train = data.load(Dataset("cifar10"), "train", Path(folder), torch.device("cpu"))
+        train = datasets.load(Dataset("cifar10"), "train", Path(folder), torch.device("cpu"))
         x = torch.cat(list(train.calibration_batches(Calibration(images + 256))))
     else:
         x = pseudo_images(images + 256)
     torch.manual_seed(0)
     network = Network(cast(NetworkName, name), "A" if name == "resnet20" else "B")
     if name == "resnet20" and weights:
-        model = models.load_weights(network, Path(weights))
+        model = checkpoint_files.load_weights(network, Path(weights))
     else:
-        model = models.build(network)
+        model = networks.build(network)
         with torch.no_grad():  # BatchNorm's statistics of these images, not of none
             for part in torch.split(x[:256], 64):
                 model(part)
@@ -264,7 +267,7 @@ def timed(
     names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
     rows = [names.index(name) for name, _ in layers]
     found: dict[str, Ranges] = {}
-    seen: list[Observation] = []
+    seen: list[Histograms] = []
 
     def our_pass() -> None:
         seen[:] = [observe(model, batches, LAYERS)]

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from suite import events
+from suite.record.journal import Journal
 
 ROOT = Path(__file__).parent.parent
 LOCAL = ROOT / "slurm" / "local" / "cluster"
@@ -124,7 +124,7 @@ def _write_journals(runs: Path) -> None:
     for row in json.loads((runs / "sweeps" / "big.json").read_text())["stages"]:
         folder = runs / row["key"]
         folder.mkdir(exist_ok=True)
-        journal = events.Journal(folder)
+        journal = Journal(folder)
         journal.write("started", host="n1", pid=1, device="none", commit="none")
         for epoch in range(1, 201 if row["kind"] == "Training" else 2):
             journal.metrics(epoch, train_loss=1.0, train_top1=50.0, train_images_per_s=900.0)

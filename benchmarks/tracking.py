@@ -6,7 +6,8 @@ included); imports, the server's start and the first look at a database are not 
 contender a turn, every second round in reverse, until the time is up; a first round is not counted.
 
 - nothing: the loss and accuracy of each epoch are read, and dropped.
-- journal: suite.events.Journal as a run keeps it, with its progress, a small file, its node's load, and on the disk at
+- journal: suite.record.journal.Journal as a run keeps it, with its progress, a small file, its node's load, and on
+  the disk at
   each epoch's end, where a run does that with a checkpoint; meanwhile `sync --follow` in a process of its own mirrors
   it into MLflow. That process is stopped while others have their turn.
 - MLflow, epochs: MlflowClient.log_metric for each of seven metrics, after each epoch.
@@ -37,11 +38,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from suite import data, events, mirror, models, system, tracking
-from suite.ranks import Ranks
+from suite import networks
+from suite.data import datasets
+from suite.process.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
-from suite.records import save_sweep
-from suite.train import Step, fit
+from suite.record import system_metrics
+from suite.record.journal import Journal, counted_metrics, read_events
+from suite.record.lease import lock
+from suite.sweeps.stored import save_sweep
+from suite.track import run_contents, sync
+from suite.train.fit import Step, fit
 
 ROOT = Path(__file__).parent.parent
 DATASET = Dataset("digits")
@@ -80,7 +86,7 @@ def training(epochs: int, seed: int) -> Training:
 def train(images: Any, stage: Training, record: Record) -> None:
     """Train, and tell `record`."""
     torch.manual_seed(stage.seed)
-    for step in fit(models.build(stage.network), images, stage.sgd, stage.seed, RANKS):
+    for step in fit(networks.build(stage.network), images, stage.sgd, stage.seed, RANKS):
         values = {}
         if step.epoch_ended:
             now = step.read()
@@ -111,9 +117,9 @@ def ours(images: Any, stage: Training, runs: Path, following: subprocess.Popen[b
     (runs / stage.key).mkdir(parents=True)
     within = 0.0
     following.send_signal(signal.SIGCONT)
-    with events.lock(runs / stage.key) as lease:
+    with lock(runs / stage.key) as lease:
         clock = Clock()
-        journal = events.Journal(runs / stage.key, lease=lease)
+        journal = Journal(runs / stage.key, lease=lease)
         journal.write("started", host=platform.node(), pid=os.getpid(), device="cpu", commit="", job="")
         journal.write("data", split="train", images=len(images), sha256=images.digest)
 
@@ -127,7 +133,7 @@ def ours(images: Any, stage: Training, runs: Path, following: subprocess.Popen[b
                 journal.progress("train", step.images / len(images))
             within += time.perf_counter() - entered
 
-        with system.sampled(journal, RANKS):
+        with system_metrics.sampled(journal, RANKS):
             train(images, stage, record)
         journal.artifact("ranges.csv", b"layer,scale\n" * 100)
         journal.finish(stage.key, top1=0.0, loss=0.0)
@@ -167,8 +173,8 @@ def lost_and_doubled(client: Any, sweep: str, stages: Sequence[Training], runs: 
     """Points of journals that MLflow lacks, and points that it has beyond or twice."""
     wanted: Counter[tuple[str, str, float, int, int]] = Counter()
     for stage in stages:
-        counted = mirror.points(events.metrics(events.read(runs / stage.key))[0], 0)
-        wanted.update((stage.key, *point) for point in counted + system.read(runs / stage.key, {})[0])
+        counted = run_contents.points(counted_metrics(read_events(runs / stage.key))[0], 0)
+        wanted.update((stage.key, *point) for point in counted + system_metrics.read(runs / stage.key, {})[0])
     found: Counter[tuple[str, str, float, int, int]] = Counter()
     for run in client.search_runs([client.get_experiment_by_name(sweep).experiment_id]):
         for name in run.data.metrics:
@@ -180,11 +186,11 @@ def lost_and_doubled(client: Any, sweep: str, stages: Sequence[Training], runs: 
 
 def measure(seconds: float, epochs: int, place: Path) -> tuple[dict[str, list[Turn]], int, int]:
     """For each contender the turns of each round; and our points lost and doubled."""
-    images = data.load(DATASET, "train", place, RANKS.device)
+    images = datasets.load(DATASET, "train", place, RANKS.device)
     mine, theirs = place / "journal", place / "mlflow"
     for runs in (mine, theirs):
-        tracking.prepare(runs)
-    client, peer = (tracking._client(tracking.uri(runs)) for runs in (mine, theirs))
+        sync.prepare(runs)
+    client, peer = (sync._client(sync.uri(runs)) for runs in (mine, theirs))
     experiment = peer.create_experiment(f"plain-{time.time_ns()}")
     name = f"benchmark-{time.time_ns()}"
     stages = [training(epochs, seed) for seed in range(MOST)]
@@ -203,7 +209,7 @@ def measure(seconds: float, epochs: int, place: Path) -> tuple[dict[str, list[Tu
                 turns.setdefault(contender, []).append(turn)
             if time.monotonic() - began > seconds and number:
                 break
-    tracking.sync(name, stages, mine)  # what the follower, killed in its work, left for the next
+    sync.sync(name, stages, mine)  # what the follower, killed in its work, left for the next
     lost, doubled = lost_and_doubled(client, name, stages[: number + 1], mine)
     return {contender: measured[1:] for contender, measured in turns.items()}, lost, doubled
 
@@ -224,7 +230,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=4, help="of a turn, of 12 steps each")
     chosen = parser.parse_args()
-    for setting, value in tracking.SETTINGS.items():
+    for setting, value in sync.SETTINGS.items():
         os.environ.setdefault(setting, value)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

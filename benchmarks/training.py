@@ -52,16 +52,19 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
-from suite import data, models
-from suite.data import Images
+from suite import networks
+from suite.data import datasets
+from suite.data.images import Images
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.provenance import provenance
-from suite.ranks import Ranks, from_environment
+from suite.networks.torchvision_import import torchvision
+from suite.process.ranks import Ranks, from_environment
+from suite.quantize.layers import quantize
+from suite.quantize.quantizer import Quantizer
 from suite.recipe import Dataset, Network, Precision, Sgd
-from suite.settings import NetworkName
-from suite.surgery import Quantizer, quantize
-from suite.train import Step, fit
-from suite.vision import torchvision
+from suite.recipe.settings import NetworkName
+from suite.record.provenance import provenance
+from suite.train.bfloat16 import kernels
+from suite.train.fit import Step, fit
 
 WARMUP = 3
 """Steps at the beginning of each turn that are not counted."""
@@ -85,13 +88,13 @@ def sgd(batch: int, precision: Precision = FULL) -> Sgd:
 def build(name: str) -> nn.Module:
     """A network for 32x32 images, its random weights the same at every call."""
     torch.manual_seed(0)
-    return models.build(Network(cast(NetworkName, name)))
+    return networks.build(Network(cast(NetworkName, name)))
 
 
 def subject(count: int, folder: Path | None, device: torch.device) -> Images:
     """`count` images of CIFAR-10, again from the first where they are too few, or of random pixels."""
     if folder is not None:
-        whole = data.load(Dataset("cifar10"), "train", folder, device)
+        whole = datasets.load(Dataset("cifar10"), "train", folder, device)
         assert isinstance(whole, Images)
         index = torch.arange(count, device=device) % len(whole)
         return Images(whole.pixels[index], whole.labels[index], whole.dataset)
@@ -391,7 +394,7 @@ def half_on_cpu(batch: int, steps: int, rounds: int, folder: Path | None) -> dic
         for name, precision in ((half, HALF), (full, FULL))
     }
     seconds = race(walks, steps, rounds)
-    held = torch.backends.cpu.get_cpu_capability(), provenance(CPU)["bfloat16"]
+    held = torch.backends.cpu.get_cpu_capability(), kernels(CPU)
     title = "{}, products of bfloat16: {}; ResNet-20, a training step".format(*held)
     show(title, seconds, steps, batch, full)
     return {"cpu_bf16_over_float_avx2": statistics.median(ratio(seconds, half, full))}

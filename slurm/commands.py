@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from slurm import clusters
-from slurm.clusters import Cluster, JobState
+from slurm.client import JobState
+from slurm.cluster import Cluster, check_cluster, largest_array, read_cluster
 from suite.recipe import Stage
-from suite.records import Standing, State, find_stages, load_sweep, matching, only, standing
-from suite.values import SuiteError
+from suite.recipe.errors import SuiteError
+from suite.recipe.planning import matching, only
+from suite.record.status import State, Status, status_of
+from suite.sweeps.stored import find_stages, load_sweep
 
 if TYPE_CHECKING:
-    from slurm.launch import Slurm
+    from slurm.launcher import Slurm
 
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
@@ -25,8 +27,8 @@ QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running",
 def show_jobs(pending: list[Stage], arguments: argparse.Namespace, console: Console) -> None:
     """The arrays, what they wait for, and the exact scripts; raises SuiteError for what the cluster would refuse."""
     cluster = _cluster(arguments)
-    clusters.check(cluster, max((cluster.nodes(stage.world_size) for stage in pending), default=1))
-    planned = _launcher(arguments, cluster).planned(pending, clusters.largest_array())
+    check_cluster(cluster, max((cluster.nodes(stage.world_size) for stage in pending), default=1))
+    planned = _launcher(arguments, cluster).planned(pending, largest_array())
     for array, text in planned:
         waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
         console.print(
@@ -41,14 +43,14 @@ def show_jobs(pending: list[Stage], arguments: argparse.Namespace, console: Cons
 
 def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, console: Console) -> int:
     """Send to the cluster what is neither done nor there already."""
-    from suite.launch import check
-    from suite.screen import looking_at_files
+    from suite.cli.live import looking_at_files
+    from suite.launch.preflight import check
 
     cluster = _cluster(arguments)
     launcher = _launcher(arguments, cluster)
-    pending = [stage for stage in chosen if standing(stage, arguments.runs).state != "done"]
+    pending = [stage for stage in chosen if status_of(stage, arguments.runs).state != "done"]
     if pending:
-        clusters.check(cluster, max(cluster.nodes(stage.world_size) for stage in pending))
+        check_cluster(cluster, max(cluster.nodes(stage.world_size) for stage in pending))
         with looking_at_files(console) as report:
             on_gpu = cluster.gpus_per_node > 0
             check(pending, launcher.folders, 10**6, arguments.download, report, on_gpu)
@@ -86,8 +88,8 @@ def logs(arguments: argparse.Namespace, console: Console) -> int:
     """Show what the last job of a stage wrote; or the first line of the error of each failed run of a sweep."""
     if arguments.errors:
         name = Path(arguments.key).stem
-        standings = [standing(stage, arguments.runs) for stage in load_sweep(arguments.runs, name)]
-        found, note = with_jobs(standings, arguments)
+        statuses = [status_of(stage, arguments.runs) for stage in load_sweep(arguments.runs, name)]
+        found, note = with_jobs(statuses, arguments)
         failed = [now for now in found if now.state == "failed"]
         for now in failed:
             console.print(f"[cyan]{now.stage.key}[/] {now.stage.name}", highlight=False)
@@ -99,20 +101,20 @@ def logs(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def with_jobs(standings: list[Standing], arguments: argparse.Namespace) -> tuple[list[Standing], str]:
-    """Each standing with what SLURM has of it, and a note where SLURM cannot be asked. On another node a lock may not
+def with_jobs(statuses: list[Status], arguments: argparse.Namespace) -> tuple[list[Status], str]:
+    """Each status with what SLURM has of it, and a note where SLURM cannot be asked. On another node a lock may not
     be seen: what SLURM runs is running."""
     if shutil.which("squeue") is None:
-        return standings, "there is no SLURM on this machine: how its jobs are is not known here"
+        return statuses, "there is no SLURM on this machine: how its jobs are is not known here"
     try:
         launcher = _launcher(arguments, Cluster())
         states = launcher.states()
     except SuiteError as error:
-        return standings, f"how the jobs are is not known: {error}"
-    return [_with_job(now, states.get(now.stage.key)) for now in standings], launcher.note
+        return statuses, f"how the jobs are is not known: {error}"
+    return [_with_job(now, states.get(now.stage.key)) for now in statuses], launcher.note
 
 
-def _with_job(now: Standing, job: JobState | None) -> Standing:
+def _with_job(now: Status, job: JobState | None) -> Status:
     if job is None:
         return now
     state, failure = now.state, now.failure
@@ -129,11 +131,11 @@ def _with_job(now: Standing, job: JobState | None) -> Standing:
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
-    return clusters.read(arguments.cluster) if arguments.cluster else Cluster()
+    return read_cluster(arguments.cluster) if arguments.cluster else Cluster()
 
 
 def _launcher(arguments: argparse.Namespace, cluster: Cluster) -> Slurm:
-    from slurm.launch import Slurm
-    from suite.settings import Folders
+    from slurm.launcher import Slurm
+    from suite.record.files import Folders
 
     return Slurm(Folders(arguments.runs, arguments.data), cluster)

@@ -13,23 +13,31 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from journals import Server
-from places import PROGRAMS, Cluster, Place, manage, until
+from fakes.cluster import PROGRAMS, Cluster, Place, forker, traces
+from fakes.journals import Server
+from fakes.missing import missing
+from fakes.networks import lived_in
 from torch import nn
 
-from suite import models
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 
+pytest_plugins = ("fakes.image_files", "fakes.embedded")
+
 torch.set_num_threads(1)  # two threads that share a busy core wait for each other far longer than they save
+
+
 hypothesis.settings.register_profile("suite", deadline=None)  # a shared machine's clock proves nothing
+
+
 hypothesis.settings.load_profile("suite")
 
 
-def missing(what: str) -> None:
-    """Skip, saying what this machine lacks; where CI is set, fail: there everything must be installed."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} (and CI is set, so this must not be skipped)")
-    pytest.skip(what)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs a file's tests, which share what the file makes, and one all tests of the SLURM cluster."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture
@@ -45,16 +53,6 @@ def cifar10_folder() -> Path:
 def network() -> nn.Module:
     """As `lived_in`, for this test alone."""
     return lived_in()
-
-
-def lived_in() -> nn.Module:
-    """A small ResNet-20 with random weights and lived-in BatchNorm statistics, evaluating."""
-    torch.manual_seed(0)
-    model = models.build(Network("resnet20"))
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.randn(16, 3, 32, 32))
-    return model.eval()
 
 
 @pytest.fixture
@@ -77,34 +75,44 @@ def small_disk() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster(small_disk: Path) -> Iterator[Cluster]:
-    """A real SLURM of four nodes."""
-    if os.geteuid() != 0 or any(not shutil.which(p, path="/usr/sbin:/usr/bin:/sbin:/bin") for p in PROGRAMS):
-        missing("a cluster needs root and Debian's SLURM, munge and MariaDB")
-    folder = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / f"suite-slurm-{os.getpid()}"
-    manage("up", str(folder))
-    yield Cluster(folder)
-    manage("down", str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
+def running_cluster(small_disk: Path) -> Iterator[Cluster]:
+    """The run's one real SLURM of four nodes; nothing is left of it in the end."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    if lacking := [program for program in PROGRAMS if not shutil.which(program, path=path)]:
+        missing(f"no {', '.join(lacking)}, so no SLURM is started; run tests/system-packages as root")
+    cluster = Cluster(
+        Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / f"suite-slurm-{os.getpid()}"
+    )
+    assert f"export SLURM_CONF={cluster.folder}/etc/slurm.conf\n" in cluster.manage("up")
+    yield cluster
+    cluster.manage("down")
+    forker().close()
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+    assert traces(cluster.folder) == []
 
 
 @pytest.fixture
-def place(tmp_path: Path, cluster: Cluster) -> Iterator[Place]:
-    """A folder whose sweeps run on that cluster, which is empty afterwards."""
-    yield Place(tmp_path, cluster)
-    cluster("scancel --user=root")
-    until(lambda: not cluster("squeue --noheader"), lambda: cluster("squeue"), 120)
+def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, empty and whole before and after each test."""
+    yield running_cluster
+    running_cluster.clear()
+
+
+@pytest.fixture
+def place(tmp_path: Path, cluster: Cluster) -> Place:
+    """A folder whose sweeps run on that cluster."""
+    return Place(tmp_path, cluster)
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A prepared database without an experiment; making one takes seconds."""
-    from suite import tracking
+    from suite.track import sync
 
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.prepare(folder)
+        sync.prepare(folder)
     return (folder / "mlflow.db").read_bytes()
 
 

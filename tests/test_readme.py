@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from analysis import __main__ as analysis
-from analysis import latex, results, tables
+from analysis.report import latex, results, tables
 from suite import sweeps
-from suite.__main__ import COMMANDS
+from suite.cli.main import COMMANDS
+from suite.cli.options import parser
 from suite.methods import find
-from suite.options import parser
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -9,16 +9,22 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import journals
 import pytest
 import torch
-from journals import Embedded, difference, write_run
+from fakes import journals
+from fakes.journals import Embedded, difference, write_run
 
-from suite import checkpoint, events, mirror, models, records, tracking
+from suite.networks import checkpoint_files
 from suite.recipe import FORMAT, Network, plan
-from suite.settings import Folders
-from suite.starts import load_float
-from suite.values import SuiteError, to_json
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json
+from suite.record import status
+from suite.record.files import Folders, sha256, write_json
+from suite.record.journal import Journal, examine_events, read_events
+from suite.run import checkpoint
+from suite.run.start import load_float
+from suite.sweeps import stored
+from suite.track import run_contents, sync
 
 STAGE = journals.stages(2)[1]
 
@@ -48,7 +54,7 @@ def files(folder: Path) -> set[Path]:
 ROWS: dict[str, dict[str, Any]] = {
     "a class of Python's": {"stage": {"type": "os.system", "command": "id"}},
     "a class of the suite that is no value": {"stage": {"type": "events.Journal", "folder": "/"}},
-    "a class by its whole name": {"stage": {"type": "suite.run.Folders", "runs": "/", "data": "/"}},
+    "a class by its whole name": {"stage": {"type": "suite.record.files.Folders", "runs": "/", "data": "/"}},
     "a key that leaves the folder": {"key": "../../etc"},
     "a key of another stage": {"key": "0" * 16},
     "a field that no stage has": {"stage": {**to_json(STAGE), "__class__": "os"}},
@@ -64,18 +70,18 @@ def test_a_hostile_record_of_a_stage_is_refused_and_leaves_nothing(tmp_path: Pat
     record(tmp_path, **ROWS[kind])
     before = files(tmp_path)
     with pytest.raises(SuiteError):
-        records.load_sweep(tmp_path, "evil")
+        stored.load_sweep(tmp_path, "evil")
     with pytest.raises(SuiteError):
-        records.find_stages(tmp_path, [str(ROWS[kind].get("key", STAGE.key))])
+        stored.find_stages(tmp_path, [str(ROWS[kind].get("key", STAGE.key))])
     assert files(tmp_path) == before
     record(tmp_path)
-    assert records.load_sweep(tmp_path, "evil") == (STAGE,)
+    assert stored.load_sweep(tmp_path, "evil") == (STAGE,)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", ".hidden", "a\nb", ""])
 def test_no_sweep_has_a_name_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(SuiteError, match="is unusable"):
-        records.save_sweep(tmp_path / "runs", name, {}, plan([STAGE]))
+        stored.save_sweep(tmp_path / "runs", name, {}, plan([STAGE]))
     assert files(tmp_path) == set()
 
 
@@ -114,10 +120,10 @@ def test_a_hostile_line_in_a_journal_changes_nothing_and_holds_up_no_other_run(
         line = f'{line[:-1]}, "crc32": "{zlib.crc32(line[:-1].encode()):08x}"}}'
     else:
         journals.unsealed(file)
-    before = events.read(file.parent)
+    before = read_events(file.parent)
     first, _, rest = file.read_text().partition("\n")
     file.write_text(f"{first}\n{line}\n{rest}")
-    assert events.examine(file.parent) == (before, 1)
+    assert examine_events(file.parent) == (before, 1)
     assert len(before) == 2 + 2 * journals.EPOCHS + 2
 
 
@@ -128,7 +134,7 @@ def test_a_hostile_journal_reaches_mlflow_as_text_and_writes_nowhere_else(
     runs, report = tmp_path / "runs", tmp_path / "results"
     write_run(runs, STAGE)
     (runs / "mlflow.db").write_bytes(database)
-    journal = events.Journal(runs / STAGE.key)
+    journal = Journal(runs / STAGE.key)
     journal.write(
         "started", host="../../../etc", device={"a": [1]}, commit="'; drop table runs; --", job=None
     )
@@ -136,11 +142,11 @@ def test_a_hostile_journal_reaches_mlflow_as_text_and_writes_nowhere_else(
     journal.write("data")
     journal.write("failed", error="<script>alert(1)</script>" * 9000, cause="../..", traceback=7)
     outcome = {"format": FORMAT, "top1": "high", "loss": [], "checkpoint": "/etc/passwd"}
-    checkpoint.write_json(outcome, runs / STAGE.key / "outcome.json")
+    write_json(outcome, runs / STAGE.key / "outcome.json")
     report.mkdir()
     (report / "table.md").symlink_to("/etc/hostname")
     before = files(tmp_path)
-    tracking.sync("demo", [STAGE], runs, report)
+    sync.sync("demo", [STAGE], runs, report)
     fresh = {str(file) for file in files(tmp_path) - before if "mlflow-artifacts" not in file.parts}
     assert fresh <= {
         f"runs/{name}" for name in ("mlflow.lock", "mlflow.db-wal", "mlflow.db-shm", "sweeps")
@@ -172,13 +178,13 @@ def test_an_artifact_that_is_elsewhere_or_large_or_another_is_left_out_with_the_
     (tmp_path / "secret").write_text("secret")
     inside = tmp_path / "runs" / STAGE.key / "artifacts"
     (inside / "link").symlink_to(tmp_path / "secret")
-    (inside / "large").write_bytes(b"0" * (mirror.LARGEST + 1))
+    (inside / "large").write_bytes(b"0" * (run_contents.LARGEST + 1))
     (inside / "folder").mkdir()
     os.mkfifo(inside / "pipe")
-    journal = events.Journal(inside.parent)
-    journal.write("artifact", file=place, bytes="6", sha256=checkpoint.sha256(tmp_path / "secret"))
+    journal = Journal(inside.parent)
+    journal.write("artifact", file=place, bytes="6", sha256=sha256(tmp_path / "secret"))
     name = place.rpartition("/")[2][:100]
-    reason = mirror.artifacts(records.standing(STAGE, tmp_path / "runs"))[name][1]
+    reason = run_contents.artifacts(status.status_of(STAGE, tmp_path / "runs"))[name][1]
     assert isinstance(reason, str) and reason.startswith(PLACES[place])
 
 
@@ -187,7 +193,7 @@ def test_an_artifact_in_a_folder_that_is_a_link_is_left_out(tmp_path: Path) -> N
     inside = tmp_path / "runs" / STAGE.key / "artifacts"
     inside.rename(tmp_path / "elsewhere")
     inside.symlink_to(tmp_path / "elsewhere")
-    found = mirror.artifacts(records.standing(STAGE, tmp_path / "runs"))
+    found = run_contents.artifacts(status.status_of(STAGE, tmp_path / "runs"))
     assert [content for _, content in found.values()] == ["not there"]
 
 
@@ -200,17 +206,17 @@ def test_no_checkpoint_runs_code_whatever_record_names_it(tmp_path: Path) -> Non
     file = folder / "checkpoint.pt"
     for evil in ({"model": Hostile(proof)}, Hostile(proof)):
         torch.save(evil, file)
-        digest = checkpoint.sha256(file)
+        digest = sha256(file)
         resume = folder / f"resume-0000000001-{digest[:16]}.pt"
         resume.write_bytes(file.read_bytes())
         saved = {"file": "checkpoint.pt", "sha256": digest}
-        checkpoint.write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
+        write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
         with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
             load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
         with pytest.raises(pickle.UnpicklingError):
             checkpoint.load_resumable(folder)
         with pytest.raises((SuiteError, pickle.UnpicklingError)):
-            models.load_weights(Network(), file)
+            checkpoint_files.load_weights(Network(), file)
         resume.unlink()
     assert not proof.exists()
     torch.load(file, weights_only=False)
@@ -222,7 +228,7 @@ def test_a_checkpoint_outside_its_run_directory_is_not_read(tmp_path: Path) -> N
     folder = tmp_path / "runs" / start.key
     folder.mkdir(parents=True)
     torch.save({"model": {}}, tmp_path / "outside.pt")
-    saved = {"file": "../../outside.pt", "sha256": checkpoint.sha256(tmp_path / "outside.pt")}
-    checkpoint.write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
+    saved = {"file": "../../outside.pt", "sha256": sha256(tmp_path / "outside.pt")}
+    write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
     with pytest.raises(SuiteError, match=rf"checkpoint {folder}/outside.pt is missing"):
         load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Calibration
-from suite.values import check_bits
+from suite.recipe.errors import check_bits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.surgery import Quantizer
+    from suite.quantize.quantizer import Quantizer
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Amax:
     act_bits: int = 8
     feed: Calibration | None = None
 
+    name: ClassVar[str] = "amax"
     revision: ClassVar[int] = 1
     layerwise: ClassVar[bool] = True
 
@@ -38,20 +39,21 @@ class Amax:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with quantizers on each layer's input and weight."""
-        from suite.affine import Grid
-        from suite.observers import InFlight, MinMax
-        from suite.surgery import LAYERS, Quantizer, per_channel, quantize
+        from suite.quantize.affine import Grid
+        from suite.quantize.layers import LAYERS, quantize
+        from suite.quantize.observers import Dynamic, MinMax
+        from suite.quantize.quantizer import Quantizer, per_channel
 
         def activation(first: bool) -> Quantizer:
             grid = Grid(self.act_bits, narrow=True)
             if self.feed:
                 return Quantizer(grid, MinMax(), "observe")
-            return Quantizer(grid, InFlight(), "in_flight")
+            return Quantizer(grid, Dynamic(), "dynamic")
 
         return quantize(model, LAYERS, activation, lambda: per_channel(self.weight_bits, "observe")).eval()
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
-        from suite.surgery import bake
+        from suite.quantize.layers import bake
 
         return bake(model)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe import Calibration
-from suite.values import SuiteError, check_choice, not_finite
+from suite.recipe.errors import SuiteError, check_choice, not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +29,7 @@ class BuiltinInt8:
     engine: Literal["x86", "fbgemm", "onednn", "qnnpack"] = "x86"
     feed: Calibration = field(default_factory=Calibration)
 
+    name: ClassVar[str] = "builtin_int8"
     revision: ClassVar[int] = 1
     weight_bits: ClassVar[int] = 8
     act_bits: ClassVar[int] = 8
@@ -54,7 +55,7 @@ class BuiltinInt8:
         from torch.ao.quantization.observer import ObserverBase
         from torch.ao.quantization.quantize_fx import prepare_fx
 
-        from suite.surgery import OnCpu, finite_copy
+        from suite.quantize.layers import OnCpu, finite_copy
 
         self.check()
 
@@ -75,7 +76,7 @@ class BuiltinInt8:
         import torch
         from torch.ao.quantization.quantize_fx import convert_fx
 
-        from suite.surgery import OnCpu
+        from suite.quantize.layers import OnCpu
 
         torch.backends.quantized.engine = self.engine
         with warnings.catch_warnings():

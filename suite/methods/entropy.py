@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from suite.methods.mse import Mse
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from suite.observation import Observation
+    from suite.quantize.histogram import Histograms
 
 
 @dataclass(frozen=True)
 class Entropy(Mse):
     """2 to 16 bits for weights and activations."""
 
-    def amax(self, seen: Observation, bits: Sequence[int]) -> Tensor:
+    name: ClassVar[str] = "entropy"
+
+    def amax(self, seen: Histograms, bits: Sequence[int]) -> Tensor:
         """float32 [L, widths]: of each layer at each width."""
-        from suite.ranges import entropy
+        from suite.quantize.range_search import entropy
 
         return entropy(seen, bits, unsigned=True)

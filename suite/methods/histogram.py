@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Calibration
-from suite.values import check_bits
+from suite.recipe.errors import check_bits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.affine import Grid
-    from suite.surgery import Mode, Quantizer
+    from suite.quantize.affine import Grid
+    from suite.quantize.quantizer import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Histogram:
     unsigned_after_relu: bool = False
     feed: Calibration = field(default_factory=Calibration)
 
+    name: ClassVar[str] = "histogram"
     revision: ClassVar[int] = 1
     layerwise: ClassVar[bool] = True
 
@@ -53,9 +54,10 @@ class Histogram:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""
-        from suite.affine import Grid
-        from suite.observers import Histogram as HistogramObserver
-        from suite.surgery import LAYERS, RELU_AND_POOL, Quantizer, per_channel, quantize
+        from suite.quantize.affine import Grid
+        from suite.quantize.layers import LAYERS, RELU_AND_POOL, quantize
+        from suite.quantize.observers import Histogram as HistogramObserver
+        from suite.quantize.quantizer import Quantizer, per_channel
 
         def activation(first: bool) -> Quantizer:
             mode: Mode = "track" if self.train_mode else "observe"
@@ -64,19 +66,19 @@ class Histogram:
                 Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
             )
 
-        weight_mode: Mode = "in_flight" if self.train_mode else "observe"
+        weight_mode: Mode = "dynamic" if self.train_mode else "observe"
         kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
         prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
         return prepared.train(self.train_mode)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
-        from suite.surgery import bake
+        from suite.quantize.layers import bake
 
         return bake(model)
 
     def _search_grid(self) -> Grid | None:
         """Where `bins_are_bits`, the grid whose number of integers is nearest to the number of bits."""
-        from suite.affine import Grid
+        from suite.quantize.affine import Grid
 
         return Grid(max(2, round(math.log2(self.act_bits)))) if self.bins_are_bits else None

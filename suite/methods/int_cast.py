@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from suite.values import check_bits
+from suite.recipe.errors import check_bits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,7 @@ class IntCast:
 
     weight_bits: int = 8
 
+    name: ClassVar[str] = "int_cast"
     revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
     feed: ClassVar[None] = None
@@ -31,8 +32,8 @@ class IntCast:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy with integer parameters."""
-        from suite.affine import Grid
-        from suite.surgery import finite_copy, set_weight
+        from suite.quantize.affine import Grid
+        from suite.quantize.layers import finite_copy, set_weight
 
         model, grid = finite_copy(model), Grid(self.weight_bits)
         for module in model.modules():

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from suite.values import SuiteError, check_bits
+from suite.recipe.errors import SuiteError, check_bits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +27,7 @@ class KSigma:
     k: float = 3.0
     per_layer: bool = False
 
+    name: ClassVar[str] = "k_sigma"
     revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
     feed: ClassVar[None] = None
@@ -41,7 +42,7 @@ class KSigma:
         """A copy with quantized convolution weights."""
         from torch import nn
 
-        from suite.surgery import finite_copy, set_weight
+        from suite.quantize.layers import finite_copy, set_weight
 
         model = finite_copy(model)
         convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -59,7 +60,7 @@ class KSigma:
 
 def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:
     """`w` on the symmetric grid of 2^bits - 1 values in -alpha..alpha; alpha a scalar tensor."""
-    from suite.affine import Grid, fake_quantize
+    from suite.quantize.affine import Grid, fake_quantize
 
     grid = Grid(bits, narrow=True)
     # Rounding |w| and putting the sign back is rounding w half to even: the grid is symmetric.

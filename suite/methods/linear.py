@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from suite.values import check_bits, check_choice
+from suite.recipe.errors import check_bits, check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +39,7 @@ class Linear:
     batch_statistics: bool = False
     dtype: Literal["float32", "float16"] = "float32"
 
+    name: ClassVar[str] = "linear"
     revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
     feed: ClassVar[None] = None
@@ -59,7 +60,7 @@ class Linear:
         """A copy with quantized parameters."""
         from torch import nn
 
-        from suite.surgery import LAYERS, finite_copy, set_weight
+        from suite.quantize.layers import LAYERS, finite_copy, set_weight
 
         model = finite_copy(model)
         for module in model.modules():
@@ -77,7 +78,7 @@ class Linear:
         """The prepared model behind the cast of its input."""
         import torch
 
-        from suite.surgery import CastInput
+        from suite.quantize.layers import CastInput
 
         return CastInput(model, self.input_cast, getattr(torch, self.dtype))
 

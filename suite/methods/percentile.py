@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Calibration
-from suite.values import SuiteError, check_bits
+from suite.recipe.errors import SuiteError, check_bits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.surgery import Mode, Quantizer
+    from suite.quantize.quantizer import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Percentile:
     unsigned_after_relu: bool = False
     feed: Calibration = field(default_factory=Calibration)
 
+    name: ClassVar[str] = "percentile"
     revision: ClassVar[int] = 1
     layerwise: ClassVar[bool] = True
 
@@ -54,9 +55,10 @@ class Percentile:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy that observes."""
-        from suite.affine import Grid
-        from suite.observers import MovingPercentile
-        from suite.surgery import LAYERS, RELU_AND_POOL, Quantizer, per_channel, quantize
+        from suite.quantize.affine import Grid
+        from suite.quantize.layers import LAYERS, RELU_AND_POOL, quantize
+        from suite.quantize.observers import MovingPercentile
+        from suite.quantize.quantizer import Quantizer, per_channel
 
         def activation(first: bool) -> Quantizer:
             mode: Mode = "track" if self.train_mode else "observe"
@@ -65,13 +67,13 @@ class Percentile:
                 Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
             )
 
-        weight_mode: Mode = "in_flight" if self.train_mode else "observe"
+        weight_mode: Mode = "dynamic" if self.train_mode else "observe"
         kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
         prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
         return prepared.train(self.train_mode)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The model with rounded weights and settled ranges."""
-        from suite.surgery import bake
+        from suite.quantize.layers import bake
 
         return bake(model)

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Precision, Sgd
-from suite.values import SuiteError, check_bits
+from suite.recipe.errors import SuiteError, check_bits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.observers import Observer
-    from suite.surgery import Mode, Quantizer
+    from suite.quantize.observers import Observer
+    from suite.quantize.quantizer import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class QatAsymmetric:
     from_scratch: bool = False
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
+    name: ClassVar[str] = "qat_asymmetric"
     revision: ClassVar[int] = 1
     batch_norm: ClassVar[str] = "trained"
     edges: ClassVar[str] = "first input and last layer float"
@@ -55,28 +56,28 @@ class QatAsymmetric:
         """A copy that rounds in the forward pass."""
         from torch import nn
 
-        from suite.observers import InFlight, MinMax, MovingMinMax
-        from suite.surgery import quantize
+        from suite.quantize.layers import quantize
+        from suite.quantize.observers import Dynamic, MinMax, MovingMinMax
 
         def activation(first: bool) -> Quantizer | None:
-            mode: Mode = "in_flight" if self.ranges_move else "track"
+            mode: Mode = "dynamic" if self.ranges_move else "track"
             return None if first else self.quantizer(self.act_bits, MovingMinMax(self.momentum), mode)
 
         def weight() -> Quantizer:
-            observer = MinMax(axis=0) if self.running_extreme else InFlight(axis=0)
-            return self.quantizer(self.weight_bits, observer, "in_flight", axis=0)
+            observer = MinMax(axis=0) if self.running_extreme else Dynamic(axis=0)
+            return self.quantizer(self.weight_bits, observer, "dynamic", axis=0)
 
         return quantize(model, (nn.Conv2d,), activation, weight)
 
     def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
         """A quantizer on the unsigned grid, with a zero point."""
-        from suite.affine import Grid
-        from suite.surgery import Quantizer
+        from suite.quantize.affine import Grid
+        from suite.quantize.quantizer import Quantizer
 
         return Quantizer(Grid(bits, signed=False), observer, mode, symmetric=False, axis=axis)
 
     def convert(self, model: nn.Module) -> nn.Module:
         """The trained model with rounded weights and the last ranges."""
-        from suite.surgery import bake
+        from suite.quantize.layers import bake
 
         return bake(model)

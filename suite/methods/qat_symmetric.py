@@ -9,13 +9,13 @@ code by 127.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from suite.methods.qat_asymmetric import QatAsymmetric
 
 if TYPE_CHECKING:
-    from suite.observers import Observer
-    from suite.surgery import Mode, Quantizer
+    from suite.quantize.observers import Observer
+    from suite.quantize.quantizer import Mode, Quantizer
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class QatSymmetric(QatAsymmetric):
 
     divide_by_128: bool = False
 
+    name: ClassVar[str] = "qat_symmetric"
+
     def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
         """A quantizer on the signed grid, zero in its middle."""
-        from suite.affine import Grid
-        from suite.surgery import Quantizer
+        from suite.quantize.affine import Grid
+        from suite.quantize.quantizer import Quantizer
 
         steps = 2 ** (bits - 1) if self.divide_by_128 else None
         return Quantizer(Grid(bits), observer, mode, axis=axis, steps=steps)

@@ -14,9 +14,10 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from suite.recipe import Stage
-from suite.values import SuiteError
+from suite.recipe.errors import SuiteError
 
 FOLDER = Path(__file__).parent
+NO_SWEEPS = ("__init__", "stored")
 TAKEN = (
     "runs",
     "data",
@@ -99,13 +100,13 @@ def _add_option(parser: argparse.ArgumentParser, name: str, annotation: Any, def
 
 def names() -> list[str]:
     """The sweeps that ship with the suite."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in NO_SWEEPS)
 
 
 def find(name: str) -> Sweep:
     """The sweep of that name in this folder, or in the user's own file where `name` ends in .py."""
     file = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
-    if not file.is_file() or name == "__init__":
+    if not file.is_file() or name in NO_SWEEPS:
         raise SuiteError(
             f"no sweep {name!r}; there is {', '.join(names())}, or give the path of your own .py file"
         )

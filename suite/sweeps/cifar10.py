@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from suite import checkpoint
 from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.entropy import Entropy
@@ -28,7 +27,8 @@ from suite.recipe import (
     Pretrained,
     Recipe,
 )
-from suite.values import SuiteError, check_choice
+from suite.recipe.errors import SuiteError, check_choice
+from suite.record import files
 
 NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10_MEAN, CIFAR10_STD)}
 
@@ -80,7 +80,7 @@ def checked_sha256(weights: Path, expected: str) -> str:
     """The SHA-256 of a checkpoint file. Raises SuiteError where it is missing or does not begin with `expected`."""
     if not weights.is_file():
         raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
-    found = checkpoint.sha256(weights)
+    found = files.sha256(weights)
     if expected and not found.startswith(expected.lower()):
         raise SuiteError(f"{weights} has sha256 {found}, not {expected}; it is another file or damaged")
     return found

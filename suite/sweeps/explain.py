@@ -19,9 +19,9 @@ from suite.methods.percentile import Percentile
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd, Training
+from suite.recipe.errors import SuiteError, check_choice
 from suite.sweeps import cifar10, quick
 from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
-from suite.values import SuiteError, check_choice
 
 SCRATCH = Sgd(
     epochs=15,

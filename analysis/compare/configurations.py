@@ -1,0 +1,193 @@
+"""Runs that differ only in their seed are one configuration: its name, its mean, its spread, its holes."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare.significance import Interval, of_accuracy, of_drop, of_mean, wider
+from analysis.read.published import Published
+from analysis.read.run_folders import parameters
+
+FLOAT_BITS = 32
+INTERVALS = ("top1", "top5", "drop")
+IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
+
+# The words for values that a label can name; the empty one goes without saying: what the source's text says
+# for the switches of 000, what is sound for the others.
+WORDS: dict[str, dict[Any, str]] = {
+    "dtype": {"float32": "", "float16": "half"},
+    "rounding": {"truncate": "", "nearest": "rounded", "none": "not rounded"},
+    "map_back": {True: "mapped back", False: ""},
+    "input_cast": {True: "", False: "float input"},
+    "every_tensor": {True: "", False: "weights alone"},
+    "weights_evaluated": {True: "", False: "float weights"},
+    "batch_statistics": {True: "batch statistics", False: ""},
+    "search": {True: "", False: "no search"},
+    "bins_are_bits": {True: "bins = bits", False: ""},
+    "train_mode": {True: "train mode", False: ""},
+    "layers_only": {True: "layers only", False: ""},
+    "unsigned_after_relu": {True: "unsigned after ReLU", False: ""},
+    "divide_by_128": {True: "/128", False: ""},
+    "running_extreme": {True: "running extreme", False: ""},
+    "ranges_move": {True: "moving ranges", False: ""},
+    "per_layer": {True: "per layer", False: ""},
+}
+# Where the name of a parameter and its value are not words enough.
+PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "edges {}"}
+USUAL = {"batch_norm": "kept", "edges": "as the rest"}
+"""The values of those that go without saying."""
+
+
+def mark(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` with three more columns: `configuration` (an id), `label` (for people), `drop` (points).
+
+    The id is every parameter but the seeds (`seed` and those that end in `_seed`). The label is the method and
+    the parameters that tell apart the configurations of one method at one width. The drop is the top-1 of the
+    run's own start minus its own.
+    """
+    marked = runs.copy()
+    varied = [name for name in parameters(runs) if not is_seed(name)]
+    marked["configuration"] = [
+        json.dumps({name: row[name] for name in varied if row[name] is not None}, sort_keys=True, default=str)
+        for row in _records(runs)
+    ]
+    labels = _labels(marked, [name for name in varied if name not in IDENTITY])
+    marked["label"] = [labels[configuration] for configuration in marked["configuration"]]
+    start = dict(zip(runs["key"], runs["top1"], strict=True))
+    marked["drop"] = [start.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
+    return marked
+
+
+def is_seed(name: str) -> bool:
+    """Whether the parameter is one that tells runs of a configuration apart: of the training, or of what it is fed."""
+    return name == "seed" or name.endswith("_seed")
+
+
+def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
+    """One row a configuration of a table made by `mark`, sorted the same way whatever the order of the runs.
+
+    `n` runs are done of the `expected` ones; each metric has its mean over them and, as `_sd`, its sample
+    standard deviation (NaN below two runs); accuracies and drops also have as `_low` and `_high` their 95 % interval
+    (`significance.of_accuracy`). Order: dataset, model, float first, then the methods by source, then label, then
+    from wide to narrow. `states` counts the runs, `done` included.
+    """
+    rows = [_summary(group) for _, group in marked.groupby("configuration", sort=False)]
+    order = {"float": -1} | {method: place for place, method in enumerate(published.methods)}
+    for row in rows:
+        row["source"] = published.methods.get(row["method"], "")
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        method = (order.get(row["method"], len(order)), row["method"], row["label"])
+        return (
+            row["dataset"],
+            row["model"],
+            *method,
+            -row["weight_bits"],
+            -row["act_bits"],
+            row["configuration"],
+        )
+
+    return pd.DataFrame(sorted(rows, key=place))
+
+
+def hole(row: Mapping[str, Any]) -> str:
+    """Why a configuration without a finished run has none: `failed`, `running`, `stopped` or `not run`."""
+    return next((state for state in ("failed", "running", "stopped") if state in row["states"]), "not run")
+
+
+def _summary(group: pd.DataFrame) -> dict[str, Any]:
+    group = group.sort_values(["seed", "key"])
+    done = group[group["state"] == "done"]
+    first = _records(group)[0]
+    row: dict[str, Any] = {name: first[name] for name in ("configuration", "label", *IDENTITY)}
+    row |= {"n": len(done), "expected": len(group), "states": _counts(group["state"])}
+    images = done["test_images"].min()
+    for metric in ("top1", "top5", "drop", "model_size_mb", "images_per_s"):
+        values = [value for value in done[metric] if not math.isnan(value)]
+        row[metric] = statistics.fmean(values) if values else float("nan")
+        row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else float("nan")
+        if metric in INTERVALS:
+            row[f"{metric}_low"], row[f"{metric}_high"] = _interval(done, row, metric)
+    return row | {"test_images": images}
+
+
+def _interval(done: pd.DataFrame, row: Mapping[str, Any], metric: str) -> Interval:
+    mean, sd, n, images = row[metric], row[f"{metric}_sd"], done[metric].count(), done["test_images"].min()
+    if metric == "drop":
+        end = done["top1"][
+            done["drop"].notna()
+        ].mean()  # of the runs whose start is known: only they have a drop
+        low, high = wider(of_mean(mean, sd, n), of_drop(end + mean, end, images))
+        return max(low, -100.0), min(high, 100.0)
+    return of_accuracy(mean, sd, n, images)
+
+
+def _counts(states: Iterable[str]) -> dict[str, int]:
+    found = list(states)
+    states = ("done", "failed", "running", "stopped", "pending")
+    return {state: found.count(state) for state in states if state in found}
+
+
+def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    distinct = marked.drop_duplicates("configuration")
+    for (_, _, method), group in distinct.groupby(["model", "dataset", "method"]):
+        rows = _records(group)
+        words = {name: _words(name, method, [row[name] for row in rows]) for name in _telling(rows, names)}
+        for row in rows:
+            said = [words[name][_hashable(row[name])] for name in words]
+            labels[row["configuration"]] = ", ".join([method, *filter(None, said)])
+    return labels
+
+
+def _telling(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """The parameters that tell apart rows of one width: all of WORDS that differ, as few others as will do."""
+
+    def distinct(chosen: Sequence[str]) -> int:
+        widths = ("weight_bits", "act_bits")
+        return len({tuple(_hashable(row[name]) for name in (*widths, *chosen)) for row in rows})
+
+    chosen = [name for name in WORDS if name in names and distinct([name]) > distinct([])]
+    for name in sorted(set(names) - set(WORDS), key=lambda name: (name not in PHRASES, name)):
+        # A training field that follows from those already chosen would only make the label longer.
+        if distinct([*chosen, name]) > distinct(chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]:
+    """What a label says for each value of one parameter: never the same for two of them."""
+    met = {_hashable(value): value for value in values}
+    known = {_hashable(value): word for value, word in WORDS.get(name, {}).items()}
+    if met.keys() <= known.keys():
+        return {key: known[key] for key in met}
+    # "percentile, 0.999" rather than "percentile, percentile 0.999".
+    title = "" if name == method else name.removeprefix("param_").replace("_", " ")
+    phrase = PHRASES.get(name, f"{title} {{}}".strip())
+    silent = None if None in met.values() else USUAL.get(name, False)
+
+    def word(value: Any, show: Callable[[Any], str]) -> str:
+        if _hashable(value) == _hashable(silent):
+            return ""
+        if isinstance(value, bool) and title:
+            return title if value else f"no {title}"
+        return phrase.format(show(value))
+
+    words = {key: word(value, str) for key, value in met.items()}
+    return words if len(set(words.values())) == len(met) else {key: word(met[key], repr) for key in met}
+
+
+def _hashable(value: Any) -> Hashable:
+    # True and 1 are equal keys of a dictionary, and different parameters.
+    return (type(value).__name__, str(value))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = table.to_dict("records")
+    return records

@@ -1,0 +1,1 @@
+"""A DataFrame in, a matplotlib Figure out."""

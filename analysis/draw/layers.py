@@ -1,0 +1,192 @@
+"""What rounding does to each layer: a heat map of the noise, and how values lie in the ranges chosen for them."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, Colormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from analysis.draw.style import QUIET, RC, contrast, style_of
+from analysis.read.layer_records import NEAREST, TENSORS
+
+Record = dict[str, Any]
+
+TITLES = {"weight": "weights", "input": "inputs"}
+# Colours inside a cell stay as they are on a dark page: these two are none of those that follow it.
+DARK_TEXT, LIGHT_TEXT = "#111111", "#fefefe"
+DECIBELS = tuple(range(0, 55, 5))
+CELL_INCHES, NARROW_INCHES, ROW_INCHES = 0.4, 0.19, 0.3
+# More layers than this have no room for a number each.
+NUMBERED = 26
+LABEL_LETTERS = 36
+METHODS = 4
+
+
+def heat_map(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
+    """SQNR of weights, and below of inputs: a row a configuration, a column a layer in the network's order.
+
+    `shown` and `layers` as in `evidence.Evidence`. A cell without a number is empty: nothing is rounded there, or what
+    was is not finite. A configuration that recorded nothing says why.
+    """
+    panels = [
+        (f"{model} on {dataset}, {TITLES[tensor]}", *_rows(group, layers, tensor))
+        for (model, dataset), group in shown.groupby(["model", "dataset"], sort=False)
+        for tensor in TENSORS
+    ]
+    panels = [panel for panel in panels if len(panel[1])]
+    most = max(len(values.columns) for _, _, values in panels)
+    cell = CELL_INCHES if most <= NUMBERED else NARROW_INCHES
+    heights = [ROW_INCHES * len(rows) + 0.3 for _, rows, _ in panels]
+    with matplotlib.rc_context(RC | {"axes.grid": False}):
+        below = 0.6 + 0.075 * max(len(name) for *_, values in panels for name in values.columns)
+        size = (3.4 + cell * most + 0.9, sum(heights) + below * len(panels))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        colours = matplotlib.colormaps["viridis"]
+        norm = BoundaryNorm(DECIBELS, colours.N, extend="both")
+        for axes, (title, rows, values) in zip(grid, panels, strict=True):
+            axes.set_title(title)
+            told = values.to_numpy()
+            mesh = cells(axes, told, colours, norm, told if most <= NUMBERED else None)
+            axes.set_xticks(np.arange(len(values.columns)) + 0.5, values.columns, rotation=90, fontsize=8)
+            names = [textwrap.fill(row["point"], LABEL_LETTERS) for row in rows]
+            axes.set_yticks(np.arange(len(rows)) + 0.5, names, fontsize=8, linespacing=0.95)
+            for place, row in enumerate(rows):
+                if row["problem"]:
+                    axes.text(
+                        0.2, place + 0.5, row["problem"], va="center", color=QUIET, fontsize=8, style="italic"
+                    )
+        figure.colorbar(
+            mesh, ax=list(grid), label="SQNR (dB)", shrink=min(1.0, 3 / size[1]), aspect=14, pad=0.01
+        )
+    return figure
+
+
+def _rows(group: pd.DataFrame, layers: pd.DataFrame, tensor: str) -> tuple[list[Record], pd.DataFrame]:
+    """The configurations of a network of which a `tensor` is rounded or nothing is known, and their SQNR by layer."""
+    mine = layers[layers["configuration"].isin(group["configuration"])]
+    values = table(mine, tensor, "sqnr_db").reindex(columns=list(dict.fromkeys(mine["layer"])))
+    rows = [
+        row
+        for row in group.to_dict("records")
+        if row["problem"] or values.reindex([row["configuration"]]).notna().to_numpy().any()
+    ]
+    told = values.reindex([row["configuration"] for row in rows])
+    return (rows, told) if told.notna().to_numpy().any() else ([], told)
+
+
+def table(layers: pd.DataFrame, tensor: str, column: str) -> pd.DataFrame:
+    """`column` of a tensor by configuration and layer."""
+    mine = layers[layers["tensor"] == tensor].drop_duplicates(["configuration", "layer"])
+    return mine.pivot(index="configuration", columns="layer", values=column).astype("float64")
+
+
+def cells(axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, told: Any = None) -> Any:
+    """Draw a matrix from the top, NaN empty, and in its cells the whole numbers of `told` where that is given."""
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, norm=norm, edgecolors="none")
+    axes.set_ylim(len(values), 0)
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(values) if told is not None else ():
+        if np.isfinite(value):
+            paper = to_hex(colours(norm(value)))
+            ink = LIGHT_TEXT if contrast(paper, LIGHT_TEXT) > contrast(paper, DARK_TEXT) else DARK_TEXT
+            text = f"{told[row, column]:.0f}".replace("-", "\N{MINUS SIGN}")
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=ink)
+    return mesh
+
+
+def telling(layers: pd.DataFrame) -> list[str]:
+    """The first layer of a network, the one whose worse tensor has the lowest median SQNR, and the last."""
+    names = list(dict.fromkeys(layers["layer"]))
+    worse = layers.groupby(["layer", "configuration"], sort=False)["sqnr_db"].min()
+    noisy = worse.groupby("layer", sort=False).median().drop([names[0], names[-1]], errors="ignore").dropna()
+    return list(dict.fromkeys([names[0], *([noisy.idxmin()] if len(noisy) else []), names[-1]]))
+
+
+def compared(shown: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+    """At most METHODS rows of a network's `shown`, in its order, that have a range: of each method the most accurate
+    at its width nearest to NEAREST bits, methods that round activations first."""
+    known = layers[layers["low"].notna()]
+    rows = shown[shown["configuration"].isin(known["configuration"])]
+    both = rows["configuration"].isin(known[known["tensor"] == "input"]["configuration"])
+    rows = rows.assign(alone=~both, far=(rows["weight_bits"] - NEAREST).abs())
+    rows = rows.sort_values(["alone", "far", "top1"], ascending=[True, True, False], kind="stable")
+    return rows.drop_duplicates("method").head(METHODS).sort_index()
+
+
+def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
+    """Weights and inputs of the telling layers before rounding, a column a configuration, with the range it chose."""
+    networks = [group for _, group in shown.groupby(["model", "dataset"], sort=False)]
+    lines: list[tuple[list[Record], str, str, pd.DataFrame]] = []
+    for group in networks:
+        mine = layers[layers["configuration"].isin(group["configuration"])]
+        columns = compared(group, mine).to_dict("records")
+        for layer in telling(mine) if columns else ():
+            lines += [(columns, layer, tensor, mine) for tensor in TENSORS]
+    width = max(len(columns) for columns, *_ in lines)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(2.7 * width + 0.9, 1.75 * len(lines) + 0.3), layout="constrained")
+        grid = figure.subplots(len(lines), width, squeeze=False)
+        for line, (columns, layer, tensor, mine) in zip(grid, lines, strict=True):
+            wanted = mine[(mine["layer"] == layer) & (mine["tensor"] == tensor)].set_index("configuration")
+            for place, axes in enumerate(line):
+                if place >= len(columns):
+                    axes.set_axis_off()
+                    continue
+                row = columns[place]
+                told = (
+                    wanted.loc[[row["configuration"]]].iloc[0]
+                    if row["configuration"] in wanted.index
+                    else None
+                )
+                _histogram(axes, row, told)
+            line[0].set_ylabel(f"{layer}\n{TITLES[tensor]}", fontsize=8)
+    return figure
+
+
+def _histogram(axes: Axes, row: Record, told: Any) -> None:
+    colour = style_of(row["method"]).colour
+    axes.tick_params(labelsize=7)
+    if told is None or told["counts"] is None:
+        axes.set_title(f"{row['point']}\nnot recorded", fontsize=8, loc="left")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    counts, low, high = told["counts"], told["smallest"], told["largest"]
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(numticks=4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.stairs(np.maximum(counts, 0.5), np.linspace(low, high, len(counts) + 1), baseline=0.5, fill=True,
+                color=colour, alpha=0.4)  # fmt: skip
+    axes.set_ylim(0.5, counts.max() * 2)
+    axes.grid(axis="y", visible=False)
+    ends = [end for end in (told["low"], told["high"]) if np.isfinite(end)]
+    room = 1.25 * (
+        high - low
+    )  # an end far beyond is told in words: drawn, it would leave of the values a line
+    near = [end for end in ends if low - room <= end <= high + room]
+    axes.set_xlim(min([low, *near]) - 0.04 * room, max([high, *near]) + 0.04 * room)
+    for end in near:
+        axes.axvline(end, color=colour, linewidth=1.6)
+    for end in (told["low_inner"], told["high_inner"]):
+        if end not in ends and low - room <= end <= high + room:
+            axes.axvline(end, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set_title(
+        f"{textwrap.shorten(row['point'], 30, placeholder='…')}\n{words(told)}", fontsize=8, loc="left"
+    )
+
+
+def words(told: Any) -> str:
+    """The noise and the range of one tensor: `17.3 dB, 0.1 to 0.42`."""
+    noise = "no rounding" if np.isnan(told["sqnr_db"]) else f"{told['sqnr_db']:.1f} dB"
+    span = f", {told['low']:.3g} to {told['high']:.3g}" if np.isfinite(told["low"]) else ", no range"
+    return f"{noise}{span}".replace("-", "\N{MINUS SIGN}")

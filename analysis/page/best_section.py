@@ -1,0 +1,144 @@
+"""Each method against the best of its widths: as Markdown and as a section of the page."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.significance import LEVEL
+from analysis.compare.versus_best import BEST, BETTER, CLASS, NETWORK, UNTOLD, WORSE
+from analysis.draw import cost
+from analysis.page.parts import Cell, Column, Lines, Part, Section, Table
+from analysis.report import wording
+from analysis.report.results import Results
+from analysis.report.tables import grid
+
+NAMED = 5
+MOST = 25
+"""Rows of a class that the page shows."""
+OVERVIEW = (
+    ("widths", False),
+    ("best (top-1 %)", False),
+    ("not told apart from it (points)", False),
+    ("worse", True),
+)
+COLUMNS = (
+    ("configuration", False), ("n", True), ("top-1 %", True), ("to the best", True), ("95 %", True), ("p", True),
+    ("verdict", False),
+)  # fmt: skip
+TONES = {BEST: "good", UNTOLD: ""}
+
+
+def section(found: Results) -> Section | None:
+    """Each configuration against the best of its widths; None where no two share any."""
+    if not len(found.pairs):
+        return None
+    parts: list[Part] = [Lines(notes(found.pairs))]
+    overview, columns = ([Column(*told) for told in listed] for listed in (OVERVIEW, COLUMNS))
+    for title, group in _networks(found.pairs):
+        short = [list(map(Cell, line)) for line in _overview(group)]
+        parts.append(Table(f"The best by widths, {title}", overview, short, {}))
+        rows: list[list[Cell]] = []
+        notes_met: dict[str, str] = {}
+        for widths, of_class in _classes(group):
+            left_out = f": the nearest {MOST} of {len(of_class):,}, all in pairs.csv" * (len(of_class) > MOST)
+            rows.append([Cell(widths + left_out)])
+            rows += [_line(row, found, notes_met) for row in of_class[:MOST].to_dict("records")]
+        parts.append(
+            Table(f"Each configuration against the best of its widths, {title}", columns, rows, notes_met)
+        )
+    return Section("best", "Methods against the best of their widths", parts)
+
+
+def _line(row: dict[str, Any], found: Results, notes_met: dict[str, str]) -> list[Cell]:
+    marks = found.differences.marks.get(row["configuration"], ())
+    notes_met |= {mark: found.differences.words[mark] for mark in marks}
+    n, top1, *rest, verdict = _cells(row)
+    tone = TONES.get(verdict, "quiet")
+    return [Cell(row["label"]), Cell(n), Cell(top1, marks=marks), *map(Cell, rest), Cell(verdict, tone=tone)]
+
+
+def markdown(found: Results) -> str:
+    """The same in Markdown, configurations marked whose runs were made differently."""
+    words = found.differences.words
+    parts = []
+    for title, group in _networks(found.pairs):
+        lines = []
+        for row in group.to_dict("records"):
+            marks = "".join(f" [{mark}]" for mark in found.differences.marks.get(row["configuration"], ()))
+            lines.append([cost.point(row) + marks, *_cells(row)])
+        parts += [f"**{title}**", grid(_overview(group), OVERVIEW), grid(lines, COLUMNS)]
+    told = [*notes(found.pairs), *(f"[{mark}] {words[mark]}" for mark in words)]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in told)]) + "\n"
+
+
+def notes(found: pd.DataFrame) -> list[str]:
+    """How to read the table, a sentence or two each."""
+    lines = [
+        "Configurations that quantize the same float networks to the same widths, each against the best of them: "
+        "points of top-1, paired image by image over n pairs of runs of one network with the same seeds; p is exact "
+        "(McNemar's test where n is 1; of several, all changes of an image count together).",
+        "The best was chosen by these same images, which flatters it: part of a small lead is the choice's own, and "
+        "what is not told apart from it may be as good or better. p is of other test images, for these networks and "
+        "seeds.",
+        f"p is corrected for the {wording.plural(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
+        f"worse is below {LEVEL}. The intervals are of single rows, uncorrected.",
+    ]
+    if (found["by"] == "both").any():
+        lines.append(
+            "A network that was trained on would be another one another time: there p and interval have to hold over "
+            "trainings, too (Welch's t-test), for which one a side is too few."
+        )
+    return lines
+
+
+def _networks(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each setting of float networks, with its title."""
+    return [
+        (f"{model} on {dataset}" + (f", {start}" if start != "float" else ""), rows)
+        for (model, dataset, start), rows in found.groupby(list(NETWORK), sort=False)
+    ]
+
+
+def _classes(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each class, the best first, with its widths."""
+    named = []
+    for (*_, weight_bits, act_bits), rows in found.groupby(list(CLASS), sort=False):
+        acts = ", float activations" if act_bits == FLOAT_BITS else f"a{act_bits}"
+        named.append((f"w{weight_bits}{acts}", rows))
+    return named
+
+
+def _overview(found: pd.DataFrame) -> list[list[str]]:
+    """A line for each class in words, a text for each of OVERVIEW."""
+    lines = []
+    for widths, rows in _classes(found):
+        best, *others = rows.to_dict("records")
+        near = [_near(row) for row in others if row["verdict"] in (UNTOLD, BETTER)]
+        left_out = sum(math.isnan(row["p"]) for row in others)
+        parts = near[:NAMED] + [f"{len(near) - NAMED} more"] * (len(near) > NAMED)
+        parts += [f"not compared: {left_out}"] * (left_out > 0)
+        worse = sum(row["verdict"] == WORSE for row in others)
+        named = f"{best['label']} ({wording.number(best['top1'])})"
+        lines.append([widths, named, "; ".join(parts), str(worse or "")])
+    return lines
+
+
+def _near(row: dict[str, Any]) -> str:
+    better = ", better where both ran" if row["verdict"] == BETTER else ""
+    return f"{row['label']} ({wording.number(row['difference'], '+.2f')}{better})"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table in words, a text for each of COLUMNS but the first."""
+    return [
+        str(row["n"]),
+        wording.number(row["top1"]),
+        "" if row["verdict"] == BEST else wording.number(row["difference"], "+.2f"),
+        wording.interval(row),
+        wording.chance(row["p_holm"]),
+        row["verdict"],
+    ]

@@ -1,0 +1,131 @@
+"""The first screen of the report: what was measured, the most telling numbers, and what to know before reading on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.compare import agreement
+from analysis.compare.configurations import FLOAT_BITS
+from analysis.page.parts import Fact, Facts, Lines, Part, Section
+from analysis.report import wording
+from analysis.report.results import Results
+
+POINT = 1.0
+"""The drop, in points of top-1, up to which a width counts as kept."""
+STATES = ("failed", "running", "stopped", "pending")
+PROBLEMS = 5
+
+
+def section(found: Results) -> Section:
+    """Sentences, tiles, and what is missing or not comparable."""
+    parts: list[Part] = [Lines([_measured(found)]), *_alerts(found)]
+    for (model, dataset), group in found.summary.groupby(["model", "dataset"], sort=False):
+        several = found.summary.groupby(["model", "dataset"]).ngroups > 1
+        facts = _network(group.to_dict("records"), f"{model} on {dataset}" if several else "")
+        parts.append(Facts(facts, large=True))
+    parts.append(Facts([_verdicts(found), _runs(found)], large=True))
+    # One network has its numbers and the two of the sweep side by side.
+    if sum(isinstance(part, Facts) for part in parts) == 2:
+        first, last = (part for part in parts if isinstance(part, Facts))
+        parts[-2:] = [Facts([*first.facts, *last.facts], large=True)]
+    return Section("headline", "In short", parts)
+
+
+def _measured(found: Results) -> str:
+    summary = found.summary[found.summary["method"] != "float"]
+    networks = ", ".join(
+        dict.fromkeys(f"{row['model']} on {row['dataset']}" for row in found.summary.to_dict("records"))
+    )
+    widths = sorted({int(width) for width in summary["weight_bits"]} - {FLOAT_BITS}, reverse=True)
+    span = f", weights of {', '.join(map(str, widths))} bits" if widths else ""
+    return (
+        f"{wording.plural(summary['method'].nunique(), 'quantization method')} in "
+        f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
+        "whose first answer is right; a drop is against the float network that the run started from, in points. "
+        "Beside a mean stand ± its standard deviation over n seeds and, in brackets, its 95 % interval."
+    )
+
+
+def _alerts(found: Results) -> list[Lines]:
+    lines = []
+    counts = {state: int((found.marked["state"] == state).sum()) for state in STATES}
+    if any(counts.values()):
+        missing = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        lines.append(
+            f"{len(found.marked) - len(found.done)} of {wording.runs(len(found.marked))} have no result: {missing}. "
+            "They stand in the tables as holes."
+        )
+    if found.differences.words:
+        lines.append(
+            "Some numbers were made under other conditions than the rest of their table. They carry a letter, "
+            "which is explained below the table."
+        )
+    infinite = found.done[found.done["loss"].isna()]
+    if len(infinite):
+        named = sorted({row["label"] for row in infinite.to_dict("records")})
+        lines.append(
+            f"Without a finite loss, so that the top-1 is no chance level: {wording.runs(len(infinite))} of "
+            f"{'; '.join(named)}."
+        )
+    problems = list(found.marked["problem"].dropna())
+    lines += problems[:PROBLEMS]
+    if len(problems) > PROBLEMS:
+        lines.append(
+            f"{len(problems) - PROBLEMS} more run folders cannot be read; the table of runs names each."
+        )
+    return [Lines(lines, alert=True)] if lines else []
+
+
+def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
+    facts = []
+    prefix = f"{name}: " if name else ""
+    floats = [row for row in rows if row["method"] == "float" and row["n"]]
+    for row in floats[:1]:
+        images = f"{int(row['test_images']):,} test images"
+        facts.append(
+            Fact(f"{prefix}Float top-1", f"{row['top1']:.2f} %", f"{wording.spread(row)} · {images}")
+        )
+    for title, quantized in (("weights alone", False), ("weights and activations", True)):
+        mine = [
+            row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
+        ]
+        facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
+    return facts
+
+
+def _narrowest(rows: Sequence[dict[str, Any]], term: str) -> Fact:
+    kept = [row for row in rows if not math.isnan(row["drop"]) and row["drop"] <= POINT]
+    if not kept:
+        tried = [row for row in rows if row["n"]]
+        return Fact(term, "none", f"of {wording.plural(len(tried), 'configuration')} with a result")
+    best = min(kept, key=lambda row: (max(row["weight_bits"], row["act_bits"] % FLOAT_BITS), row["drop"]))
+    value = f"{wording.bits(best['weight_bits'])} bits"
+    if best["act_bits"] not in (FLOAT_BITS, best["weight_bits"]):
+        value = f"{best['weight_bits']} and {best['act_bits']} bits"
+    return Fact(
+        term, value, f"{best['label']}: drop {wording.number(best['drop'])} {wording.spread(best, 'drop')}"
+    )
+
+
+def _verdicts(found: Results) -> Fact:
+    verdicts = found.comparison.drop_duplicates("id") if len(found.comparison) else found.comparison
+    judged = verdicts[verdicts["verdict"].isin(agreement.JUDGED)]
+    good = int(judged["verdict"].isin([agreement.REPRODUCED, agreement.DROP_REPRODUCED]).sum())
+    other = int((judged["verdict"] == agreement.MEASURES_ELSE).sum())
+    if not len(judged):
+        detail = (
+            f"none of the {len(verdicts)} published numbers is of the model, data and training measured here"
+        )
+        return Fact("Published numbers reproduced", "no claim", detail)
+    return Fact(
+        "Published numbers reproduced",
+        f"{good} of {len(judged)}",
+        f"that can be judged, of {len(verdicts)} published; {other} of them measure something else",
+    )
+
+
+def _runs(found: Results) -> Fact:
+    spent = wording.hours(float(found.marked["run_seconds"].sum()))
+    return Fact("Runs finished", f"{len(found.done):,} of {len(found.marked):,}", f"{spent} of computing")

@@ -1,0 +1,176 @@
+"""Report sections of the layers: noise, ranges, and confused classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.draw import confusion, layers
+from analysis.page.html import picture
+from analysis.page.parts import Cell, Column, Lines, Part, Section, Table
+from analysis.read.layer_records import KEPT, MOST, NEAREST, TENSORS, Confusion
+from analysis.report import wording
+from analysis.report.results import Results
+
+SWAPS = 20
+"""Pairs of classes that are listed where there are too many for a table of all."""
+
+
+def noise(found: Results) -> Section | None:
+    """SQNR by layer: the figure and the same as tables."""
+    if "layers" not in found.figures:
+        return None
+    alt = (
+        "Heat map of the signal-to-quantization-noise ratio: a row for each configuration, a column for each layer, "
+        "weights above and inputs below. The tables below hold the same numbers."
+    )
+    caption = (
+        f"Each configuration by its run of the lowest seed; at most {MOST} of a network: every method at its width "
+        f"nearest to {NEAREST} bits, then at its next, as long as all fit. Empty, or without a row: nothing is "
+        "rounded, or it is not finite."
+    )
+    lines = Lines(
+        [
+            "SQNR, in decibels: the power of a layer's weights, or of its inputs on a few test images, over the "
+            "power of what rounding changes in them, each rounding by itself. 6 dB are a bit; at 0 dB the noise is as "
+            "strong as the signal."
+        ]
+    )
+    parts: list[Part | None] = [lines, picture(found.figures["layers"], "layers-figure", alt, caption)]
+    for (model, dataset), group in found.evidence.shown.groupby(["model", "dataset"], sort=False):
+        parts += [_decibels(found, group, tensor, f"{model} on {dataset}") for tensor in TENSORS]
+    return Section("layers", "Where the signal is lost", [part for part in parts if part is not None])
+
+
+def _decibels(found: Results, group: pd.DataFrame, tensor: str, network: str) -> Table | None:
+    mine = found.evidence.layers[found.evidence.layers["configuration"].isin(group["configuration"])]
+    values = layers.table(mine, tensor, "sqnr_db")
+    rows: list[list[Cell]] = []
+    for row in group.to_dict("records"):
+        told = values.loc[row["configuration"]] if row["configuration"] in values.index else None
+        if row["problem"]:
+            rows.append([Cell(row["point"], row["problem"]), *[Cell("")] * len(values.columns)])
+        elif told is not None and told.notna().any():
+            rows.append(
+                [Cell(row["point"])]
+                + [Cell(wording.number(told[n], ".1f")) for n in dict.fromkeys(mine["layer"])]
+            )
+    columns = [Column("configuration"), *(Column(name, True) for name in dict.fromkeys(mine["layer"]))]
+    caption = f"SQNR (dB) of the {layers.TITLES[tensor]} of each layer, {network}"
+    return Table(caption, columns, rows, {}) if values.notna().to_numpy().any() else None
+
+
+def ranges(found: Results) -> Section | None:
+    """Histograms with the chosen ranges: the figure, and its numbers as a table."""
+    if "ranges" not in found.figures:
+        return None
+    alt = (
+        "Histograms of the weights and inputs of three layers before rounding, a column for each of a few "
+        "configurations, with the chosen range as vertical lines. The table below holds noise and ranges."
+    )
+    caption = (
+        "Counts on a logarithmic axis, before rounding. Solid: the ends of the range; dashed: those of the narrowest "
+        "channel, where each channel has its own. An end far beyond the values is told in words alone. Layers: the "
+        "first, the one of the lowest median SQNR and the last. Configurations: of each method the one nearest to "
+        f"{NEAREST} bits, methods that round activations first, at most {layers.METHODS}."
+    )
+    columns = [Column(title) for title in ("layer", "tensor", "configuration")]
+    columns += [Column(title, True) for title in ("SQNR (dB)", "values from", "to", "range from", "to")]
+    parts: list[Part] = [picture(found.figures["ranges"], "ranges-figure", alt, caption)]
+    for (model, dataset), group in found.evidence.shown.groupby(["model", "dataset"], sort=False):
+        mine = found.evidence.layers[found.evidence.layers["configuration"].isin(group["configuration"])]
+        names = dict(zip(group["configuration"], group["point"], strict=True))
+        chosen = layers.compared(group, mine)["configuration"]
+        wanted = mine[
+            mine["configuration"].isin(chosen)
+            & mine["layer"].isin(layers.telling(mine) if len(chosen) else [])
+        ]
+        wanted = wanted.sort_values(["layer", "tensor"], ascending=[True, False], kind="stable")
+        rows = [
+            [
+                *map(Cell, (row["layer"], row["tensor"], names[row["configuration"]])),
+                Cell(wording.number(row["sqnr_db"], ".1f")),
+                *(Cell(wording.number(row[end], ".3g")) for end in ("smallest", "largest", "low", "high")),
+            ]
+            for row in wanted.to_dict("records")
+        ]
+        if rows:
+            parts.append(Table(f"Values and chosen ranges, {model} on {dataset}", columns, rows, {}))
+    return Section("ranges", "Values and the ranges chosen for them", parts)
+
+
+def classes(found: Results) -> Section | None:
+    """The confusion of float and of the most damaged configuration: the figure and the same as tables."""
+    told = found.evidence.confusions
+    if not told:
+        return None
+    parts: list[Part] = [Lines([_chosen(one) for one in told])]
+    if "confusion" in found.figures:
+        alt = (
+            "Confusion matrix of the float network in test images, true classes in rows, and beside it by how many "
+            "images that of a damaged network differs. The tables below hold the same numbers."
+        )
+        caption = "Numbers: test images. Colours: their share of the true class. Empty: none, or no change."
+        parts.append(picture(found.figures["confusion"], "confusion-figure", alt, caption))
+    parts += [_matrix(one) if len(one.classes) <= confusion.LARGEST else _swaps(one) for one in told]
+    return Section("classes", "Which class is taken for which", parts)
+
+
+def _chosen(one: Confusion) -> str:
+    if one.damaged is None:
+        return f"{one.network}: the float network alone; none that keeps {100 * KEPT:.0f} % of its top-1 recorded it."
+    return (
+        f"{one.network}: beside the float network stands {one.name} (top-1 {one.top1:.2f} %), the most damaged "
+        f"configuration that has not collapsed, that is, which keeps at least {100 * KEPT:.0f} % of float's top-1."
+    )
+
+
+def _matrix(one: Confusion) -> Table:
+    change = one.damaged - one.baseline if one.damaged is not None else np.zeros_like(one.baseline)
+    rows = [
+        [
+            Cell(name),
+            *(
+                Cell(f"{n:,}", wording.number(float(by), "+.0f") if by else "")
+                for n, by in zip(*line, strict=True)
+            ),
+        ]
+        for name, *line in zip(one.classes, one.baseline.tolist(), change.tolist(), strict=True)
+    ]
+    columns = [Column("true class"), *(Column(name, True) for name in one.classes)]
+    beside = f"; small: the change with {one.name}" if one.name else ""
+    return Table(
+        f"Test images by true class and the class they are taken for, {one.network}: float{beside}",
+        columns,
+        rows,
+        {},
+    )
+
+
+def _swaps(one: Confusion) -> Table:
+    """The pairs of classes that are confused most, or more than in float most."""
+    counts = (one.damaged - one.baseline if one.damaged is not None else one.baseline).copy()
+    np.fill_diagonal(counts, 0)
+    worst = np.argsort(-counts, axis=None, kind="stable")[:SWAPS]
+    rows = [
+        [
+            Cell(one.classes[true]),
+            Cell(one.classes[taken]),
+            Cell(f"{one.baseline[true, taken]:,}"),
+            Cell(f"{counts[true, taken]:+,}"),
+        ]
+        for true, taken in zip(*np.unravel_index(worst, counts.shape), strict=True)
+        if counts[true, taken] > 0
+    ]
+    columns = [
+        Column("true class"),
+        Column("taken for"),
+        Column("float, images", True),
+        Column("more" if one.name else "images", True),
+    ]
+    return Table(
+        f"The {SWAPS} commonest confusions{f' that {one.name} adds' if one.name else ''}, {one.network}",
+        columns,
+        rows,
+        {},
+    )

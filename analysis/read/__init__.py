@@ -1,0 +1,1 @@
+"""Run directories, MLflow and published numbers as tables."""

@@ -1,0 +1,143 @@
+"""MLflow's copy of the runs as the same table: `python -m analysis SWEEP --from mlflow`.
+
+What the table needs beside a run's metrics, `suite sync` has put there: the plan as tags of the experiment, in parts,
+and what stage.json and outcome.json hold as the tag `record` of a run. Only what stands image by image is not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.read.curves import METRICS, Curve, Journal, curve
+from analysis.read.links import without_password
+from analysis.read.run_folders import row, stages_of, table
+
+PLAN = "mlflow.suite.plan"
+STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
+PAGE = 1000
+"""Runs in one answer of the server."""
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
+    """The table and the curves of `frame.load`, from MLFLOW_TRACKING_URI or else the database in the folder `runs`.
+
+    Raises AnalysisError where there is no such experiment, where it cannot be reached, and where it was synced before
+    `sync` told all this.
+    """
+    where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
+        raise AnalysisError(
+            f"there is no MLflow at {where}; run `python -m suite sync {sweep}` first, give the folder of the runs "
+            "with --runs, or name a server in MLFLOW_TRACKING_URI"
+        )
+    shown = without_password(where)
+    with _explained(shown):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(where)
+        experiment = client.get_experiment_by_name(sweep)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            raise AnalysisError(
+                f"MLflow at {shown} has no experiment {sweep!r}; run `python -m suite sync {sweep}`"
+            )
+        stages = stages_of(_plan(experiment.tags, sweep), f"the plan of experiment {sweep!r} in MLflow")
+        found = _by_key(client, experiment.experiment_id)
+        rows, curves = [], {}
+        for stage in stages:
+            run = found.get(stage["key"])
+            told = _told(client, run, sweep)
+            if told.curve is not None:
+                curves[stage["key"]] = told.curve
+            state = STATES[run.info.status] if run else "pending"
+            rows.append(row(stage, told, state, partial(_left, run)))
+    return table(stages, rows), curves
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """What goes wrong in MLflow as an AnalysisError in one line."""
+    for name, value in SETTINGS.items():  # before the import, which reads some of them
+        os.environ.setdefault(name, value)
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AnalysisError(
+            f"MLflow at {where} failed: {first}; check that it runs, or leave out --from mlflow"
+        ) from error
+
+
+def _plan(tags: Mapping[str, str], sweep: str) -> dict[str, Any]:
+    count = tags.get(f"{PLAN}.0", "").partition(" ")[0]
+    try:
+        packed = "".join(tags[f"{PLAN}.{part}"] for part in range(int(count)))
+        plan = json.loads(zlib.decompress(base64.b64decode(packed.split(" ")[-1])))
+    except (ValueError, KeyError, zlib.error):
+        raise AnalysisError(
+            f"experiment {sweep!r} in MLflow has no whole plan; run `python -m suite sync {sweep}` again"
+        ) from None
+    return dict(plan)
+
+
+def _by_key(client: Any, experiment: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    page = client.search_runs([experiment], max_results=PAGE)
+    listed = list(page)
+    while page.token:
+        page = client.search_runs([experiment], max_results=PAGE, page_token=page.token)
+        listed += page
+    # Of two runs of a key, made by a request that was repeated, `sync` keeps the one that it has filled.
+    for run in sorted(listed, key=lambda run: "synced" in run.data.tags):
+        found[run.data.tags.get("stage_key")] = run
+    return found
+
+
+def _told(client: Any, run: Any, sweep: str) -> Journal:
+    """What `journal.read` would say of the run's journal, as far as the table needs it."""
+    if run is None:
+        return Journal()
+    if "record" not in run.data.tags:
+        raise AnalysisError(
+            f"run {run.info.run_name!r} in MLflow has no tag `record`; run `python -m suite sync {sweep}` again"
+        )
+    record = json.loads(run.data.tags["record"])
+    points: dict[int, dict[str, Any]] = {}
+    if "train_loss" in run.data.metrics:
+        for name in METRICS:
+            for point in client.get_metric_history(run.info.run_id, name):
+                points.setdefault(point.step, {})[name] = point.value
+    return Journal(
+        attempts=int(run.data.tags["attempt"]),
+        last={"error": run.data.tags.get("error")},
+        run_seconds=record["run_seconds"],
+        data=record["data"],
+        curve=curve(points),
+    )
+
+
+def _left(run: Any, name: str) -> tuple[str, dict[str, Any] | None]:
+    if run is None:
+        return "", None
+    return f"MLflow's run {run.info.run_id}", json.loads(run.data.tags["record"])[name]

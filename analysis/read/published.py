@@ -1,0 +1,52 @@
+"""What the five sources state, read from `published.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__).parent.parent / "published.toml"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One published result. `value` is a percent; `match` is what was run, `labelled` what its label says otherwise;
+    `model` is None where the source names none; `best` says that the epoch was chosen on the test images."""
+
+    id: str
+    source: str
+    label: str
+    metric: str
+    value: float
+    dataset: str
+    quote: str
+    match: Mapping[str, Any]
+    labelled: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    baseline: str | None = None
+    best: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """All published results, and the source that describes each method, both in the order of the sources."""
+
+    numbers: tuple[Number, ...]
+    methods: Mapping[str, str]
+
+    def drop(self, number: Number) -> float | None:
+        """Float accuracy minus `number`, in points; None where the source states no float accuracy."""
+        if number.baseline is None:
+            return None
+        (float_value,) = (other.value for other in self.numbers if other.id == number.baseline)
+        return round(float_value - number.value, 6)
+
+
+def load(path: Path = PATH) -> Published:
+    """Read a file of published results; a TypeError names a field that is missing or too many."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    return Published(tuple(Number(**entry) for entry in content["number"]), content["methods"])

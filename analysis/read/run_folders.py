@@ -1,0 +1,300 @@
+"""Run directories become one table: a row a stage, in the order of the plan, holes included.
+
+What is read: `RUNS/sweeps/NAME.json` (the plan) and, for each of its stages, `RUNS/KEY/stage.json`,
+`events.jsonl` and `outcome.json`. A run that cannot be read keeps its row and says why in `problem`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.read import files
+from analysis.read.curves import LARGEST, Curve, Journal, read_journal
+
+Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
+"""Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
+
+FORMAT = 1
+REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
+OUTCOME = {
+    "top1": "top1",
+    "top5": "top5",
+    "loss": "loss",
+    "images": "test_images",
+    "images_per_s": "images_per_s",
+    "model_size_mb": "model_size_mb",
+    "seconds": "seconds",
+}
+ORIGIN = ("commit", "dirty", "device", "host", "versions")
+JOURNAL = ("run_seconds", "train_sha256", "test_sha256", "best_epoch", "best_top1")
+OWN = (
+    *("key", "name", "kind", "start", "state", "attempts", "error", "problem"),
+    *(*OUTCOME.values(), *ORIGIN, *JOURNAL),
+)
+DERIVED = ("configuration", "label", "drop")
+
+
+def read(runs: Path, sweep: str) -> pd.DataFrame:
+    """The table of `load` alone."""
+    return load(runs, sweep)[0]
+
+
+def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
+    """The table of the sweeps `names`, as `table` says, and the training curves by key. Each journal is read once.
+
+    A run directory that cannot be used makes its row `failed`, and `problem` says why. Raises AnalysisError where
+    there is no such sweep or its file cannot be used.
+    """
+    stages = list({stage["key"]: stage for sweep in names for stage in planned(runs, sweep)}.values())
+    rows, curves = [], {}
+    for stage in stages:
+        folder = runs / stage["key"]
+        told = read_journal(folder / "events.jsonl")
+        if told.curve is not None:
+            curves[stage["key"]] = told.curve
+        rows.append(row(stage, told, _state(told.last, folder), partial(_file, folder)))
+    return table(stages, rows), curves
+
+
+def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a stage, in plan order.
+
+    Columns: `OWN`, then every parameter of any stage (None where a stage has it not). `state` is `done`, `failed`,
+    `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
+    percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
+    failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
+    the data that was read (None where it was not, or not told); `best_epoch` is where a training was best on the test
+    images, with `best_top1`, which nothing else here is made of. A parameter called like a column of `OWN` or
+    `DERIVED` is prefixed with `param_`.
+    """
+    names = sorted({name for stage in stages for name in stage["params"]})
+    whole = [
+        found | {_column(name): stage["params"].get(name) for name in names}
+        for stage, found in zip(stages, map(dict, rows), strict=True)
+    ]
+    return _typed(pd.DataFrame(whole, columns=[*OWN, *map(_column, names)], dtype=object))
+
+
+def from_csv(file: Path) -> pd.DataFrame:
+    """The table that was written to a runs.csv, `DERIVED` included. Raises AnalysisError for another file."""
+    remedy = "give the runs.csv of a report"
+    try:
+        read = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+        missing = [name for name in ("key", "state", "top1", *REQUIRED, *DERIVED) if name not in read]
+        if missing or not len(read):
+            raise AnalysisError(f"{file} has no {', '.join(missing) or 'row'}; {remedy}")
+        for column in read:
+            parse = _text if column in (*OWN, *DERIVED) and column != "dirty" else _plain
+            read[column] = pd.Series([parse(text) for text in read[column]], dtype=object)
+        older = [name for name in OWN if name not in read]  # columns that an older version did not write
+        whole = pd.concat([read, pd.DataFrame(None, read.index, older, dtype=object)], axis=1)
+        return _typed(whole).astype({"drop": "float64"})
+    except (ValueError, TypeError) as error:
+        raise AnalysisError(f"{file} is no table of runs: {error}; {remedy}") from error
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _plain(text: str) -> Any:
+    """What a parameter was before it was written: only what is written as it was read is no text.
+
+    >>> [_plain(text) for text in ("", "True", "8", "0.1", "1e5", "007", "O2")]
+    [None, True, 8, 0.1, '1e5', '007', 'O2']
+    """
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        with suppress(ValueError):
+            if str(kind(text)) == text:
+                return kind(text)
+    return text or None
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    whole = {name: "int64" for name in ("seed", "weight_bits", "act_bits", "attempts")}
+    table["best_epoch"] = pd.to_numeric(table["best_epoch"]).astype("Int64")
+    return table.astype(whole | {name: "float64" for name in (*OUTCOME.values(), "run_seconds", "best_top1")})
+
+
+def parameters(table: pd.DataFrame) -> list[str]:
+    """The columns of a table made by `read` that are parameters of stages, sorted."""
+    return sorted(column for column in table.columns if column not in OWN and column not in DERIVED)
+
+
+def _column(name: str) -> str:
+    return f"param_{name}" if name in OWN or name in DERIVED else name
+
+
+def sweeps(runs: Path) -> list[str]:
+    """The names of the sweeps planned in `runs`, sorted. Raises AnalysisError where there is none."""
+    folder = runs / "sweeps"
+    known = sorted(path.stem for path in folder.glob("*.json"))
+    if not known:
+        raise AnalysisError(f"{folder} holds no sweep; give the folder of the runs with --runs or SUITE_RUNS")
+    return known
+
+
+def planned(runs: Path, sweep: str) -> list[dict[str, Any]]:
+    """The stages of `sweep`, in plan order. Raises AnalysisError where its file is missing or cannot be used."""
+    known = sweeps(runs)
+    if sweep not in known:
+        raise AnalysisError(f"{runs / 'sweeps'} holds no sweep {sweep!r}; it holds {', '.join(known)}")
+    path = runs / "sweeps" / f"{sweep}.json"
+    return stages_of(_object(path, "plan the sweep again"), str(path))
+
+
+def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The stages of a plan that was read from `where`; AnalysisError where they cannot be used."""
+    if plan.get("format") != FORMAT:
+        raise AnalysisError(
+            f"{where} has format {plan.get('format')!r} and this analysis reads {FORMAT}; "
+            "plan the sweep again or use the analysis of its commit"
+        )
+    stages = plan.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
+        raise AnalysisError(f"{where} lists no stages; plan the sweep again")
+    for stage in stages:
+        missing = [name for name in ("key", "name", "kind", "params", "needs") if name not in stage]
+        missing += [f"params.{name}" for name in REQUIRED if name not in stage.get("params", {})]
+        if missing:
+            raise AnalysisError(
+                f"{where}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
+            )
+    return stages
+
+
+def row(stage: Mapping[str, Any], told: Journal, state: str, read: Read) -> dict[str, Any]:
+    """The columns `OWN` of one stage. `state` is that of a run without an outcome; `read` gives what the run left as
+    "stage" and as "outcome"."""
+    row: dict[str, Any] = {name: None for name in OWN}
+    row |= {name: stage[name] for name in ("key", "name", "kind")}
+    row["start"] = next(iter(stage["needs"]), None)
+    row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": state}
+    row |= {f"{split}_sha256": told.data.get(split) for split in ("train", "test")}
+    row["best_epoch"], row["best_top1"] = told.curve.best if told.curve else (None, None)
+    if row["state"] == "failed":
+        row["error"] = _first_line(told.last.get("error"))
+    try:
+        if told.problem:
+            raise AnalysisError(told.problem)
+        row |= _origin(*read("stage"))
+        row |= _outcome(*read("outcome"), stage["key"])
+    except AnalysisError as problem:
+        row |= {"state": "failed", "problem": str(problem), "error": _first_line(str(problem))}
+    return row
+
+
+def _state(last: Mapping[str, Any], folder: Path) -> str:
+    if last.get("event") == "failed":
+        return "failed"
+    if _held(folder / "lock"):
+        return "running"
+    return "stopped" if last or (folder / "stage.json").exists() else "pending"
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process of this machine holds the run's lock, as it does while it runs."""
+    try:
+        stream = files.opened(lock)
+    except OSError:
+        return False
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _file(folder: Path, name: str) -> tuple[str, dict[str, Any] | None]:
+    path = folder / f"{name}.json"
+    what = "the file" if name == "outcome" else "its folder"
+    try:
+        return str(path), _object(path, f"remove {what} and run the stage again")
+    except FileNotFoundError:
+        return str(path), None
+
+
+def _origin(where: str, stage: Mapping[str, Any] | None) -> dict[str, Any]:
+    if stage is None:
+        return {}
+    if stage.get("format") != FORMAT:
+        raise AnalysisError(
+            f"{where} has format {stage.get('format')!r} and this analysis reads {FORMAT}; "
+            "run the stage again or use the analysis of its commit"
+        )
+    for name in ORIGIN:
+        value, kind = stage.get(name), {"dirty": bool, "versions": dict}.get(name, str)
+        if value is not None and not isinstance(value, kind):
+            raise AnalysisError(
+                f"{where} has {name} {reprlib.repr(value)}, which is no {kind.__name__}; "
+                "remove its folder and run the stage again"
+            )
+    versions = stage.get("versions")
+    return {name: stage.get(name) for name in ORIGIN} | {
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted((versions or {}).items()))
+        or None
+    }
+
+
+def _outcome(where: str, outcome: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    if outcome is None:
+        return {}
+    remedy = "remove the file and run the stage again"
+    if outcome.get("key") != key:
+        raise AnalysisError(
+            f"{where} belongs to stage {reprlib.repr(outcome.get('key'))}, not to {key!r}; {remedy}"
+        )
+    values = {column: outcome.get(name) for name, column in OUTCOME.items()}
+    for name, column in OUTCOME.items():
+        value = values[column]
+        if value is not None and not _is_number(value, name):
+            raise AnalysisError(f"{where} has {name} {reprlib.repr(value)}, which is no number; {remedy}")
+    for name in ("top1", "top5"):
+        value = values[name]
+        missing = name == "top5" and (value is None or math.isnan(value))
+        if not missing and (value is None or not 0 <= value <= 100):
+            raise AnalysisError(f"{where} has {name} {value!r}, which is no percent; {remedy}")
+    images = values["test_images"]
+    if type(images) is not int or images < 1:
+        raise AnalysisError(f"{where} has images {images!r}, which is no count of test images; {remedy}")
+    return values | {"state": "done", "error": None}
+
+
+def _is_number(value: Any, name: str) -> bool:
+    """NaN is one, and of a loss infinity: so tells a network that was quantized too coarsely. What is far beyond any
+    measurement is none: no arithmetic could be done with it."""
+    if type(value) not in (int, float):
+        return False
+    return value != value or abs(value) < LARGEST or (name == "loss" and abs(value) == math.inf)
+
+
+def _object(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        value = json.loads(files.read(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AnalysisError(f"{path} {error}; {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise AnalysisError(f"{path} is not JSON ({error}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise AnalysisError(f"{path} holds a {type(value).__name__}, not a JSON object; {remedy}")
+    return value
+
+
+def _first_line(text: Any) -> str | None:
+    return text.strip().partition("\n")[0] or None if isinstance(text, str) else None

@@ -1,0 +1,89 @@
+"""The comparison of two sweeps in words, Markdown and on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from analysis.compare.significance import LEVEL
+from analysis.compare.sweeps import BAD, BETTER, NAMED, ORDER, RETRAINED, Diff, Row
+from analysis.draw import cost
+from analysis.report import wording
+from analysis.report.tables import grid
+
+COLOURS = dict.fromkeys(BAD, "red") | {BETTER: "green"}
+
+
+COLUMNS = (
+    ("configuration", False), ("n", True), ("A %", True), ("B %", True), ("B - A", True), ("95 %", True),
+    ("p", True), ("by", False), ("speed", True), ("size", True), ("float start", False), ("verdict", False),
+)  # fmt: skip
+
+
+def summary(found: Diff) -> str:
+    """What came out, in a line, with the first of those that are worse."""
+    counts = Counter(found.table["verdict"])
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    bad = found.table[found.table["verdict"].isin(BAD)].to_dict("records")
+    named = [
+        f"{cost.point(row)} ({wording.number(row['difference'], '+.2f') or row['verdict']})"
+        for row in bad[:NAMED]
+    ]
+    named += [f"{len(bad) - NAMED} more"] if len(bad) > NAMED else []
+    first = f"Worse: {', '.join(named)}" if bad else "Not worse" if found.is_told else "Cannot tell"
+    return f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {told}."
+
+
+def notes(found: Diff) -> list[str]:
+    """How to read the table, a sentence or two each."""
+    lines = [
+        f"A: {found.before.sweep} in {found.before.runs}. B: {found.after.sweep} in {found.after.runs}.",
+        "B - A: points of top-1. By images: paired over the test images of all n seeds, p exact (McNemar's test "
+        "where n is 1); by seeds: Welch's t-test, which wants two on either side. p is corrected for the number of "
+        f"rows (Holm); worse and better are below {LEVEL}. The intervals are of single rows, uncorrected.",
+        "Speed and size are B / A: images a second, where all ran on the same device, and the model as stored.",
+    ]
+    other = int(((found.table["by"] == "both") | (found.table["verdict"] == RETRAINED)).sum())
+    if other:
+        lines.append(
+            f"In {wording.plural(other, 'row')} A and B are different trainings, of the network or of its float "
+            "start: judged by both, with the larger p and the wider interval; not at all from one training a side."
+        )
+    if found.otherwise:
+        lines.append(f"Trained otherwise, A → B: {'; '.join(found.otherwise)}.")
+    return lines
+
+
+def markdown(found: Diff) -> str:
+    """Summary, tables and notes."""
+    parts = [f"**{summary(found)}**"]
+    parts += [f"{title}\n\n{grid(rows, COLUMNS)}" for title, rows in sections(found)]
+    parts.append("\n".join(f"- {line}" for line in notes(found)))
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(found: Diff) -> list[tuple[str, list[list[str]]]]:
+    """The table as cells, one for each model and data set, with its title."""
+    groups = found.table.groupby(["model", "dataset"], sort=False)
+    return [
+        (f"{model} on {dataset}", [_cells(row) for row in rows.to_dict("records")])
+        for (model, dataset), rows in groups
+    ]
+
+
+def _cells(row: Row) -> list[str]:
+    number = wording.number
+    counts = dict.fromkeys((row["n_a"], row["n_b"]))
+    return [
+        cost.point(row),
+        "/".join(map(str, counts)),
+        number(row["top1_a"]),
+        number(row["top1_b"]),
+        number(row["difference"], "+.2f"),
+        wording.interval(row),
+        wording.chance(row["p_holm"]),
+        row["by"],
+        *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("speed_ratio", "size_ratio")),
+        row["float_start"],
+        row["verdict"],
+    ]

@@ -1,0 +1,294 @@
+"""The comparison as CSV, as Markdown and as cells: one row a configuration, holes shown as such."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare import agreement
+from analysis.compare.configurations import FLOAT_BITS, hole
+from analysis.report.results import Results
+
+# Heading of each column, and whether it holds numbers.
+COLUMNS = (
+    ("method", False),
+    ("source", False),
+    ("weights", True),
+    ("acts", True),
+    ("top-1 % (n)", True),
+    ("95 %", True),
+    ("drop", True),
+    ("95 %", True),
+    ("MB", True),
+    ("published", False),
+    ("its top-1", True),
+    ("its drop", True),
+    ("verdict", False),
+)
+LEAST = (1, 11, 7, 8, 10, 9, 3, 5, 6)
+"""The columns that a narrow terminal does without, the first first."""
+COLOURS = dict(zip(agreement.JUDGED, ("green", "red", "green", "red", "yellow"), strict=True))
+PUBLISHED = (
+    "id",
+    "source",
+    "published_label",
+    "published_model",
+    "published_dataset",
+    "published",
+    "published_drop",
+    "published_best",
+)
+OURS = 9
+"""How many of COLUMNS are of our own runs, from the left."""
+DETAILS = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one model on one dataset, formatted; every row has a text for each of COLUMNS."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+def joined(configurations: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration beside the published top-1 values that it re-runs, unformatted.
+
+    A configuration stands once for each of them, and once with empty published columns where there is none.
+    """
+    published = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
+    columns = ["configuration", *PUBLISHED, "difference", "tolerance", "verdict"]
+    renamed = published[columns].rename(columns={"id": "published_id", "source": "published_source"})
+    return configurations.merge(renamed, on="configuration", how="left", sort=False)
+
+
+def sections(table: pd.DataFrame) -> list[Section]:
+    """The table made by `joined`, formatted, one section for each model and dataset in it."""
+    found = []
+    for (model, dataset), group in table.groupby(["model", "dataset"], sort=False):
+        rows, above = [], None
+        for row in group.to_dict("records"):
+            # A second published number of the same configuration stands under the first, not beside a copy.
+            ours = ("",) * OURS if row["configuration"] == above else _ours(row)
+            above = row["configuration"]
+            rows.append((*ours, *_published(row)))
+        found.append(Section(f"{model} on {dataset}", tuple(rows)))
+    return found
+
+
+def markdown(found: Results) -> str:
+    """The result table in Markdown, and below it how it was measured and what is missing."""
+    parts = []
+    for section in sections(joined(found.summary, found.comparison)):
+        parts.append(f"**{section.title}**\n\n{grid(section.rows)}")
+    parts.append("\n".join(f"- {line}" for line in notes(found)))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(found: Results) -> str:
+    """Top-1 of each method over the widths, in Markdown, and how it was measured: what a README shows."""
+    parts = []
+    counts = Counter(_count(row) for row in found.summary.to_dict("records") if row["n"])
+    usual = max(counts, key=lambda count: counts[count], default="")
+    for (model, dataset), group in found.summary.groupby(["model", "dataset"], sort=False):
+        widths = sorted(group["weight_bits"].unique(), reverse=True)
+        columns = [("top-1 %", False), ("acts", False), *((_bits(width), True) for width in widths)]
+        rows = []
+        floats = group["act_bits"] == FLOAT_BITS
+        for (label, left_float), line in group.groupby(["label", floats], sort=False):
+            # What marks the whole line is marked at its head.
+            every = set.intersection(*(set(marks.split()) for marks in line["marks"]))
+            cells = {row["weight_bits"]: _cell(row, usual, every) for row in line.to_dict("records")}
+            acts = "float" if left_float else "quantized"
+            rows.append([label + _marked(every), acts, *(cells.get(width, "") for width in widths)])
+        parts.append(f"**{model} on {dataset}, by bits**\n\n{grid(rows, columns)}")
+    beside = (
+        f"±: to the farther end of the 95 % interval; n = {usual or 0} where no other n stands in brackets."
+    )
+    parts += [
+        " ".join([*_measured(found.marked), beside]),
+        "\n".join(f"- {line}" for line in _marks(found)),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _cell(row: dict[str, Any], usual: str, known: Set[str]) -> str:
+    if not row["n"]:
+        return hole(row)
+    half = max(row["top1_high"] - row["top1"], row["top1"] - row["top1_low"])
+    counted = "" if _count(row) == usual else f" ({_count(row)})"
+    return f"{_number(row['top1'], '.2f')} ±{half:.2f}{counted}{_marked(set(row['marks'].split()) - known)}"
+
+
+def _marked(marks: Set[str]) -> str:
+    return f" [{','.join(sorted(marks, key=lambda mark: (len(mark), mark)))}]" if marks else ""
+
+
+def _marks(found: Results) -> list[str]:
+    return [f"[{mark}] {words}" for mark, words in found.differences.words.items()]
+
+
+def _measured(marked: pd.DataFrame) -> list[str]:
+    """On what, how often, where and with what the finished runs were measured, a sentence or two each."""
+    done = marked[marked["state"] == "done"]
+    lines = []
+    for (model, dataset), group in done.groupby(["model", "dataset"]):
+        images = ", ".join(f"{int(count):,}" for count in sorted(group["test_images"].dropna().unique()))
+        seeds = ", ".join(str(seed) for seed in sorted(group["seed"].unique()))
+        lines.append(f"Measured: {model} on {dataset}, {images} test images, seeds: {seeds}.")
+    if len(done):
+        commits = [_commit(row) for row in done.to_dict("records")]
+        lines.append(
+            f"{_several('Device', 'devices', done['device'])}. "
+            f"{_several('Versions', 'sets of versions', done['versions'])}. "
+            f"{_several('Commit', 'commits', commits)}."
+        )
+    return lines
+
+
+def notes(found: Results) -> list[str]:
+    """How the table was measured, how to read it, and what is missing, a sentence or two each."""
+    done = found.done
+    lines = _measured(found.marked)
+    lines.append(
+        "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
+        "run against its own start. MB: size of the model as stored."
+    )
+    lines.append(
+        "95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; "
+        "both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, "
+        "never at its best; a published best epoch is called one."
+    )
+    lines.append(f"{agreement.DEFINITION} Behind the ±: how far they may differ.")
+    # A model whose outputs overflowed has no class to be right or wrong about; its top-1 is then 0, below chance.
+    infinite = done[done["loss"].isna()]
+    if len(infinite):
+        named = sorted(
+            {f"{row['label']} at {_bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
+        )
+        lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
+    return lines + _marks(found) + remarks(found.comparison) + _missing(found.marked, found.comparison)
+
+
+def remarks(comparison: pd.DataFrame) -> list[str]:
+    """Where the label or the value of a number in the table is not what it seems, equal remarks said once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    shown = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
+    for row in shown.drop_duplicates("id").to_dict("records"):
+        if row["note"]:
+            found.setdefault((row["source"], row["note"]), []).append(row["published_label"])
+    return [f"{source} {', '.join(labels)}: {note}." for (source, note), labels in found.items()]
+
+
+def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
+    lines = []
+    states = {
+        state: marked[marked["state"] == state] for state in ("failed", "running", "stopped", "pending")
+    }
+    if any(map(len, states.values())):
+        counts = ", ".join(f"{len(rows)} {state}" for state, rows in states.items() if len(rows))
+        lines.append(f"Not done: {counts} of {len(marked)} stages.")
+    failed = states["failed"].sort_values(["name", "key"]).to_dict("records")
+    lines += [f"Failed: {row['name']}: {row['error'] or 'no reason given'}" for row in failed[:DETAILS]]
+    if len(failed) > DETAILS:
+        lines.append(f"Failed: {len(failed) - DETAILS} more, see runs.csv.")
+    absent = comparison[comparison["configuration"].isna() & (comparison["metric"] == "top1")]
+    if len(absent):
+        named = "; ".join(f"{row['source']} {row['published_label']}" for row in absent.to_dict("records"))
+        lines.append(f"Published, and not part of this sweep: {named}.")
+    return lines
+
+
+def _ours(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["label"],
+        row["source"],
+        *(_bits(row[name]) for name in ("weight_bits", "act_bits")),
+        _top1(row),
+        _interval(row, "top1"),
+        *(("", "") if row["method"] == "float" else (_mean(row, "drop"), _interval(row, "drop"))),
+        _number(row["model_size_mb"], ".3g"),
+    )
+
+
+def _published(row: dict[str, Any]) -> tuple[str, ...]:
+    if not isinstance(row["verdict"], str):
+        return ("",) * 4
+    is_claimed = row["verdict"] != agreement.MEASURES_ELSE and not math.isnan(row["tolerance"])
+    claimed = f" ±{row['tolerance']:.2f}" if is_claimed else ""
+    return (
+        f"{row['published_source']} {row['published_label']}{', best epoch' if row['published_best'] else ''}",
+        _number(row["published"], ".2f"),
+        _number(row["published_drop"], ".2f"),
+        row["verdict"] + claimed,
+    )
+
+
+def _mean(row: dict[str, Any], metric: str) -> str:
+    spread = "" if math.isnan(row[f"{metric}_sd"]) else f" ± {row[f'{metric}_sd']:.2f}"
+    return _number(row[metric], ".2f") + spread
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    return "" if math.isnan(low) else f"{_number(low, '.2f')} to {_number(high, '.2f')}"
+
+
+def _top1(row: dict[str, Any]) -> str:
+    if not row["n"]:
+        return f"{hole(row)} (0 of {row['expected']})"
+    return f"{_mean(row, 'top1')} ({_count(row)}){_marked(set(row['marks'].split()))}"
+
+
+def _number(value: float, layout: str) -> str:
+    text = "" if math.isnan(value) else format(value, layout)
+    return "0.00" if text == "-0.00" else text
+
+
+def _count(row: dict[str, Any]) -> str:
+    return str(row["n"]) if row["n"] == row["expected"] else f"{row['n']} of {row['expected']}"
+
+
+def _bits(bits: int) -> str:
+    return "float" if bits == FLOAT_BITS else str(bits)
+
+
+def _commit(row: dict[str, Any]) -> str | None:
+    if not isinstance(row["commit"], str):
+        return None
+    return row["commit"][:10] + (" with uncommitted changes" if row["dirty"] is True else "")
+
+
+def _several(title: str, plural: str, values: Iterable[Any]) -> str:
+    found = [value if isinstance(value, str) else "unknown" for value in values]
+    counts = {value: found.count(value) for value in sorted(set(found))}
+    if len(counts) == 1:
+        return f"{title}: {found[0]}"
+    return f"{len(counts)} {plural}: " + "; ".join(
+        f"{value} ({count} of {len(found)} stages)" for value, count in counts.items()
+    )
+
+
+def grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:
+    """A Markdown table whose columns line up in the source too."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [[heading for heading, _ in columns], *cells]
+    widths = [max(4, *(len(line[place]) for line in lines)) for place in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, (_, numeric) in zip(row, widths, columns, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = (
+        "-" * (width - 1) + ":" if numeric else "-" * width
+        for width, (_, numeric) in zip(widths, columns, strict=True)
+    )
+    return "\n".join([line(lines[0]), f"| {' | '.join(rule)} |", *map(line, lines[1:])])

@@ -1,0 +1,94 @@
+"""Numbers and facts as the report words them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from analysis.compare.configurations import FLOAT_BITS
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NO-BREAK SPACE}"
+
+
+def number(value: float, layout: str = ".2f") -> str:
+    """`value` with a true minus sign, or nothing where it is NaN.
+
+    >>> number(-0.5) == f"{MINUS}0.50", number(-0.001), number(float("nan"))
+    (True, '0.00', '')
+    """
+    if math.isnan(value):
+        return ""
+    text = format(value, layout)
+    return text.removeprefix("-") if not text.strip("-0.") else text.replace("-", MINUS)
+
+
+def interval(row: Mapping[str, float]) -> str:
+    """The ends of the interval of a difference, or nothing where they are not known.
+
+    >>> interval({"low": -0.5, "high": 0.25}) == f"{MINUS}0.50 to +0.25"
+    True
+    """
+    low, high = (number(row[end], "+.2f") for end in ("low", "high"))
+    return f"{low} to {high}" if low and high else ""
+
+
+def chance(p: float) -> str:
+    """A p, or nothing where there was no test.
+
+    >>> chance(0.0301), chance(1e-9), chance(float("nan"))
+    ('0.030', '< 0.001', '')
+    """
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
+    """What stands beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
+    missing. The brackets hold its 95 % interval."""
+    deviation, low = row[f"{metric}_sd"], row.get(f"{metric}_low", math.nan)
+    parts = [] if math.isnan(deviation) else [f"± {deviation:.2f}"]
+    parts.append(f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}")
+    ends = "" if math.isnan(low) else f" ({number(low, '.1f')} to {number(row[f'{metric}_high'], '.1f')})"
+    # A line is broken before the brackets, or where a part ends.
+    return " · ".join(part.replace(" ", NARROW) for part in parts) + ends[:1] + ends[1:].replace(" ", NARROW)
+
+
+def bits(width: int) -> str:
+    """`float` for 32 bits, else the number."""
+    return "float" if width == FLOAT_BITS else str(width)
+
+
+def hours(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> hours(40), hours(600), hours(7200)
+    ('40 seconds', '10 minutes', '2.0 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def counted(values: Iterable[Any]) -> str:
+    """Each distinct value, the commonest first, and of how many runs it is where there are several.
+
+    >>> counted(["a", "a", "b"]), counted(["a"])
+    ('a (2 runs); b (1 run)', 'a')
+    """
+    counts = Counter(value if isinstance(value, str) else "unknown" for value in values)
+    ordered = sorted(counts, key=lambda value: (-counts[value], value))
+    if len(ordered) == 1:
+        return ordered[0]
+    return "; ".join(f"{value} ({runs(counts[value])})" for value in ordered)
+
+
+def runs(count: int) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} run{'' if count == 1 else 's'}"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 method`, `2 methods`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

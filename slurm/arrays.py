@@ -1,0 +1,32 @@
+"""A job array and its record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs of one shape that wait for the same: `tasks` holds the keys of each job's stages; `after` is (name, index)
+    of the tasks that must succeed before. `owner` tells this runs folder from all others. `job_id` is None from when
+    it was written down until SLURM has it. `retries` are the turns that each cause may cost."""
+
+    tasks: tuple[tuple[str, ...], ...]
+    world_size: int
+    owner: str
+    after: tuple[tuple[str, int], ...] = ()
+    attempt: int = 1
+    job_id: str | None = None
+    retries: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The job's name in SLURM, and the record's."""
+        content = json.dumps([self.tasks, self.attempt, self.owner]).encode()
+        return f"suite-{hashlib.sha256(content).hexdigest()[:16]}"
+
+    def task_id(self, index: int) -> str:
+        """SLURM's name of a task; an array of one is a plain job."""
+        return f"{self.job_id}_{index}" if len(self.tasks) > 1 else str(self.job_id)

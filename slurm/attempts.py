@@ -1,0 +1,268 @@
+"""A job's turns: why each one ended, and whether there is another.
+
+SLURM starts a job again whose node is lost or whose place somebody else takes; a job whose time is up, or whose node
+is broken, asks for it itself. Each cause has a budget, and a job that twice gains nothing has no other turn. The turns
+of a task are kept beside its job's record, as JSON lines.
+
+The last line of each batch script that fails comes here: `python -m slurm.attempts RECORD RUNS STATUS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slurm import client, end_causes
+from suite.recipe.errors import SuiteError
+from suite.record.journal import Journal, read_events, read_outcome
+from suite.record.lease import lock
+from suite.run import checkpoint
+
+SPENT = 76
+"""Exit status of a task that has no turn left."""
+
+ENDING = ("cause", "suspects", "ended")
+"""The fields of a turn that its end tells."""
+
+TRIES = 12
+"""How often SLURM is asked to queue a job again, five seconds apart."""
+
+LAST_SECONDS = 60
+"""How long a job that SLURM is about to end waits for it: one that ended by itself would count as failed."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One start of a task: `number` counts SLURM's restarts from 0, `reached` is how far the stages were then, `logs`
+    how long its logs. `cause` is empty while it runs, and until somebody finds out where it ended without a word;
+    `suspects` are the nodes that are at fault."""
+
+    number: int
+    job: str
+    nodes: str
+    began: float
+    reached: int
+    logs: Mapping[str, int]
+    cause: str = ""
+    suspects: str = ""
+    ended: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an array that was sent: its `record` is runs/slurm/NAME/array.json."""
+
+    record: Path
+    index: int
+    runs: Path
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What was written down of its array."""
+        return dict(json.loads(self.record.read_text()))
+
+    @property
+    def skip_list(self) -> Path:
+        """The file with those of its stages that were cancelled while the others go on."""
+        return self.record.with_name(f"skipped-{self.index}.json")
+
+    @property
+    def skipped(self) -> set[str]:
+        """The stages in that file."""
+        return set(json.loads(self.skip_list.read_text())) if self.skip_list.exists() else set()
+
+    @property
+    def keys(self) -> list[str]:
+        """Its stages, in order, but for those that were cancelled."""
+        skipped = self.skipped
+        return [key for key in self.content["tasks"][self.index] if key not in skipped]
+
+    @property
+    def _file(self) -> Path:
+        return self.record.with_name(f"turns-{self.index}.jsonl")
+
+    @property
+    def turns(self) -> list[Turn]:
+        """All turns of it so far; a torn line is left out."""
+        found: dict[int, Turn] = {}
+        for line in self._file.read_text().splitlines() if self._file.exists() else ():
+            try:
+                content = json.loads(line)
+                if "cause" in content:
+                    found[content["number"]] = replace(found[content["number"]], **content)
+                else:
+                    found[content["number"]] = Turn(**content)
+            except (ValueError, KeyError, TypeError):
+                continue
+        return list(found.values())
+
+    def _note(self, **content: Any) -> None:
+        with self._file.open("a") as stream:
+            stream.write("\n" + json.dumps(content) + "\n")  # what a crash tore before it must not swallow it
+
+    @property
+    def unfinished(self) -> list[Path]:
+        """The run directories of its stages that are neither done nor cancelled."""
+        folders = [self.runs / key for key in self.keys]
+        return [folder for folder in folders if read_outcome(folder) is None]
+
+    @property
+    def reached(self) -> int:
+        """How far it is: the stages done and the steps saved of the others. It grows when anything is gained."""
+        folders = [self.runs / key for key in self.content["tasks"][self.index]]
+        saved = [checkpoint.resumable(folder)[:1] for folder in folders]
+        steps = sum(int(file.name.split("-")[1]) for files in saved for file in files)
+        return steps + 10**9 * (len(folders) - len(self.unfinished))
+
+    @property
+    def logs(self) -> dict[str, int]:
+        """The bytes of each log of the task."""
+        name = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
+        stem = f"{name}_{self.index}" if len(self.content["tasks"]) > 1 else name
+        return {file.name: file.stat().st_size for file in self.record.parent.glob(f"{stem}_*.log")}
+
+    def budget(self, cause: str) -> int:
+        """How many turns the cause may cost."""
+        return int(self.content["retries"].get(cause, 0))
+
+    def begin(self) -> str:
+        """Note that a turn begins; the reason where there must be none, which the journals then tell."""
+        earlier = self.turns
+        if earlier and not earlier[-1].cause:
+            cause = end_causes.accounted(earlier[-1].job, earlier[-1].nodes)
+            earlier[-1] = self._note_end(earlier[-1], cause)
+        turn = self._begun(time.time())
+        noted = {name: value for name, value in vars(turn).items() if name not in ENDING}
+        self._note(**noted)
+        reason = self._refused(earlier, turn.reached)
+        if reason:
+            self.fail(earlier[-1].cause, reason)
+        return reason
+
+    def _begun(self, began: float) -> Turn:
+        number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
+        return Turn(number, job, nodes, began, self.reached, self.logs)
+
+    def _note_end(self, turn: Turn, cause: str) -> Turn:
+        suspects = end_causes.at_fault(turn.nodes) if cause == "node" else ""
+        told = {"cause": cause, "suspects": suspects, "ended": time.time()}
+        self._note(number=turn.number, **told)
+        return replace(turn, **told)  # type: ignore[arg-type]
+
+    def _refused(self, ended: list[Turn], reached: int) -> str:
+        """Why there is no turn after those that have ended, or nothing."""
+        if not ended:
+            return ""
+        cause = ended[-1].cause
+        spent, budget = Counter(turn.cause for turn in ended)[cause], self.budget(cause)
+        if spent > budget:
+            return f"ended {spent} times by {cause}, at last on {ended[-1].nodes}; its budget is {budget}"
+        if len(ended) > 1 and ended[-2].reached == ended[-1].reached == reached:
+            return f"gained nothing in two turns in a row, which ended by {ended[-2].cause} and {cause}"
+        return ""
+
+    def end(self, status: int) -> int:
+        """Note why a turn ended that failed with `status`, and ask SLURM for another where the budget has one. The
+        status that the job ends with."""
+        turns = self.turns
+        number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if status == SPENT or (turns and turns[-1].number > number):
+            return 1  # in the last case this is what is left on a lost node of a turn that has a successor
+        if not turns or turns[-1].number < number:  # it ended before it could note that it had begun
+            turns.append(self._begun(began=0.0))
+        cause, words = self._cause(turns[-1], status)
+        if not cause:
+            print(f"asked to end by {words}; SLURM says what becomes of the job", flush=True)
+            time.sleep(LAST_SECONDS)
+            return status
+        turn = self._note_end(turns[-1], cause)
+        reason = self._refused([*turns[:-1], turn], self.reached)
+        if not reason and _again(turn):
+            print(f"turn {number} ended by {cause}; the job is queued again", flush=True)
+            time.sleep(LAST_SECONDS)
+            return status
+        self.fail(cause, words or reason or f"ended by {cause}, and SLURM did not queue it again")
+        return status
+
+    def _cause(self, turn: Turn, status: int) -> tuple[str, str]:
+        """(the cause of a turn's end, its words); no cause where SLURM or somebody asked it to end."""
+        last = [journal[-1] for folder in self.unfinished if (journal := read_events(folder))]
+        mine = [event for event in last if event["time"] >= turn.began]
+        signals = [event["signal"] for event in mine if event["event"] == "interrupted"]
+        if "SIGUSR2" in signals:
+            return ("preempted" if end_causes.preempted(turn.job, turn.began) else "time"), ""
+        if signals and end_causes.preempted(turn.job, turn.began):
+            return "preempted", ""  # SLURM warned by SIGTERM, which begins the partition's GraceTime
+        if signals:
+            return "", signals[0]
+        failed = next((event for event in mine if event["event"] == "failed"), None)
+        cause = failed["cause"] if failed else "code"
+        logs = [self.record.parent / name for name in self.logs]
+        if cause == "code" and end_causes.killed_for_memory(logs, turn.logs):
+            return "memory", end_causes.TOO_LITTLE_MEMORY
+        return cause, failed["error"] if failed else f"its process ended without a word, with status {status}"
+
+    def fail(self, cause: str, words: str) -> None:
+        """Let the journals of the stages that were at work tell why, where they do not already; where none had come
+        to a journal, that of the first."""
+        begun = [folder for folder in self.unfinished if read_events(folder)] or self.unfinished[:1]
+        for folder in begun:
+            last = (read_events(folder) or [{"event": "none"}])[-1]
+            if last["event"] != "failed" or last["cause"] != cause:
+                with suppress(SuiteError), lock(folder) as lease:  # a newer job may be at work there
+                    journal = Journal(folder, lease=lease)
+                    journal.write("failed", error=words, cause=cause, traceback="")
+                    journal.close()
+
+
+def _again(turn: Turn) -> bool:
+    """Ask SLURM to queue the job again, elsewhere where its node is at fault; whether it does."""
+    if turn.suspects:
+        _keep_away(turn)
+    for _ in range(TRIES):
+        try:
+            client.ask("scontrol", "requeue", turn.job)
+            return True
+        except SuiteError as error:
+            print(f"SLURM does not queue the job again: {error}", flush=True)
+            time.sleep(5)  # a controller that is down may be up again
+    return False
+
+
+def _keep_away(turn: Turn) -> None:
+    """Send a small job that takes the suspects from this job's nodes once it waits in the queue: only a job that waits
+    can be changed, and this one ends before it does."""
+    shunned = ",".join(filter(None, [end_causes.excluded(turn.job), turn.suspects]))
+    words = f"until scontrol update JobId={turn.job} ExcNodeList={shunned}; do sleep 1; done"
+    names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
+    asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
+    asked += ["--job-name=suite-elsewhere", "--time=10", "--mem=100M", "--output=/dev/null"]
+    try:
+        client.ask("sbatch", *asked, f"--exclude={turn.suspects}", f"--wrap={words}")
+    except SuiteError as error:
+        print(f"the job may come to {turn.suspects} again: {error}", flush=True)
+
+
+def suspects(folder: Path, since: float) -> set[str]:
+    """The nodes that turns of any job recorded in `folder` ended by since that time, as SLURM writes them."""
+    found = set()
+    for file in folder.glob("suite-*/turns-*.jsonl"):
+        task = Task(file.with_name("array.json"), int(file.stem.partition("-")[2]), folder.parent)
+        late = [turn.suspects for turn in task.turns if turn.suspects and turn.ended > since]
+        found |= {node for nodes in late for node in nodes.split(",")}
+    return found
+
+
+if __name__ == "__main__":
+    place, where, ended_with = sys.argv[1:]
+    array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    sys.exit(Task(Path(place), array_index, Path(where)).end(int(ended_with)))

@@ -1,0 +1,61 @@
+"""What a job runs on each of its ranks: the stages of its task."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from suite.process.stop import Stop
+
+WAIT_SECONDS = 120
+"""How long ranks wait for the first one to say where they meet."""
+
+
+def main(record: str, runs: str, data: str) -> int:
+    """Run the stages of this task; the exit status."""
+    Stop().listen()  # SLURM may warn of the time limit while Python still imports
+    from slurm.attempts import SPENT, Task
+    from suite.cli.main import main as suite
+
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))  # which torch reads
+    task = Task(Path(record), int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), Path(runs))
+    keys = task.keys
+    if not keys:
+        return 0
+    os.environ["SUITE_SKIPPED"] = str(task.skip_list)
+    if os.environ["SLURM_PROCID"] == "0" and (reason := task.begin()):
+        print(f"this job is not run again: it {reason}", flush=True)
+        return SPENT
+    _set_ranks(Path(record).parent)
+    return suite(["run", *keys, "--runs", runs, "--data", data])
+
+
+def _set_ranks(folder: Path) -> None:
+    """RANK, LOCAL_RANK, WORLD_SIZE and where they meet, as torchrun sets them. Every rank sees its node's GPUs."""
+    here, rank = os.environ, os.environ["SLURM_PROCID"]
+    here |= {"RANK": rank, "LOCAL_RANK": here["SLURM_LOCALID"], "WORLD_SIZE": here["SLURM_NTASKS"]}
+    here["LOCAL_WORLD_SIZE"] = str(int(here["SLURM_NTASKS"]) // int(here["SLURM_NNODES"]))
+    here["SUITE_JOB"] = f"{here['SLURM_JOB_ID']}.{here.get('SLURM_RESTART_COUNT', '0')}"
+    if here["SLURM_NTASKS"] == "1":
+        return
+    meeting = folder / f"meeting-{here['SLURM_JOB_ID']}.{here.get('SLURM_RESTART_COUNT', '0')}"
+    if rank == "0":
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        fresh = meeting.with_suffix(".writing")
+        fresh.write_text(f"{here['SLURMD_NODENAME']} {port}")
+        fresh.replace(meeting)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not meeting.exists():
+        if time.monotonic() > deadline:
+            sys.exit(f"{meeting} did not appear in {WAIT_SECONDS} s; do the nodes share {folder}?")
+        time.sleep(0.2)
+    here["MASTER_ADDR"], here["MASTER_PORT"] = meeting.read_text().split()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

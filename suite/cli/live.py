@@ -1,0 +1,177 @@
+"""The live view of a launch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import MofNCompleteColumn, Progress
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from suite.cli.tables import span
+from suite.launch.grouping import image_passes
+from suite.recipe import Stage
+from suite.record.journal import read_progress
+from suite.record.status import Status, status_of
+
+
+class Watch:
+    """The live view of stages at work: what runs now and how well, what is done, time left. Where there is no
+    terminal, a plain line for each epoch and each result."""
+
+    def __init__(self, console: Console, stages: Sequence[Stage], runs: Path) -> None:
+        self.console, self.runs = console, runs
+        self.costs = {stage.key: image_passes(stage) for stage in stages}
+        self.open = {stage.key: status_of(stage, runs) for stage in stages}
+        self.finished: dict[str, Status] = {}
+        self._settle()
+        self.already = len(self.finished)
+        self.todo = sum(self.costs[key] for key in self.open)
+        self.before: dict[str, int] = {}
+        self.began = time.monotonic()
+
+    def follow(self, ticks: Iterator[None]) -> None:
+        """Show how things stand until `ticks` ends, twice a second."""
+        if not self.console.is_terminal:
+            for _ in ticks:
+                self._print(self._settle())
+            self._print(self._settle())
+            return
+        with Live(self._draw(), console=self.console, refresh_per_second=4, transient=True) as live:
+            drawn = 0.0
+            for _ in ticks:
+                if time.monotonic() - drawn > 0.4:
+                    self._print(self._settle())
+                    live.update(self._draw())
+                    drawn = time.monotonic()
+        self._print(self._settle())
+
+    def _print(self, lines: Sequence[Text]) -> None:
+        for line in lines:
+            self.console.print(line, soft_wrap=True)
+
+    def _settle(self) -> list[Text]:
+        """Look at all that is not finished; a line for each news since the last look."""
+        news = []
+        for key, before in list(self.open.items()):
+            now = status_of(before.stage, self.runs)
+            self.open[key] = now
+            if not self.console.is_terminal and now.stage.trains_by:
+                news += [_epoch_line(now, event) for event in now.journal[len(before.journal) :]]
+            fresh_failure = now.state == "failed" and len(now.journal) > len(before.journal)
+            if now.state == "done" or fresh_failure:
+                news.append(_result_line(now))
+            if now.state == "done":
+                self.finished[key] = now
+                del self.open[key]
+        return [line for line in news if line]
+
+    def _draw(self) -> RenderableType:
+        running = [now for now in self.open.values() if now.state == "running"]
+        rows = Table(box=None, pad_edge=False, show_header=False)
+        worked = self.todo - sum(self.costs[key] for key in self.open)
+        for now in running:
+            told = read_progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
+            worked += int(told["part"] * self.costs[now.stage.key])
+            self.before.setdefault(now.stage.key, int(told["part"] * self.costs[now.stage.key]))
+            bar = ProgressBar(total=1, completed=told["part"], width=24)
+            doing = Text.assemble((told["doing"], "bright_black"), "  ", _how_it_goes(told))
+            rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
+        total = len(self.finished) + len(self.open)
+        failed = sum(now.state == "failed" for now in self.open.values())
+        elapsed = time.monotonic() - self.began
+        gained = worked - sum(self.before.values())  # not what an earlier attempt did
+        left = span(elapsed * (self.todo - worked) / gained) if gained > 0 and elapsed > 3 else "..."
+        words = f"{len(self.finished)}/{total} done" + (f", {failed} failed" if failed else "")
+        overall = Table(box=None, pad_edge=False, show_header=False)
+        bar = ProgressBar(total=max(1, self.todo), completed=worked, width=40)
+        overall.add_row(Text(words, "bold"), bar, f"{span(elapsed)} so far, about {left} left")
+        return Group(rows, overall)
+
+
+def _result_line(now: Status) -> Text:
+    if now.outcome is None:
+        return Text.assemble(("failed  ", "bold red"), now.stage.name, ": ", (now.error, "red"))
+    top1 = f"{now.outcome['top1']:6.2f} %"
+    took = span(now.outcome["seconds"])
+    return Text.assemble(
+        ("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")
+    )
+
+
+def _how_it_goes(told: Mapping[str, float | None]) -> str:
+    """`loss 1.234  top-1 56.1 %  12,345 images/s`, of what is there."""
+    words = []
+    if told.get("loss") is not None:
+        words.append(f"loss {told['loss']:.3f}")
+    if told.get("top1") is not None:
+        words.append(f"top-1 {told['top1']:.1f} %")
+    if told.get("images_per_s") is not None:
+        words.append(f"{told['images_per_s']:,.0f} images/s")
+    return "  ".join(words)
+
+
+def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
+    """An epoch of a training in a log: how it went on the images it trained on and on the test split, and the time
+    left at the pace since the attempt began. Nothing for other events."""
+    sgd, step = now.stage.trains_by, event.get("step", 0)
+    if sgd is None or "top1" not in event.get("values", ()) or not step:
+        return Text()
+    same = [e for e in now.journal if e["attempt"] == event["attempt"]]
+    trained: Mapping[str, float] = next(
+        (e["values"] for e in same if e.get("step") == step and "train_loss" in e.get("values", ())), {}
+    )
+    first = min(e["step"] for e in same if "step" in e)
+    pace = (event["time"] - same[0]["time"]) / (step - first + 1)
+    told = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
+    test = f"test top-1 {event['values']['top1']:.2f} %"
+    left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
+    return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
+
+
+@contextmanager
+def looking_at_files(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Gives what shows how many files of a data set were looked at, of how many."""
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
+    task = bar.add_task("looking at the images")
+
+    def report(done: int, total: int) -> None:
+        if console.is_terminal:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        if console.is_terminal:
+            bar.stop()
+
+
+@contextmanager
+def watched(console: Console, stage: Stage, runs: Path, shown: bool) -> Iterator[None]:
+    """Show, where `shown`, how a stage goes that this process runs within the block."""
+    if not shown:
+        yield
+        return
+    ended = threading.Event()
+
+    def ticks() -> Iterator[None]:
+        while not ended.wait(0.5):
+            yield
+
+    watch = Watch(console, [stage], runs)
+    thread = threading.Thread(target=watch.follow, args=(ticks(),), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

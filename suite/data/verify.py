@@ -1,0 +1,86 @@
+"""Checks image files before a training starts, and names those that are damaged."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from suite.data.image_folder import THREADS, Streamed, find
+from suite.process.ranks import CPU
+from suite.recipe import Dataset
+from suite.recipe.errors import SuiteError
+from suite.record.files import write_json
+
+STAMP = "imagenet.checked.json"
+"""Beside the folder imagenet: the digests of both splits when they passed `check`."""
+
+
+def check(folder: Path, report: Callable[[int, int], None] | None = None) -> None:
+    """Look at the beginning and the end of every image; `report` gets (files looked at, files in all).
+
+    Raises SuiteError that names the first 10 damaged files and what is wrong with each. A check that was passed is
+    remembered in STAMP, if `folder` can be written to, until the name or size of a file changes. On 2 cores of an AMD
+    EPYC it looks at 20,000 files/s, at 7,500 if they come from the disk: 1 or 3 minutes for all of ImageNet.
+    """
+    splits = [find(Dataset("imagenet"), split, folder, CPU) for split in ("train", "test")]
+    passed = {split.folder.name: split.digest for split in splits}
+    with suppress(OSError, ValueError):
+        if json.loads((folder / STAMP).read_text()) == passed:
+            return
+    parts = [(split, start) for split in splits for start in range(0, len(split), 256)]
+    total, done, damaged = sum(map(len, splits)), 0, list[str]()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for count, faults in pool.map(_look, parts):
+            done += count
+            damaged += faults
+            if report:
+                report(done, total)
+    if damaged:
+        named = "".join(f"\n  {fault}" for fault in damaged[:10])
+        raise SuiteError(f"{len(damaged)} of {total} images are damaged; fetch them anew. First:{named}")
+    with suppress(OSError):
+        write_json(passed, folder / STAMP)
+
+
+ENDS = {"JPEG": (b"\xff\xda", b"\xff\xd9"), "PNG": (b"IDAT", b"IEND\xaeB`\x82")}
+"""Of a format: what begins the last part of a file, and what ends it."""
+
+
+def _look(part: tuple[Streamed, int]) -> tuple[int, list[str]]:
+    """At 256 files or what is left of a split: how many they are, and what is wrong with each damaged one."""
+    split, start = part
+    faults, files = [], split.files[start : start + 256]
+    for file, size in zip(files, split.sizes[start : start + 256], strict=True):
+        try:
+            _examine(f"{split.folder}/{file}", size)
+        except Exception as error:  # Pillow's decoders raise many kinds
+            faults.append(f"{split.folder}/{file}: {error}")
+    return len(files), faults
+
+
+def _examine(file: str, size: int) -> None:
+    """Raise what is wrong with an image. It is decoded only where its header and its end do not tell: bytes after
+    the end, say, are harmless."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        head, tail = os.pread(descriptor, 16_384, 0), os.pread(descriptor, 64, max(0, size - 64))
+    finally:
+        os.close(descriptor)
+    if not head:
+        raise SuiteError("it is empty")
+    with suppress(Exception), Image.open(io.BytesIO(head)) as image:
+        if tail.rstrip(b"\0").endswith(ENDS[str(image.format)][1]):
+            return
+    with Image.open(file) as image:
+        image.load()
+        begin, end = ENDS.get(str(image.format), (b"", b""))
+    content = Path(file).read_bytes()
+    if end not in content[max(0, content.rfind(begin)) :]:  # Pillow takes zeros for pixels
+        raise SuiteError("it is cut off")

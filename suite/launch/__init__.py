@@ -1,0 +1,1 @@
+"""Gives stages their ranks."""

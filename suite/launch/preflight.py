@@ -1,0 +1,98 @@
+"""Everything the stages will need, checked before any of them runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from suite.data import datasets, verify
+from suite.launch.grouping import start_of
+from suite.networks import checkpoint_files
+from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe.errors import SuiteError
+from suite.record import files, lease
+from suite.record.files import Folders
+from suite.train.optimizer import check_optimizer
+
+
+def check(
+    stages: Sequence[Stage],
+    folders: Folders,
+    most_ranks: int,
+    download: bool,
+    report: Callable[[int, int], None] | None = None,
+    on_gpu: bool | None = None,
+) -> None:
+    """Everything the stages will need, looked at before any of them runs, of which one gets up to `most_ranks` ranks.
+
+    `on_gpu` tells whether they will run on GPUs; by default as here. `report` gets (files looked at, files in all) of
+    a data set of many files. Raises SuiteError with the remedy.
+    """
+    gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
+    folders.runs.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        if stage.world_size > most_ranks:
+            raise SuiteError(
+                f"{stage.name} is shared by {stage.world_size} ranks, and here one run has up to {most_ranks}; use "
+                f"--on torchrun on a machine of {stage.world_size} GPUs, --gpus-per-run {most_ranks} to train it with "
+                f"fewer, or choose others with --only"
+            )
+        if stage.trains_by:
+            check_optimizer(stage.trains_by)
+        half = stage.trains_by.precision if stage.trains_by else None
+        if half and half.level != "O0" and half.dtype == "float16" and not gpu:
+            raise SuiteError(
+                f"{stage.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
+                f'Precision("O2", "bfloat16"), or a GPU'
+            )
+    for stage in plan(stages):
+        if isinstance(stage, Recipe) and hasattr(stage.method, "check"):
+            stage.method.check()
+        feed = stage.method.feed if isinstance(stage, Recipe) else None
+        if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[start_of(stage).dataset.name][0]:
+            raise SuiteError(
+                f"{stage.name} calibrates on {feed.images} images, more than its training split has"
+            )
+    for start in plan(stages):
+        if isinstance(start, Pretrained):
+            if not Path(start.file).is_file() or files.sha256(Path(start.file)) != start.sha256:
+                raise SuiteError(f"{start.file} is missing or no longer has sha256 {start.sha256[:16]}")
+            checkpoint_files.load_weights(start.network, Path(start.file))
+    for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
+        if download:
+            datasets.download(dataset, folders.data)
+        if dataset.name == "imagenet":
+            verify.check(folders.data, report)
+        for split in ("train", "test"):
+            datasets.load(dataset, split, folders.data, torch.device("cpu"))
+    datasets.load.cache_clear()
+    _check_space(folders.runs, stages)
+
+
+def check_idle(stages: Sequence[Stage], folders: Folders) -> None:
+    """Raise SuiteError where a process of this machine runs one of the stages already."""
+    for stage in plan(stages):
+        if lease.locked(folders.runs / stage.key):
+            raise SuiteError(
+                f"{stage.name} ({stage.key}) is being run by {lease.holder(folders.runs / stage.key)}; "
+                f"wait for it, or stop it first"
+            )
+
+
+def _check_space(runs: Path, stages: Sequence[Stage]) -> None:
+    trained = sum(bool(stage.trains_by) for stage in stages)
+    wanted = (
+        20e6
+        + 0.1e6 * len(stages)
+        + 700e6 * trained * any("resnet50" in str(s.params["model"]) for s in stages)
+        + 9e6 * trained
+    )
+    free = shutil.disk_usage(runs).free
+    if free < wanted:
+        raise SuiteError(
+            f"{runs} has {free / 1e6:.0f} MB free, the sweep may need {wanted / 1e6:.0f} MB; free some space or "
+            f"choose another folder with --runs"
+        )

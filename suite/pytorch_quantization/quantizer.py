@@ -1,0 +1,248 @@
+"""The quantizer of one tensor: its switches, its fixed or in-flight amax, its calibrator, its learned clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.pytorch_quantization.calib import HistogramCalibrator, MaxCalibrator
+from suite.pytorch_quantization.tensor_quant import (
+    QUANT_DESC_8BIT_PER_TENSOR,
+    Axis,
+    QuantDescriptor,
+    fake_tensor_quant,
+    reduce_amax,
+    tensor_quant,
+)
+from suite.recipe.errors import SuiteError
+
+
+class Clip(nn.Module):
+    """`inputs` clipped to two learned values (PACT, arXiv 1805.06085): each has the gradient of what it clips."""
+
+    def __init__(self, clip_value_min: float, clip_value_max: float) -> None:
+        super().__init__()
+        self.clip_value_min = nn.Parameter(torch.tensor(float(clip_value_min)))
+        self.clip_value_max = nn.Parameter(torch.tensor(float(clip_value_max)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape of `inputs`; the gradient at a bound goes to the bound."""
+        below = torch.where(inputs < self.clip_value_max, inputs, self.clip_value_max)
+        return torch.where(inputs > self.clip_value_min, below, self.clip_value_min)
+
+
+class TensorQuantizer(nn.Module):
+    """Quantizes what passes through it, as `quant_desc` says.
+
+    While calibrating (`enable_calib`) its calibrator watches, and `load_calib_amax` then fixes the amax, a buffer
+    `_amax` in the state dict. Without one the amax is computed in flight, from each tensor. `disable` lets all pass.
+    if_clip: clip at the learned amax even while not quantizing (`enable_clip`, `disable_clip`).
+    """
+
+    _amax: Tensor
+
+    def __init__(
+        self,
+        quant_desc: QuantDescriptor = QUANT_DESC_8BIT_PER_TENSOR,
+        disabled: bool = False,
+        if_quant: bool = True,
+        if_clip: bool = False,
+        if_calib: bool = False,
+    ) -> None:
+        super().__init__()
+        self._desc, self._disabled, self._if_quant, self._if_calib = quant_desc, disabled, if_quant, if_calib
+        self._if_clip = False
+        self.scale: Tensor | None = None
+        """Integers over `scale` are the values: of the last tensor quantized with fake_quant=False."""
+        if quant_desc.amax is not None:
+            self.register_buffer("_amax", torch.tensor(quant_desc.amax))
+        if quant_desc.learn_amax:
+            amax = 1.0 if quant_desc.amax is None else quant_desc.amax
+            self.clip = Clip(-amax, amax)
+        if quant_desc.learn_amax or if_clip:
+            self.enable_clip()
+        kind = HistogramCalibrator if quant_desc.calib_method == "histogram" else MaxCalibrator
+        self._calibrator = kind(quant_desc.num_bits, quant_desc.axis, quant_desc.unsigned)
+
+    @property
+    def num_bits(self) -> int:
+        """2 to 16; may be set."""
+        return self._desc.num_bits
+
+    @num_bits.setter
+    def num_bits(self, value: int) -> None:
+        self._desc = replace(self._desc, num_bits=value)
+        self._calibrator.num_bits = value
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether the integers start at 0; may be set."""
+        return self._desc.unsigned
+
+    @unsigned.setter
+    def unsigned(self, value: bool) -> None:
+        self._desc = replace(self._desc, unsigned=value)
+        self._calibrator.unsigned = value
+
+    @property
+    def narrow_range(self) -> bool:
+        """Whether the lowest signed integer is left out; may be set."""
+        return self._desc.narrow_range
+
+    @narrow_range.setter
+    def narrow_range(self, value: bool) -> None:
+        self._desc = replace(self._desc, narrow_range=value)
+
+    @property
+    def axis(self) -> Axis:
+        """The dimensions that keep an amax of their own."""
+        return self._desc.axis
+
+    @property
+    def fake_quant(self) -> bool:
+        """Whether the integers are mapped back."""
+        return self._desc.fake_quant
+
+    @property
+    def step_size(self) -> Tensor | None:
+        """The amax over the highest integer; None while it is computed in flight."""
+        return None if self.amax is None else self.amax / self._desc.grid.quant_max
+
+    @property
+    def amax(self) -> Tensor | None:
+        """The fixed amax, None while it is computed in flight; may be set to numbers of the same shape."""
+        return self._buffers.get("_amax")
+
+    @amax.setter
+    def amax(self, value: Any) -> None:
+        new = torch.tensor(QuantDescriptor(amax=value).amax)
+        if self.amax is not None:
+            if new.shape != self._amax.shape:
+                raise SuiteError(
+                    f"an amax of shape {list(self._amax.shape)} cannot become one of shape {list(new.shape)}; "
+                    "make a new quantizer for another axis"
+                )
+            new = new.to(self._amax)
+        self.register_buffer("_amax", new)
+
+    def disable(self) -> None:
+        """Let everything pass unchanged and unwatched."""
+        self._disabled = True
+
+    def enable(self) -> None:
+        """Undo `disable`."""
+        self._disabled = False
+
+    def enable_quant(self) -> None:
+        """Quantize (so it is from the start)."""
+        self._if_quant = True
+
+    def disable_quant(self) -> None:
+        """Let values pass unquantized, as while calibrating."""
+        self._if_quant = False
+
+    def enable_calib(self) -> None:
+        """Let the calibrator watch."""
+        self._if_calib = True
+
+    def disable_calib(self) -> None:
+        """Stop the calibrator."""
+        self._if_calib = False
+
+    def enable_clip(self) -> None:
+        """Clip, and learn the amax."""
+        self._set_clip(True)
+
+    def disable_clip(self) -> None:
+        """Stop learning the amax."""
+        self._set_clip(False)
+
+    def _set_clip(self, on: bool) -> None:
+        if not self._desc.learn_amax:
+            raise SuiteError("there is no learned amax to clip at; describe the tensor with learn_amax=True")
+        self._if_clip = on
+        self.clip.requires_grad_(on)
+
+    def load_calib_amax(self, *args: Any, strict: bool = True, **kwargs: Any) -> None:
+        """Fix the amax that the calibrator answers; arguments are those of its compute_amax.
+
+        Where it saw nothing: SuiteError, or with strict=False an amax of NaN, which raises when it is used.
+        """
+        amax = self._calibrator.compute_amax(*args, **kwargs)
+        if amax is None:
+            if strict:
+                raise SuiteError(
+                    "the calibrator saw no tensor; enable_calib() and run the model on data before load_calib_amax()"
+                )
+            amax = torch.tensor(float("nan"))
+        elif self.amax is not None and self.amax.shape != amax.shape and self.amax.isfinite().all():
+            raise SuiteError(
+                f"the calibrated amax has shape {list(amax.shape)}, the one before it {list(self._amax.shape)}; "
+                "describe the tensor with the axis that its amax has"
+            )
+        self.register_buffer("_amax", amax)
+
+    def init_learn_amax(self) -> None:
+        """Start learning from the fixed amax, the largest where there are several."""
+        if not self._desc.learn_amax:
+            raise SuiteError("there is no learned amax to start; describe the tensor with learn_amax=True")
+        if self.amax is None:
+            raise SuiteError("there is no amax to start learning from; calibrate first")
+        with torch.no_grad():
+            self.clip.clip_value_max.copy_(self._amax.max())
+            self.clip.clip_value_min.copy_(-self._amax.max())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`inputs` quantized: its shape and dtype. Raises SuiteError as fake_tensor_quant and the calibrator do."""
+        if self._disabled:
+            return inputs
+        if self._if_calib:
+            self._calibrator.collect(inputs)
+        if self._if_clip or (self._if_quant and self._desc.learn_amax):
+            inputs = self.clip(inputs)
+        return self._quantize(inputs) if self._if_quant else inputs
+
+    def _quantize(self, inputs: Tensor) -> Tensor:
+        desc = self._desc
+        if desc.learn_amax:
+            amax = torch.maximum(-self.clip.clip_value_min, self.clip.clip_value_max).detach()
+        elif self.amax is not None:
+            self._amax = amax = self._amax.to(inputs.device)
+        else:
+            amax = reduce_amax(inputs, desc.axis)
+        if desc.scale_amax is not None:
+            amax = amax * desc.scale_amax
+        if desc.fake_quant:
+            return fake_tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
+        integers, self.scale = tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
+        return integers
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(f"{prefix}_amax")
+        if saved is not None and self.amax is None:
+            self.register_buffer("_amax", torch.empty_like(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """The bits, the amax and what is switched on, on one line."""
+        if self._disabled:
+            return "disabled"
+        amax = "dynamic"
+        if self.amax is not None:
+            low, high = float(self._amax.min()), float(self._amax.max())
+            amax = (
+                f"{high:.4f}" if self._amax.numel() == 1 else f"[{low:.4f}, {high:.4f}]({self._amax.numel()})"
+            )
+        switched = {"quant": self._if_quant, "clip": self._if_clip, "calib": self._if_calib}
+        return " ".join(
+            [
+                f"{'unsigned ' if self.unsigned else ''}{self.num_bits}bit",
+                "per-tensor" if self.axis is None else f"axis={self.axis}",
+                f"amax={amax}",
+                f"calibrator={type(self._calibrator).__name__}",
+                *(word for word, on in switched.items() if on),
+            ]
+        )

@@ -1,0 +1,150 @@
+"""Put quantizers on the inputs and weights of chosen layers of a copy of a model, and bake them in.
+
+A copied model whose `forward` was patched would run the original (source 000's trap), so nothing is patched:
+a layer is replaced by a module that holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from suite.quantize.quantizer import Quantizer
+from suite.recipe.errors import not_finite
+
+
+class Quantized(nn.Module):
+    """A `layer` whose input passes `input` and whose weight passes `weight` first; either may be None."""
+
+    def __init__(self, layer: nn.Module, input: Quantizer | None, weight: Quantizer | None) -> None:
+        super().__init__()
+        self.layer, self.input, self.weight = layer, input, weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.input is not None:
+            x = self.input(x)
+        if self.weight is None:
+            result: Tensor = self.layer(x)
+            return result
+        weight = self.weight(self.layer.weight)
+        bias = self.layer.bias
+        assert isinstance(bias, Tensor) or bias is None
+        if isinstance(self.layer, nn.Conv2d):
+            convolved: Tensor = self.layer._conv_forward(x, weight, bias)
+            return convolved
+        return F.linear(x, weight, bias)
+
+
+def quantize(
+    model: nn.Module,
+    kinds: tuple[type[nn.Module], ...],
+    input: Callable[[bool], Quantizer | None],
+    weight: Callable[[], Quantizer],
+) -> nn.Module:
+    """A copy of `model` in which each module of `kinds` is held by a Quantized with quantizers of its own.
+
+    input(is_first) makes the quantizer of a module's input; is_first is true of the first of `kinds` in the model's
+    order, the one that sees the image. weight() makes that of a weight, where the module has one.
+    """
+    model = finite_copy(model)
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    for place, (name, module) in enumerate(found):
+        weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
+        held = Quantized(module, input(place == 0), weight() if weighted else None)
+        for what, quantizer in (("input", held.input), ("weight", held.weight)):
+            observer = getattr(quantizer, "observer", None)  # a peer's quantizer in a benchmark may have none
+            if observer is not None:
+                observer.of = f"the {what} of layer {name}"
+        model.set_submodule(name, held)
+    return model
+
+
+def finite_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model`, to quantize. Raises SuiteError, naming it, where a parameter or a buffer holds inf or NaN."""
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise not_finite(f"{name} of the model")
+    return copy.deepcopy(model)
+
+
+def set_edges(model: nn.Module, bits: int | None) -> nn.Module:
+    """What `quantize` gave, itself, before it observes: its first and its last layer of `bits` each, or float again
+    where None."""
+    held = [(name, module) for name, module in model.named_modules() if isinstance(module, Quantized)]
+    weighted = [(name, module) for name, module in held if isinstance(module.layer, LAYERS)]
+    for name, module in (weighted[0], weighted[-1]):
+        if bits is None:
+            model.set_submodule(name, module.layer)
+        else:
+            for quantizer in filter(None, (module.input, module.weight)):
+                quantizer.set_bits(bits)
+    return model
+
+
+LAYERS: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear)
+"""The layers that multiply: those with a weight to quantize."""
+
+
+RELU_AND_POOL: tuple[type[nn.Module], ...] = (nn.ReLU, nn.AdaptiveAvgPool2d)
+"""What source 002 quantizes the inputs of besides."""
+
+
+@torch.no_grad()
+def bake(model: nn.Module) -> nn.Module:
+    """Write the rounded weights into the layers, freeze every range; changes and returns `model`."""
+    for module in model.modules():
+        if isinstance(module, Quantized):
+            if module.weight is not None:
+                weight, quantizer = module.layer.weight, module.weight
+                assert isinstance(weight, Tensor)
+                rounded, grid = quantizer.settled(weight), quantizer.grid
+                limits = grid.limits(quantizer.scale, quantizer.zero_point)
+                set_weight(module.layer, rounded, grid.bits, limits=limits)
+                module.weight = None
+            if module.input is not None:
+                module.input.freeze()
+    return model
+
+
+@torch.no_grad()
+def set_weight(
+    layer: nn.Module,
+    weight: Tensor,
+    bits: int,
+    name: str = "weight",
+    limits: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Overwrite a parameter with quantized values; note how many bits each takes when stored, and the ends of the grid
+    in real units, one value each or one a channel."""
+    getattr(layer, name).copy_(weight)
+    layer.__dict__.setdefault("stored_bits", {})[name] = bits
+    layer.__dict__.setdefault("stored_limits", {})[name] = limits
+
+
+class CastInput(nn.Module):
+    """A model that computes in `dtype` on an input truncated to integers where `truncate`."""
+
+    def __init__(self, model: nn.Module, truncate: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.truncate, self.dtype = model.to(dtype), truncate, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.trunc() if self.truncate else x
+        result: Tensor = self.model(x.to(self.dtype))
+        return result
+
+
+class OnCpu(nn.Module):
+    """A model that stays on the CPU, wherever its input lies."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.model(x.cpu())
+        return result.to(x.device)

@@ -1,0 +1,258 @@
+"""Observers watch a tensor and answer the range to quantize it in.
+
+Each is a Module whose buffers hold what was seen, so that it moves with the model and lies in its checkpoint.
+`forward(x)` watches and returns nothing; `range(grid)` answers (low, high), each of shape [] or [channels].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from suite.process.ranks import Ranks
+from suite.quantize.affine import Grid, fake_quantize
+from suite.recipe.errors import SuiteError, not_finite
+
+SMALLEST_EDGE = 2.0**-100
+"""Of a histogram; a tensor of zeros has this one, so that a layer that died is no error."""
+LARGEST_EXPONENT = 127
+"""Of float32; what lies beyond its power of two is counted in the last bin."""
+
+
+class Observer(nn.Module):
+    """What all observers share: before the first tensor there is no range."""
+
+    seen: Tensor
+    low: Tensor
+    high: Tensor
+    ranks = Ranks()
+    """Those whose tensors count as one; see `observe_over`."""
+    of = "a tensor to observe"
+    """What it watches, for errors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def range(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(low, high). Raises SuiteError before anything was seen, and where that held inf or NaN."""
+        if not self.seen:
+            raise SuiteError("an observer saw no tensor; calibrate the model before it is converted")
+        low, high = self.limits(grid)
+        if not (low.isfinite() & high.isfinite()).all():
+            raise not_finite(self.of)
+        return low, high
+
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(low, high) of what was seen, without asking whether anything was and whether it was finite."""
+        return self.low, self.high
+
+
+class MinMax(Observer):
+    """The extremes of all that was seen, over everything or per channel of `axis`."""
+
+    def __init__(self, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x, self.axis, self.ranks)
+        again = self.seen > 0  # asked on the device, so that nothing waits for it
+        self.low = torch.where(again, torch.minimum(low, self.low), low)
+        self.high = torch.where(again, torch.maximum(high, self.high), high)
+        self.seen += 1
+
+
+class MovingMinMax(Observer):
+    """An exponential moving average of each tensor's extremes: new = (1 - momentum) * old + momentum * seen.
+
+    The first tensor sets the average. Source 001 has momentum 0.1 in its code and 0.01 in its text.
+    """
+
+    def __init__(self, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x, ranks=self.ranks)
+        weight = torch.where(self.seen > 0, self.momentum, 1.0)
+        self.low.lerp_(low.float(), weight)
+        self.high.lerp_(high.float(), weight)
+        self.seen += 1
+
+
+class Dynamic(Observer):
+    """The extremes of the tensor seen last, over everything or per channel of `axis`: NVIDIA's amax in flight."""
+
+    def __init__(self, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        self.low, self.high = extremes(x, self.axis, self.ranks)
+        self.seen += 1
+
+
+class LeastError(Dynamic):
+    """The range of least squared error of the tensor seen last, over everything or per channel of `axis`, among its
+    amax * 2^(-k/16).
+
+    Two octaves are tried, k from 0 to 32; of equals the widest is taken. For symmetric grids.
+    """
+
+    def forward(self, x: Tensor) -> None:
+        super().forward(x)
+        self._x = x.detach().float()
+
+    @torch.no_grad()
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax), float32 [] or [channels]."""
+        largest = torch.maximum(-self.low, self.high)
+        best, least = largest, torch.full_like(largest, torch.inf)
+        for k in range(33):
+            amax = largest * 2.0 ** (-k / 16)
+            scale, _ = grid.symmetric(amax, checked=False)
+            rounded = fake_quantize(self._x, scale, None, grid.quant_min, grid.quant_max, self.axis)
+            error = (rounded - self._x).square_()
+            error = error.sum() if self.axis is None else _channels(error, self.axis).sum(1)
+            best = torch.where(error < least, amax, best)
+            least = torch.minimum(error, least)
+        return -best, best
+
+
+class MovingPercentile(Observer):
+    """A moving average of each tensor's percentile of |x| (source 002's fake-hist, momentum on the new value).
+
+    The percentile of n values is the k-th smallest with k = int(percentile * n), at least 1, as the source has it.
+    """
+
+    def __init__(self, percentile: float = 0.9999, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.percentile, self.momentum = percentile, momentum
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x)
+        if not (low.isfinite() and high.isfinite()):
+            raise not_finite(self.of)
+        magnitudes = x.float().abs().flatten()
+        rank = max(1, int(self.percentile * magnitudes.numel()))
+        above = magnitudes.numel() - rank + 1
+        # The k-th smallest is the smallest of the (n - k + 1) largest: far fewer to order at high percentiles.
+        amax = magnitudes.topk(above, sorted=False).values.min()
+        self.high.lerp_(amax, torch.where(self.seen > 0, self.momentum, 1.0))
+        self.low = torch.minimum(self.low, low.float()) if self.seen else low.float()
+        self.seen += 1
+
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax), the lower one no lower than anything seen."""
+        low, high = super().limits(grid)
+        return torch.maximum(low, -high), high
+
+
+class Histogram(Observer):
+    """Counts of |x| in equal bins, negative and positive apart; answers the amax of least squared error.
+
+    The upper edge is a power of two. When a larger value comes the edge doubles and neighbouring bins join, so
+    int64 counts stay exact and the result does not depend on the order or the size of the batches.
+    """
+
+    counts: Tensor
+    edge: Tensor
+
+    def __init__(self, bins: int = 4096, search: bool = True, search_grid: Grid | None = None) -> None:
+        super().__init__()
+        self.search, self.search_grid = search, search_grid
+        self.register_buffer("counts", torch.zeros(2, bins, dtype=torch.int64))
+        self.register_buffer("edge", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> None:
+        low, high = extremes(x)
+        bins = self.counts.shape[1]
+        amax = torch.maximum(-low, high).float()
+        if not torch.isfinite(amax):
+            raise not_finite(self.of)
+        needed = torch.exp2(torch.ceil(torch.log2(amax.clamp_min(SMALLEST_EDGE))).clamp_max(LARGEST_EXPONENT))
+        if not self.seen:
+            self.edge = needed
+            self.low, self.high = low.float(), high.float()
+        while self.edge < needed:
+            joined = self.counts.view(2, bins // 2, 2).sum(2)
+            self.counts = torch.cat([joined, torch.zeros_like(joined)], dim=1)
+            self.edge = self.edge * 2
+        self.low, self.high = torch.minimum(self.low, low.float()), torch.maximum(self.high, high.float())
+        flat = x.float().flatten()
+        index = (flat.abs() / self.edge * bins).to(torch.int32).clamp_(max=bins - 1)
+        index += bins * (flat > 0)
+        self.counts += torch.bincount(index, minlength=2 * bins).view(2, bins)
+        self.seen += 1
+
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax) of least squared error on `grid`, the lower one no lower than anything seen.
+
+        The extremes where `search` is off; searched on `search_grid` instead of `grid` where one was given.
+        """
+        low, high = super().limits(grid)
+        if not self.search:
+            return low, high
+        amax = self.best_amax(self.search_grid or grid)
+        return torch.clamp(low, -amax, amax), amax
+
+    def best_amax(self, grid: Grid, candidates: int = 200) -> Tensor:
+        """The amax, among `candidates` even fractions of the largest seen, of least expected squared error.
+
+        Every value counts as the middle of its bin. All candidates are tried at once: [candidates, 2, bins].
+        """
+        bins = self.counts.shape[1]
+        largest = torch.maximum(-self.low, self.high)
+        middles = (torch.arange(bins, device=self.edge.device) + 0.5) * (self.edge / bins)
+        values = torch.stack([-middles, middles])
+        amax = largest * (torch.arange(1, candidates + 1, device=self.edge.device) / candidates)
+        scale, zero_point = grid.symmetric(amax)
+        repeated = values.expand(candidates, *values.shape)
+        error = fake_quantize(repeated, scale, zero_point, grid.quant_min, grid.quant_max, axis=0) - values
+        cost = (error.double().square() * self.counts.double()).sum((1, 2))
+        return amax[cost.argmin()]
+
+
+def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:
+    """(min, max) over everything, or per channel of `axis`, on all `ranks`: float32 [] or [x.shape[axis]].
+
+    Where several ranks observe, one whose share of a batch is empty adds nothing.
+    """
+    x = x.detach()
+    if x.numel() == 0 and ranks.world_size == 1:
+        raise SuiteError(f"an empty tensor of shape {list(x.shape)} has no range to observe")
+    if x.numel() == 0:
+        nothing = x.new_full([] if axis is None else [x.shape[axis]], -torch.inf)
+        low, high = -nothing, nothing
+    elif axis is None:
+        low, high = x.amin(), x.amax()  # on a CPU faster than aminmax
+    else:
+        low, high = torch.aminmax(_channels(x, axis), dim=1)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    low, high = low.to(wide), high.to(wide)
+    if ranks.world_size == 1:
+        return low, high
+    negated, high = ranks.max(torch.stack([-low, high]))
+    return -negated, high
+
+
+def _channels(x: Tensor, axis: int) -> Tensor:
+    """[x.shape[axis], values of each channel]; `x` of one dimension has one value each."""
+    return x.transpose(0, axis).reshape(x.shape[axis], -1)
+
+
+def observe_over(model: nn.Module, ranks: Ranks) -> None:
+    """Let every observer of `model` take the tensors of all ranks for one. Raises SuiteError for one that cannot."""
+    for module in model.modules():
+        if isinstance(module, (MovingPercentile, Histogram)) and ranks.world_size > 1:
+            raise SuiteError(f"{type(module).__name__} observes on one rank only; use world_size 1")
+        if isinstance(module, Observer):
+            module.ranks = ranks

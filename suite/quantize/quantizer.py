@@ -1,0 +1,104 @@
+"""A fake quantizer of one tensor: observes, rounds, keeps its range."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from suite.quantize.affine import Grid, fake_quantize
+from suite.quantize.observers import Dynamic, Observer
+
+Mode = Literal["observe", "track", "dynamic", "frozen"]
+
+
+class Quantizer(nn.Module):
+    """Watches a tensor and rounds it to `grid`: symmetric about zero, or affine with a zero_point.
+
+    mode "observe": watch, and let pass unchanged (calibration).
+    mode "track": while training watch and round, while evaluating round with the last range (QAT).
+    mode "dynamic": watch and round, always.
+    mode "frozen": round with the last range.
+    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits, any other the narrow
+    one. `steps` is that of Grid.symmetric.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(
+        self,
+        grid: Grid,
+        observer: Observer,
+        mode: Mode,
+        symmetric: bool = True,
+        axis: int | None = None,
+        unsigned: bool = False,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid, self.symmetric, self.axis, self.mode = grid, symmetric, axis, mode
+        self.unsigned, self.steps = unsigned, steps
+        self.observer: Observer | None = observer
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("zero_point", torch.zeros(()))
+
+    def set_range(self, checked: bool = True) -> None:
+        """Take scale and zero_point from the observer's range; `checked` asks whether it is one, which waits for
+        the device."""
+        assert self.observer is not None
+        if self.unsigned:
+            positive = bool(self.observer.low >= 0)
+            self.grid = Grid(self.grid.bits, signed=not positive, narrow=not positive)
+        low, high = self.observer.range(self.grid) if checked else self.observer.limits(self.grid)
+        if self.symmetric:
+            amax = torch.maximum(-low, high)
+            self.scale, self.zero_point = self.grid.symmetric(amax, self.steps, checked)
+        else:
+            self.scale, self.zero_point = self.grid.affine(low, high, checked)
+
+    def forward(self, x: Tensor) -> Tensor:
+        watches = self.mode in ("observe", "dynamic") or (self.mode == "track" and self.training)
+        if watches:
+            assert self.observer is not None
+            self.observer(x)
+        if self.mode == "observe":
+            return x
+        if watches:
+            self.set_range(checked=not self.training)
+        zero_point = None if self.symmetric else self.zero_point
+        grid = self.grid
+        return fake_quantize(x, self.scale, zero_point, grid.quant_min, grid.quant_max, self.axis)
+
+    def set_bits(self, bits: int) -> None:
+        """Another width, before anything was rounded."""
+        self.grid = replace(self.grid, bits=bits)
+
+    def settled(self, x: Tensor) -> Tensor:
+        """`x` watched once more and rounded with the range that results."""
+        assert self.observer is not None
+        self.observer(x)
+        self.set_range()
+        self.mode = "frozen"
+        result: Tensor = self(x)
+        return result
+
+    def fix(self, grid: Grid, scale: Tensor, zero_point: Tensor) -> None:
+        """Round to this grid from now on."""
+        device = self.scale.device
+        self.grid, self.scale, self.zero_point = grid, scale.to(device), zero_point.to(device)
+        self.mode, self.observer = "frozen", None
+
+    def freeze(self) -> None:
+        """Keep the range and forget the observer; one that follows each batch keeps following."""
+        if self.mode == "observe":
+            self.set_range()
+        if self.mode != "dynamic":
+            self.mode, self.observer = "frozen", None
+
+
+def per_channel(bits: int, mode: Mode) -> Quantizer:
+    """A quantizer of a weight on the narrow symmetric grid, each output channel by its own largest magnitude."""
+    return Quantizer(Grid(bits, narrow=True), Dynamic(axis=0), mode, axis=0)

@@ -1,0 +1,38 @@
+"""What to run: recipes as frozen values, known by their keys, and the plan of their stages. Imports no torch."""
+
+from suite.recipe.method import FLOAT_BITS, Method, method_name
+from suite.recipe.planning import over_ranks, plan
+from suite.recipe.settings import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Sgd,
+)
+from suite.recipe.stages import FORMAT, Pretrained, Recipe, Stage, Training
+
+__all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "FLOAT_BITS",
+    "FORMAT",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Calibration",
+    "Dataset",
+    "Method",
+    "Network",
+    "Precision",
+    "Pretrained",
+    "Recipe",
+    "Sgd",
+    "Stage",
+    "Training",
+    "method_name",
+    "over_ranks",
+    "plan",
+]

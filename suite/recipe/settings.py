@@ -1,0 +1,170 @@
+"""What a recipe is made of: data set, network, precision, training, calibration. Frozen, checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
+
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+NetworkName = Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet"]
+
+
+NEW = {"in_key_by_default": False}
+"""Of a field that came later: where it has its default, keys and parameters are as they were before it."""
+
+
+Level = Literal["O0", "O1", "O2", "O3"]
+
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of side `size` pixels, scaled to 0..1 and normalized by `mean` and `std` per channel (RGB)."""
+
+    name: Literal["digits", "cifar10", "imagenet"]
+    mean: Triple = CIFAR10_MEAN
+    std: Triple = CIFAR10_STD
+    size: int = 32
+
+    IMAGES: ClassVar[dict[str, tuple[int, int]]] = {
+        "digits": (1198, 599),
+        "cifar10": (50_000, 10_000),
+        "imagenet": (1_281_167, 50_000),
+    }
+    """Of the training and of the test split."""
+
+    def __post_init__(self) -> None:
+        check_choice("dataset", self.name, self.IMAGES)
+        check_whole(self, 1, size=self.size)
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture. `shortcut` is how a residual block changes shape: "A" slices with stride 2 and pads
+    channels with zeros (He et al. 2015, CIFAR), "B" is a 1x1 convolution with BatchNorm."""
+
+    name: NetworkName = "resnet20"
+    shortcut: Literal["A", "B"] = "B"
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        check_choice("model", self.name, get_args(NetworkName))
+        check_choice("shortcut", self.shortcut, ("A", "B"))
+        if self.shortcut == "A" and self.name.startswith("resnet50"):
+            raise SuiteError(f"shortcut 'A' does not exist for {self.name}; use 'B'")
+        if self.classes < 2:
+            raise SuiteError(f"Network.classes must be 2 or more, got {self.classes}")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """NVIDIA apex's O0 to O3 (`precision.py` has the rules); `dtype` is what "half" means."""
+
+    level: Level = "O2"
+    dtype: Literal["float16", "bfloat16"] = "float16"
+
+    def __post_init__(self) -> None:
+        check_choice("precision level", self.level, get_args(Level))
+        check_choice("precision dtype", self.dtype, ("float16", "bfloat16"))
+
+    def __str__(self) -> str:
+        return self.level if self.level == "O0" else f"{self.level} {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with momentum, and the augmentation that belongs to it.
+
+    `batch` is images over all ranks. `lr` rises linearly over `warmup_epochs` (may be a fraction), then is
+    multiplied by `decay` at each epoch of `milestones`, or falls along a half cosine to zero.
+    With crop "padded", `pad` pixels of zero are added on each side before a random crop back; with "resized", for
+    ImageNet, 8 to 100 % of an image become its crop. `flip` mirrors half of the images.
+    `image_sizes` is progressive resizing (DAWNBench; MosaicML Composer): the side in pixels of the images of the first
+    epochs, one number an epoch, as (16, 16, 24); the epochs after them, and every evaluation, use the data set's size.
+    The images of an epoch are cropped first and then resized (bilinear, antialiased).
+    `world_size` ranks share each batch; with `sync_batch_norm` BatchNorm normalizes by the whole batch as one rank
+    would, without by each rank's share. `optimizer` "apex" is NVIDIA apex's FusedSGD.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    nesterov: bool = False
+    warmup_epochs: float = 0.0
+    schedule: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    label_smoothing: float = 0.0
+    crop: Literal["padded", "resized"] = "padded"
+    pad: int = 4
+    flip: bool = True
+    precision: Precision = field(default_factory=Precision)
+    world_size: int = 1
+    sync_batch_norm: bool = True
+    optimizer: Literal["torch", "apex"] = "torch"
+    image_sizes: tuple[int, ...] = field(default=(), metadata=NEW)
+
+    def __post_init__(self) -> None:
+        check_positive(self, lr=self.lr, decay=self.decay)
+        check_whole(self, 1, epochs=self.epochs, batch=self.batch, world_size=self.world_size)
+        check_whole(self, 0, pad=self.pad)
+        if self.batch < self.world_size:
+            raise SuiteError(f"batch {self.batch} leaves some of world_size {self.world_size} ranks no image")
+        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1 or self.weight_decay < 0:
+            raise SuiteError(
+                f"momentum and label_smoothing are fractions and weight_decay is not negative: {self}"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise SuiteError(
+                f"warmup_epochs {self.warmup_epochs} must be fewer than the {self.epochs} epochs"
+            )
+        if not isinstance(self.milestones, tuple):
+            raise SuiteError(f"milestones must be a tuple of epochs, got {self.milestones!r}")
+        self._check_image_sizes()
+        check_choice("schedule", self.schedule, ("steps", "cosine"))
+        check_choice("crop", self.crop, ("padded", "resized"))
+        check_choice("optimizer", self.optimizer, ("torch", "apex"))
+
+    def _check_image_sizes(self) -> None:
+        sizes = self.image_sizes
+        if not isinstance(sizes, tuple) or not all(type(size) is int and size >= 1 for size in sizes):
+            raise SuiteError(f"image_sizes must be a tuple of sides in pixels, one an epoch, got {sizes!r}")
+        if len(sizes) >= self.epochs:
+            raise SuiteError(
+                f"image_sizes names {len(sizes)} of {self.epochs} epochs; the last must be at the data set's own "
+                f"size, which evaluation uses"
+            )
+
+    def image_size(self, epoch: int, dataset: Dataset) -> int:
+        """The side in pixels of the training images of `epoch`, counted from 0."""
+        return self.image_sizes[epoch] if epoch < len(self.image_sizes) else dataset.size
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`images` of the training split, drawn without augmentation by `seed`, fed in batches of `batch`."""
+
+    images: int = 1024
+    batch: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole(self, 1, images=self.images, batch=self.batch)
+
+
+def check_crop(dataset: Dataset, sgd: Sgd) -> None:
+    """Raise SuiteError unless the crops are those that the data set has."""
+    wanted = "resized" if dataset.name == "imagenet" else "padded"
+    if sgd.crop != wanted:
+        raise SuiteError(f"crop {sgd.crop!r} is not for {dataset.name}; use {wanted!r}")

@@ -1,0 +1,209 @@
+"""A recipe is a value: which network, from which start, quantized how. Equal recipes have equal keys.
+
+Nothing here imports torch: planning a sweep, asking its status and reading its records is arithmetic on values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+from suite.recipe.errors import SuiteError, check_bits, check_choice
+from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
+from suite.recipe.serialize import flat, to_json
+from suite.recipe.settings import (
+    NEW,
+    Calibration,
+    Dataset,
+    Network,
+    Sgd,
+    check_crop,
+)
+
+FORMAT = 1
+"""Version of everything written into a runs folder; raised when an older reader would misread it."""
+
+
+class Stage:
+    """One run: it leaves one directory, `runs/KEY/`. See Training, Pretrained and Recipe."""
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        """The stages whose results this one starts from."""
+        return ()
+
+    @cached_property
+    def key(self) -> str:
+        """The first 16 hex digits of SHA-256 over every field that changes the result, nested ones included."""
+        text = json.dumps(to_json(self, for_key=True), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """What people read: in plans, in MLflow, in tables."""
+        raise NotImplementedError
+
+    @property
+    def trains_by(self) -> Sgd | None:
+        """How the stage trains, or None where it does not."""
+        return None
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks run the stage."""
+        return self.trains_by.world_size if self.trains_by else 1
+
+    @property
+    def params(self) -> dict[str, str | int | float | bool]:
+        """Every field, flat, as MLflow parameters and as columns of the tables."""
+        raise NotImplementedError
+
+
+def _start_params(network: Network, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "model": network.name,
+        "shortcut": network.shortcut,
+        "classes": network.classes,
+        "dataset": dataset.name,
+        "mean": ",".join(map(str, dataset.mean)),
+        "std": ",".join(map(str, dataset.std)),
+        "image_size": dataset.size,
+    }
+
+
+FLOAT = {"method": "float", "weight_bits": FLOAT_BITS, "act_bits": FLOAT_BITS}
+
+
+@dataclass(frozen=True)
+class Training(Stage):
+    """A float network trained from scratch; `seed` sets its weights, its order of images and its crops."""
+
+    network: Network
+    dataset: Dataset
+    sgd: Sgd
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_crop(self.dataset, self.sgd)
+
+    @property
+    def trains_by(self) -> Sgd:
+        return self.sgd
+
+    @property
+    def name(self) -> str:
+        return f"train {self.network.name} {self.dataset.name} {self.sgd.precision} seed {self.seed}"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {
+            **FLOAT,
+            "seed": self.seed,
+            **_start_params(self.network, self.dataset),
+            **flat(self.sgd),
+        }
+
+
+@dataclass(frozen=True)
+class Pretrained(Stage):
+    """Somebody's checkpoint instead of a training. It is known by its `sha256`; where the `file` lies is not
+    part of the key, so a copy elsewhere is the same stage."""
+
+    network: Network
+    dataset: Dataset
+    file: str = field(metadata={"in_key": False})
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"pretrained {self.network.name} {self.dataset.name} {self.sha256[:8]}"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {
+            **FLOAT,
+            "seed": 0,
+            "world_size": 1,
+            **_start_params(self.network, self.dataset),
+            "checkpoint": Path(self.file).name,
+            "checkpoint_sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Recipe(Stage):
+    """A float network from `start`, quantized by `method`."""
+
+    start: Training | Pretrained
+    method: Method
+    batch_norm: BatchNorm = field(default="kept", metadata=NEW)
+    edge_bits: int | None = field(default=None, metadata=NEW)
+    """Of weight and input of the first and the last layer that is quantized, 32 for float; None: as the rest."""
+
+    def __post_init__(self) -> None:
+        if self.trains_by:
+            check_crop(self.start.dataset, self.trains_by)
+        name = method_name(self.method)
+        check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
+        own = getattr(self.method, "batch_norm", "kept")
+        if self.batch_norm != "kept" and own not in ("kept", "trained"):
+            raise SuiteError(f"batch_norm {self.batch_norm!r} is not for {name}, whose own is {own!r}")
+        if self.batch_norm == "frozen" and not self.trains_by:
+            raise SuiteError(
+                f"batch_norm 'frozen' is for trainings; {name} has none, and so 'kept' is the same"
+            )
+        if self.batch_norm in ("folded", "frozen") and getattr(self.method, "from_scratch", False):
+            raise SuiteError(
+                f"batch_norm {self.batch_norm!r} needs the statistics that {name} from scratch has not"
+            )
+        if self.edge_bits not in (None, FLOAT_BITS):
+            check_bits("edge_bits", self.edge_bits)
+        if self.edge_bits and not getattr(self.method, "layerwise", False):
+            raise SuiteError(
+                f"edge_bits is not for {name}, which gives its layers their widths in its own way"
+            )
+
+    @property
+    def trains_by(self) -> Sgd | None:
+        return self.method.feed if isinstance(self.method.feed, Sgd) else None
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        return (self.start,)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training or, where the checkpoint is somebody's, of the calibration."""
+        if isinstance(self.start, Training):
+            return self.start.seed
+        return self.method.feed.seed if isinstance(self.method.feed, Calibration) else 0
+
+    @property
+    def name(self) -> str:
+        method = self.method
+        width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
+        batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
+        edges = [f"edges {_width(self.edge_bits)}"] if self.edge_bits else []
+        words = [method_name(method), width, *_variations(method), *batch_norm, *edges]
+        return " ".join([*words, f"seed {self.seed}"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        feed = flat(self.method.feed) if self.method.feed else {}
+        own = self.batch_norm if self.batch_norm != "kept" else getattr(self.method, "batch_norm", "kept")
+        edges = _width(self.edge_bits) if self.edge_bits else getattr(self.method, "edges", "as the rest")
+        return {
+            **self.start.params,
+            **{f"feed_{name}": value for name, value in feed.items()},
+            **flat(self.method),
+            "batch_norm": own,
+            "edges": edges,
+            "method": method_name(self.method),
+            "weight_bits": self.method.weight_bits,
+            "act_bits": self.method.act_bits,
+            "seed": self.seed,
+        }

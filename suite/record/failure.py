@@ -1,0 +1,38 @@
+"""Why a run failed: the record that ranks leave for each other and for the journal."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from suite.record.files import write_json
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`cause` is for a launcher that may try again: "diverged", "memory", "disk", "node" or "code"; `error` is a line
+    for people."""
+
+    error: str
+    cause: str
+    traceback: str = ""
+
+
+def report_failure(folder: Path, rank: int, failure: Failure) -> None:
+    """What a rank that writes no journal leaves when it fails, for rank 0 to record; not where one did already."""
+    if reported_failure(folder) is None:
+        content = {"time": time.time(), "rank": rank, **asdict(failure)}
+        write_json(content, folder / f"rank-{rank}.failed")
+
+
+def reported_failure(folder: Path, within_seconds: float = 0) -> Failure | None:
+    """The first failure that another rank has told in this attempt, or tells presently; or None."""
+    deadline = time.monotonic() + within_seconds
+    while not (files := list(folder.glob("rank-*.failed"))):
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.1)
+    first = min((json.loads(file.read_text()) for file in files), key=lambda content: float(content["time"]))
+    return Failure(f"rank {first['rank']}: {first['error']}", first["cause"], first["traceback"])

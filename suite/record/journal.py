@@ -1,0 +1,225 @@
+"""The run's journal: one JSON line an event, append only, the truth about a run.
+
+MLflow, the status table and the analysis are views of it. Only the rank that writes makes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from suite.recipe import FORMAT
+from suite.recipe.errors import SuiteError
+from suite.record import jsonl
+from suite.record.files import write_bytes, write_json
+from suite.record.lease import ReplacedError, _leased, holder
+
+LATEST = 1e11
+"""No event is later, in seconds since 1970."""
+
+
+ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+"""The name of an artifact: never a path, never hidden."""
+
+
+class Journal:
+    """Appends events to `folder/events.jsonl`; on a rank that does not write, to nothing.
+
+    Each start of a stage is a further attempt, counted from 1. A number that is not finite is recorded as null. With
+    a `lease`, as `lock` gives it, every write raises ReplacedError once another attempt has taken the directory.
+    """
+
+    def __init__(self, folder: Path, writes: bool = True, lease: str = "") -> None:
+        self.folder, self.writes, self._lease = folder, writes, lease
+        if not writes:
+            return
+        earlier, damaged = examine_events(folder)
+        self.attempt = 1 + max((event["attempt"] for event in earlier), default=0)
+        # The numbers of damaged lines are not used again: what followed a journal may have seen them whole.
+        self._next = 1 + damaged + max((event["seq"] for event in earlier), default=0)
+        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
+        if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
+            self._append("\n")
+        self._progress_at = 0.0
+        (folder / "progress.json").unlink(missing_ok=True)
+        for file in folder.glob("rank-*.failed"):
+            file.unlink()
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event, at once on its way to the disk."""
+        if not self.writes:
+            return
+        self._check_lease()
+        line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
+        self._append(jsonl.sealed(line))
+        self._next += 1
+
+    def _append(self, line: str) -> None:
+        """The whole line or nothing of it: a disk that is almost full takes half of one."""
+        rest, before = line.encode(), os.fstat(self._stream.fileno()).st_size
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except OSError:
+            os.truncate(self._stream.fileno(), before)
+            raise
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Record `values` at `step` (the epoch, counted from 1)."""
+        self.write("metrics", step=step, values=_finite(values))
+
+    def artifact(self, name: str, content: bytes) -> None:
+        """Keep a small file as `folder/artifacts/name`, whole or not at all, and record it.
+
+        Raises SuiteError for a name that is none of a file."""
+        if not self.writes:
+            return
+        if not re.fullmatch(ARTIFACT, name):
+            raise SuiteError(f"artifact name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+        self._check_lease()
+        file = self.folder / "artifacts" / name
+        file.parent.mkdir(exist_ok=True)
+        write_bytes(content, file)
+        digest = hashlib.sha256(content).hexdigest()
+        self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
+
+    @property
+    def progress_due(self) -> bool:
+        """Whether the last progress was told a second ago or more."""
+        return self.writes and time.monotonic() - self._progress_at >= 1
+
+    def progress(self, doing: str, part: float, **facts: float) -> None:
+        """Say what the stage does, which part of it, 0 to 1, is done, and how it goes: at most once a second, in a
+        file that may be lost."""
+        if self.progress_due:
+            self._progress_at = time.monotonic()
+            self._check_lease()
+            content = json.dumps({"doing": doing, "part": part, **_finite(facts)})
+            write_bytes(content.encode(), self.folder / "progress.json", sync=False)
+
+    def sync(self) -> None:
+        """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
+        if self.writes:
+            self._check_lease()
+            os.fsync(self._stream.fileno())
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another attempt has taken the run directory."""
+        return bool(self._lease) and _leased(self.folder) != self._lease
+
+    def _check_lease(self) -> None:
+        if self.replaced:
+            raise ReplacedError(f"{self.folder} was taken over by {holder(self.folder)}; this attempt ends")
+
+    def finish(self, key: str, **outcome: Any) -> None:
+        """Record the outcome; `outcome.json` moves into place last, its presence means done."""
+        self.write("finished")
+        self.sync()
+        content = {"format": FORMAT, "key": key, "attempt": self.attempt, **_finite(outcome)}
+        write_json(content, self.folder / "outcome.json")
+
+    def close(self) -> None:
+        """Close the file; the journal stays."""
+        with suppress(OSError):  # what a full disk did not take was told when it was written
+            self._stream.close()
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _ends_with_newline(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """All whole events of a run, in order. Left out are lines that are damaged, and what an attempt that was cut off
+    still wrote after the next one had begun."""
+    return examine_events(folder)[0]
+
+
+def examine_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """What `read` gives, and how many lines are damaged: torn by a crash, changed on the disk, or no Journal's."""
+    file = folder / "events.jsonl"
+    found: list[dict[str, Any]] = []
+    damaged = newest = 0
+    for event in jsonl.opened(file.read_bytes()) if file.exists() else ():
+        if not _is_event(event):
+            damaged += 1
+        elif event["attempt"] >= newest:
+            newest = event["attempt"]
+            found.append(event)
+    return found, damaged
+
+
+def _is_event(event: Any) -> bool:
+    """Whether a line is one that a Journal writes: of whatever else lies there, nothing reaches MLflow or a table."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    counts = [event.get("seq"), event.get("attempt")]
+    if event["event"] == "metrics":
+        values = event.get("values")
+        if not isinstance(values, dict) or not all(
+            name.isidentifier() and (value is None or is_number(value)) for name, value in values.items()
+        ):
+            return False
+        counts.append(event.get("step"))
+    whole = all(type(count) is int and 0 <= count < 2**62 for count in counts)
+    return whole and is_number(event.get("time")) and 0 <= event["time"] < LATEST
+
+
+def is_number(value: Any) -> bool:
+    """Whether MLflow and a table can hold it."""
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The metrics events that count, and how often a further attempt went back: what earlier attempts had
+    recorded from its first step on counts no more."""
+    kept: list[dict[str, Any]] = []
+    rewinds = 0
+    for event in journal:
+        if event["event"] == "metrics":
+            if kept and kept[-1]["attempt"] != event["attempt"]:
+                before = len(kept)
+                kept = [earlier for earlier in kept if earlier["step"] < event["step"]]
+                rewinds += len(kept) < before
+            kept.append(event)
+    return kept, rewinds
+
+
+def read_outcome(folder: Path) -> dict[str, Any] | None:
+    """What the finished run in `folder` left, or None. Raises SuiteError for one of another version."""
+    file = folder / "outcome.json"
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text())
+        version = content.get("format")
+    except (ValueError, AttributeError):
+        raise SuiteError(f"{file} is not readable JSON; remove {folder} and launch the sweep again") from None
+    if version != FORMAT:
+        raise SuiteError(
+            f"run directory {folder} has format {version}, this version reads {FORMAT}; "
+            f"move it away or choose another folder with --runs"
+        )
+    return dict(content)
+
+
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """The last progress that the run in `folder` told, or None."""
+    try:
+        return dict(json.loads((folder / "progress.json").read_text()))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,104 @@
+"""One process at a time runs a stage: the lock and the lease of a run directory."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from suite.recipe.errors import SuiteError
+from suite.record.files import write_bytes
+
+HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""What flock says of a file that somebody else holds; anything else means that it cannot tell."""
+
+
+LOOKS = 20
+"""How often a process that starts a stage asks for its run directory, 50 ms apart."""
+
+
+LAST_WORDS_SECONDS = 60.0
+"""How long a job waits for what is left of an earlier turn of it to notice that it has been replaced."""
+
+
+class ReplacedError(SuiteError):
+    """Another attempt has taken the run directory; this one must leave it alone and end."""
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[str]:
+    """Hold the run directory, so that one process at a time runs a stage; freed when the process ends. Gives the lease
+    that a Journal checks.
+
+    Raises SuiteError where another process holds it. But a job of a scheduler takes it from an earlier job: the
+    scheduler runs each once, so that one can only be what goes on on a node that it lost sight of.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    job = os.environ.get("SUITE_JOB", "")
+    with (folder / "lock").open("a+") as stream:
+        # `locked` holds the file for a moment when somebody looks: only what lasts is another process.
+        free = _obtained(stream, LOOKS * 0.05)
+        if _is_earlier_turn(job, _leased(folder)):
+            raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
+        if not free and not (job and ", job " in holder(folder)):
+            raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
+        me = f"process {os.getpid()} on {os.uname().nodename}{job and f', job {job}'}"
+        lease = f"{me}, {time.time_ns()}"
+        write_bytes(lease.encode(), folder / "lease", sync=False)
+        if not free:  # who does not notice in time hangs, and is stopped by the lease when it wakes up
+            _obtained(stream, LAST_WORDS_SECONDS)
+        yield lease
+
+
+def _obtained(stream: IO[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in HELD:
+                return True  # a disk without locks: the lease must do
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+
+
+def _is_earlier_turn(job: str, lease: str) -> bool:
+    """Whether `job`, as `12.0`, is an earlier turn of the job that holds the lease, as `..., job 12.1, ...`."""
+    found = re.search(r", job (\d+)\.(\d+),", lease)
+    if not found or not job:
+        return False
+    number, _, turn = job.partition(".")
+    return number == found[1] and int(turn) < int(found[2])
+
+
+def _leased(folder: Path) -> str:
+    try:
+        return (folder / "lease").read_text()
+    except OSError:
+        return ""
+
+
+def holder(folder: Path) -> str:
+    """The process that runs the stage in `folder`, in words, or the one that did last."""
+    return _leased(folder).rpartition(", ")[0] or "another process"
+
+
+def locked(folder: Path) -> bool:
+    """True while a process on this machine runs the stage in `folder`."""
+    file = folder / "lock"
+    if not file.exists():
+        return False
+    with file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in HELD
+    return False

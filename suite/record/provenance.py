@@ -1,0 +1,83 @@
+"""Where a result comes from: the code's commit and changes, the versions, the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+ROOT = Path(__file__).parent.parent.parent
+LARGEST_DIFF = 200_000
+
+
+@cache
+def provenance(device: torch.device) -> dict[str, Any]:
+    """commit, dirty, diff (cut at 200,000 characters), versions, device, and host, as plain data."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
+    return {
+        **commit_and_diff(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": name,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def commit_and_diff() -> dict[str, Any]:
+    """commit, dirty and diff of the code: what git says or, in a copy that was made for jobs, what it said then."""
+    copied = ROOT / "commit.json"
+    if copied.exists():
+        return dict(json.loads(copied.read_text()))
+    diff = _git("diff", "HEAD", "--", "suite") + _untracked()
+    commit = _git("rev-parse", "HEAD").strip() or "unknown"
+    return {"commit": commit, "dirty": bool(diff), "diff": diff[:LARGEST_DIFF]}
+
+
+def _untracked() -> str:
+    """The text of files that git does not know yet: a method somebody has just written."""
+    names = _git("ls-files", "--others", "--exclude-standard", "--", "suite").splitlines()
+    return "".join(f"+++ {name}\n{(ROOT / name).read_text(errors='replace')}" for name in names)
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _threads() -> str:
+    import torch
+
+    count = torch.get_num_threads()
+    return f"{count} thread" + "s" * (count != 1)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -1,0 +1,47 @@
+"""How far MLflow is with the runs of a sweep, as the last sync noted it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from suite.record.files import write_json
+from suite.record.status import Status
+
+
+def tracked(statuses: Sequence[Status], runs: Path, sweep: str) -> list[Status]:
+    """Each status with how far MLflow was with it at the last sync."""
+    synced = _last_sync(runs, sweep).get("positions")
+    if synced is None:
+        return list(statuses)
+    found = []
+    for now in statuses:
+        behind = len(now.journal) - sum(event["seq"] <= synced.get(now.stage.key, 0) for event in now.journal)
+        words = f"{behind} events behind" if behind else "up to date"
+        found.append(replace(now, mlflow=words if now.journal else ""))
+    return found
+
+
+def note_synced(runs: Path, sweep: str, positions: dict[str, int], pages: dict[str, str]) -> None:
+    """Record up to which event of each journal, by key, MLflow has it, and links to its pages by what they show."""
+    _synced(runs, sweep).parent.mkdir(parents=True, exist_ok=True)
+    write_json({"positions": positions, "pages": pages}, _synced(runs, sweep))
+
+
+def mlflow_pages(runs: Path, sweep: str) -> dict[str, str]:
+    """The links that the last sync noted; none where it had no server."""
+    return dict(_last_sync(runs, sweep).get("pages", {}))
+
+
+def _last_sync(runs: Path, sweep: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_synced(runs, sweep).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _synced(runs: Path, sweep: str) -> Path:
+    return runs / "sweeps" / f"{sweep}.mlflow"

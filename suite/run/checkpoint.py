@@ -1,0 +1,106 @@
+"""Checkpoints: torch.save, written whole or not at all, checked by their SHA-256."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from suite.recipe.errors import SuiteError
+from suite.record.files import sha256
+
+KEPT = 2
+"""How many states to resume from stay: the newest, and the one before should that be torn."""
+
+
+def _write(state: dict[str, Any], fresh: Path) -> str:
+    """torch.save, on disk when this returns; its SHA-256. A full disk raises OSError and keeps nothing."""
+    import torch  # here, and not above: `status` reads JSON and does not wait for it
+
+    try:
+        with fresh.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except Exception as error:
+        fresh.unlink(missing_ok=True)
+        if isinstance(error.__context__, OSError):  # torch tells of a full disk in words of its own
+            raise error.__context__ from None
+        raise
+    return sha256(fresh)
+
+
+def _move(fresh: Path, file: Path) -> None:
+    """Rename, on disk when this returns."""
+    fresh.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save(state: dict[str, Any], file: Path) -> dict[str, Any]:
+    """torch.save, whole or not at all. Returns {"file", "sha256", "bytes"} for the record."""
+    fresh = file.with_suffix(".writing")
+    record = {"file": file.name, "sha256": _write(state, fresh), "bytes": fresh.stat().st_size}
+    _move(fresh, file)
+    return record
+
+
+def load(file: Path, expected_sha256: str) -> dict[str, Any]:
+    """The state in `file`, tensors on the CPU, never executing code. Raises SuiteError if it is missing or torn."""
+    if not file.is_file():
+        raise SuiteError(f"checkpoint {file} is missing; remove its run directory and launch the sweep again")
+    import torch
+
+    found = sha256(file)
+    if found != expected_sha256:
+        raise SuiteError(
+            f"checkpoint {file} has sha256 {found[:16]}, not {expected_sha256[:16]} as recorded; it was changed or "
+            f"damaged: put the original back, or remove its run directory and launch again"
+        )
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def save_resumable(state: dict[str, Any], folder: Path, step: int) -> Path:
+    """Keep `state`, reached after `step` steps, to resume from; its name holds its checksum. All but one older go."""
+    file = keep(state, folder, f"resume-{step:010d}")
+    for old in resumable(folder)[KEPT:]:
+        old.unlink()
+    return file
+
+
+def resumable(folder: Path) -> list[Path]:
+    """The states to resume from in a run directory, newest first, torn ones included."""
+    return sorted(folder.glob("resume-*.pt"), reverse=True)
+
+
+def load_resumable(folder: Path) -> tuple[dict[str, Any], Path] | None:
+    """The newest state that is whole, tensors on the CPU, and its file; None where there is none."""
+    return _first_whole(resumable(folder))
+
+
+def keep(state: dict[str, Any], folder: Path, name: str) -> Path:
+    """A file of that name and its checksum, whole or not at all, also where several processes write it at once."""
+    fresh = folder / f"{name}.{os.getpid()}.writing"
+    file = folder / f"{name}-{_write(state, fresh)[:16]}.pt"
+    _move(fresh, file)
+    return file
+
+
+def load_kept(folder: Path, name: str) -> dict[str, Any] | None:
+    """What `keep` left, tensors on the CPU, or None where there is nothing whole."""
+    found = _first_whole(sorted(folder.glob(f"{name}-*.pt")))
+    return found[0] if found else None
+
+
+def _first_whole(files: Iterable[Path]) -> tuple[dict[str, Any], Path] | None:
+    import torch
+
+    for file in files:
+        if sha256(file).startswith(file.stem.rpartition("-")[2]):
+            return torch.load(file, map_location="cpu", weights_only=True), file
+    return None

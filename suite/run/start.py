@@ -1,0 +1,103 @@
+"""Where a recipe starts: the float network that a finished stage left, prepared, and the histograms of its layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from suite import networks
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.networks import checkpoint_files
+from suite.process.ranks import Ranks
+from suite.quantize import batch_norm
+from suite.quantize.histogram import Histograms, observe
+from suite.quantize.layers import LAYERS, set_edges
+from suite.recipe import FLOAT_BITS, Calibration, Pretrained, Recipe, Sgd, Training
+from suite.recipe.errors import SuiteError
+from suite.record import files
+from suite.record.files import Folders
+from suite.record.journal import read_outcome
+from suite.run import checkpoint
+
+
+def network_of(stage: Recipe, folders: Folders) -> nn.Module:
+    """The float network that is quantized, on the CPU: trained, or as it was when its training began."""
+    if getattr(stage.method, "from_scratch", False):
+        torch.manual_seed(stage.seed)
+        return networks.build(stage.start.network)
+    return load_float(stage.start, folders)
+
+
+def prepared(stage: Recipe, network: nn.Module) -> nn.Module:
+    """What the recipe's method makes of the float `network`, with BatchNorm and the edge layers treated as it says."""
+    if stage.batch_norm == "folded":
+        network = batch_norm.fold(network)
+    if stage.batch_norm == "frozen":
+        network = batch_norm.freeze(network)
+    model: nn.Module = stage.method.prepare(network)
+    if stage.edge_bits:
+        model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
+    return model
+
+
+def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
+    """Batches of as many of the training `images` as a calibration takes, but as a training sees them, the same on all
+    ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
+    """
+    feed = stage.method.feed
+    calibration = feed if isinstance(feed, Calibration) else Calibration()
+    trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
+    usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
+    sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
+    batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
+    for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
+        yield x
+
+
+def observed(
+    network: nn.Module, batches: Iterable[Tensor], calibration: Calibration, digest: str, folder: Path
+) -> tuple[Histograms, bool]:
+    """What the layers of the float `network` see on the images that `calibration` draws; whether it was there before.
+
+    It is observed once for all that start from the network, in whose run directory `folder` it stays under a name that
+    tells what it was made from; `digest` is the data's. The size of the `batches` does not matter to it. It is on the
+    CPU, so that the ranges are the same for all.
+    """
+    whole = hashlib.sha256(digest.encode())
+    for tensor in network.state_dict().values():
+        whole.update(tensor.detach().cpu().numpy().tobytes())
+    name = f"observed-{calibration.images}-seed{calibration.seed}-{whole.hexdigest()[:16]}"
+    state = checkpoint.load_kept(folder, name)
+    if shared := state is not None:
+        return Histograms.from_state(state), shared
+    seen = observe(network, batches, LAYERS)
+    seen = replace(seen, counts=seen.counts.cpu(), low=seen.low.cpu(), high=seen.high.cpu())
+    checkpoint.keep(seen.state(), folder, name)
+    return seen, shared
+
+
+def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
+    """The float network that `start` left, on the CPU. Raises SuiteError where its file is missing or changed."""
+    if isinstance(start, Pretrained):
+        file = Path(start.file)
+        if not file.is_file() or files.sha256(file) != start.sha256:
+            raise SuiteError(
+                f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
+            )
+        return checkpoint_files.load_weights(start.network, file)
+    folder = folders.runs / start.key
+    record = read_outcome(folder)
+    if record is None:
+        raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
+    saved = record["checkpoint"]
+    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
+    model = networks.build(start.network)
+    model.load_state_dict(state["model"])
+    return model

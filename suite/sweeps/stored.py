@@ -1,0 +1,158 @@
+"""Sweeps as a runs folder records them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from suite.methods import find as find_methods
+from suite.recipe import (
+    FORMAT,
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Stage,
+    Training,
+)
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json, type_name
+from suite.record.files import write_json
+
+VALUES: tuple[type, ...] = (Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe)
+
+
+def save_sweep(
+    runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage], about: str = ""
+) -> None:
+    """Record what a sweep consists of, for `run`, `status`, the tracking and the analysis.
+
+    `stages` are in plan order; `about` is what the sweep asks, in words. The record is replaced whole. Raises
+    SuiteError for a name that is no file's name, and for a stage that its record would not bring back.
+    """
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+    for stage in stages:
+        _check_found_by_workers(stage)
+    rows = [
+        {
+            "key": stage.key,
+            "name": stage.name,
+            "kind": type(stage).__name__,
+            "params": stage.params,
+            "needs": [needed.key for needed in stage.needs],
+            "stage": to_json(stage),
+        }
+        for stage in stages
+    ]
+    (runs / "sweeps").mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "sweep": name, "about": about, "options": options, "stages": rows}
+    write_json(content, runs / "sweeps" / f"{name}.json")
+
+
+def _check_found_by_workers(stage: Stage) -> None:
+    kinds = {type(value) for value in (stage, getattr(stage, "method", None)) if value is not None}
+    strange = [kind for kind in kinds if kind not in (*VALUES, *find_methods().values())]
+    if strange:
+        raise SuiteError(
+            f"{stage.name} uses {strange[0].__qualname__}, which workers cannot find; put a method into a file of its "
+            f"own in suite/methods/, named as its class"
+        )
+
+
+def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:
+    """The stages of a sweep that was launched in this runs folder, in plan order."""
+    file = runs / "sweeps" / f"{name}.json"
+    if not file.is_file():
+        there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
+        raise SuiteError(f"no sweep {name!r} was planned or launched in {runs}; there is {there}")
+    return tuple(_stage(row) for row in _rows(file))
+
+
+def about(runs: Path, name: str) -> str:
+    """What a sweep asks, as it was recorded; nothing where it was not."""
+    try:
+        return str(json.loads((runs / "sweeps" / f"{name}.json").read_text()).get("about", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def from_json(data: Any) -> Any:
+    """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
+
+    Raises SuiteError for an unknown type or field, and for a method of another revision.
+    """
+    if isinstance(data, list):
+        return tuple(from_json(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    known = {type_name(kind): kind for kind in (*VALUES, *find_methods().values())}
+    kind = known.get(str(data.get("type")))
+    if kind is None:
+        raise SuiteError(
+            f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
+        )
+    if data.get("revision") != getattr(kind, "revision", None):
+        raise SuiteError(
+            f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
+            f"{data.get('revision')}; plan the sweep again"
+        )
+    fields = {name: from_json(item) for name, item in data.items() if name not in ("type", "revision")}
+    try:
+        return kind(**fields)
+    except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
+        raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
+
+
+def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
+    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder.
+
+    A record that cannot be read is an error only where a key is in no other.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    unreadable: list[SuiteError] = []
+    for file in sorted((runs / "sweeps").glob("*.json")):
+        try:
+            rows |= {row["key"]: row for row in _rows(file)}
+        except SuiteError as error:
+            unreadable.append(error)
+    found = []
+    for key in keys:
+        matches = [row for name, row in rows.items() if name.startswith(key)]
+        if not matches and unreadable:
+            raise unreadable[0]
+        if len(matches) != 1:
+            problem = f"{len(matches)} stages begin with" if matches else "no stage has"
+            raise SuiteError(
+                f"{problem} key {key!r} in {runs}; `python -m suite plan SWEEP` shows the keys and records them"
+            )
+        found.append(_stage(matches[0]))
+    return found
+
+
+def _stage(row: dict[str, Any]) -> Stage:
+    stage = from_json(row["stage"])
+    if not isinstance(stage, Stage) or stage.key != row["key"]:
+        raise SuiteError(f"the record of {row['key']!r} is not that of its stage; plan the sweep again")
+    return stage
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(file.read_text())
+        version, rows = content.get("format"), content["stages"]
+        if not all(isinstance(row["key"], str) and isinstance(row["stage"], dict) for row in rows):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        raise SuiteError(f"{file} is not a sweep's record; remove it and launch the sweep again") from None
+    if version != FORMAT:
+        raise SuiteError(
+            f"{file} has format {version}, this version reads {FORMAT}; move the folder away or use --runs"
+        )
+    return list(rows)

@@ -1,0 +1,1 @@
+"""Journals into MLflow. Nothing else imports mlflow."""

@@ -1,0 +1,61 @@
+"""The best recipe of each width as a model version in MLflow's registry: the sweep is the model, `best-w4` an alias.
+
+Nothing is uploaded: a version names its run, and its run directory or, with a server, the run's place there. What is
+asked for, by which client, is the caller's; `register` is safe to repeat, and to be cut off anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from suite.recipe import Recipe
+from suite.record.status import Status
+
+
+def best_by_width(statuses: Sequence[Status]) -> dict[int, Status]:
+    """For each weight width, in bits and narrowest first, the finished recipe of the highest top-1; of equals the
+    first."""
+    best: dict[int, Status] = {}
+    for now in statuses:
+        if isinstance(now.stage, Recipe) and now.outcome:
+            bits = int(now.stage.params["weight_bits"])
+            if bits not in best or _top1(now) > _top1(best[bits]):
+                best[bits] = now
+    return dict(sorted(best.items()))
+
+
+def _top1(now: Status) -> float:
+    top1 = (now.outcome or {}).get("top1")
+    return float(top1) if isinstance(top1, int | float) else -1.0
+
+
+def register(
+    client: Any, sweep: str, best: Mapping[int, Status], runs: Mapping[str, Any], served: bool
+) -> None:
+    """Let the alias of each width name the version of its best run; `runs` are MLflow's, by stage key, and `served`
+    is whether a server keeps them."""
+    if not best:
+        return
+    listed = client.search_registered_models(f"name = '{sweep}'")
+    model = listed[0] if listed else client.create_registered_model(sweep)
+    versions = {str(v.version): v.run_id for v in client.search_model_versions(f"name = '{sweep}'")}
+    for bits, now in best.items():
+        alias, run = f"best-w{bits}", runs[now.stage.key]
+        of_run = [version for version, run_id in versions.items() if run_id == run.info.run_id]
+        if not of_run:
+            of_run = [_create(client, sweep, now, run, served)]
+        if str(model.aliases.get(alias)) not in of_run:
+            client.set_registered_model_alias(sweep, alias, of_run[0])
+
+
+def _create(client: Any, sweep: str, now: Status, run: Any, served: bool) -> str:
+    made = client.create_model_version(
+        sweep,
+        # A server takes for a source no path but the run's place among its artifacts, wherever it keeps them.
+        run.info.artifact_uri if served else now.folder.as_uri(),
+        run.info.run_id,
+        tags={"stage_key": now.stage.key, "run_directory": str(now.folder)},
+        description=f"{now.stage.name}: top-1 {_top1(now):.2f} %",
+    )
+    return str(made.version)

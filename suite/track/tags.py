@@ -1,0 +1,73 @@
+"""What MLflow is told beside points and parameters, so that a table made from it is the one made from the journals.
+
+The plan, with what has not begun, stands on the experiment; what a run left beside its journal, on the run.
+`analysis/read/mlflow.py` reads both.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from suite.record.status import Status
+
+PLAN = "mlflow.suite.plan"
+"""Of the tags that hold the plan; MLflow's pages do not list tags that begin with `mlflow.`."""
+PART = 15_000
+"""Characters in one of them; MLflow takes 20,000."""
+TOLD = ("key", "name", "kind", "params", "needs")
+ORIGIN = ("format", "commit", "dirty", "device", "host", "versions")
+OUTCOME = ("key", "top1", "top5", "loss", "images", "images_per_s", "model_size_mb", "seconds")
+
+
+def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
+    """The tags that an experiment with the tags `there` needs to hold the sweep's record `file`; none if it has them.
+
+    The first begins with their number and the file's digest, and is written last: what is cut off is written anew.
+    """
+    if not file.exists():
+        return {}
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    if there.get(f"{PLAN}.0", "").split(" ")[1:2] == [digest]:
+        return {}
+    plan = json.loads(content)
+    plan = {
+        "format": plan["format"],
+        "stages": [{name: row[name] for name in TOLD} for row in plan["stages"]],
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(plan).encode(), 9)).decode()
+    parts = [packed[place : place + PART] for place in range(0, len(packed), PART)]
+    parts[0] = f"{len(parts)} {digest} {parts[0]}"
+    return {f"{PLAN}.{number}": parts[number] for number in reversed(range(len(parts)))}
+
+
+def record(now: Status) -> str:
+    """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag `record`."""
+    spans: dict[int, list[float]] = {}
+    for event in now.journal:
+        spans.setdefault(event["attempt"], [event["time"]] * 2)[1] = event["time"]
+    read = [event for event in now.journal if event["event"] == "data"]
+    told = {
+        "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),
+        "outcome": _chosen(now.outcome, OUTCOME),
+        "data": {str(event.get("split")): str(event.get("sha256")) for event in read},
+        "run_seconds": sum(max(0.0, end - begin) for begin, end in spans.values()),
+    }
+    return json.dumps(told)
+
+
+def _content(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _chosen(content: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    return {name: content.get(name) for name in names} if isinstance(content, dict) else None

@@ -1,0 +1,62 @@
+"""Uploads and registry calls that may fail without failing the sync.
+
+The store may be S3 without credentials, or a folder of the server's disk; that costs no metric, and is tried again.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 10.0
+"""How long the artifact store may take to refuse files; the others then wait for the next sync."""
+
+
+class Refusals:
+    """Of one sync; `lines` has one for each kind of thing that was refused."""
+
+    def __init__(self, client: Any, experiment: str, lines: dict[str, str]) -> None:
+        self._client, self._experiment, self.lines = client, experiment, lines
+        self._spent, self._files, self._first = 0.0, 0, ""
+
+    @contextmanager
+    def told(self, kind: str, what: str) -> Iterator[None]:
+        """What goes wrong as a line; the next sync tries again."""
+        try:
+            yield
+        except Exception as error:  # a store raises what its library has: ImportError, botocore's, OSError
+            self.lines[kind] = f"MLflow refused {what}: {self.why(error)}; the next sync tries again"
+
+    def why(self, error: Exception) -> str:
+        """In a line. Raises what MLflow says where it is away altogether: that is no refusal."""
+        self._client.get_experiment(self._experiment)
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        first = re.sub(r"//[^/@\s]*@", "//", first)  # an address may hold a password, and tags are for all
+        return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+    def upload(self, run: Any, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Log the files, by name, from copies that nobody changes meanwhile; gives why not, of those refused."""
+        refused: dict[str, str] = {}
+        for name, content in files.items():
+            began = time.monotonic()
+            if self._spent > PATIENCE_SECONDS:
+                refused[name] = "not tried: others were refused"
+                continue
+            try:
+                with tempfile.TemporaryDirectory() as place:
+                    (Path(place) / name).write_bytes(content)
+                    self._client.log_artifact(run.info.run_id, str(Path(place) / name))
+            except Exception as error:
+                refused[name] = self.why(error).replace("; ", ", ")
+                self._spent += time.monotonic() - began
+        for name, why in refused.items():
+            self._first = self._first or f"{name} of {run.info.run_name}: {why}"
+            self._files += 1
+            more = f"; {self._files - 1} more files are missing" if self._files > 1 else ""
+            self.lines["files"] = f"MLflow has no {self._first}{more}; the next sync tries again"
+        return refused

@@ -1,0 +1,1 @@
+"""The training loop, its precision, its optimizer, and evaluation."""

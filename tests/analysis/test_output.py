@@ -1,0 +1,171 @@
+"""What the analysis writes: the table, the figures, the files and the command line."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes.runs_folder import begin, finish
+from fakes.sweeps import small
+
+import analysis
+from analysis.__main__ import main, replaced
+from analysis.errors import AnalysisError
+from analysis.report import results, tables
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(analysis.__path__, "analysis."))
+GOLDEN = """\
+**resnet20 on cifar10**
+
+| method         | source | weights |  acts |      top-1 % (n) |           95 % |        drop |           95 % |    MB | published             | its top-1 | its drop | verdict              |
+| -------------- | ------ | ------: | ----: | ---------------: | -------------: | ----------: | -------------: | ----: | --------------------- | --------: | -------: | -------------------- |
+| float          |        |   float | float | 91.50 ± 0.71 (2) | 85.15 to 97.85 |             |                |  1.09 | 001 original model    |     91.00 |          | model not stated     |
+|                |        |         |       |                  |                |             |                |       | 002 fp32 original     |     93.62 |          | other model or data  |
+| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |                |             |                |       | 001 asymmetric model  |     89.00 |     2.00 | not run              |
+| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 84.15 to 96.85 | 1.00 ± 0.00 |   0.21 to 1.79 | 0.306 | 003 8 bit, best epoch |     90.26 |          | reproduced ±1.92     |
+| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |  9.43 to 10.60 |       81.00 | 80.19 to 81.81 |  0.17 | 003 4 bit, best epoch |     83.99 |          | not reproduced ±0.95 |
+| a\\|b           |        |       4 |     4 | not run (0 of 2) |                |             |                |       |                       |           |          |                      |
+
+- Measured: resnet20 on cifar10, 10,000 test images, seeds: 0, 1.
+- Device: AMD EPYC, 1 thread. Versions: python 3.11.15, torch 2.13.0. Commit: 0123456789.
+- Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model as stored.
+- 95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, never at its best; a published best epoch is called one.
+- Reproduced: the published number and our re-run of what its source ran, as far as that can be told, differ by no more than the larger of 0.5 points and 2 standard errors; on another network this is asked of the drops from float. A number measures something else where doing what its label says gives another result than the re-run, and the published one lies nearer to the re-run. Behind the ±: how far they may differ.
+- 001 asymmetric model: the text names no network, and disagrees with its code on the scale and on the moving average.
+- 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
+- 003 8 bit: 255 levels and a sign are 511 values: 9 bits stored.
+- Not done: 1 failed, 4 pending of 10 stages.
+- Failed: qat_asymmetric w8a8 seed 0: CUDA out of memory
+- Published, and not part of this sweep: 000 16 bit; 000 8 bit; 000 4 bit; 000 Float, 16 bit; 001 symmetric model; 002 8bit built-in; 002 8bit hist; 002 8bit fake-hist; 002 4bit hist; 002 4bit fake-hist; 002 3bit fake-hist.
+"""  # noqa: E501
+
+
+def test_the_markdown_table_is_this_one(tmp_path: Path) -> None:
+    small(tmp_path)
+    assert tables.markdown(results.load(tmp_path, "small")) == GOLDEN
+
+
+def test_several_commits_and_devices_are_said_to_be_several(tmp_path: Path) -> None:
+    stages = small(tmp_path)
+    begin(tmp_path, stages[0], commit="f" * 40, dirty=True, device="NVIDIA H200")
+    found = results.load(tmp_path, "small")
+    (line,) = (line for line in tables.notes(found) if "Commit" in line or "commits" in line)
+    assert "2 devices: AMD EPYC, 1 thread (4 of 5 stages); NVIDIA H200 (1 of 5 stages)." in line
+    assert (
+        "2 commits: 0123456789 (4 of 5 stages); ffffffffff with uncommitted changes (1 of 5 stages)." in line
+    )
+
+
+def test_the_csv_holds_unrounded_numbers_and_every_configuration(tmp_path: Path) -> None:
+    small(tmp_path / "runs")
+    assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    with (tmp_path / "small" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows].count("float") == 2 and len(rows) == 6
+    assert {row["method"] for row in rows} == {"float", "qat_asymmetric", "k_sigma", "a|b"}
+    assert float(rows[0]["top1_sd"]) == pytest.approx(0.5**0.5, abs=1e-12)
+
+
+def test_the_terminal_shows_the_table_and_then_the_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path / "runs")
+    assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    names = ["runs.csv", "table.csv", "published.csv", "table.md", "table.tex", "summary.md"]
+    names += [
+        f"{figure}.{kind}" for figure in ("accuracy", "drop", "size", "time") for kind in ("png", "svg")
+    ]
+    names += ["report.html"]
+    assert out.splitlines()[-15:] == [str(tmp_path / "small" / name) for name in names] and not err
+    assert sorted(path.name for path in (tmp_path / "small").iterdir()) == sorted(names)
+    assert "90.50 ± 0.71 (2)" in out and "a|b" in out and "failed (0 of 2)" in out
+
+
+def test_a_broken_run_is_named_on_stderr_and_the_rest_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = small(tmp_path)
+    (tmp_path / stages[1]["key"] / "outcome.json").write_text("{")
+    assert main(["small", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "outcome.json is not JSON" in capsys.readouterr().err
+    assert "91.00 (1 of 2)" in (tmp_path / "out" / "small" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], [], ["small", "--what"], ["small", "--readme", "none.md"]]
+)
+def test_a_wrong_command_is_one_line_on_stderr_and_exit_2(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path)
+    try:
+        code = main([*arguments, "--runs", str(tmp_path), "--out", str(tmp_path / "out")])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    out, err = capsys.readouterr()
+    assert code == 2 and not out and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_help_imports_neither_pandas_nor_matplotlib() -> None:
+    program = "import sys, analysis.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    program += "print([name for name in ('pandas', 'numpy', 'matplotlib', 'rich') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--readme" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_only_the_block_of_the_sweep_is_replaced_in_the_readme(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    other = "<!-- table: big -->\nkept\n<!-- /table -->\n"
+    readme.write_text(f"above\n{other}<!-- table: small -->\nold\n<!-- /table -->\nbelow\n")
+    once = replaced(readme, "small", "new\n")
+    assert once == f"above\n{other}<!-- table: small -->\nnew\n<!-- /table -->\nbelow\n"
+    readme.write_text(once)
+    assert replaced(readme, "small", "new\n") == once
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("<!-- table: small -->\n", 1)])
+def test_a_readme_without_the_block_is_refused(tmp_path: Path, text: str, count: int) -> None:
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(
+        AnalysisError, match=f"has {count} blocks for 'small'; put one <!-- table: small --> and"
+    ):
+        replaced(tmp_path / "README.md", "small", "")
+
+
+def test_every_example_in_a_docstring_is_true() -> None:
+    results = [
+        doctest.testmod(importlib.import_module(name)) for name in MODULES if name != "analysis.__main__"
+    ]
+    assert sum(result.failed for result in results) == 0 and sum(result.attempted for result in results) >= 6
+
+
+def test_the_analysis_imports_neither_the_suite_nor_its_heavy_libraries() -> None:
+    program = f"import sys, importlib\nfor name in {MODULES}: importlib.import_module(name)\n"
+    program += (
+        "print(sorted({'suite', 'torch', 'mlflow', 'submitit'} & set(sys.modules)), len(sys.modules) > 100)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n" and len(MODULES) >= 30
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    assert main(["small", "--runs", str(tmp_path), "--out", str(tmp_path / "taken")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_a_result_without_a_finite_loss_is_named_below_the_table(tmp_path: Path) -> None:
+    stages = small(tmp_path)
+    finish(tmp_path, stages[1], 0.0, loss=None)
+    line = "Without a finite loss, so that the top-1 is no chance level: k_sigma at 9."
+    assert line in tables.notes(results.load(tmp_path, "small"))

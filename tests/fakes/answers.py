@@ -1,0 +1,34 @@
+"""Runs with given right answers."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fakes.runs_folder import Json, begin, finish
+
+Bits = NDArray[np.bool_]
+
+
+IMAGES = 1000
+
+
+DATA = {"event": "data", "split": "test", "sha256": "e" * 64}
+
+
+def answered(runs: Path, what: Json, right: Bits, *events: Json, **changed: Any) -> None:
+    """A finished run that tells the answer to each image."""
+    packed = base64.b64encode(np.packbits(right).tobytes()).decode()
+    begin(runs, what, *(events or (DATA,)))
+    journal = (runs / what["key"] / "events.jsonl").read_text()
+    finish(runs, what, 100 * right.mean(), images=len(right), correct=packed, **changed)
+    (runs / what["key"] / "events.jsonl").write_text(journal)
+
+
+def right(count: int) -> Bits:
+    """All images but the first `IMAGES - count` right."""
+    return np.arange(IMAGES) >= IMAGES - count

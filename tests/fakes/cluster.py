@@ -1,0 +1,264 @@
+"""A real SLURM on this machine, and a user's place on it: a folder with a sweep, and the commands given there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from fakes import ROOT
+from fakes.forking import Forker
+from fakes.waiting import limit, until
+from suite.recipe import Stage
+from suite.record.status import status_of
+from suite.sweeps.stored import load_sweep
+
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200, size: int = 8):
+    how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": Precision("O0")}
+    sgd = Sgd(epochs=epochs, batch=batch, lr=lr, pad=1, flip=False, **how)
+    trainings = [Training(Network("resnet20"), Dataset("digits", size=size), sgd, seed=seed) for seed in range(seeds)]
+    return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
+"""
+CLUSTER = """
+gpus_per_node = 4
+cpus_per_rank = 1
+memory_gb_per_rank = 4.0
+minutes = 60
+"""
+COMMAND = ROOT / "slurm" / "local" / "cluster"
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "slurmdbd", "munged", "mariadbd")
+HELD_AT = 10
+"""The step at which a training is held: one of those at which several ranks look whether they shall stop."""
+HOLD = """
+import signal
+from pathlib import Path
+sound_fit = fit
+
+def fit(*words):
+    for step in sound_fit(*words):
+        if step.total == {step}:
+            Path({reached!r}).touch()
+            while Path({hold!r}).exists() and not signal.getsignal(signal.SIGUSR2).__self__.asked_by:
+                time.sleep(0.05)
+        yield step
+"""
+OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+
+
+class Cluster:
+    """A cluster of its own in `folder`, driven as a user drives it: by its command and by SLURM's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = OUTSIDE | {"SLURM_CONF": str(folder / "etc" / "slurm.conf")}
+
+    def manage(self, command: str, *arguments: str) -> str:
+        """What `slurm/local/cluster` says, on standard output and error, when it succeeds."""
+        node, rest = (
+            (arguments[:1], arguments[1:]) if command.startswith(("node", "slurmd")) else ((), arguments)
+        )
+        return manage(command, *node, str(self.folder), *rest)
+
+    def __call__(self, command: str, *arguments: str) -> str:
+        """What one of SLURM's commands prints when it succeeds."""
+        done = self.attempt(command, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def attempt(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [*shlex.split(command), *arguments]
+        how = {"env": self.environment, "cwd": self.folder, "timeout": limit(60)}
+        return subprocess.run(words, capture_output=True, text=True, **how)
+
+    def submit(self, options: str, script: str) -> str:
+        """The number of a job that runs `script`, and writes to NUMBER.out, or NUMBER_INDEX.out of an array."""
+        output = "%A_%a.out" if "--array" in options else "%j.out"
+        return self(f"sbatch --parsable --output={output} {options}", "--wrap", script)
+
+    def output(self, job: str) -> str:
+        file = self.folder / f"{job}.out"
+        return file.read_text() if file.exists() else ""
+
+    def state(self, job: str) -> str:
+        return self(f"squeue --noheader --states=all --jobs={job} --format=%T")
+
+    def recorded(self, job: str, field: str = "State") -> list[str]:
+        """What accounting has, of each job of an array, and of each time that a job was started."""
+        return self(
+            f"sacct --duplicates --allocations --noheader --parsable2 --jobs={job} --format={field}"
+        ).split("\n")
+
+    def ends(self, job: str, *states: str) -> None:
+        until(lambda: self.recorded(job) == list(states), lambda: f"{self.recorded(job)}, not {states}")
+
+    def idle(self) -> bool:
+        return self("sinfo --noheader --partition=main --format=%T") == "idle"
+
+    def queue(self) -> str:
+        return self("squeue --noheader --array")
+
+    def empty(self) -> None:
+        """Wait until no job waits, runs or ends."""
+        until(lambda: not self.queue(), self.queue)
+
+    def known(self, words: str) -> None:
+        """Wait until what the controller would know after a crash, which it writes every 5 s, has these words."""
+        until(lambda: words.encode() in (self.folder / "state" / "job_state").read_bytes())
+
+    def lose(self, node: str) -> None:
+        """Tell the controller that a node is lost, which it would notice in some 25 s."""
+        self(f"scontrol update nodename={node} state=down reason=lost")
+
+    def clear(self) -> None:
+        """End what a test left, and bring the nodes back that it lost."""
+        if self.queue():
+            self("scancel --user=root")
+            self.empty()
+        for line in self("sinfo --noheader --Node --partition=main", "--format=%N %T").splitlines():
+            node, state = line.split()
+            if state.startswith(("down", "drain")):
+                for command in ("node-start", "slurmd-start"):  # whichever of the two it lacks
+                    subprocess.run([COMMAND, command, node, self.folder], env=OUTSIDE, capture_output=True)
+                self.attempt(f"scontrol update nodename={node} state=resume")
+        until(self.idle, lambda: self("sinfo"))
+
+
+def manage(command: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [COMMAND, command, *arguments],
+        env=OUTSIDE | environment,
+        capture_output=True,
+        text=True,
+        timeout=limit(200),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def traces(folder: Path) -> list[str]:
+    """The processes that know of a folder and the mounts in it."""
+    known, found = str(folder).encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended
+        if known in text:
+            found.append(f"{process.name} {text[:80]!r}")
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    return found + [mount for mount in mounts if str(folder) in mount]
+
+
+@cache
+def forker() -> Forker:
+    """The process that commands are forked from; it ends with the tests."""
+    return Forker(OUTSIDE | {"PYTHONPATH": str(ROOT)})
+
+
+class Place:
+    """A folder with a sweep, a cluster.toml and runs, and the commands of a user there."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder, self.runs, self.cluster = folder, folder / "runs", cluster
+        (folder / "own.py").write_text(SWEEP)
+        (folder / "cluster.toml").write_text(CLUSTER)
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        self.environment = OUTSIDE | cluster.environment | {"PYTHONPATH": str(ROOT), "PATH": path}
+
+    def settings(self, text: str) -> None:
+        """Write another cluster.toml."""
+        (self.folder / "cluster.toml").write_text(text)
+
+    def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
+        return forker()(words, self.folder, self.environment, limit(240), program)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A command in a new process, as a user starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "suite", *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(self, *words: str) -> str:
+        done = self.attempt(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def launch(self, *words: str) -> str:
+        return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
+
+    def change(self, more: str) -> None:
+        """Put `more` at the end of suite/run/stage.py in the copy of the code that jobs sent later run."""
+        from slurm.cluster import Cluster as Settings
+        from slurm.launcher import Slurm
+        from suite.record.files import Folders
+
+        Slurm(Folders(self.runs, self.folder), Settings()).planned([], 1)
+        [code] = self.runs.glob("slurm/code/*/suite/run/stage.py")
+        code.write_text(code.read_text() + more)
+
+    def hold(self) -> None:
+        """Let trainings wait at the step HELD_AT until `release` or a signal."""
+        (self.folder / "hold").touch()
+        places = {"reached": str(self.folder / "reached"), "hold": str(self.folder / "hold")}
+        self.change(HOLD.format(step=HELD_AT, **places))
+
+    def is_held(self) -> bool:
+        return (self.folder / "reached").exists()
+
+    def release(self) -> None:
+        (self.folder / "hold").unlink()
+
+    def stages(self) -> tuple[Stage, ...]:
+        return load_sweep(self.runs, "own")
+
+    def training(self) -> tuple[Stage, Path]:
+        """The only training, and its run directory."""
+        [training] = [stage for stage in self.stages() if stage.trains_by]
+        return training, self.runs / training.key
+
+    def state(self, stage: Stage) -> str:
+        return status_of(stage, self.runs).state
+
+    def logs(self) -> str:
+        return "\n".join(file.read_text()[-1500:] for file in self.runs.glob("slurm/suite-*/*.log"))
+
+    def _life(self) -> list[tuple[str, int]]:
+        """What changes whenever a job does anything."""
+        found = []
+        for file in (*self.runs.glob("*/*"), *self.runs.glob("slurm/suite-*/*")):
+            try:
+                found.append((str(file), file.stat().st_mtime_ns))
+            except OSError:
+                continue  # it was moved meanwhile
+        return sorted(found)
+
+    def until(self, true: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until it is `true`, as long as the jobs go on: at most so long without anything that they write."""
+        until(true, lambda: self.cluster.queue() + self("status", "own") + self.logs(), seconds, self._life)
+
+    def comes_to(self, stage: Stage, state: str = "done") -> None:
+        """Wait until a stage has come to `state`; fail at once when it has ended otherwise."""
+
+        def come() -> bool:
+            now = self.state(stage)
+            return now == state or (now in {"done", "failed"} and not self.cluster.queue())
+
+        self.until(come)
+        assert self.state(stage) == state, self("status", "own") + self.logs()
+
+    def all_done(self) -> None:
+        for stage in self.stages():
+            self.comes_to(stage)

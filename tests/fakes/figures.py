@@ -1,0 +1,45 @@
+"""Sweeps to draw, and the texts of a figure."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis.read import published
+from fakes.runs_folder import finish, plan, stage
+
+
+def twenty(runs: Path) -> None:
+    """Twenty methods at four widths and three seeds, from good to chance."""
+    stages = []
+    for seed in range(3):
+        start = stage("float", 32, seed)
+        finish(runs, start, 91.7 + seed / 10)
+        stages.append(start)
+        for place, bits in itertools.product(range(20), (8, 6, 4, 3)):
+            names = [*published.load().methods, *(f"method_{place:02}" for place in range(20))]
+            stages.append(stage(names[place], bits, seed, start))
+            finish(runs, stages[-1], max(10.0, 91.9 - place * (8 - bits) ** 2 / 6 + seed / 10))
+    plan(runs, *stages)
+
+
+def texts(figure: Figure) -> list[Text]:
+    """The texts that are drawn, as they lie in the figure after drawing."""
+    figure.savefig("/dev/null", format="png")
+    beyond = _ticks_beyond_the_limits(figure)
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text) and id(text) not in beyond]
+    return [text for text in found if text.get_text() and text.get_visible()]
+
+
+def _ticks_beyond_the_limits(figure: Figure) -> set[int]:
+    """The ids of labels that exist and are not drawn, those of an earlier layout among them."""
+    every, drawn = set(), set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        every |= {id(tick.label1) for tick in (*axis.majorTicks, *axis.minorTicks)}
+        ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        drawn |= {id(tick.label1) for tick in ticks if low <= tick.get_loc() <= high}
+    return every - drawn

@@ -1,0 +1,54 @@
+"""A report and what stands in it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from analysis.page import write
+from analysis.report import results
+from fakes.runs_folder import Json
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+def metrics(step: int, attempt: int = 1, **values: float | None) -> Json:
+    return {"event": "metrics", "attempt": attempt, "step": step, "values": values}
+
+
+def written(runs: Path, sweep: str = "small") -> str:
+    """The report of a sweep, as it lies beside its runs."""
+    folder = runs.parent / "results" / sweep
+    folder.mkdir(parents=True, exist_ok=True)
+    return write.write(results.load(runs, sweep), folder / "report.html").read_text()
+
+
+def words(text: str) -> str:
+    """What a reader sees, the script and its data left out, in plain spaces and minus signs."""
+    text = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split()).translate({0xA0: " ", 0x2212: "-"})
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the nesting checked."""
+
+    VOID = ("meta", "link", "input", "br", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag

@@ -1,0 +1,32 @@
+"""Small trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from suite.data import datasets
+from suite.data.images import Images
+from suite.recipe import Dataset
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear(self.norm(self.conv(x)).relu().mean((2, 3)))
+        return result
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return Small()
+
+
+def digits(count: int) -> Images:
+    whole = datasets.load(Dataset("digits"), "train", Path(), torch.device("cpu"))
+    return Images(whole.pixels[:count], whole.labels[:count], whole.dataset)

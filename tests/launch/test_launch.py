@@ -1,0 +1,194 @@
+"""Launching on this machine: nothing finished is lost or repeated, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fakes import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite import sweeps
+from suite.launch.grouping import image_passes, jobs
+from suite.recipe import Recipe, Stage, Training, plan
+from suite.record import lease
+from suite.record.journal import read_events
+from suite.record.status import status_of
+from suite.sweeps.stored import load_sweep
+
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep(failing: int = 0):
+    sgd = Sgd(epochs=1, batch=256, lr=1e20 if failing else 0.05, pad=1, flip=False, precision=Precision("O0"))
+    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+    return [Recipe(training, Amax(bits, bits)) for bits in (8, 6, 4, 3)]
+"""
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    (folder / "own.py").write_text(SWEEP)
+    return subprocess.Popen(
+        [sys.executable, "-m", "suite", "launch", "own.py", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=240)
+    return said
+
+
+def attempts(folder: Path, stages: tuple[Stage, ...]) -> dict[str, int]:
+    return {
+        s.key: max((e["attempt"] for e in read_events(folder / "runs" / s.key)), default=0) for s in stages
+    }
+
+
+def outcomes(folder: Path) -> int:
+    return len(list((folder / "runs").glob("*/outcome.json")))
+
+
+def wait_for_outcomes(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while outcomes(folder) < count:
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("killed_by", "after"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
+def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
+    tmp_path: Path, killed_by: signal.Signals, after: int
+) -> None:
+    process = start(tmp_path)
+    wait_for_outcomes(tmp_path, after, process)
+    process.send_signal(killed_by)
+    said = finish(process)
+    if killed_by is signal.SIGTERM:  # as Ctrl-C: see _interrupt
+        assert process.returncode == 130 and "finished runs are kept" in said
+    stages = load_sweep(tmp_path / "runs", "own")
+    deadline = time.monotonic() + 60
+    while any(
+        lease.locked(tmp_path / "runs" / s.key) for s in stages
+    ):  # workers of a killed launcher end their job
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
+    assert len(done) >= after
+    before = attempts(tmp_path, stages)
+    assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
+    now = attempts(tmp_path, stages)
+    assert all(now[key] == before[key] for key in done)
+    assert all(count <= 2 for count in now.values())
+
+
+def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    wait_for_outcomes(tmp_path, 1, process)
+    stages = load_sweep(tmp_path / "runs", "own")
+    victim = None
+    while victim is None:
+        assert process.poll() is None
+        begun = [
+            s
+            for s in stages
+            if status_of(s, tmp_path / "runs").state == "running" and attempts(tmp_path, (s,))[s.key]
+        ]
+        victim = begun[0] if begun else None
+    os.kill(int(lease.holder(tmp_path / "runs" / victim.key).split()[1]), signal.SIGKILL)
+    said = finish(process)
+    assert process.returncode == 1
+    assert status_of(victim, tmp_path / "runs").state == "stopped"
+    assert "a worker ended:" in said and "exit -9" in said and "job.log" in said
+    assert "1 stopped" in said
+    assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
+
+
+def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(tmp_path: Path) -> None:
+    process = start(tmp_path, "--failing", "1")
+    said = finish(process)
+    assert process.returncode == 1
+    stages = load_sweep(tmp_path / "runs", "own")
+    states = {type(s).__name__: status_of(s, tmp_path / "runs").state for s in stages}
+    assert states == {"Training": "failed", "Recipe": "pending"}
+    assert "the loss became" in said and "5 stages: 1 failed, 4 pending" in said
+
+
+def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> None:
+    """One of four recipes finds a directory in the way of its record; the other three are done."""
+    assert finish(start(tmp_path, "--only", "train")).endswith("1 stages: 1 done\n")
+    stages = load_sweep(tmp_path / "runs", "own")
+    victim = next(s for s in stages if isinstance(s, Recipe))
+    (tmp_path / "runs" / victim.key / "stage.json").mkdir(parents=True)
+    process = start(tmp_path)
+    said = finish(process)
+    assert process.returncode == 1
+    assert "5 stages: 4 done, 1 failed" in said
+    assert f"{victim.name} ({victim.key}): IsADirectoryError" in said
+
+
+def test_looking_at_a_stage_never_keeps_it_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    looker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from suite.record.lease import locked; from pathlib import Path\n"
+            f"while True: locked(Path({str(tmp_path)!r}))",
+        ],
+        cwd=ROOT,
+    )
+    try:
+        time.sleep(1)
+        for _ in range(500):
+            with lease.lock(tmp_path):
+                pass
+    finally:
+        looker.kill()
+        looker.wait()
+    assert not lease.locked(tmp_path)
+
+
+def test_a_stage_that_another_process_runs_is_not_launched_again(
+    tmp_path: Path, tiny_training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from suite.launch.preflight import check_idle
+    from suite.recipe.errors import SuiteError
+    from suite.run.stage import Folders
+
+    with (
+        lease.lock(tmp_path / tiny_training.key),
+        pytest.raises(SuiteError, match=f"is being run by process {os.getpid()}"),
+    ):
+        check_idle([tiny_training], Folders(tmp_path, tmp_path))
+
+
+@given(st.integers(1, 9))
+def test_jobs_hold_every_stage_once_and_one_that_trains_alone(parts: int) -> None:
+    stages = plan(sweeps.find("quick").stages([])[0])
+    made = jobs(stages, parts)
+    assert sorted(s.key for job in made for s in job) == sorted(s.key for s in stages)
+    for job in made:
+        assert len(job) == 1 or all(isinstance(s, Recipe) for s in job)
+        assert len({s.needs for s in job}) == 1
+    assert len(made) == 2 + 2 * 2 + 2 * parts  # trainings, two QAT recipes a seed, light ones
+
+
+def test_a_longer_training_costs_more() -> None:
+    short, long = (
+        next(s for s in plan(sweeps.find("quick").stages(["--epochs", n])[0]) if isinstance(s, Training))
+        for n in ("2", "4")
+    )
+    assert image_passes(long) == 2 * image_passes(short) > 0

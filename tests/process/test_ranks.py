@@ -1,0 +1,291 @@
+"""Several ranks are one: real gloo processes train, count and end as one process does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import ROOT
+from fakes.ranks import together
+from fakes.waiting import limit
+
+from suite.recipe import Recipe, Training, over_ranks, plan
+from suite.recipe.errors import SuiteError
+from suite.record.journal import read_events
+from suite.record.status import status_of
+from suite.sweeps.stored import load_sweep
+
+SAME_OUTCOME = """
+import copy, sys, torch
+from torch import nn
+from torch.nn import functional as F
+from suite.data.images import Images
+from suite.train.evaluate import evaluate
+from suite.run.layer_report import confusion
+from suite.methods.qat_asymmetric import QatAsymmetric
+from suite.quantize.observers import Observer
+from suite.process.ranks import Ranks, from_environment
+from suite.recipe import Dataset, Precision, Sgd
+from suite.train.fit import fit
+
+WORLD = int(sys.argv[1])
+ranks = from_environment()
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2, self.linear = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 10)
+    def forward(self, x):
+        x = F.softplus(self.bn1(self.conv1(x)))  # smooth: where ReLU bends, a rounding error would be a jump
+        return self.linear(F.softplus(self.bn2(self.conv2(x))).mean((2, 3)))
+
+generator = torch.Generator().manual_seed(0)
+images = Images(
+    torch.randint(0, 256, (83, 3, 12, 12), dtype=torch.uint8, generator=generator),
+    torch.randint(0, 10, (83,), generator=generator),
+    Dataset("cifar10", size=12),
+)
+
+def trained(ranks, quantized):
+    torch.manual_seed(0)
+    model = QatAsymmetric().prepare(Small()) if quantized else Small()
+    sgd = Sgd(2, 20, 0.05, precision=Precision("O0"), world_size=ranks.world_size)  # 83 = 4 * 20 + 3
+    *_, last = fit(model, images, sgd, 0, ranks)
+    return model, last.read()
+
+for quantized in (False, True):
+    model, reading = trained(ranks, quantized)
+    for name, buffer in model.named_buffers():
+        assert all(torch.equal(buffer, theirs) for theirs in ranks.each(buffer)), name
+    *_, score = evaluate(copy.deepcopy(model), images, ranks, batch=7)
+    assert score.images == 83
+    if ranks.writes:
+        alone, expected = trained(Ranks(), quantized)
+        assert abs(reading.loss - expected.loss) < (2e-3 if quantized else 1e-5), (reading, expected)
+        assert abs(reading.top1 - expected.top1) < (2.5 if quantized else 1e-9)
+        state = model.state_dict()
+        for name, value in alone.state_dict().items():
+            if value.is_floating_point():
+                error = (state[name] - value).norm() / value.norm().clamp_min(1e-3)
+                # A value on the edge of a step of the grid may round the other way: 1/255 of a range.
+                assert error < (2e-2 if quantized else 1e-5), (name, float(error))
+        ranges = [m for m in model.modules() if isinstance(m, Observer)]
+        assert bool(ranges) == quantized
+        *_, once = evaluate(copy.deepcopy(model), images, Ranks(), batch=7)
+        assert (score.top1, score.top5) == (once.top1, once.top5) and torch.equal(score.correct, once.correct)
+        assert torch.equal(score.correct, score.predicted == images.labels)
+        tables = [confusion(images.labels, one.predicted, 10, None) for one in (score, once)]
+        assert tables[0] == tables[1] and sum(sum(row.values()) for row in tables[0]["rows"]) == 83
+assert ranks.agree(ranks.rank == 0) and not ranks.agree(ranks.rank == 1)
+print("rank", ranks.rank, "fine")
+torch.distributed.destroy_process_group()
+"""
+
+
+def torchrun(ranks: int, *words: str, folder: Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        *words,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_ranks_that_share_batches_train_as_one_does(world_size: int, tmp_path: Path) -> None:
+    """Float32, BatchNorm, moving ranges, an uneven last batch of 3 (of 5 ranks two have no image of it): parameters
+    and statistics within 1e-5 of one rank's; equal buffers on all ranks; every image counted once."""
+    assert all("fine" in said for said in together(world_size, SAME_OUTCOME, tmp_path, str(world_size)))
+
+
+def test_batch_norm_over_ranks_is_torchs_batch_norm_where_one_rank_has_all(tmp_path: Path) -> None:
+    """In float64, forward, gradient and statistics, against nn.BatchNorm2d on the whole batch."""
+    said = together(
+        2,
+        """
+import torch
+from torch import nn
+from suite.process.ranks import from_environment
+from suite.train.sync_batch_norm import synchronize_batch_norm
+ranks = from_environment()
+torch.manual_seed(0)
+x, target = torch.randn(2, 7, 4, 5, 5, dtype=torch.float64).unbind()
+whole = nn.BatchNorm2d(4).double()
+shared = synchronize_batch_norm(nn.BatchNorm2d(4).double(), ranks)
+x.requires_grad_()
+(whole(x) * target).square().sum().backward()
+expected = x.grad.clone()
+x.grad = None
+share = slice(ranks.rank, None, 2)
+(shared(x[share]) * target[share]).square().sum().backward()
+assert torch.allclose(x.grad[share], expected[share], rtol=1e-12, atol=1e-12)
+assert torch.allclose(shared.running_var, whole.running_var, rtol=1e-12)
+assert torch.allclose(shared.running_mean, whole.running_mean, rtol=1e-12)
+assert torch.allclose(ranks.sum(shared.weight.grad), whole.weight.grad, rtol=1e-12)
+print("rank", ranks.rank, "fine")
+torch.distributed.destroy_process_group()
+""",
+        tmp_path,
+    )
+    assert all("fine" in words for words in said)
+
+
+SWEEP = """
+from suite.methods.amax import Amax
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep(epochs: int = 1, ranks: int = 2, seeds: int = 1):
+    sgd = Sgd(epochs=epochs, batch=100, lr=0.05, pad=1, flip=False, precision=Precision("O0"), world_size=ranks)
+    trainings = [Training(Network("resnet20"), Dataset("digits", size=8), sgd, seed=seed) for seed in range(seeds)]
+    return [Recipe(training, Amax(8, 8)) for training in trainings]
+"""
+
+
+def suite(folder: Path, *words: str) -> subprocess.Popen[str]:
+    (folder / "wide.py").write_text(SWEEP)
+    return subprocess.Popen(
+        [sys.executable, "-m", "suite", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_places(tmp_path: Path) -> None:
+    words = ("--workers", "4", "--gpus-per-run", "2", "--ranks", "1", "--seeds", "2")
+    said, _ = suite(tmp_path, "launch", "wide.py", "--on", "torchrun", *words).communicate(timeout=240)
+    assert said.endswith("4 stages: 4 done\n"), said
+    assert said.count("epoch 1/1  test top-1") == 2 and "images/s" in said
+    stages = load_sweep(tmp_path / "runs", "wide")
+    trained = [stage for stage in stages if stage.trains_by]
+    assert [stage.world_size for stage in trained] == [2, 2], "--gpus-per-run replaces what the sweep says"
+    times = [[event["time"] for event in read_events(tmp_path / "runs" / s.key)] for s in trained]
+    assert times[0][0] < times[1][-1] and times[1][0] < times[0][-1]
+    for stage in trained:
+        started = [e for e in read_events(tmp_path / "runs" / stage.key) if e["event"] == "started"]
+        assert len(started) == 1, "one rank writes"
+
+
+def test_gpus_per_run_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    said, _ = suite(tmp_path, "launch", "wide.py", "--gpus-per-run", "2").communicate(timeout=60)
+    assert "use it with --on torchrun" in said
+    words = ("--on", "torchrun", "--workers", "2")
+    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--gpus-per-run", "0").communicate(timeout=60)
+    assert "--gpus-per-run 0 is too few" in said
+    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--ranks", "3").communicate(timeout=60)
+    assert "is shared by 3 ranks, and here one run has up to 2" in said
+
+
+def test_over_ranks_changes_every_training_and_nothing_else() -> None:
+    from suite import sweeps
+
+    stages = plan(sweeps.find("quick").stages([])[0])
+    shared = plan(over_ranks(stage, 4) for stage in stages)
+    assert len(shared) == len(stages)
+    trained = [stage for stage in shared if stage.trains_by]
+    assert len(trained) == 6 and {stage.world_size for stage in trained} == {4}
+    assert plan(over_ranks(stage, 1) for stage in shared) == stages
+
+
+def running(folder: Path, training: Training | Recipe) -> list[int]:
+    """The process ids of the ranks that run the stage, told by /proc."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if training.key.encode() in words and b"torch.distributed.run" not in words:
+            found.append(int(place.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(
+    tmp_path: Path, victim: int
+) -> None:
+    suite(tmp_path, "plan", "wide.py", "--epochs", "500").communicate(timeout=60)
+    training = load_sweep(tmp_path / "runs", "wide")[0]
+    process = torchrun(2, "-m", "suite", "run", training.key, "--runs", "runs", folder=tmp_path)
+    progress = tmp_path / "runs" / training.key / "progress.json"
+    while not progress.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    ranks = {}
+    for pid in running(tmp_path, training):  # type: ignore[arg-type]
+        words = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+        ranks[int(next(w for w in words if w.startswith(b"RANK=")).split(b"=")[1])] = pid
+    assert set(ranks) == {0, 1}
+    os.kill(ranks[victim], signal.SIGKILL)
+    began = time.monotonic()
+    said, _ = process.communicate(timeout=120)
+    assert time.monotonic() - began < limit(30) and process.returncode != 0
+    assert not running(tmp_path, training)  # type: ignore[arg-type]
+    now = status_of(training, tmp_path / "runs")
+    if victim == 0:
+        assert now.state == "stopped"  # it could write no last word; the lock says that nobody works on it
+    else:
+        assert now.state == "failed" and "another rank ended without a word" in now.error, said[-2000:]
+
+
+FAILING = """
+import sys
+from pathlib import Path
+from suite.data.images import Images
+from suite.process.ranks import from_environment
+from suite.record.files import Folders
+from suite.run.stage import run
+from suite.sweeps.stored import find_stages
+ranks = from_environment()
+if ranks.rank == 1:
+    def broken(*_):
+        raise ValueError("a picture of rank 1 is upside down")
+    Images.train_batches = broken
+stage = find_stages(Path("runs"), [sys.argv[1]])[0]
+run(stage, ranks, Folders(Path("runs"), Path("data")))
+"""
+
+
+def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> None:
+    suite(tmp_path, "plan", "wide.py").communicate(timeout=60)
+    training = load_sweep(tmp_path / "runs", "wide")[0]
+    (tmp_path / "failing.py").write_text(FAILING)
+    began = time.monotonic()
+    process = torchrun(2, "failing.py", training.key, folder=tmp_path)
+    process.communicate(timeout=120)
+    assert process.returncode != 0 and time.monotonic() - began < limit(60)
+    now = status_of(training, tmp_path / "runs")
+    assert now.state == "failed"
+    assert now.error == "rank 1: ValueError: a picture of rank 1 is upside down"
+    assert "train_batches" in now.journal[-1]["traceback"] or "broken" in now.journal[-1]["traceback"]
+
+
+def test_observers_that_need_one_rank_refuse_several() -> None:
+    from suite.methods.histogram import Histogram
+    from suite.process.ranks import Ranks
+    from suite.quantize.observers import observe_over
+
+    model = Histogram().prepare(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
+    with pytest.raises(SuiteError, match="Histogram observes on one rank only"):
+        observe_over(model, Ranks(0, 0, 2))

@@ -1,0 +1,218 @@
+"""Recipes are values with keys; plans put what is needed first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.methods.amax import Amax
+from suite.methods.k_sigma import KSigma
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.recipe import (
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Stage,
+    Training,
+    plan,
+)
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json
+from suite.sweeps import find
+from suite.sweeps.stored import from_json
+
+SGD = st.builds(
+    Sgd,
+    epochs=st.integers(1, 300),
+    batch=st.sampled_from([32, 128, 160]),
+    lr=st.floats(1e-4, 1.0),
+    nesterov=st.booleans(),
+    schedule=st.sampled_from(["steps", "cosine"]),
+    milestones=st.lists(st.integers(1, 300), max_size=3).map(tuple),
+    precision=st.builds(
+        Precision, st.sampled_from(["O0", "O1", "O2", "O3"]), st.sampled_from(["float16", "bfloat16"])
+    ),
+)
+TRAININGS = st.builds(
+    Training,
+    network=st.builds(Network, st.sampled_from(["resnet20", "resnet56"]), st.sampled_from(["A", "B"])),
+    dataset=st.builds(Dataset, st.sampled_from(["digits", "cifar10"])),
+    sgd=SGD,
+    seed=st.integers(0, 9),
+)
+METHODS = st.one_of(
+    st.builds(KSigma, st.integers(2, 16), st.floats(0.5, 5), st.booleans()),
+    st.builds(Amax, st.integers(2, 16), st.integers(2, 16)),
+    st.builds(QatSymmetric, st.integers(2, 16), st.integers(2, 16), feed=SGD),
+)
+RECIPES = st.builds(Recipe, TRAININGS, METHODS)
+
+
+def training(**changes: Any) -> Training:
+    return Training(Network(), Dataset("digits"), Sgd(1, 32, 0.1), **changes)
+
+
+@given(RECIPES)
+def test_a_recipe_comes_back_from_json_with_the_same_key(recipe: Recipe) -> None:
+    again = from_json(json.loads(json.dumps(to_json(recipe))))
+    assert again == recipe and again.key == recipe.key
+
+
+@given(RECIPES, RECIPES)
+def test_equal_recipes_and_only_they_have_equal_keys(one: Recipe, other: Recipe) -> None:
+    assert (one == other) == (one.key == other.key)
+
+
+@given(TRAININGS)
+def test_every_field_of_a_training_changes_the_key_of_its_recipes(stage: Training) -> None:
+    keys = {Recipe(stage, Amax()).key}
+    for name, value in {"seed": stage.seed + 1, "network": Network("resnet32")}.items():
+        keys.add(Recipe(dataclasses.replace(stage, **{name: value}), Amax()).key)
+    changes = {"epochs": 301, "lr": 2.0, "momentum": 0.5, "label_smoothing": 0.1, "pad": 3, "world_size": 16}
+    for name, value in (changes | {"sync_batch_norm": False, "optimizer": "apex"}).items():
+        changed = dataclasses.replace(stage.sgd, **{name: value})
+        keys.add(Recipe(dataclasses.replace(stage, sgd=changed), Amax()).key)
+    assert len(keys) == 11
+
+
+def test_progressive_resizing_is_in_the_key_where_it_is_used_and_its_last_epoch_is_whole() -> None:
+    usual = Sgd(3, 32, 0.1)
+    small = dataclasses.replace(usual, image_sizes=(16, 24))
+    stages = [dataclasses.replace(training(), sgd=sgd) for sgd in (usual, small)]
+    assert stages[0].key != stages[1].key
+    assert "image_sizes" not in stages[0].params and stages[1].params["image_sizes"] == "16,24"
+    assert from_json(json.loads(json.dumps(to_json(stages[1])))) == stages[1]
+    assert [small.image_size(epoch, Dataset("cifar10")) for epoch in range(3)] == [16, 24, 32]
+    with pytest.raises(SuiteError, match="names 3 of 3 epochs; the last must be at the data set's own size"):
+        dataclasses.replace(usual, image_sizes=(16, 16, 24))
+    for wrong in ([16], (0,), (1.5,), ("16",)):
+        with pytest.raises(SuiteError, match="image_sizes must be a tuple of sides in pixels"):
+            dataclasses.replace(usual, image_sizes=wrong)  # type: ignore[arg-type]
+
+
+def test_where_a_checkpoint_lies_is_not_in_the_key_but_its_checksum_is() -> None:
+    here = Pretrained(Network(), Dataset("cifar10"), "/here/w.pt", "a" * 64)
+    there = dataclasses.replace(here, file="/there/w.pt")
+    other = dataclasses.replace(here, sha256="b" * 64)
+    assert here.key == there.key != other.key
+
+
+def test_keys_do_not_change_by_accident() -> None:
+    """Golden: a key that changes here orphans every run directory that users have. Raise a revision instead."""
+    assert training(seed=3).key == "ee2f7faa762ac5c2"
+    assert Recipe(training(seed=3), KSigma(5)).key == "1d5bf3225cf5e870"
+
+
+def test_a_raised_revision_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Recipe(training(), KSigma(5)).key
+    monkeypatch.setattr(KSigma, "revision", KSigma.revision + 1)
+    assert Recipe(training(), KSigma(5)).key != before
+
+
+@given(st.lists(RECIPES, max_size=8))
+def test_a_plan_holds_every_stage_once_and_needs_first(recipes: list[Recipe]) -> None:
+    ordered = plan(recipes)
+    keys = [stage.key for stage in ordered]
+    assert len(keys) == len(set(keys))
+    assert {r.key for r in recipes} <= set(keys)
+    for place, stage in enumerate(ordered):
+        assert all(needed.key in keys[:place] for needed in stage.needs)
+
+
+@pytest.mark.parametrize(("name", "recipes", "trainings"), [("quick", 76, 2), ("published", 108, 9)])
+def test_a_sweep_shares_its_trainings_and_names_each_stage_apart(
+    name: str, recipes: int, trainings: int
+) -> None:
+    listed, _ = find(name).stages([])
+    ordered = plan(listed)
+    assert (len(listed), len(ordered) - len(listed)) == (recipes, trainings)
+    shown = [(stage.name, *(needed.key for needed in stage.needs)) for stage in ordered]
+    assert len(set(shown)) == len(shown)
+
+
+def test_the_published_sweep_is_resnet50_on_cifar10_under_o2_from_three_seeds() -> None:
+    stages: list[Stage] = [s for s in plan(find("published").stages([])[0]) if isinstance(s, Training)]
+    assert {stage.params["precision"] for stage in stages} == {"O2 float16"}
+    assert {stage.params["dataset"] for stage in stages} == {"cifar10"}
+    assert {stage.params["seed"] for stage in stages} == {0, 1, 2}
+    assert sorted({str(stage.params["model"]) for stage in stages}) == [
+        "resnet20",
+        "resnet50",
+        "resnet50_imagenet",
+    ]
+
+
+def test_feeds_tell_names_apart() -> None:
+    feeds = (None, Calibration(), Calibration(images=128), Calibration(batch=32))
+    names = [Recipe(training(), Amax(8, 8, feed=feed)).name for feed in feeds]
+    assert names[:3] == [
+        f"amax w8a8{words} seed 0" for words in ("", " calibrated", " calibrated 128 images")
+    ]
+    assert len(set(names)) == 4
+    slow, fast = (QatSymmetric(feed=Sgd(1, 128, lr, precision=Precision("O0"))) for lr in (0.001, 0.01))
+    assert Recipe(training(), slow).name != Recipe(training(), fast).name
+
+
+def test_params_say_method_widths_seed_model_and_dataset() -> None:
+    params = Recipe(training(seed=1), Amax(4, 8)).params
+    expected = {
+        "method": "amax",
+        "weight_bits": 4,
+        "act_bits": 8,
+        "seed": 1,
+        "model": "resnet20",
+        "dataset": "digits",
+    }
+    assert expected.items() <= params.items()
+    assert Recipe(training(seed=1), Amax(4, 8)).name == "amax w4a8 seed 1"
+    assert all(isinstance(value, (str, int, float, bool)) for value in params.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dataset("mnist"), "dataset 'mnist' is unknown; use one of digits, cifar10"),  # type: ignore[arg-type]
+        (lambda: Network("vgg16"), "model 'vgg16' is unknown; use one of resnet20"),  # type: ignore[arg-type]
+        (lambda: Network("resnet50", "A"), "shortcut 'A' does not exist for resnet50; use 'B'"),
+        (lambda: Network(classes=1), "classes must be 2 or more, got 1"),
+        (lambda: Precision("O4"), "precision level 'O4' is unknown; use one of O0, O1, O2, O3"),  # type: ignore[arg-type]
+        (lambda: Sgd(0, 32, 0.1), "Sgd.epochs must be a whole number from 1 on, got 0"),
+        (lambda: Sgd(1, 32, -0.1), "Sgd.lr must be above 0, got -0.1"),
+        (lambda: Sgd(1.5, 32, 0.1), "Sgd.epochs must be a whole number from 1 on, got 1.5"),  # type: ignore[arg-type]
+        (lambda: Sgd(1, 32, float("inf")), "Sgd.lr must be above 0, got inf"),
+        (lambda: Sgd(1, 32, 0.1, pad=-1), "Sgd.pad must be a whole number from 0 on, got -1"),
+        (lambda: Sgd(1, 32, 0.1, momentum=5), "momentum and label_smoothing are fractions"),
+        (lambda: Sgd(3, 32, 0.1, warmup_epochs=3), "warmup_epochs 3 must be fewer than the 3 epochs"),
+        (lambda: Sgd(3, 32, 0.1, milestones=30), "milestones must be a tuple of epochs, got 30"),  # type: ignore[arg-type]
+        (lambda: Sgd(1, 32, 0.1, schedule="linear"), "schedule 'linear' is unknown"),  # type: ignore[arg-type]
+        (lambda: Sgd(1, 2, 0.1, world_size=3), "batch 2 leaves some of world_size 3 ranks no image"),
+        (lambda: Sgd(1, 2, 0.1, optimizer="lamb"), "optimizer 'lamb' is unknown; use one of torch, apex"),  # type: ignore[arg-type]
+        (
+            lambda: Training(Network(), Dataset("imagenet"), Sgd(1, 2, 0.1)),
+            "crop 'padded' is not for imagenet",
+        ),
+        (lambda: Training(Network(), Dataset("digits"), Sgd(1, 2, 0.1, crop="resized")), "use 'padded'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_to_do(make: Any, message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        make()
+
+
+def test_a_record_of_another_version_or_with_an_unknown_type_is_refused() -> None:
+    data = to_json(Recipe(training(), KSigma(5)))
+    with pytest.raises(SuiteError, match="revision 1 here, but the record says 0"):
+        from_json({**data, "method": {**data["method"], "revision": 0}})
+    with pytest.raises(SuiteError, match="unknown type 'os.system'"):
+        from_json({"type": "os.system", "command": "true"})
+    with pytest.raises(SuiteError, match="a stage of another version"):
+        from_json({**data, "start": {**data["start"], "epochs": 3}})

@@ -1,0 +1,298 @@
+"""What is recorded below the accuracy is what was computed, for every method, and changes no bit of a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.methods import EACH, KINDS, SHORT, images, make
+from torch import Tensor, nn
+
+from suite.methods.amax import Amax
+from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.k_sigma import KSigma
+from suite.methods.linear import Linear
+from suite.methods.qat_asymmetric import QatAsymmetric
+from suite.process.ranks import Ranks
+from suite.quantize.layers import LAYERS, Quantized
+from suite.recipe import Calibration, Recipe, Sgd, Training
+from suite.record.journal import read_events, read_outcome
+from suite.run import checkpoint, layer_report
+from suite.run.stage import Folders, run
+from suite.train.evaluate import Score, evaluate
+from suite.train.fit import fit
+
+
+def sqnr_db(x: Tensor, q: Tensor) -> float:
+    x, q = x.double(), q.double()
+    return float(10 * torch.log10(x.square().sum() / (x - q).square().sum()))
+
+
+def looked_at(method: Any, network: nn.Module) -> tuple[dict[str, Any], nn.Module, layer_report.Weights]:
+    """The layers by name, the converted model, and the last float weights: the way that a run goes."""
+    model = method.prepare(network)
+    if isinstance(method.feed, Calibration):
+        with torch.no_grad():
+            for x in images().calibration_batches(Calibration(images=64, batch=32)):
+                model(x)
+    elif isinstance(method.feed, Sgd):
+        list(fit(model, images(), method.feed, 0, Ranks()))
+    weights = layer_report.float_weights(network, model)
+    model = method.convert(model).eval()
+    told = json.loads(
+        layer_report.encoded(layer_report.layers(network, weights, model, layer_report.batch(images())))
+    )
+    assert told["format"] == 1 and told["images"] == layer_report.IMAGES
+    return {layer["name"]: layer for layer in told["layers"]}, model, weights
+
+
+def float_layers(network: nn.Module) -> dict[str, nn.Module]:
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, LAYERS)}
+
+
+@EACH
+def test_every_layer_is_recorded_in_the_networks_order_and_its_weights_as_they_are(
+    name: str, network: nn.Module
+) -> None:
+    told, model, weights = looked_at(make(name, 4), network)
+    assert list(told) == list(float_layers(network)) and len(told) == 22
+    rounded = 0
+    packed = dict(model.model.named_modules()) if name == "builtin_int8" else {}  # type: ignore[union-attr]
+    state = {key.replace(".layer.weight", ".weight"): value for key, value in model.state_dict().items()}
+    state = {key.removeprefix("model."): value for key, value in state.items()}
+    for layer, told_of in told.items():
+        x, record = weights[layer], told_of["weight"]
+        assert x is not None
+        q = packed[layer].weight().dequantize() if packed else state[f"{layer}.weight"].float()
+        histogram, span = record["histogram"], record["range"]
+        assert len(histogram["counts"]) == layer_report.BINS and sum(histogram["counts"]) == x.numel()
+        assert (histogram["low"], histogram["high"]) == pytest.approx(
+            (float(x.min()), float(x.max())), rel=1e-5
+        )
+        if torch.equal(x, q):
+            assert record["sqnr_db"] is None and span is None
+            continue
+        rounded += 1
+        assert record["sqnr_db"] == pytest.approx(sqnr_db(x, q), abs=1e-3)
+        assert span["low"] == sorted(span["low"]) and span["high"] == sorted(span["high"])
+        slack = 1e-5 * (span["high"][1] - span["low"][0])
+        assert span["low"][0] - slack <= float(q.min()) and float(q.max()) <= span["high"][1] + slack
+    floats = {"k_sigma": 1, "qat_symmetric": 1, "qat_asymmetric": 1}.get(name, 0)  # the linear layer
+    assert rounded == 22 - floats
+
+
+def _feeding(held: dict[str, Quantized]) -> dict[str, str]:
+    """The rounded ReLU or pooling whose output each layer of a ResNet-20 gets."""
+    if "relu" not in held:
+        return {}
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1, 2)]
+    before = ["relu", *(f"{block}.relu2" for block in blocks)]
+    fed = {"linear": "pool"}
+    for block, relu in zip(blocks, before, strict=False):
+        fed |= {f"{block}.conv1": relu, f"{block}.conv2": f"{block}.relu1"}
+        if f"{block}.shortcut.0" in held:
+            fed[f"{block}.shortcut.0"] = relu
+    return fed
+
+
+@EACH
+def test_an_input_is_compared_with_what_the_layer_multiplies(name: str, network: nn.Module) -> None:
+    told, model, _ = looked_at(make(name, 4), network)
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    held = {key: module for key, module in model.named_modules() if isinstance(module, Quantized)}
+    for key, module in held.items():
+        if module.input is not None:
+            module.input.register_forward_hook(
+                lambda _, args, out, key=key: seen.update({key: (args[0], out)})  # type: ignore[misc]
+            )
+    with torch.no_grad():
+        model(layer_report.batch(images()))
+    for key, relu in _feeding(held).items():  # rounded twice: before the ReLU or the pooling, and after
+        seen[key] = held[relu].layer(seen[relu][0]).view_as(seen[key][1]), seen[key][1]  # type: ignore[operator]
+    compared = 0
+    for layer, told_of in told.items():
+        record = told_of["input"]
+        if name != "linear":  # whose integers overflow
+            assert sum(record["histogram"]["counts"]) > 1000
+        if layer in seen:
+            x, q = seen[layer]
+            assert record["sqnr_db"] == pytest.approx(sqnr_db(x, q), abs=1e-3)
+            slack = 1e-5 * float(q.max() - q.min())
+            assert record["range"]["low"][0] - slack <= float(q.min())
+            assert float(q.max()) <= record["range"]["high"][1] + slack
+            compared += 1
+        elif name != "builtin_int8" and not (name == "linear" and layer == "conv1"):
+            assert record["sqnr_db"] is None and record["range"] is None
+    weights_alone = KINDS[name]().act_bits == 32
+    assert compared == (0 if weights_alone or name == "builtin_int8" else 20 if "qat" in name else 22)
+
+
+def test_the_input_of_an_integer_kernel_is_the_float_networks_on_its_grid(network: nn.Module) -> None:
+    told, model, _ = looked_at(BuiltinInt8(), network)
+    taken: dict[str, Tensor] = {}
+    grids: dict[str, Tensor] = {}
+    for layer, module in float_layers(network).items():
+        module.register_forward_pre_hook(lambda _, args, k=layer: taken.update({k: args[0]}))  # type: ignore[misc]
+        model.model.get_submodule(layer).register_forward_pre_hook(  # type: ignore[union-attr]
+            lambda _, args, k=layer: grids.update({k: args[0]})  # type: ignore[misc]
+        )
+    with torch.no_grad():
+        network(layer_report.batch(images()))
+        model(layer_report.batch(images()))
+    for layer, x in taken.items():
+        scale, zero_point = grids[layer].q_scale(), grids[layer].q_zero_point()
+        q = (torch.clamp(torch.round(x / scale) + zero_point, 0, 255) - zero_point) * scale
+        assert told[layer]["input"]["sqnr_db"] == pytest.approx(
+            sqnr_db(x, q), abs=0.05
+        )  # ties round elsewhere
+        ends = [-zero_point * scale, (255 - zero_point) * scale]
+        assert told[layer]["input"]["range"]["low"] == pytest.approx([ends[0]] * 2, rel=1e-5)
+        assert told[layer]["input"]["range"]["high"] == pytest.approx([ends[1]] * 2, rel=1e-5)
+    assert len(taken) == 22
+
+
+def test_the_published_integers_drown_the_weights_and_the_cast_of_the_image_is_told(
+    network: nn.Module,
+) -> None:
+    told, _, _ = looked_at(Linear(8), network)
+    assert all(layer["weight"]["sqnr_db"] < -40 for layer in told.values())
+    assert all(
+        layer["weight"]["range"] == {"low": [-128, -128], "high": [127, 127]} for layer in told.values()
+    )
+    x = layer_report.batch(images())
+    assert told["conv1"]["input"]["sqnr_db"] == pytest.approx(sqnr_db(x, x.trunc()), abs=1e-3)
+    half, _, _ = looked_at(Linear(16, dtype="float16", weights_evaluated=False, input_cast=False), network)
+    assert all(
+        60 < layer["weight"]["sqnr_db"] < 90 and not layer["weight"]["range"] for layer in half.values()
+    )
+
+
+def test_the_range_of_k_sigma_is_alpha_and_clips(network: nn.Module) -> None:
+    told, _, _ = looked_at(KSigma(5), network)
+    alpha = 3 * float(network.conv1.weight.detach().std(correction=0))  # type: ignore[operator, union-attr]
+    for layer in list(told)[:-1]:
+        assert told[layer]["weight"]["range"]["high"] == pytest.approx([alpha] * 2, rel=1e-5)
+    assert told["conv1"]["weight"]["histogram"]["high"] > alpha
+
+
+def test_a_layer_with_nan_and_one_that_is_gone_are_null_and_the_rest_is_told(network: nn.Module) -> None:
+    model = Amax(4, 4).prepare(network)
+    weights = layer_report.float_weights(network, model)
+    model = Amax(4, 4).convert(model)
+    with torch.no_grad():
+        model.layer1[0].conv1.layer.weight[0] = math.nan
+    model.linear = nn.Sequential(nn.Flatten())
+    told = layer_report.layers(network, weights, model, None)
+    by_name = {layer["name"]: layer for layer in told["layers"]}
+    assert by_name["layer1.0.conv1"]["weight"]["sqnr_db"] is None and by_name["linear"]["weight"] is None
+    assert sum(bool(layer["weight"] and layer["weight"]["sqnr_db"]) for layer in told["layers"]) == 20
+    layer_report.encoded(told)
+
+
+def test_it_looks_at_half_precision_and_constant_and_infinite_tensors() -> None:
+    x = torch.linspace(-1, 1, 1000)
+    rounded = x.to(torch.bfloat16)
+    record = layer_report._record(rounded, rounded.float().mul(8).round().div(8).to(torch.bfloat16), None)
+    assert record is not None and 20 < record["sqnr_db"] < 30
+    flat = layer_report._record(torch.full((8,), 2.0), torch.full((8,), 1.0), None)
+    assert (
+        flat is not None and flat["histogram"]["counts"][0] == 8 and flat["sqnr_db"] == pytest.approx(6.0206)
+    )
+    bad = layer_report._record(
+        torch.tensor([1.0, math.inf]), torch.ones(2), (torch.tensor(-math.inf), torch.ones(()))
+    )
+    assert bad == {"sqnr_db": None, "range": None, "histogram": None}
+
+
+class Fixed(nn.Module):
+    """Answers the logits it was given, image by image."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits, self.at = logits, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.at += len(x)
+        return self.logits[self.at - len(x) : self.at]
+
+
+def test_the_diagonal_of_the_confusion_is_the_count_of_top_1_whatever_is_nan_or_tied() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 4, (64, 10), generator=generator).float()
+    logits[torch.rand(64, 10, generator=generator) < 0.2] = math.nan
+    logits[5:9] = math.nan
+    logits[9] = -math.inf
+    *_, score = evaluate(Fixed(logits), images(64), Ranks(), batch=7)
+    assert isinstance(score, Score)
+    told = layer_report.confusion(images(64).labels, score.predicted, 10, None)
+    dense = torch.zeros(10, 10, dtype=torch.int64)
+    for true, row in enumerate(told["rows"]):
+        for predicted, count in row.items():
+            dense[true, int(predicted)] = count
+    assert dense.diagonal().sum() == score.correct.sum() > 3
+    assert dense.sum() == 64 - 4 and (score.predicted[5:9] == -1).all()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Path]:
+    from suite.recipe import Dataset, Network, Precision
+
+    sgd = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
+    stage = Training(Network("resnet20"), Dataset("digits"), sgd)
+    runs = tmp_path_factory.mktemp("runs")
+    run(stage, Ranks(), Folders(runs, Path("unused")))
+    return stage, runs
+
+
+def test_a_run_leaves_its_artifacts_as_the_journal_says(trained: tuple[Training, Path]) -> None:
+    stage, runs = trained
+    recipe = Recipe(stage, Amax(4, 4))
+    run(recipe, Ranks(), Folders(runs, Path("unused")))
+    for one, names in ((stage, ["confusion"]), (recipe, ["layers", "confusion"])):
+        told = [event for event in read_events(runs / one.key) if event["event"] == "artifact"]
+        assert [event["file"] for event in told] == [f"artifacts/{name}.json" for name in names]
+        for event in told:
+            content = (runs / one.key / event["file"]).read_bytes()
+            assert len(content) == event["bytes"] and hashlib.sha256(content).hexdigest() == event["sha256"]
+            assert json.loads(content)["format"] == 1
+        outcome = read_outcome(runs / one.key)
+        rows = json.loads((runs / one.key / "artifacts" / "confusion.json").read_text())["rows"]
+        assert outcome is not None and sum(sum(row.values()) for row in rows) == outcome["images"] == 599
+        right = sum(row.get(str(place), 0) for place, row in enumerate(rows))
+        assert 100 * right / 599 == outcome["top1"]
+        assert sorted(file.name for file in (runs / one.key / "artifacts").iterdir()) == sorted(
+            f"{name}.json" for name in names
+        )
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Amax(3, 3), BuiltinInt8(feed=Calibration(128)), QatAsymmetric(4, 4, ranges_move=True, feed=SHORT)],
+)
+def test_no_bit_of_a_result_is_changed_by_looking_and_a_look_that_fails_fails_no_run(
+    method: Any, trained: tuple[Training, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    stage, runs = trained
+    (tmp_path / stage.key).symlink_to(runs / stage.key)
+    recipe, outcomes = Recipe(stage, method), []
+    for folder in (runs, tmp_path):
+        run(recipe, Ranks(), Folders(folder, Path("unused")))
+        outcomes.append(read_outcome(folder / recipe.key))
+        for name in ("float_weights", "confusion"):  # the second time nothing is looked at
+            monkeypatch.setattr(layer_report, name, lambda *_: 1 / 0)
+    with_it, without = outcomes
+    assert with_it is not None and without is not None
+    assert (runs / recipe.key / "artifacts").exists() and not (tmp_path / recipe.key / "artifacts").exists()
+    same = ("correct", "top1", "top5", "loss", "images", "model_size_mb")
+    assert [with_it[name] for name in same] == [without[name] for name in same]
+    assert "confusion.json cannot be recorded: ZeroDivisionError: division by zero" in capsys.readouterr().out
+    if "checkpoint" in with_it:
+        left, right = (checkpoint.load(f / recipe.key / "checkpoint.pt", o["checkpoint"]["sha256"])["model"]
+                       for f, o in zip((runs, tmp_path), outcomes, strict=True))  # fmt: skip
+        assert left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)

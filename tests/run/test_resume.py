@@ -1,0 +1,184 @@
+"""A run that is stopped, politely or not, goes on as if it had not been: bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import ROOT
+
+from suite.launch import verify_resume
+from suite.launch.local import elastic
+from suite.process.ranks import Ranks
+from suite.process.stop import REQUEUE, Stop
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
+from suite.record.journal import read_events, read_progress
+from suite.record.status import status_of
+from suite.run import checkpoint
+from suite.run.stage import Folders, InterruptedRunError, run
+from suite.sweeps.stored import save_sweep
+from suite.train.tally import DivergedError
+
+
+def training(world_size: int = 1, epochs: int = 2, lr: float = 0.05) -> Training:
+    precision = Precision("O2", "bfloat16")
+    sgd = Sgd(epochs, 100, lr, pad=1, flip=False, precision=precision, world_size=world_size)
+    return Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The training of one rank, which nobody stopped."""
+    folders = Folders(tmp_path_factory.mktemp("alone"), Path("unused"))
+    run(training(), Ranks(), folders)
+    return folders
+
+
+class StopsAfter(Stop):
+    """Asks to stop at the look that comes `looks` looks from now."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def asked_by(self) -> str:  # type: ignore[override]
+        self.looks -= 1
+        return "SIGTERM" if self.looks < 0 else ""
+
+
+@pytest.mark.parametrize("at", [0, 11, 20])
+def test_a_run_asked_to_stop_at_any_step_saves_and_goes_on(at: int, alone: Folders, tmp_path: Path) -> None:
+    """12 steps an epoch: at the first, before an epoch's end, within the second."""
+    stage, folders = training(), Folders(tmp_path, Path("unused"))
+    with pytest.raises(
+        InterruptedRunError, match=f"stopped at epoch {at // 12 + 1}, step {at + 1}, which is saved"
+    ):
+        run(stage, Ranks(), folders, StopsAfter(at))
+    assert status_of(stage, tmp_path).state == "stopped"
+    assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
+    run(stage, Ranks(), folders)
+    assert verify_resume.compare(alone.runs / stage.key, tmp_path / stage.key) == []
+    names = [event["event"] for event in read_events(tmp_path / stage.key)]
+    assert names.count("interrupted") == names.count("resumed") == 1
+    assert not checkpoint.resumable(tmp_path / stage.key), "nothing is left of it"
+
+
+def test_the_previous_state_is_used_when_the_newest_is_torn(alone: Folders, tmp_path: Path) -> None:
+    stage, folders = training(), Folders(tmp_path, Path("unused"))
+    for looks in (5, 3, 3):  # each further attempt begins where the one before stopped
+        with pytest.raises(InterruptedRunError):
+            run(stage, Ranks(), folders, StopsAfter(looks))
+    newest, previous = checkpoint.resumable(tmp_path / stage.key)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    run(stage, Ranks(), folders)
+    resumed = [e["file"] for e in read_events(tmp_path / stage.key) if e["event"] == "resumed"]
+    assert resumed[-1] == previous.name
+    assert verify_resume.compare(alone.runs / stage.key, tmp_path / stage.key) == []
+
+
+def test_what_is_compared_is_found_when_it_differs(alone: Folders, tmp_path: Path) -> None:
+    other = replace(training(), seed=1)
+    run(other, Ranks(), Folders(tmp_path, Path("unused")))
+    found = verify_resume.compare(alone.runs / training().key, tmp_path / other.key)
+    assert len(found) == 3 and "tensors, first" in found[2]
+
+
+def start(stage: Stage, runs: Path) -> subprocess.Popen[str]:
+    save_sweep(runs, "resume", {}, [stage])
+    return subprocess.Popen(
+        [sys.executable, *elastic(stage.world_size), "-m", "suite", "run", stage.key, "--runs", str(runs)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_progress(process: subprocess.Popen[str], folder: Path) -> None:
+    while read_progress(folder) is None:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_polite_signal_saves_once_and_leaves_with_the_status_for_requeue(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    stage = training(epochs=50)
+    process = start(stage, tmp_path)
+    wait_for_progress(process, tmp_path / stage.key)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == REQUEUE == 75, said
+    assert f"{number.name}: {stage.name}: stopped at epoch" in said and "Traceback" not in said
+    assert read_events(tmp_path / stage.key)[-1]["event"] == "interrupted"
+    assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
+
+
+def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path: Path) -> None:
+    stage = training(world_size=2, epochs=50)
+    process = start(stage, tmp_path)
+    wait_for_progress(process, tmp_path / stage.key)
+    process.send_signal(signal.SIGUSR2)
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode != 0
+    told = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
+    assert len(told) == 1 and told[0]["signal"] == "SIGUSR2", said[-2000:]
+    assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
+    assert status_of(stage, tmp_path).state == "stopped"
+
+
+def test_runs_that_are_killed_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    """`verify-resume` on a training and a QAT of two ranks under O2; with --tries 7 it is the long one."""
+    _, _, training, recipe = verify_resume.stages([2])
+    assert isinstance(recipe, Recipe) and recipe.needs == (training,)
+    verdicts = list(verify_resume.verify([training, recipe], tries=1, seed=int(time.time()), folder=tmp_path))
+    assert [verdict.differences for verdict in verdicts] == [(), ()]
+    assert sum(verdict.kills for verdict in verdicts) >= 2
+
+
+def test_a_training_that_diverges_says_so_with_its_step_and_its_last_good_state(tmp_path: Path) -> None:
+    stage, folders = training(lr=1e18), Folders(tmp_path, Path("unused"))
+    with pytest.raises(DivergedError, match=r"became inf or NaN in step \d+"):
+        run(stage, Ranks(), folders)
+    last = read_events(tmp_path / stage.key)[-1]
+    assert (last["event"], last["cause"]) == ("failed", "diverged")
+    assert last["error"].endswith("; no state was saved before it")
+    assert status_of(stage, tmp_path).state == "failed"
+
+
+def test_a_training_that_diverges_late_names_the_state_before(tmp_path: Path) -> None:
+    """A run that saved a good state, whose weights are then spoiled."""
+    stage, folders = training(), Folders(tmp_path, Path("unused"))
+    with pytest.raises(InterruptedRunError):
+        run(stage, Ranks(), folders, StopsAfter(4))
+    file = checkpoint.resumable(tmp_path / stage.key)[0]
+    state = torch.load(file, weights_only=True)
+    state["model"]["linear.weight"].fill_(torch.nan)
+    file.unlink()
+    spoiled = checkpoint.save_resumable(state, tmp_path / stage.key, 5)
+    with pytest.raises(DivergedError, match="in step 6"):
+        run(stage, Ranks(), folders)
+    assert status_of(stage, tmp_path).error.endswith(f"the last good state is {spoiled.name}")
+
+
+def test_states_to_resume_from_are_whole_and_two_at_most(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        checkpoint.save_resumable({"step": step}, tmp_path, step)
+    assert [file.name.split("-")[1] for file in checkpoint.resumable(tmp_path)] == [
+        "0000000010",
+        "0000000003",
+    ]
+    found = checkpoint.load_resumable(tmp_path)
+    assert found is not None and found[0] == {"step": 10}
+    for file in checkpoint.resumable(tmp_path):
+        file.write_bytes(b"")
+    assert checkpoint.load_resumable(tmp_path) is None

@@ -1,0 +1,408 @@
+"""MLflow follows the journals: whatever happens to a sync, the next one leaves one run a stage and each point once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.tracking import (
+    EPOCHS,
+    SGD,
+    SWEEP,
+    TRAININGS,
+    content,
+    forked,
+    opened,
+    points,
+    run_sweep,
+    run_through,
+    runs_in,
+    score,
+    serving,
+    the_run,
+)
+from fakes.waiting import limit
+from mlflow.tracking import MlflowClient
+
+from suite.methods.amax import Amax
+from suite.recipe import Dataset, Network, Recipe, Training
+from suite.recipe.errors import SuiteError
+from suite.record import lease
+from suite.record.journal import read_events
+from suite.track import follow, sync
+
+
+@pytest.fixture(autouse=True)
+def _embedded(tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server, and in `tmp_path` a prepared database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(database)
+
+
+def test_every_stage_with_a_journal_has_one_run_with_its_parameters_points_times_tags_and_status(
+    tmp_path: Path,
+) -> None:
+    run_sweep(tmp_path)
+    idle = Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=9)
+    sync.sync("demo", [*SWEEP, idle], tmp_path)
+    where = sync.uri(tmp_path)
+    found = {run.data.tags["stage_key"]: run for run in runs_in(where)}
+    assert len(found) == len(runs_in(where)) == len(SWEEP) == 14
+    counted = 0
+    for stage in SWEEP:
+        run, journal = found[stage.key], read_events(tmp_path / stage.key)
+        assert run.info.run_name == stage.name
+        assert run.info.status == "FINISHED"
+        assert run.info.start_time == int(journal[0]["time"] * 1000)
+        assert run.info.end_time == int(journal[-1]["time"] * 1000)
+        assert run.data.params == {name: str(value) for name, value in stage.params.items()}
+        assert {"method", "weight_bits", "act_bits", "seed", "model", "dataset"} <= run.data.params.keys()
+        assert run.data.tags["role"] == ("training" if isinstance(stage, Training) else "recipe")
+        assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+        assert "mlflow.parentRunId" not in run.data.tags
+        written = [
+            (name, event["step"], value, int(event["time"] * 1000))
+            for event in journal
+            if event["event"] == "metrics"
+            for name, value in event["values"].items()
+        ]
+        assert points(where, run) == sorted(written)
+        counted += len(written)
+    assert counted == 2 * EPOCHS * 7 + 10 * 5 + 2 * 2 * 7
+    assert found[Recipe(TRAININGS[0], Amax(4, 4)).key].info.run_name == "amax w4a4 seed 0"
+
+
+def test_syncing_again_changes_nothing(tmp_path: Path) -> None:
+    run_sweep(tmp_path)
+    first = sync.sync("demo", SWEEP, tmp_path)
+    before = content(sync.uri(tmp_path))
+    assert sync.sync("demo", SWEEP, tmp_path) == first
+    assert content(sync.uri(tmp_path)) == before
+    assert len(before) == 14
+    assert sum(len(run[-1]) for run in before.values()) == 134
+
+
+def test_a_sync_between_two_events_of_one_epoch_loses_neither(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    for epoch in (1, 2):
+        journal.metrics(epoch, train_loss=1 / epoch)
+        sync.sync("demo", [stage], tmp_path)
+        score(journal, epoch, 90.0)
+        sync.sync("demo", [stage], tmp_path)
+    found = Counter((name, step) for name, step, *_ in points(sync.uri(tmp_path), the_run(tmp_path, stage)))
+    assert len(found) == 12
+    assert set(found.values()) == {1}
+
+
+def test_a_training_of_more_points_than_one_request_takes_arrives_whole(tmp_path: Path) -> None:
+    journal = opened(tmp_path, TRAININGS[0])
+    for epoch in range(1, 401):
+        score(journal, epoch, 90.0)
+    sync.sync("demo", TRAININGS[:1], tmp_path)
+    assert len(points(sync.uri(tmp_path), the_run(tmp_path, TRAININGS[0]))) == 400 * 5 > 2 * sync.BATCH
+
+
+def test_a_failed_stage_is_failed_with_its_first_error_line_and_no_longer_once_it_is_done(
+    tmp_path: Path,
+) -> None:
+    stage = SWEEP[1]
+    journal = opened(tmp_path, stage)
+    journal.write("failed", error="OutOfMemoryError: 3 GiB wanted", traceback="...")
+    journal.close()
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", "OutOfMemoryError: 3 GiB wanted")
+    run_through(tmp_path, stage)
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert (run.info.status, run.data.tags["error"], run.data.tags["attempt"]) == ("FINISHED", "", "2")
+
+
+def test_a_stage_is_running_while_its_process_holds_it_and_killed_once_that_died(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    with lease.lock(tmp_path / stage.key):
+        score(opened(tmp_path, stage), 1, 60.0)
+        sync.sync("demo", [stage], tmp_path)
+        assert the_run(tmp_path, stage).info.status == "RUNNING"
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert run.info.status == "KILLED"
+    assert run.info.end_time == int(read_events(tmp_path / stage.key)[-1]["time"] * 1000)
+
+
+@pytest.mark.parametrize(
+    ("again_from", "kept"), [(1, 0), (3, 2)], ids=["from the start", "from a checkpoint"]
+)
+def test_a_repeated_attempt_puts_its_points_in_the_place_of_the_old_ones(
+    tmp_path: Path, again_from: int, kept: int
+) -> None:
+    stage = TRAININGS[0]
+    first = opened(tmp_path, stage)
+    for epoch in (1, 2, 3):
+        score(first, epoch, 10.0 + epoch)
+        sync.sync("demo", [stage], tmp_path)
+    second = opened(tmp_path, stage)
+    sync.sync("demo", [stage], tmp_path)
+    for epoch in range(again_from, EPOCHS + 1):
+        score(second, epoch, 20.0 + epoch)
+        sync.sync("demo", [stage], tmp_path)
+    found = [point for point in points(sync.uri(tmp_path), the_run(tmp_path, stage)) if point[0] == "top1"]
+    assert [step for _, step, _, _ in found] == [1, 2, 3, 4]
+    assert [value for _, _, value, _ in found] == [(10.0 if s <= kept else 20.0) + s for s in (1, 2, 3, 4)]
+
+
+def test_a_run_directory_that_was_made_anew_is_a_new_run(tmp_path: Path) -> None:
+    stage = SWEEP[1]
+    run_through(tmp_path, stage, top1=70)
+    sync.sync("demo", [stage], tmp_path)
+    for file in (tmp_path / stage.key).iterdir():
+        file.unlink()
+    time.sleep(0.002)
+    run_through(tmp_path, stage, top1=80)
+    sync.sync("demo", [stage], tmp_path)
+    found = points(sync.uri(tmp_path), the_run(tmp_path, stage))
+    assert [value for name, _, value, _ in found if name == "top1"] == [80]
+
+
+def test_a_run_that_the_client_made_twice_is_there_once_after_the_next_sync(tmp_path: Path) -> None:
+    run_through(tmp_path, SWEEP[1])
+    experiment = sync.sync("demo", SWEEP[:2], tmp_path)
+    before = content(sync.uri(tmp_path))
+    began = int(read_events(tmp_path / SWEEP[1].key)[0]["time"] * 1000)
+    MlflowClient(sync.uri(tmp_path)).create_run(experiment, began, {"stage_key": SWEEP[1].key})
+    assert len(runs_in(sync.uri(tmp_path))) == 2
+    sync.sync("demo", SWEEP[:2], tmp_path)
+    assert content(sync.uri(tmp_path)) == before
+
+
+def test_a_loss_that_is_not_a_number_stays_one_and_is_said(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    score(journal, 1, 50.0, loss=0.7)
+    score(journal, 2, 10.0, loss=math.inf)
+    journal.finish(stage.key, top1=10.0, top5=50.0, loss=math.nan)
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert math.isnan(run.data.metrics["loss"])
+    assert run.data.metrics["top1"] == 10.0
+    assert run.data.tags["diverged"] == "the evaluation gave NaN"
+    before = repr(content(sync.uri(tmp_path)))
+    sync.sync("demo", [stage], tmp_path)
+    assert repr(content(sync.uri(tmp_path))) == before
+
+
+def test_the_report_is_one_run_whose_files_follow_the_folder(tmp_path: Path) -> None:
+    run_through(tmp_path, SWEEP[1])
+    report, copied = tmp_path / "results" / "demo", tmp_path / "copied"
+    report.mkdir(parents=True)
+    copied.mkdir()
+    client = MlflowClient(sync.uri(tmp_path))
+
+    def synced(**files: str) -> tuple[str, dict[str, str]]:
+        for file in report.iterdir():
+            file.unlink()
+        for name, text in files.items():
+            (report / f"{name}.md").write_text(text)
+        sync.sync("demo", SWEEP[:2], tmp_path, report)
+        (run,) = [run for run in runs_in(sync.uri(tmp_path)) if run.data.tags["role"] == "report"]
+        assert (run.info.run_name, run.info.status) == ("report demo", "FINISHED")
+        there = [item.path for item in client.list_artifacts(run.info.run_id)]
+        texts = {
+            Path(name).stem: Path(client.download_artifacts(run.info.run_id, name, str(copied))).read_text()
+            for name in there
+        }
+        return run.info.run_id, texts
+
+    first, texts = synced(table="one", plot="two")
+    assert texts == {"table": "one", "plot": "two"}
+    assert synced(table="one", plot="two") == (first, texts)
+    assert synced(table="new", plot="two") == (first, {"table": "new", "plot": "two"})
+    assert synced(table="new")[1] == {"table": "new"}
+    assert len(runs_in(sync.uri(tmp_path))) == 2
+
+
+def _sync_to_statement(runs: Path, last: int, counted: Any) -> None:
+    """Sync, and die by SIGKILL instead of executing the SQL statement after `last` of them."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def count(*_: Any) -> None:
+        if counted.value == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        counted.value += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    event.listen(Engine, "commit", count)
+    sync.sync("demo", SWEEP[:5], runs)
+
+
+def test_a_sync_killed_anywhere_and_repeated_leaves_what_an_undisturbed_one_leaves(
+    tmp_path: Path, database: bytes
+) -> None:
+    runs = tmp_path / "whole"
+    for stage in SWEEP[:5]:
+        run_through(runs, stage)
+    counted = forked.Value("i", 0)
+
+    def sync_until(last: int) -> int | None:
+        counted.value = 0
+        process = forked.Process(target=_sync_to_statement, args=(runs, last, counted))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    (runs / "mlflow.db").write_bytes(database)
+    assert sync_until(10**9) == 0
+    statements, whole = counted.value, content(sync.uri(runs))
+    assert len(whole) == 5
+    there_when_killed = set()
+    for last in random.Random(0).sample(range(10, statements), 6):
+        for file in runs.glob("mlflow.db*"):
+            file.unlink()
+        runs = runs.rename(tmp_path / f"killed at {last}")
+        (runs / "mlflow.db").write_bytes(database)
+        assert sync_until(last) == -signal.SIGKILL
+        there_when_killed.add(len(runs_in(sync.uri(runs))))
+        assert sync_until(10**9) == 0
+        assert content(sync.uri(runs)) == whole, f"killed at statement {last} of {statements}"
+    assert len(there_when_killed) > 2, f"the cuts fell together: {there_when_killed} runs were there"
+
+
+def _sync_together(runs: Path, barrier: Barrier) -> None:
+    barrier.wait()
+    sync.sync("demo", SWEEP, runs)
+
+
+def _prepare_together(runs: Path, barrier: Barrier) -> None:
+    barrier.wait()
+    sync.prepare(runs)
+
+
+def _at_once(target: Any, count: int, runs: Path) -> list[int | None]:
+    barrier = forked.Barrier(count)
+    processes = [forked.Process(target=target, args=(runs, barrier)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def test_a_fresh_database_prepared_by_four_processes_and_synced_by_two_at_once_is_whole(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    assert _at_once(_prepare_together, 4, runs) == [0] * 4
+    assert [file.name for file in runs.glob("mlflow.db*")] == ["mlflow.db"]
+    run_sweep(runs)
+    assert _at_once(_sync_together, 2, runs) == [0, 0]
+    found = content(sync.uri(runs))
+    assert len(found) == 14
+    assert sum(len(run[-1]) for run in found.values()) == 134
+
+
+def test_a_server_that_accepts_and_never_answers_does_not_hold_up_a_launch(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; import mlflow; from suite.track.follow import Follower\n"
+        "follower = Follower('demo', [], Path(sys.argv[1]), every_seconds=0.1)\n"
+        "follower.start(); time.sleep(0.5); began = time.monotonic()\n"
+        "follower.finish(within_seconds=2); print(follower.error); print(time.monotonic() - began)\n"
+    )
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(8)
+        server = f"http://127.0.0.1:{hole.getsockname()[1]}"
+        ended = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            env={**os.environ, "MLFLOW_TRACKING_URI": server},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert ended.stdout
+        said, waited = ended.stdout.readline(), float(ended.stdout.readline())
+        told = time.monotonic()
+        assert ended.wait(timeout=60) == 0
+    assert said == f"{server} was not up to date after 2 s\n"
+    assert 2 <= waited < limit(4)
+    assert time.monotonic() - told < limit(4), "the interpreter must not wait for the thread"
+    assert follow.PATIENCE_SECONDS <= 25
+
+
+def test_a_server_that_is_not_there_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(
+        SuiteError, match=r"127.0.0.1:9 failed: .{,50}Connection refused; .* MLFLOW_TRACKING_URI is"
+    ):
+        sync.sync("demo", SWEEP, tmp_path)
+
+
+def test_a_broken_database_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(SuiteError, match=r"file is not a database; .*move .*mlflow\.db away"):
+        sync.sync("demo", SWEEP, tmp_path)
+
+
+def test_an_experiment_deleted_in_the_browser_is_named_with_the_remedy(tmp_path: Path) -> None:
+    experiment = sync.sync("demo", SWEEP, tmp_path)
+    MlflowClient(sync.uri(tmp_path)).delete_experiment(experiment)
+    with pytest.raises(SuiteError, match=rf"restore it with .*--experiment-id {experiment}"):
+        sync.sync("demo", SWEEP, tmp_path)
+
+
+def test_a_server_gets_what_the_embedded_database_gets_and_one_runs_folder_an_experiment(
+    tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, report, other = tmp_path / "runs", tmp_path / "results", tmp_path / "other"
+    run_sweep(runs)
+    report.mkdir()
+    other.mkdir()
+    (report / "table.md").write_text("a table")
+    (runs / "mlflow.db").write_bytes(database)
+    sync.sync("demo", SWEEP, runs)
+    embedded = content(sync.uri(runs))
+    with serving(cwd=tmp_path) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        experiment = sync.sync("demo", SWEEP, runs, report)
+        assert sync.sync("demo", SWEEP, runs, report) == experiment
+        found = content(address)
+        reported = found.pop("report demo")
+        assert reported[0][0] == "report demo"
+        assert found == embedded
+        assert len(found) == 14
+        with pytest.raises(SuiteError, match="belongs to another runs folder; launch with another --name"):
+            sync.sync("demo", SWEEP, other)
+        assert sync.how_to_open(experiment, runs).startswith(f"{address}/#/experiments/{experiment}/runs?")
+
+
+def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_space(tmp_path: Path) -> None:
+    command, link = sync.how_to_open("7", tmp_path / "my runs").splitlines()
+    assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
+    assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
+    assert json.loads(sync.leaderboard(5))["createdAt"] == 5
+
+
+def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    journal.write("failed", error="the loss became inf or NaN in step 7", cause="diverged", traceback="")
+    journal.close()
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert (run.info.status, run.data.tags["diverged"]) == ("FAILED", "the loss became inf or NaN in step 7")

@@ -1,0 +1,281 @@
+"""What MLflow has beside parameters and points: data sets, causes, checkpoints, the sweep's question, the best."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+from fakes.tracking import SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, score, the_run
+from mlflow.tracking import MlflowClient
+
+from suite.cli.main import main
+from suite.recipe import FORMAT, Recipe
+from suite.record import files
+from suite.record.journal import Journal
+from suite.record.status import status_of
+from suite.record.synced import mlflow_pages
+from suite.run import checkpoint
+from suite.sweeps.stored import save_sweep
+from suite.track import run_contents, sync
+from suite.track.registry import best_by_width
+from suite.track.ui_view import pages
+
+RECIPES = [stage for stage in SWEEP if isinstance(stage, Recipe)]
+
+
+@pytest.fixture(autouse=True)
+def _embedded(tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(database)
+
+
+def synced(runs: Path, *stages: Any) -> MlflowClient:
+    sync.sync("demo", stages or SWEEP, runs)
+    return MlflowClient(sync.uri(runs))
+
+
+def test_a_run_names_each_split_of_its_data_once_by_digest_however_often_it_was_read(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    for _ in range(2):
+        journal = opened(tmp_path, stage)
+        journal.write("data", split="train", images=1198, sha256="ab" * 32)
+        score(journal, 1, 50.0)
+        synced(tmp_path, stage)
+        journal.write("data", split="test", images=599, sha256="cd" * 32)
+        synced(tmp_path, stage)
+        journal.close()
+    found = {
+        used.tags[0].value: (used.dataset.name, used.dataset.digest, json.loads(used.dataset.profile))
+        for used in the_run(tmp_path, stage).inputs.dataset_inputs
+    }
+    assert found == {
+        "train": ("digits", "ab" * 8, {"images": "1198"}),
+        "test": ("digits", "cd" * 8, {"images": "599"}),
+    }
+    assert len(the_run(tmp_path, stage).inputs.dataset_inputs) == 2
+
+
+def test_where_a_run_ran_are_tags_and_no_parameters_and_its_checkpoint_has_path_size_and_sha256(
+    tmp_path: Path,
+) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    journal.close()
+    journal = Journal(tmp_path / stage.key)
+    journal.write("started", host="node7", pid=1, device="cpu", commit="c0ffee", job="4711.1")
+    score(journal, 1, 50.0)
+    saved = checkpoint.save({"model": {}}, tmp_path / stage.key / "checkpoint.pt")
+    journal.finish(stage.key, top1=50.0, loss=0.5, checkpoint=saved)
+    journal.close()
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    tags = {name: run.data.tags[name] for name in ("host", "slurm_job", "attempt")}
+    assert tags == {"host": "node7", "slurm_job": "4711.1", "attempt": "2"}
+    assert not {"host", "slurm_job", "job", "attempt", "pid", "device"} & run.data.params.keys()
+    file = Path(run.data.tags["checkpoint"])
+    assert file == (tmp_path / stage.key / "checkpoint.pt").resolve()
+    assert run.data.tags["checkpoint_bytes"] == str(file.stat().st_size)
+    assert run.data.tags["checkpoint_sha256"] == files.sha256(file)
+
+
+def files_of(client: MlflowClient, run: Any, place: Path) -> dict[str, str]:
+    """The text of each artifact of a run, by name."""
+    place.mkdir(exist_ok=True)
+    return {
+        item.path: Path(client.download_artifacts(run.info.run_id, item.path, str(place))).read_text()
+        for item in client.list_artifacts(run.info.run_id)
+    }
+
+
+def test_small_files_follow_the_journal_and_are_what_it_says_or_are_named(tmp_path: Path) -> None:
+    stage, folder, copied = TRAININGS[0], tmp_path / TRAININGS[0].key, tmp_path / "copied"
+    journal = opened(tmp_path, stage)
+    (folder / "stage.json").write_text('{"key": 1}')
+    journal.artifact("ranges.csv", b"old")
+    client = synced(tmp_path, stage)
+    assert files_of(client, the_run(tmp_path, stage), copied) == {
+        "stage.json": '{"key": 1}',
+        "ranges.csv": "old",
+    }
+    journal.artifact("ranges.csv", b"new")
+    journal.artifact("plot.svg", b"<svg/>")
+    journal.artifact("large.bin", b"0" * (run_contents.LARGEST + 1))
+    (folder / "stage.json").write_text("this attempt's is uploaded already")
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    wanted = {"stage.json": '{"key": 1}', "ranges.csv": "new", "plot.svg": "<svg/>"}
+    assert files_of(client, run, copied) == wanted
+    assert run.data.tags["artifacts_left_out"] == "large.bin: 5.0 MiB, more than 5"
+    (folder / "artifacts" / "plot.svg").write_text("changed by somebody")
+    score(journal, 1, 50.0)
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    assert files_of(client, run, copied) == wanted, "MLflow keeps the one that was recorded"
+    assert "plot.svg: not the file that was recorded" in run.data.tags["artifacts_left_out"]
+
+
+def test_a_run_that_is_made_anew_has_its_small_files_again(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    for attempt in (1, 2):
+        journal = opened(tmp_path, stage)
+        score(journal, 1, 50.0 + attempt)
+        if attempt == 1:
+            journal.artifact("ranges.csv", b"once")
+        journal.close()
+        client = synced(tmp_path, stage)
+    assert the_run(tmp_path, stage).data.metrics["top1"] == 52.0
+    assert files_of(client, the_run(tmp_path, stage), tmp_path / "copied") == {"ranges.csv": "once"}
+
+
+def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that_came_since(
+    tmp_path: Path,
+) -> None:
+    stage = RECIPES[0]
+    run_through(tmp_path, stage)
+    (tmp_path / stage.key / "stage.json").write_text('{"key": 1}')
+    client = synced(tmp_path, stage)
+    run, copied = the_run(tmp_path, stage), tmp_path / "copied"
+    cursor = json.loads(run.data.tags["synced"])
+    for newer in ("record", "files"):
+        del cursor[newer]
+    client.set_tag(run.info.run_id, "synced", json.dumps(cursor))
+    client.delete_tag(run.info.run_id, "record")
+    Path(unquote(urlparse(run.info.artifact_uri).path), "stage.json").unlink()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        assert store.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
+        store.execute("update params set value = 'told otherwise then' where key = 'method'")
+    assert files_of(client, run, copied) == {}
+    synced(tmp_path, stage)
+    run = the_run(tmp_path, stage)
+    assert files_of(client, run, copied) == {"stage.json": '{"key": 1}'}
+    wanted = {name: str(value) for name, value in stage.params.items()}
+    assert run.data.params == wanted | {"method": "told otherwise then"}
+    assert "record" in run.data.tags
+
+
+@pytest.mark.parametrize(
+    ("event", "facts", "status", "cause"),
+    [
+        ("failed", {"error": "out of memory", "cause": "memory"}, "FAILED", "memory"),
+        ("failed", {"error": "node n2 died", "cause": "node"}, "FAILED", "node"),
+        ("interrupted", {"signal": "SIGTERM"}, "KILLED", "stopped by SIGTERM"),
+        ("cancelled", {"job": "12_3"}, "KILLED", "cancelled"),
+        ("metrics", {"step": 1, "values": {"top1": 1.0}}, "KILLED", "killed: it told no error"),
+    ],
+)
+def test_a_run_that_died_is_closed_with_its_cause(
+    tmp_path: Path, event: str, facts: dict[str, Any], status: str, cause: str
+) -> None:
+    journal = opened(tmp_path, TRAININGS[0])
+    journal.write(event, **facts)
+    journal.close()
+    synced(tmp_path, TRAININGS[0])
+    run = the_run(tmp_path, TRAININGS[0])
+    assert (run.info.status, run.data.tags["cause"]) == (status, cause)
+    assert run.info.end_time >= run.info.start_time
+    run_through(tmp_path, TRAININGS[0])
+    synced(tmp_path, TRAININGS[0])
+    assert the_run(tmp_path, TRAININGS[0]).data.tags.get("cause", "") == ""
+
+
+def test_the_experiment_says_what_the_sweep_asks_and_a_text_of_the_users_own_stays(tmp_path: Path) -> None:
+    run_through(tmp_path, SWEEP[0])
+    save_sweep(tmp_path, "demo", {}, SWEEP, "How few bits are enough?\n\nAnd why.")
+    client = synced(tmp_path)
+
+    def note() -> str:
+        return str(client.get_experiment_by_name("demo").tags["mlflow.note.content"])
+
+    assert note() == "Sweep `demo`: How few bits are enough?\n\nAnd why."
+    save_sweep(tmp_path, "demo", {}, SWEEP, "Something else?")
+    synced(tmp_path)
+    assert note() == "Sweep `demo`: Something else?"
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    synced(tmp_path)
+    assert note() == "mine"
+
+
+def aliases(client: MlflowClient) -> dict[str, Any]:
+    (model,) = client.search_registered_models("name = 'demo'")
+    return {alias: client.get_model_version("demo", version) for alias, version in model.aliases.items()}
+
+
+def test_the_best_recipe_of_each_width_is_a_model_version_and_gives_way_to_a_better_one(
+    tmp_path: Path,
+) -> None:
+    run_sweep(tmp_path)
+    client = synced(tmp_path)
+    for _ in range(2):
+        found = aliases(client)
+        best = {
+            stage.params["weight_bits"]: stage for stage in RECIPES
+        }  # each has more top1 than those before
+        assert set(found) == {f"best-w{bits}" for bits in best} == {"best-w4", "best-w5", "best-w8"}
+        for bits, stage in best.items():
+            version = found[f"best-w{bits}"]
+            assert version.run_id == the_run(tmp_path, stage).info.run_id
+            assert version.source == (tmp_path / stage.key).resolve().as_uri()
+            assert version.tags["stage_key"] == stage.key
+        assert len(client.search_model_versions("name = 'demo'")) == 3
+        synced(tmp_path)
+    better = RECIPES[0]
+    assert better.params["weight_bits"] == 4
+    for file in (tmp_path / better.key).iterdir():
+        file.unlink()
+    run_through(tmp_path, better, top1=99.0)
+    synced(tmp_path)
+    assert aliases(client)["best-w4"].tags["stage_key"] == better.key
+    assert len(client.search_model_versions("name = 'demo'")) == 4
+
+
+def test_only_finished_recipes_are_the_best_and_of_equals_the_first(tmp_path: Path) -> None:
+    assert best_by_width([status_of(stage, tmp_path) for stage in SWEEP]) == {}
+    for stage in SWEEP:
+        run_through(tmp_path, stage, top1=70.0)
+    opened(tmp_path, RECIPES[0]).close()
+    (tmp_path / RECIPES[0].key / "outcome.json").unlink()
+    files.write_json(
+        {"format": FORMAT, "key": RECIPES[1].key, "top1": None, "loss": None},
+        tmp_path / RECIPES[1].key / "outcome.json",
+    )
+    found = best_by_width([status_of(stage, tmp_path) for stage in SWEEP])
+    firsts = {bits: next(s for s in RECIPES[2:] if s.params["weight_bits"] == bits) for bits in (4, 5, 8)}
+    assert {bits: now.stage for bits, now in found.items()} == firsts
+    assert list(found) == [4, 5, 8]
+
+
+def test_the_pages_are_the_table_the_charts_and_a_comparison_of_the_best() -> None:
+    found = pages("http://host:5000", "7", ["a1", "b2"])
+    start = "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode="
+    assert found["table"].startswith(f"{start}TABLE&viewStateShareKey=")
+    assert found["chart"].startswith(f"{start}CHART&viewStateShareKey=")
+    assert unquote(found["compare the best"]) == (
+        'http://host:5000/#/compare-runs?runs=["a1", "b2"]&experiments=["7"]'
+    )
+    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "chart"}
+
+
+def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_sweep(tmp_path)
+    save_sweep(tmp_path, "demo", {}, SWEEP)
+    synced(tmp_path)
+    assert mlflow_pages(tmp_path, "demo") == {}
+    place = sync.uri(tmp_path)
+    monkeypatch.setattr(sync, "uri", lambda runs: place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bob:secret@mlflow.example/prefix/")
+    synced(tmp_path)
+    assert main(["status", "demo", "--runs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    (experiment,) = {run.info.experiment_id for run in runs_in(place)}
+    for mode in ("TABLE", "CHART"):
+        assert f"https://mlflow.example/prefix/#/experiments/{experiment}/runs?" in said and mode in said
+    assert "compare-runs?runs=" in said
+    assert "secret" not in said
