@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from slurm.client import ask
-from suite.recipe.errors import SuiteError, check_whole
+from slurm.cluster_file import ClusterError, check_types, line_of, read_toml
+from suite.recipe.errors import SuiteError
 
 EARLY_SECONDS = 60
 """How much earlier than asked SLURM may send its warning of the time limit (sbatch's manual, --signal)."""
@@ -38,21 +38,26 @@ class Cluster:
     retries: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_whole(self, 1, minutes=self.minutes, ranks_per_node=self.ranks_per_node, parallel=self.parallel)
-        check_whole(self, 1, cpus_per_rank=self.cpus_per_rank, warning_seconds=self.warning_seconds)
-        check_whole(self, 0, gpus_per_node=self.gpus_per_node)
+        check_types(KINDS, {item.name: getattr(self, item.name) for item in fields(self)})
+        for name in ("minutes", "ranks_per_node", "cpus_per_rank", "parallel", "warning_seconds"):
+            _check_from(1, (name,), getattr(self, name))
+        _check_from(0, ("gpus_per_node",), self.gpus_per_node)
+        for cause, count in self.retries.items():
+            if cause not in BUDGETS:
+                raise ClusterError(("retries", cause), f"is unknown; there is {', '.join(BUDGETS)}")
+            _check_from(0, ("retries", cause), count)
         if 60 * self.minutes < self.warning_seconds + 2 * EARLY_SECONDS:
-            raise SuiteError(
-                f"minutes {self.minutes} leaves a job no time before it is told to save, warning_seconds "
-                f"{self.warning_seconds} before the end and up to {EARLY_SECONDS} s earlier; raise minutes"
+            at = "warning_seconds" if self.minutes == type(self).minutes else "minutes"
+            raise ClusterError(
+                (at,),
+                f"leaves a job no time: of its minutes ({self.minutes}) it is asked to save warning_seconds "
+                f"({self.warning_seconds}) before the end and up to {EARLY_SECONDS} s earlier; raise minutes",
             )
-        if strange := sorted(self.retries.keys() - BUDGETS.keys()):
-            raise SuiteError(f"retries: {strange[0]!r} is unknown; there is {', '.join(BUDGETS)}")
-        check_whole(self, 0, **self.retries)
         if self.gpus_per_node and self.ranks_per_node > self.gpus_per_node:
-            raise SuiteError(
-                f"ranks_per_node {self.ranks_per_node} is more than gpus_per_node {self.gpus_per_node}; each rank has "
-                f"a GPU of its own"
+            raise ClusterError(
+                ("gpus_per_node",),
+                f"{self.gpus_per_node} is less than ranks_per_node {self.ranks_per_node}; each rank has a GPU of its "
+                f"own: lower ranks_per_node",
             )
 
     def nodes(self, world_size: int) -> int:
@@ -67,19 +72,27 @@ class Cluster:
         return world_size // self.ranks_per_node
 
 
+KINDS = {item.name: str(item.type) for item in fields(Cluster)}
+"""The type of each value, as it is written in `Cluster`."""
+
+
+def _check_from(lowest: int, at: tuple[str, ...], value: int) -> None:
+    if value < lowest:
+        raise ClusterError(at, f"must be a whole number from {lowest} on, got {value}")
+
+
 def read_cluster(file: Path) -> Cluster:
-    """The cluster of a TOML file. Raises SuiteError for what it does not know, naming what there is."""
+    """The cluster of a TOML file. Raises SuiteError with the line of a value that is unknown, of another type or too
+    small."""
+    text, content = read_toml(file)
     try:
-        content = tomllib.loads(file.read_text())
-    except OSError as error:
-        raise SuiteError(f"cannot read {file}: {error}; slurm/cluster.toml is one to copy") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SuiteError(f"{file} is not TOML: {error}") from None
-    known = {item.name for item in fields(Cluster)}
-    if strange := sorted(content.keys() - known):
-        raise SuiteError(f"{file}: {strange[0]!r} is unknown; there is {', '.join(sorted(known))}")
-    content["setup"] = tuple(content.get("setup", ()))
-    return Cluster(**content)
+        check_types(KINDS, content)
+        content["setup"] = tuple(content.get("setup", ()))
+        return Cluster(**content)
+    except ClusterError as error:
+        line = line_of(text, error.at)
+        where = f"{file}, line {line}" if line else str(file)
+        raise SuiteError(f"{where}: {error}") from None
 
 
 def largest_array() -> int:

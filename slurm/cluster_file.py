@@ -1,0 +1,127 @@
+"""Reads a cluster.toml: each value is checked against its type, and an error names its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from suite.recipe.errors import SuiteError
+
+Place = tuple[str, ...]
+"""Where a value lies in the file: ("minutes",), or ("retries", "node") in the table [retries]."""
+
+
+class ClusterError(SuiteError):
+    """A value of a cluster file is wrong; `at` is where it lies, the message what is wrong and what to write."""
+
+    def __init__(self, at: Place, message: str) -> None:
+        super().__init__(f"{'.'.join(at)} {message}")
+        self.at = at
+
+
+def _text(at: Place, value: object) -> None:
+    if not isinstance(value, str):
+        raise ClusterError(at, f'must be text in quotes, got {value!r}; write {at[-1]} = "..."')
+    if not value or re.search(r"[\s\0]", value):
+        raise ClusterError(at, f"must be one word, got {value!r}; write it, or leave the line out")
+
+
+def _whole(at: Place, value: object) -> None:
+    if type(value) is not int:
+        raise ClusterError(at, f"must be a whole number without quotes or point, got {value!r}")
+
+
+def _number(at: Place, value: object) -> None:
+    if type(value) not in (int, float) or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise ClusterError(at, f"must be a number above 0 without quotes or unit, got {value!r}")
+
+
+def _lines(at: Place, value: object) -> None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(line, str) for line in value):
+        wanted = f"[{value!r}]".replace("'", '"') if isinstance(value, str) else '["...", "..."]'
+        raise ClusterError(at, f"must be a list of lines of text, got {value!r}; write {at[-1]} = {wanted}")
+
+
+def _table(at: Place, value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise ClusterError(at, f"must be a table, got {value!r}; write [{at[-1]}] and below it NAME = VALUE")
+    return value
+
+
+def _variables(at: Place, value: object) -> None:
+    for name, content in _table(at, value).items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise ClusterError(
+                (*at, name), "is no name of an environment variable; use letters, digits and _"
+            )
+        if not isinstance(content, str):
+            raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
+
+
+def _counts(at: Place, value: object) -> None:
+    for name, content in _table(at, value).items():
+        _whole((*at, name), content)
+
+
+CHECKS: dict[str, Callable[[Place, object], None]] = {
+    "str | None": _text,
+    "int": _whole,
+    "float": _number,
+    "tuple[str, ...]": _lines,
+    "dict[str, str]": _variables,
+    "dict[str, int]": _counts,
+}
+"""The check of a value by its annotation in `Cluster`."""
+
+
+def check_types(kinds: Mapping[str, str], values: Mapping[str, object]) -> None:
+    """Raise ClusterError for the first of `values` that is not of its kind, an annotation as in CHECKS.
+
+    A name without a kind is refused.
+    """
+    for name, value in values.items():
+        if name not in kinds:
+            raise ClusterError((name,), f"is unknown; there is {', '.join(sorted(kinds))}")
+        if value is not None or not kinds[name].endswith("None"):
+            CHECKS[kinds[name]]((name,), value)
+
+
+def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file and its content. Raises SuiteError where it cannot be read, with the line."""
+    try:
+        raw = file.read_bytes()
+        text = raw.decode()
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise SuiteError(f"cannot read {file}: {error}; slurm/cluster.toml is one to copy") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise SuiteError(f"{file}, line {line}: it is not UTF-8; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{file} is not TOML: {error}") from None
+
+
+def line_of(text: str, at: Place) -> int | None:
+    """The line, from 1, where the statement begins that gives TOML `text` a value at `at`; None where none does.
+
+    tomllib tells no lines: the statement is what stands between the longest beginning of the text that parses without
+    the value and the shortest that has it.
+
+    >>> line_of('minutes = 5\\n\\n[retries]\\nnode = 1\\n', ("retries", "node"))
+    4
+    """
+    lines, begin = text.splitlines(), 1
+    for end in range(1, len(lines) + 1):
+        try:
+            found: Any = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue  # inside a value of several lines
+        for name in at:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return begin
+        begin = end + 1
+    return None

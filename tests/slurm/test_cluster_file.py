@@ -1,0 +1,113 @@
+"""A cluster.toml is checked value by value before anything is sent, and an error names the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm.cluster import Cluster, read_cluster
+from slurm.cluster_file import CHECKS, line_of
+from suite.recipe.errors import SuiteError
+
+ABOVE = '# What the cluster is asked for.\npartition = "main"\n\n'
+"""Three lines that are right."""
+
+
+def read(folder: Path, text: str | bytes) -> Cluster:
+    file = folder / "cluster.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_cluster(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('setup = "module load cuda"', 'line 4: setup must be a list of lines of text, got \'module load cuda\'; '
+         'write setup = ["module load cuda"]'),
+        ("setup = [\n  'module load cuda',\n  1,\n]", "line 4: setup must be a list of lines of text"),
+        ('memory_gb_per_rank = "16G"', "line 4: memory_gb_per_rank must be a number above 0 without quotes or unit"),
+        ("memory_gb_per_rank = nan", "line 4: memory_gb_per_rank must be a number above 0"),
+        ("memory_gb_per_rank = inf", "line 4: memory_gb_per_rank must be a number above 0"),
+        ("memory_gb_per_rank = -4", "line 4: memory_gb_per_rank must be a number above 0"),
+        ("memory_gb_per_rank = true", "line 4: memory_gb_per_rank must be a number above 0"),
+        ("retries = 3", "line 4: retries must be a table, got 3; write [retries] and below it NAME = VALUE"),
+        ("[retries]\ntime = 2\nnode = true", "line 6: retries.node must be a whole number"),
+        ("[retries]\ntime = 2\n\n# no more\nnode = -1", "line 8: retries.node must be a whole number from 0 on"),
+        ("retries = { node = 1, colour = 2 }", "line 4: retries.colour is unknown; there is time, preempted"),
+        ("retries.node = 1.5", "line 4: retries.node must be a whole number"),
+        ('minutes = "4:00:00"', "line 4: minutes must be a whole number without quotes or point, got '4:00:00'"),
+        ("minutes = 60.0", "line 4: minutes must be a whole number without quotes or point, got 60.0"),
+        ("minutes = true", "line 4: minutes must be a whole number"),
+        ("minutes = 0", "line 4: minutes must be a whole number from 1 on, got 0"),
+        ("warning_seconds = 15000", "line 4: warning_seconds leaves a job no time"),
+        ("gpus_per_node = 2", "line 4: gpus_per_node 2 is less than ranks_per_node 4"),
+        ('constraint = ["a", "b"]', "line 4: constraint must be text in quotes"),
+        ("account = true", "line 4: account must be text in quotes, got True"),
+        ('account = ""', "line 4: account must be one word, got ''; write it, or leave the line out"),
+        ('account = "lab\\n#SBATCH --exclusive"', "line 4: account must be one word"),
+        ('environment = "A=1"', "line 4: environment must be a table, got 'A=1'"),
+        ("[environment]\nA = 'x'\nOMP_NUM_THREADS = 4", "line 6: environment.OMP_NUM_THREADS must be text in quotes"),
+        ("[environment]\nX = true", "line 5: environment.X must be text in quotes, got True"),
+        ('[environment]\n"A B" = "1"', "line 5: environment.A B is no name of an environment variable"),
+        ("colour = 1", "line 4: colour is unknown; there is account, constraint"),
+        ("minutes = ", "is not TOML: Invalid value (at line 4, column 11)"),
+        (ABOVE.encode() + b'account = "l\xe4b"\n', "line 4: it is not UTF-8; save it as UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_with_its_line_and_what_to_write(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
+    with pytest.raises(SuiteError) as refused:
+        read(tmp_path, text if isinstance(text, bytes) else ABOVE + text + "\n")
+    assert str(refused.value).startswith(str(tmp_path / "cluster.toml"))
+    assert message in str(refused.value)
+
+
+def test_every_kind_of_right_value_is_read(tmp_path: Path) -> None:
+    text = 'memory_gb_per_rank = 16\nsetup = [\n "a",\n "b # c",\n]\nconstraint = "a&b"\n'
+    text += '[retries]\nnode = 0\n[environment]\nX = ""\n'
+    found = read(tmp_path, ABOVE + text)
+    assert found == Cluster(
+        partition="main", memory_gb_per_rank=16, setup=("a", "b # c"), constraint="a&b", retries={"node": 0},
+        environment={"X": ""},
+    )  # fmt: skip
+    assert read_cluster(ROOT / "slurm" / "cluster.toml").memory_gb_per_rank == 16
+
+
+def test_every_field_of_a_cluster_has_a_check() -> None:
+    assert {field.type for field in Cluster.__dataclass_fields__.values()} == set(CHECKS)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(list(Cluster.__dataclass_fields__)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=4,
+        ),
+    )
+)
+def test_whatever_a_value_is_it_is_taken_or_refused_as_a_user_can_mend_it(values: dict[str, object]) -> None:
+    try:
+        made = Cluster(**values)  # type: ignore[arg-type]
+    except SuiteError:
+        return
+    assert all(isinstance(line, str) for line in made.setup) and not isinstance(made.setup, str)
+    assert all(type(count) is int and count >= 0 for count in made.retries.values())
+
+
+@given(
+    st.lists(st.sampled_from(["", "# a comment", "  # x = 1", "many = [\n 1,\n # two\n 2,\n]"]), max_size=6)
+)
+def test_the_line_is_that_where_the_statement_begins(above: list[str]) -> None:
+    before = [text.replace("many", f"many{number}") for number, text in enumerate(above)]
+    text = "\n".join([*before, "x = [", "]", "[t]", 'text = """', "x = 2", '"""', "x = 3"])
+    lines = text.splitlines()
+    assert line_of(text, ("x",)) == lines.index("x = [") + 1
+    assert line_of(text, ("t", "x")) == lines.index("x = 3") + 1
+    assert line_of(text, ("y",)) is None
