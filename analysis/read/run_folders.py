@@ -21,6 +21,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.read import files
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
+from analysis.read.older import stages_as_today
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
@@ -173,7 +174,7 @@ def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
             raise AnalysisError(
                 f"{where}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
             )
-    return stages
+    return stages_as_today(stages)
 
 
 def row(stage: Mapping[str, Any], told: Journal, state: str, read: Read) -> dict[str, Any]:

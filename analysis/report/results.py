@@ -17,7 +17,8 @@ from analysis.errors import AnalysisError
 from analysis.read import layer_records, mlflow, published, run_folders
 from analysis.read.curves import Curve
 from analysis.read.layer_records import Evidence
-from analysis.read.run_folders import from_csv
+from analysis.read.older import table_as_today
+from analysis.read.run_folders import DERIVED, from_csv
 
 JOURNALS, MLFLOW = "journals", "mlflow"
 
@@ -106,6 +107,8 @@ def read(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, 
     if source not in (JOURNALS, MLFLOW):
         if not Path(source).is_file():
             raise AnalysisError(f"--from {source!r} is no file; use {JOURNALS}, {MLFLOW} or a runs.csv")
-        return from_csv(Path(source)), {}
+        found = from_csv(Path(source))
+        older = table_as_today(found)
+        return (found if older is None else configurations.mark(older.drop(columns=[*DERIVED]))), {}
     table, curves = (mlflow if source == MLFLOW else run_folders).load(runs, sweep)
     return configurations.mark(table), curves

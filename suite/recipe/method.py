@@ -78,6 +78,6 @@ def _feed_variations(method: Any) -> list[str]:
     """What the feed has that the method's default feed has not, but for the seed, which every name ends with."""
     usual = type(method)().feed
     told = {name: value for name, value in flat(method.feed).items() if name != "seed"}
-    changed = {name: value for name, value in told.items() if value != flat(usual or Calibration())[name]}
+    changed = {name: value for name, value in told.items() if value != flat(usual or Calibration()).get(name)}
     words = [f"no {name}" if value is False else f"{value} {name}" for name, value in changed.items()]
     return words if usual else ["calibrated", *words]

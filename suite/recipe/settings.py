@@ -77,7 +77,8 @@ class Precision:
         check_choice("precision dtype", self.dtype, ("float16", "bfloat16"))
 
     def __str__(self) -> str:
-        return self.level if self.level == "O0" else f"{self.level} {self.dtype}"
+        usual = self.level == "O0" and self.dtype == type(self).dtype
+        return self.level if usual else f"{self.level} {self.dtype}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
+from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
 from suite.recipe.serialize import flat, to_json
 from suite.recipe.settings import (
     NEW,
@@ -44,7 +45,8 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What people read: in plans, in MLflow, in tables."""
+        """What people read: in plans, in MLflow, in tables. It tells whatever differs between two stages, but for what
+        two recipes start from: that is told by the beginning of its key."""
         raise NotImplementedError
 
     @property
@@ -59,20 +61,9 @@ class Stage:
 
     @property
     def params(self) -> dict[str, str | int | float | bool]:
-        """Every field, flat, as MLflow parameters and as columns of the tables."""
+        """Every field, flat, as MLflow parameters and as columns of the tables. A method's field that is called as one
+        of a training or of the feed is prefixed: `method_momentum`."""
         raise NotImplementedError
-
-
-def _start_params(network: Network, dataset: Dataset) -> dict[str, Any]:
-    return {
-        "model": network.name,
-        "shortcut": network.shortcut,
-        "classes": network.classes,
-        "dataset": dataset.name,
-        "mean": ",".join(map(str, dataset.mean)),
-        "std": ",".join(map(str, dataset.std)),
-        "image_size": dataset.size,
-    }
 
 
 FLOAT = {"method": "float", "weight_bits": FLOAT_BITS, "act_bits": FLOAT_BITS}
@@ -96,16 +87,14 @@ class Training(Stage):
 
     @property
     def name(self) -> str:
-        return f"train {self.network.name} {self.dataset.name} {self.sgd.precision} seed {self.seed}"
+        words = ["train", *network_words(self.network, self.dataset), *training_words(self.sgd)]
+        return " ".join([*words, f"seed {self.seed}"])
 
     @property
     def params(self) -> dict[str, Any]:
-        return {
-            **FLOAT,
-            "seed": self.seed,
-            **_start_params(self.network, self.dataset),
-            **flat(self.sgd),
-        }
+        return combined(
+            FLOAT, {"seed": self.seed}, network_params(self.network, self.dataset), flat(self.sgd)
+        )
 
 
 @dataclass(frozen=True)
@@ -120,18 +109,15 @@ class Pretrained(Stage):
 
     @property
     def name(self) -> str:
-        return f"pretrained {self.network.name} {self.dataset.name} {self.sha256[:8]}"
+        words = ["pretrained", *network_words(self.network, self.dataset), self.sha256[:8]]
+        return " ".join(words)
 
     @property
     def params(self) -> dict[str, Any]:
-        return {
-            **FLOAT,
-            "seed": 0,
-            "world_size": 1,
-            **_start_params(self.network, self.dataset),
-            "checkpoint": Path(self.file).name,
-            "checkpoint_sha256": self.sha256,
-        }
+        checkpoint = {"checkpoint": Path(self.file).name, "checkpoint_sha256": self.sha256}
+        return combined(
+            FLOAT, {"seed": 0, "world_size": 1}, network_params(self.network, self.dataset), checkpoint
+        )
 
 
 @dataclass(frozen=True)
@@ -188,22 +174,31 @@ class Recipe(Stage):
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
         batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
         edges = [f"edges {_width(self.edge_bits)}"] if self.edge_bits else []
-        words = [method_name(method), width, *_variations(method), *batch_norm, *edges]
-        return " ".join([*words, f"seed {self.seed}"])
+        words = [method_name(method), width, *_variations(method), *batch_norm, *edges, *self._draw]
+        return " ".join([*words, f"seed {self.seed}", f"from {self.start.key[:8]}"])
+
+    @property
+    def _draw(self) -> list[str]:
+        """Which calibration images are drawn, where the recipe's own seed is that of a training."""
+        feed = self.method.feed
+        drawn = isinstance(self.start, Training) and isinstance(feed, Calibration) and feed.seed
+        return [f"calibration seed {feed.seed}"] if isinstance(feed, Calibration) and drawn else []
 
     @property
     def params(self) -> dict[str, Any]:
         feed = flat(self.method.feed) if self.method.feed else {}
         own = self.batch_norm if self.batch_norm != "kept" else getattr(self.method, "batch_norm", "kept")
         edges = _width(self.edge_bits) if self.edge_bits else getattr(self.method, "edges", "as the rest")
-        return {
-            **self.start.params,
-            **{f"feed_{name}": value for name, value in feed.items()},
-            **flat(self.method),
-            "batch_norm": own,
-            "edges": edges,
+        identity = {
             "method": method_name(self.method),
             "weight_bits": self.method.weight_bits,
             "act_bits": self.method.act_bits,
             "seed": self.seed,
         }
+        return combined(
+            {name: value for name, value in self.start.params.items() if name not in identity},
+            {f"feed_{name}": value for name, value in feed.items()},
+            method_params({name: value for name, value in flat(self.method).items() if name not in identity}),
+            {"batch_norm": own, "edges": edges},
+            identity,
+        )

@@ -40,6 +40,7 @@ def save_sweep(
         raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
     for stage in stages:
         _check_found_by_workers(stage)
+    _check_told_apart(stages)
     rows = [
         {
             "key": stage.key,
@@ -64,6 +65,18 @@ def _check_found_by_workers(stage: Stage) -> None:
             f"{stage.name} uses {strange[0].__qualname__}, which workers cannot find; put a method into a file of its "
             f"own in suite/methods/, named as its class"
         )
+
+
+def _check_told_apart(stages: Sequence[Stage]) -> None:
+    """What MLflow and the tables show of a stage has to be its own: they would take two that look alike for seeds."""
+    seen: dict[str, Stage] = {}
+    for stage in stages:
+        shown = json.dumps([stage.name, stage.params], sort_keys=True, default=str)
+        if seen.setdefault(shown, stage).key != stage.key:
+            raise SuiteError(
+                f"two stages look alike, {stage.key} and {seen[shown].key}: {stage.name}; make the field in which "
+                f"they differ a number, a text or a tuple"
+            )
 
 
 def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:

@@ -25,7 +25,7 @@ from analysis.report import results, tables
 NUMBERS = published.load()
 SOURCES = os.environ.get("SUITE_SOURCES")
 PERCENTILE = {
-    "act_bits": 4, "percentile": 0.9999, "momentum": 0.1, "train_mode": True, "layers_only": False,
+    "act_bits": 4, "percentile": 0.9999, "method_momentum": 0.1, "train_mode": True, "layers_only": False,
     "unsigned_after_relu": False, "batch_norm": "re-estimated", "edges": "as the rest",
 }  # fmt: skip
 

@@ -155,7 +155,8 @@ def test_feeds_tell_names_apart() -> None:
     feeds = (None, Calibration(), Calibration(images=128), Calibration(batch=32))
     names = [Recipe(training(), Amax(8, 8, feed=feed)).name for feed in feeds]
     assert names[:3] == [
-        f"amax w8a8{words} seed 0" for words in ("", " calibrated", " calibrated 128 images")
+        f"amax w8a8{words} seed 0 from {training().key[:8]}"
+        for words in ("", " calibrated", " calibrated 128 images")
     ]
     assert len(set(names)) == 4
     slow, fast = (QatSymmetric(feed=Sgd(1, 128, lr, precision=Precision("O0"))) for lr in (0.001, 0.01))
@@ -173,7 +174,9 @@ def test_params_say_method_widths_seed_model_and_dataset() -> None:
         "dataset": "digits",
     }
     assert expected.items() <= params.items()
-    assert Recipe(training(seed=1), Amax(4, 8)).name == "amax w4a8 seed 1"
+    start = training(seed=1)
+    assert start.name == "train resnet20 digits O2 float16 1 epochs batch 32 lr 0.1 seed 1"
+    assert Recipe(start, Amax(4, 8)).name == f"amax w4a8 seed 1 from {start.key[:8]}"
     assert all(isinstance(value, (str, int, float, bool)) for value in params.values())
 
 

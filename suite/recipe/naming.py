@@ -1,0 +1,87 @@
+"""What tells stages apart for people: the words of their names, and parameters of which none replaces another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import flat
+from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD, Calibration, Dataset, Network, Sgd
+
+Params = dict[str, Any]
+
+
+def network_params(network: Network, dataset: Dataset) -> Params:
+    """The fields of a float network and its data set, flat."""
+    return {
+        "model": network.name,
+        "shortcut": network.shortcut,
+        "classes": network.classes,
+        "dataset": dataset.name,
+        "mean": ",".join(map(str, dataset.mean)),
+        "std": ",".join(map(str, dataset.std)),
+        "image_size": dataset.size,
+    }
+
+
+def _names(kind: type) -> set[str]:
+    return {item.name for item in dataclasses.fields(kind)}
+
+
+TAKEN = frozenset(
+    {"method", "seed", "batch_norm", "edges", "checkpoint", "checkpoint_sha256"}
+    | network_params(Network(), Dataset("digits")).keys()
+    | _names(Sgd)
+    | {f"feed_{name}" for name in (*_names(Sgd), *_names(Calibration))}
+)
+"""Parameters that a method's field of the same name would replace: those of its float network and of its feed."""
+
+
+def method_params(fields: Mapping[str, Any]) -> Params:
+    """A method's fields as parameters: `momentum`, which a training has too, is `method_momentum`.
+
+    The name does not depend on what the method starts from, so that a column of a table holds one thing.
+    """
+    return combined(*({f"method_{name}" if name in TAKEN else name: value} for name, value in fields.items()))
+
+
+def combined(*parts: Mapping[str, Any]) -> Params:
+    """All parameters in one dictionary. Raises SuiteError where two parts have one of the same name."""
+    found: Params = {}
+    for part in parts:
+        if twice := sorted(found.keys() & part.keys()):
+            raise SuiteError(
+                f"two values want the parameter {twice[0]!r}: {found[twice[0]]!r} and {part[twice[0]]!r}; rename the "
+                f"method's field"
+            )
+        found |= part
+    return found
+
+
+def network_words(network: Network, dataset: Dataset) -> list[str]:
+    """Network and data set, and what of them is not as usual: `resnet20 digits shortcut A`."""
+    words = [network.name, dataset.name, *_unusual(network, ("name",))]
+    if (dataset.mean, dataset.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return [*words, "ImageNet normalization", *_unusual(dataset, ("name", "mean", "std"))]
+    return [*words, *_unusual(dataset, ("name",))]
+
+
+def training_words(sgd: Sgd) -> list[str]:
+    """Epochs, batch and learning rate, and what else is not as usual: `30 epochs batch 128 lr 0.1 momentum 0.0`."""
+    shown = [f"{sgd.epochs} epochs", f"batch {sgd.batch}", f"lr {sgd.lr}"]
+    return [str(sgd.precision), *shown, *_unusual(sgd, ("epochs", "batch", "lr", "precision"))]
+
+
+def _unusual(value: Any, left_out: tuple[str, ...]) -> list[str]:
+    """The fields that differ from their defaults, in words; a triple of equal numbers is one number."""
+    usual = {item.name: item.default for item in dataclasses.fields(value)}
+    words = []
+    for name, content in flat(value).items():
+        if name in left_out or getattr(value, name) == usual[name]:
+            continue
+        label, numbers = name.replace("_", " "), set(str(content).split(","))
+        told = numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content
+        words.append(label if content is True else f"no {label}" if content is False else f"{label} {told}")
+    return words
