@@ -28,7 +28,7 @@ from suite.recipe.planning import matching
 from suite.record.files import Folders
 from suite.record.status import status_of
 from suite.record.synced import mlflow_pages, tracked
-from suite.sweeps.stored import find_stages, load_sweep, save_sweep
+from suite.sweeps.stored import check_keeps, find_stages, load_sweep, save_plan, save_sweep
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -89,10 +89,12 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 
     name, every, options, about = _chosen(arguments)
     stages = matching(every, arguments.only)
-    save_sweep(arguments.runs, name, options, every, about)
+    note = save_plan(arguments.runs, name, options, every, about)
     statuses = [status_of(stage, arguments.runs) for stage in stages]
     console.print(plan_table(statuses))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
+    if note:
+        console.print(f"[yellow]{_escaped(note)}[/]", soft_wrap=True, highlight=False)
     if arguments.cluster or arguments.on:
         commands.show_jobs([now.stage for now in statuses if now.state != "done"], arguments, console)
     return 0
@@ -113,6 +115,8 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, arguments)
     folders = _folders(arguments)
+    if not arguments.replace:
+        check_keeps(folders.runs, name, stages)
     if arguments.on == "slurm":
         save_sweep(folders.runs, name, options, stages, about)
         return commands.submit(name, matching(stages, arguments.only), arguments, console)

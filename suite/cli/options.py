@@ -63,6 +63,9 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser,
         metavar="N",
         help="ranks that share each training, instead of what the sweep says; with --on torchrun",
     )
+    launching.add_argument(
+        "--replace", action="store_true", help="take the place of a sweep of other stages under the same name"
+    )
     launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
     return folders, chosen, launching
 
@@ -88,7 +91,7 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
 
     plan = add(
         "plan",
-        "show and record each stage of a sweep: key, what it is, what it needs, done or pending",
+        "show each stage of a sweep: key, what it is, what it needs, done or pending; what was launched stays",
         chosen,
     )
     plan.add_argument(

@@ -28,6 +28,7 @@ TAKEN = (
     "gpus_per_run",
     "cluster",
     "download",
+    "replace",
     "help",
     "help_sweep",
 )

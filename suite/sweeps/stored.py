@@ -29,15 +29,20 @@ VALUES: tuple[type, ...] = (Dataset, Network, Precision, Sgd, Calibration, Train
 
 
 def save_sweep(
-    runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage], about: str = ""
+    runs: Path,
+    name: str,
+    options: dict[str, Any],
+    stages: Sequence[Stage],
+    about: str = "",
+    launched: bool = True,
 ) -> None:
     """Record what a sweep consists of, for `run`, `status`, the tracking and the analysis.
 
-    `stages` are in plan order; `about` is what the sweep asks, in words. The record is replaced whole. Raises
-    SuiteError for a name that is no file's name, and for a stage that its record would not bring back.
+    `stages` are in plan order; `about` is what the sweep asks, in words; `launched` is false of a plan. The record is
+    replaced whole: `check_keeps` says whether that would lose something. Raises SuiteError for a name that no file can
+    have, and for a stage that its record would not bring back.
     """
-    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
-        raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+    file = _file(runs, name)
     for stage in stages:
         _check_found_by_workers(stage)
     _check_told_apart(stages)
@@ -52,9 +57,64 @@ def save_sweep(
         }
         for stage in stages
     ]
-    (runs / "sweeps").mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, "sweep": name, "about": about, "options": options, "stages": rows}
-    write_json(content, runs / "sweeps" / f"{name}.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "sweep": name, "about": about, "options": options}
+    content |= {"launched": launched, "stages": rows}
+    write_json(content, file)
+
+
+def _file(runs: Path, name: str) -> Path:
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise SuiteError(f"sweep name {name!r} is unusable; use letters, digits, '-', '_' and '.'")
+    return runs / "sweeps" / f"{name}.json"
+
+
+def save_plan(
+    runs: Path, name: str, options: dict[str, Any], stages: Sequence[Stage], about: str = ""
+) -> str:
+    """Record a plan, so that `run` finds its keys, unless a sweep of that name was launched: that stays as it is.
+
+    Returns why nothing was recorded, in a line, where the plan has other stages; else nothing.
+    """
+    file = _file(runs, name)
+    if not file.is_file() or not (_was_launched(file) or _lost(file, stages)):
+        save_sweep(runs, name, options, stages, about, launched=False)
+        return ""
+    if {stage.key for stage in stages} == {row["key"] for row in _rows(file)}:
+        return ""
+    return (
+        f"{name} was launched with other stages and stays as it is; to record this plan, name it with --name"
+    )
+
+
+def check_keeps(runs: Path, name: str, stages: Sequence[Stage]) -> None:
+    """Raise SuiteError where a launch of `stages` would take stages out of a sweep of that name that was launched.
+
+    More stages than were launched lose nothing.
+    """
+    file = _file(runs, name)
+    if lost := _lost(file, stages) if file.is_file() else []:
+        raise SuiteError(
+            f"{name} was launched in {runs} with {len(lost)} stages that this one lacks, first: {lost[0]}; keep both "
+            f"with --name ANOTHER, or let this one take its place with --replace (run directories stay, but neither "
+            f"status nor the analysis of {name} shows them any more)"
+        )
+
+
+def _lost(file: Path, stages: Sequence[Stage]) -> list[str]:
+    """The names of the stages that were launched, or run by hand from a plan, and are not among `stages`."""
+    kept, launched, runs = {stage.key for stage in stages}, _was_launched(file), file.parent.parent
+    return [
+        str(row.get("name", row["key"]))
+        for row in _rows(file)
+        if row["key"] not in kept and (launched or (runs / row["key"] / "events.jsonl").exists())
+    ]
+
+
+def _was_launched(file: Path) -> bool:
+    """Whether the sweep was more than planned; older records do not say, and count as launched."""
+    _rows(file)
+    return bool(json.loads(file.read_text()).get("launched", True))
 
 
 def _check_found_by_workers(stage: Stage) -> None:
