@@ -22,7 +22,7 @@ from rich.table import Table
 from slurm import commands
 from suite import sweeps
 from suite.cli.options import parser
-from suite.recipe import Stage, over_ranks, plan
+from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import matching
 from suite.record.files import Folders
@@ -89,14 +89,19 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 
     name, every, options, about = _chosen(arguments)
     stages = matching(every, arguments.only)
-    note = save_plan(arguments.runs, name, options, every, about)
     statuses = [status_of(stage, arguments.runs) for stage in stages]
+    pending = [now.stage for now in statuses if now.state != "done"]
+    if any(isinstance(stage, Pretrained) for stage in plan(pending)):
+        from suite.launch.preflight import check_checkpoints  # which waits for torch
+
+        check_checkpoints(pending)
+    note = save_plan(arguments.runs, name, options, every, about)
     console.print(plan_table(statuses))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
     if note:
         console.print(f"[yellow]{_escaped(note)}[/]", soft_wrap=True, highlight=False)
     if arguments.cluster or arguments.on:
-        commands.show_jobs([now.stage for now in statuses if now.state != "done"], arguments, console)
+        commands.show_jobs(pending, arguments, console)
     return 0
 
 

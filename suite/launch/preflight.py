@@ -56,11 +56,7 @@ def check(
             raise SuiteError(
                 f"{stage.name} calibrates on {feed.images} images, more than its training split has"
             )
-    for start in plan(stages):
-        if isinstance(start, Pretrained):
-            if not Path(start.file).is_file() or files.sha256(Path(start.file)) != start.sha256:
-                raise SuiteError(f"{start.file} is missing or no longer has sha256 {start.sha256[:16]}")
-            checkpoint_files.load_weights(start.network, Path(start.file))
+    check_checkpoints(stages)
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:
             datasets.download(dataset, folders.data)
@@ -70,6 +66,24 @@ def check(
             datasets.load(dataset, split, folders.data, torch.device("cpu"))
     datasets.load.cache_clear()
     _check_space(folders.runs, stages)
+
+
+def check_checkpoints(stages: Sequence[Stage]) -> None:
+    """Raise SuiteError unless every checkpoint that the stages start from is there, has its checksum and fits its
+    network."""
+    for start in plan(stages):
+        if not isinstance(start, Pretrained):
+            continue
+        file = Path(start.file)
+        if not file.is_file():
+            raise SuiteError(f"no checkpoint {file}; put it there, or name another file in the sweep")
+        found = files.sha256(file)
+        if found != start.sha256:
+            raise SuiteError(
+                f"{file} has sha256 {found[:16]}, not {start.sha256[:16]} as the sweep names; it is another file or "
+                f"damaged: put the right one there, or name the checksum of this one"
+            )
+        checkpoint_files.load_weights(start.network, file)
 
 
 def check_idle(stages: Sequence[Stage], folders: Folders) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -100,12 +101,20 @@ class Training(Stage):
 @dataclass(frozen=True)
 class Pretrained(Stage):
     """Somebody's checkpoint instead of a training. It is known by its `sha256`; where the `file` lies is not
-    part of the key, so a copy elsewhere is the same stage."""
+    part of the key, so a copy elsewhere is the same stage. A sweep may leave `sha256` empty: it is computed when the
+    sweep is planned."""
 
     network: Network
     dataset: Dataset
     file: str = field(metadata={"in_key": False})
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise SuiteError(
+                f"Pretrained.sha256 must be 64 hex digits in lower case, got {self.sha256!r}; write what sha256sum "
+                f"prints, or leave it out, and it is computed"
+            )
 
     @property
     def name(self) -> str:

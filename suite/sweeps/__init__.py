@@ -8,13 +8,15 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from suite.recipe import Stage
+from suite.recipe import Pretrained, Recipe, Stage
 from suite.recipe.errors import SuiteError
+from suite.record import files
 
 FOLDER = Path(__file__).parent
 NO_SWEEPS = ("__init__", "stored")
@@ -64,7 +66,10 @@ class Sweep:
         return parser
 
     def stages(self, words: Sequence[str]) -> tuple[list[Stage], dict[str, Any]]:
-        """(what the sweep lists for these command line words, the options as they were understood)."""
+        """(what the sweep lists for these command line words, the options as they were understood).
+
+        A checkpoint that it names without a checksum has that of its file. Raises SuiteError where there is no file.
+        """
         options = vars(self.parser().parse_args(list(words)))
         try:
             stages = list(self.function(**options))
@@ -76,7 +81,25 @@ class Sweep:
             raise SuiteError(
                 f"{self.function.__code__.co_filename}: sweep() must return Stages and at least one"
             )
+        complete = cache(_with_checksum)  # of one file only once
+        stages = [_from(complete, stage) for stage in stages]
         return stages, {name: str(value) for name, value in options.items()}
+
+
+def _with_checksum(start: Pretrained) -> Pretrained:
+    """With the file's absolute path, for workers in another folder, and its SHA-256 where none is named."""
+    file = Path(start.file).expanduser().resolve()
+    if not start.sha256 and not file.is_file():
+        raise SuiteError(f"no checkpoint {file}; name an existing file in the sweep's Pretrained")
+    return replace(start, file=str(file), sha256=start.sha256 or files.sha256(file))
+
+
+def _from(complete: Callable[[Pretrained], Pretrained], stage: Stage) -> Stage:
+    if isinstance(stage, Pretrained):
+        return complete(stage)
+    if isinstance(stage, Recipe) and isinstance(stage.start, Pretrained):
+        return replace(stage, start=complete(stage.start))
+    return stage
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, annotation: Any, default: Any) -> None:
