@@ -45,10 +45,13 @@ def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, 
     """Send to the cluster what is neither done nor there already."""
     from suite.cli.live import looking_at_files
     from suite.launch.preflight import check
+    from suite.launch.unchanged import check_unchanged
 
     cluster = _cluster(arguments)
     launcher = _launcher(arguments, cluster)
-    pending = [stage for stage in chosen if status_of(stage, arguments.runs).state != "done"]
+    statuses = [status_of(stage, arguments.runs) for stage in chosen]
+    check_unchanged(statuses, arguments.data)
+    pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
         check_cluster(cluster, max(cluster.nodes(stage.world_size) for stage in pending))
         with looking_at_files(console) as report:

@@ -111,6 +111,7 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     from suite.launch.launcher import launch
     from suite.launch.local import Here, default_places
     from suite.launch.preflight import check, check_idle
+    from suite.launch.unchanged import check_unchanged
     from suite.track import follow, sync
 
     places = default_places() if arguments.workers is None else arguments.workers
@@ -126,7 +127,9 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
         save_sweep(folders.runs, name, options, stages, about)
         return commands.submit(name, matching(stages, arguments.only), arguments, console)
     chosen = matching(stages, arguments.only)
-    pending = [stage for stage in chosen if status_of(stage, folders.runs).state != "done"]
+    statuses = [status_of(stage, folders.runs) for stage in chosen]
+    check_unchanged(statuses, folders.data)
+    pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
         most_ranks = places if arguments.on == "torchrun" else 1
         with looking_at_files(console) as report:

@@ -9,6 +9,8 @@ import importlib
 import pkgutil
 from functools import cache
 
+from suite.recipe.sources import source_sha256
+
 
 @cache
 def find() -> dict[str, type]:
@@ -16,5 +18,6 @@ def find() -> dict[str, type]:
     found = {}
     for item in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{item.name}")
+        source_sha256(module.__name__)
         found[item.name] = getattr(module, "".join(part.title() for part in item.name.split("_")))
     return found

@@ -44,6 +44,12 @@ def commit_and_diff() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(diff), "diff": diff[:LARGEST_DIFF]}
 
 
+def is_committed(file: Path) -> bool:
+    """Whether git has a file of the code just as it is now; never where there is no git to ask."""
+    place = str(file.resolve())
+    return bool(_git("ls-files", "--", place)) and not _git("status", "--porcelain", "--", place)
+
+
 def _untracked() -> str:
     """The text of files that git does not know yet: a method somebody has just written."""
     names = _git("ls-files", "--others", "--exclude-standard", "--", "suite").splitlines()

@@ -26,6 +26,7 @@ from suite.quantize.model_size import size_mb
 from suite.recipe import FORMAT, Calibration, Dataset, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
+from suite.recipe.sources import sources
 from suite.record import files, system_metrics
 from suite.record.failure import Failure, report_failure, reported_failure
 from suite.record.files import Folders
@@ -98,10 +99,10 @@ class _Run:
     def first_rank(self) -> None:
         """Work and record it."""
         folder, device = self.journal.folder, self.ranks.device
-        facts = {**provenance(device), "bfloat16": kernels(device)}
+        facts = {**provenance(device), "bfloat16": kernels(device), "sources": sources(self.stage)}
         try:
             files.write_json({**_description(self.stage), **facts}, folder / "stage.json")
-            where = {name: facts[name] for name in ("host", "pid", "device", "bfloat16", "commit")}
+            where = {name: facts[name] for name in ("host", "pid", "device", "bfloat16", "commit", "sources")}
             self.journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
             with system_metrics.sampled(self.journal, self.ranks):
                 outcome = self._work()
