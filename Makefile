@@ -9,9 +9,9 @@ RUN    := $(VENV)/bin/python
 .PHONY: sweep test test-long mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
-	$(RUN) -m suite launch quick --on here
-	$(RUN) -m analysis quick
-	$(RUN) -m suite sync quick
+	$(VENV)/bin/suite launch quick --on here
+	$(VENV)/bin/suite report quick
+	$(VENV)/bin/suite sync quick
 
 test: $(VENV)/for-tests
 	tests/system-packages
@@ -38,9 +38,10 @@ slurm-up:
 slurm-down:
 	slurm/local/cluster down
 
-$(VENV)/for-runs: requirements.txt
+$(VENV)/for-runs: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/for-mlflow-server: mlflow-server/requirements.txt $(VENV)/for-runs

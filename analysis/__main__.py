@@ -1,4 +1,4 @@
-"""`python -m analysis SWEEP`: the results of one sweep as files, and its table on the terminal."""
+"""`suite report SWEEP`: the results of one sweep as files, and its table on the terminal; and its other commands."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The command line of the report."""
     made = _Parser(
-        prog="python -m analysis",
-        description=__doc__,
-        epilog="other commands: `python -m analysis verdicts --help`, every published number judged by all sweeps; "
-        "`python -m analysis diff --help`, what changed between two sweeps; `python -m analysis export --help`, all "
-        "runs as Parquet or CSV",
+        prog="suite report",
+        description="The results of one sweep as files, and its table on the terminal.",
+        epilog="other commands: `suite verdicts --help`, every published number judged by all sweeps; `suite diff "
+        "--help`, what changed between two sweeps; `suite export --help`, all runs as Parquet or CSV",
     )
     made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
     _add_runs(made)
@@ -46,9 +45,8 @@ def parser() -> argparse.ArgumentParser:
 def verdicts_parser() -> argparse.ArgumentParser:
     """The command line of `verdicts`."""
     made = _Parser(
-        prog="python -m analysis verdicts",
+        prog="suite verdicts",
         description="Of every published number whether it was reproduced, by all runs of all sweeps in a folder.",
-        epilog="for the report of a sweep that is called verdicts: `python -m analysis -- verdicts`",
     )
     _add_runs(made)
     _add_out(made, "where the folder verdicts with verdicts.md and verdicts.csv is written")
@@ -59,7 +57,7 @@ def verdicts_parser() -> argparse.ArgumentParser:
 def diff_parser() -> argparse.ArgumentParser:
     """The command line of `diff`."""
     made = _Parser(
-        prog="python -m analysis diff",
+        prog="suite diff",
         description="What changed from sweep A to sweep B, configuration by configuration, and whether by chance.",
         epilog="exit status: 0 nothing is significantly worse, 1 something is, or is not done that was done before, "
         "or nothing could be tested, 2 bad input",
@@ -77,7 +75,7 @@ def diff_parser() -> argparse.ArgumentParser:
 def export_parser() -> argparse.ArgumentParser:
     """The command line of `export`."""
     made = _Parser(
-        prog="python -m analysis export",
+        prog="suite export",
         description="All runs of a sweep as a typed table, a row a run, and beside it, with -epochs in its name, a "
         "row a metric of an epoch.",
     )
@@ -118,22 +116,24 @@ def _add_out(made: argparse.ArgumentParser, what: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; its exit status, 2 after one line that says what is wrong."""
+    """`suite report`: a command of COMMANDS, or the report of the sweep that is named."""
     words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in COMMANDS:
+        return command(words[0], words[1:])
+    return command("report", words)
+
+
+def command(name: str, words: list[str]) -> int:
+    """Do one of COMMANDS with the words that follow it; the exit status, 2 after one line that says what is wrong."""
     try:
-        if words[:1] == ["diff"]:
-            return _diff(words[1:])
-        if words[:1] == ["export"]:
-            return _export(words[1:])
-        if words[:1] == ["verdicts"]:
-            return _verdicts(verdicts_parser().parse_args(words[1:]))
-        return _report(parser().parse_args(words))
+        return COMMANDS[name](words)
     except (AnalysisError, OSError) as error:
         _complain(str(error))
         return 2
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(words: list[str]) -> int:
+    options = parser().parse_args(words)
     # Imported here so that --help and a wrong argument answer at once.
     from analysis.page import write
     from analysis.report import latex, results, tables, terminal
@@ -179,8 +179,8 @@ def _report(options: argparse.Namespace) -> int:
 def _diff(words: list[str]) -> int:
     if not words:
         raise AnalysisError(
-            "diff wants SWEEP_A and SWEEP_B; see python -m analysis diff --help, "
-            "and for the report of a sweep that is called diff: python -m analysis -- diff"
+            "diff wants SWEEP_A and SWEEP_B; see suite diff --help, "
+            "and for the report of a sweep that is called diff: suite report diff"
         )
     options = diff_parser().parse_args(words)
     from analysis.compare import sweeps
@@ -203,7 +203,8 @@ def _diff(words: list[str]) -> int:
     return 0 if found.is_told and not found.is_worse else 1
 
 
-def _verdicts(options: argparse.Namespace) -> int:
+def _verdicts(words: list[str]) -> int:
+    options = verdicts_parser().parse_args(words)
     from analysis.report import tables, terminal, verdicts
 
     if options.readme is not None:
@@ -237,8 +238,8 @@ def _verdicts(options: argparse.Namespace) -> int:
 def _export(words: list[str]) -> int:
     if not words:
         raise AnalysisError(
-            "export wants SWEEP and --parquet FILE or --csv FILE; see python -m analysis export --help, "
-            "and for the report of a sweep that is called export: python -m analysis -- export"
+            "export wants SWEEP and --parquet FILE or --csv FILE; see suite export --help, "
+            "and for the report of a sweep that is called export: suite report export"
         )
     options = export_parser().parse_args(words)
     if not options.parquet and not options.csv:
@@ -302,6 +303,9 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _complain(message: str) -> None:
     _console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+COMMANDS = {"report": _report, "verdicts": _verdicts, "diff": _diff, "export": _export}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long `python -m analysis` takes over many long trainings, and how much memory at its peak.
+"""How long `suite report` takes over many long trainings, and how much memory at its peak.
 
 The runs are written first and are as a real sweep leaves them: a stage, a journal with two metrics events an epoch,
 an outcome, and of the first seed, since those of others are never read, the records of LAYERS layers and of which
@@ -124,7 +124,7 @@ def _write_artifacts(folder: Path, noise: float) -> None:
 
 
 def report(folder: Path) -> tuple[float, float, float]:
-    """The seconds of one `python -m analysis big`, those it had a core for itself, and its peak memory in GiB."""
+    """The seconds of one `suite report big`, those it had a core for itself, and its peak memory in GiB."""
     command = [
         sys.executable,
         "-m",

@@ -66,7 +66,7 @@ def submit(name: str, chosen: tuple[Stage, ...], arguments: argparse.Namespace, 
         console.print(
             f"{launcher.ending} jobs are still ending; what they leave, resume {name} sends in a minute"
         )
-    console.print(f"how far it is: python -m suite status {name}")
+    console.print(f"how far it is: suite status {name}")
     return 0
 
 

@@ -32,8 +32,14 @@ def text(
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
     places = folder / "array.json", folders.runs.resolve(), folders.data.resolve()
-    # without the second, srun hands nothing on where a site exports nothing by default
-    environment = {**cluster.environment, "PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL"}
+    # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
+    # folder named suite or slurm where the job was sent from is taken for the code.
+    environment = {
+        **cluster.environment,
+        "PYTHONPATH": str(code),
+        "SLURM_EXPORT_ENV": "ALL",
+        "PYTHONSAFEPATH": "1",
+    }
     own: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
     if avoid:
         own["exclude"] = ",".join(avoid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from analysis import __main__ as analysis
 from analysis.report import latex, results, tables
 from suite import sweeps
+from suite.cli.analyses import ANALYSES
 from suite.cli.main import COMMANDS
 from suite.cli.options import parser
 from suite.methods import find
@@ -40,11 +42,18 @@ def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
     assert "\nsweep:" in makefile and "\ntest:" in makefile
 
 
+def commands(names: Iterable[str]) -> list[str]:
+    """What follows `suite` in the README, of the commands of these names."""
+    found = re.findall(r"(?:^|`)suite ([^`\n#]*)", TEXT, re.MULTILINE)
+    assert all(command.split()[0] in COMMANDS | ANALYSES for command in found)
+    chosen = [command for command in found if command.split()[0] in names]
+    assert len(chosen) >= 4
+    return chosen
+
+
 def test_every_command_is_understood(tmp_path: Path) -> None:
-    commands = re.findall(r"python -m suite [^`\n]*", TEXT)
-    assert len(commands) > 8
-    for command in commands:
-        words = shlex.split(command.split("#")[0])[3:]
+    for command in commands(COMMANDS):
+        words = shlex.split(command)
         try:
             arguments, rest = parser("", COMMANDS).parse_known_args(words)
         except SystemExit:
@@ -73,15 +82,12 @@ def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_analysis_is_understood() -> None:
-    parsers = {"diff": analysis.diff_parser, "export": analysis.export_parser}
-    commands = re.findall(r"python -m analysis ([^`\n#]*)", TEXT)
-    assert len(commands) >= 4
-    for command in commands:
-        first, *rest = shlex.split(command)
-        if first in parsers:
-            parsers[first]().parse_args(rest)
-        else:
-            analysis.parser().parse_args([first, *rest])
+    parsers = {"report": analysis.parser, "verdicts": analysis.verdicts_parser}
+    parsers |= {"diff": analysis.diff_parser, "export": analysis.export_parser}
+    assert parsers.keys() == ANALYSES.keys() == analysis.COMMANDS.keys()
+    for command in commands(ANALYSES):
+        name, *rest = shlex.split(command)
+        parsers[name]().parse_args(rest)
 
 
 def test_the_table_is_the_one_that_the_analysis_makes_of_the_committed_runs() -> None:

@@ -1,4 +1,4 @@
-"""MLflow's copy of the runs as the same table: `python -m analysis SWEEP --from mlflow`.
+"""MLflow's copy of the runs as the same table: `suite report SWEEP --from mlflow`.
 
 What the table needs beside a run's metrics, `suite sync` has put there: the plan as tags of the experiment, in parts,
 and what stage.json and outcome.json hold as the tag `record` of a run. Only what stands image by image is not there.
@@ -44,7 +44,7 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
     if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
         raise AnalysisError(
-            f"there is no MLflow at {where}; run `python -m suite sync {sweep}` first, give the folder of the runs "
+            f"there is no MLflow at {where}; run `suite sync {sweep}` first, give the folder of the runs "
             "with --runs, or name a server in MLFLOW_TRACKING_URI"
         )
     shown = without_password(where)
@@ -54,9 +54,7 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
         client = MlflowClient(where)
         experiment = client.get_experiment_by_name(sweep)
         if experiment is None or experiment.lifecycle_stage == "deleted":
-            raise AnalysisError(
-                f"MLflow at {shown} has no experiment {sweep!r}; run `python -m suite sync {sweep}`"
-            )
+            raise AnalysisError(f"MLflow at {shown} has no experiment {sweep!r}; run `suite sync {sweep}`")
         stages = stages_of(_plan(experiment.tags, sweep), f"the plan of experiment {sweep!r} in MLflow")
         found = _by_key(client, experiment.experiment_id)
         rows, curves = [], {}
@@ -96,7 +94,7 @@ def _plan(tags: Mapping[str, str], sweep: str) -> dict[str, Any]:
         plan = json.loads(zlib.decompress(base64.b64decode(packed.split(" ")[-1])))
     except (ValueError, KeyError, zlib.error):
         raise AnalysisError(
-            f"experiment {sweep!r} in MLflow has no whole plan; run `python -m suite sync {sweep}` again"
+            f"experiment {sweep!r} in MLflow has no whole plan; run `suite sync {sweep}` again"
         ) from None
     return dict(plan)
 
@@ -120,7 +118,7 @@ def _told(client: Any, run: Any, sweep: str) -> Journal:
         return Journal()
     if "record" not in run.data.tags:
         raise AnalysisError(
-            f"run {run.info.run_name!r} in MLflow has no tag `record`; run `python -m suite sync {sweep}` again"
+            f"run {run.info.run_name!r} in MLflow has no tag `record`; run `suite sync {sweep}` again"
         )
     record = json.loads(run.data.tags["record"])
     points: dict[int, dict[str, Any]] = {}

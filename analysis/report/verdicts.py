@@ -1,4 +1,4 @@
-"""`python -m analysis verdicts`: of every published number whether it was reproduced, and the runs that say so.
+"""`suite verdicts`: of every published number whether it was reproduced, and the runs that say so.
 
 All sweeps of a folder count as one: a number is judged by the runs of what its source ran, wherever they were planned.
 """

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from slurm import commands
 from suite import sweeps
+from suite.cli.analyses import ANALYSES, analyse
 from suite.cli.options import parser
 from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
@@ -33,6 +34,9 @@ from suite.sweeps.stored import check_keeps, find_stages, load_sweep, save_plan,
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
+    words = sys.argv[1:] if words is None else list(words)
+    if words and words[0] in ANALYSES:
+        return analyse(words[0], words[1:])
     known = parser(__doc__, COMMANDS)
     arguments, rest = known.parse_known_args(words)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -150,7 +154,7 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
         behind.finish()
         if behind.error:
             console.print(f"[yellow]MLflow is behind:[/] {_escaped(str(behind.error))}", soft_wrap=True)
-            console.print(f"no run is lost; bring it up to date with: python -m suite sync {name}")
+            console.print(f"no run is lost; bring it up to date with: suite sync {name}")
         for words in behind.refused.values():
             console.print(_escaped(words), soft_wrap=True, highlight=False)
     ended = [status_of(stage, folders.runs) for stage in chosen]
@@ -187,7 +191,7 @@ def _explain(arguments: argparse.Namespace, console: Console) -> int:
     arguments.name = f"explain-{arguments.source}"
     arguments.sweep_words = ["--source", arguments.source, *arguments.sweep_words]
     status = _launch(arguments, console)
-    console.print(f"its waterfall: python -m analysis {arguments.name}")
+    console.print(f"its waterfall: suite report {arguments.name}")
     return status
 
 

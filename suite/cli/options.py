@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from suite import sweeps
+from suite.cli.analyses import ANALYSES
 
 Command = Callable[..., int]
 
 EPILOG = """examples:
-  python -m suite plan quick                 what the quick sweep consists of, and what of it is done
-  python -m suite launch quick --on here     run it on this machine, all cores or GPUs
-  python -m suite status quick               how far it is
-  python -m analysis quick                   its table and plots
-  python -m suite launch cifar10 --help-sweep       the options of one sweep
-  python -m suite launch my/own_sweep.py --only amax
+  suite plan quick                 what the quick sweep consists of, and what of it is done
+  suite launch quick --on here     run it on this machine, all cores or GPUs
+  suite status quick               how far it is
+  suite report quick                   its table and plots
+  suite launch cifar10 --help-sweep       the options of one sweep
+  suite launch my/own_sweep.py --only amax
 """
 
 
@@ -73,7 +74,7 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser,
 def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """The parser of the command line: each command with its options and, as `command`, its function."""
     whole = argparse.ArgumentParser(
-        prog="python -m suite",
+        prog="suite",
         allow_abbrev=False,
         description=about,
         epilog=EPILOG,
@@ -125,6 +126,8 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
     check.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default: 1 2)")
     check.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    for name, about in ANALYSES.items():
+        subparsers.add_parser(name, help=about, add_help=False)
     add("methods", "list the quantization methods, their fields and sources")
     return whole
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from suite.launch.environment import worker_environment
 from suite.launch.grouping import Job
 from suite.record.files import Folders
 
@@ -80,7 +81,7 @@ class Here:
         folder = self.folders.runs / job[0].key
         folder.mkdir(parents=True, exist_ok=True)
         threads = str(max(1, (os.cpu_count() or 1) // self.places))
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        environment = {**worker_environment(), "OMP_NUM_THREADS": threads}
         if torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]

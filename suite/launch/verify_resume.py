@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 
+from suite.launch.environment import worker_environment
 from suite.launch.local import elastic
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
@@ -121,7 +122,7 @@ def _start(stage: Stage, runs: Path) -> subprocess.Popen[bytes]:
         "--runs",
         str(runs),
     ]
-    environment = {**os.environ, "SUITE_SAVE_SECONDS": "0", "OMP_NUM_THREADS": "1"}
+    environment = {**worker_environment(), "SUITE_SAVE_SECONDS": "0", "OMP_NUM_THREADS": "1"}
     with (folder / "job.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 

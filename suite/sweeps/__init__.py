@@ -48,7 +48,7 @@ class Sweep:
     def parser(self) -> argparse.ArgumentParser:
         """A parser of the function's parameters: `Annotated[int, "help"]` gives type and help."""
         parser = argparse.ArgumentParser(
-            prog=f"python -m suite ... {self.name}", description=self.about, allow_abbrev=False
+            prog=f"suite ... {self.name}", description=self.about, allow_abbrev=False
         )
         hints = get_type_hints(self.function, include_extras=True)
         for name, parameter in inspect.signature(self.function).parameters.items():
@@ -151,6 +151,9 @@ def _load(file: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    folder = str(file.resolve().parent)
+    if not own and folder not in sys.path:
+        sys.path.append(folder)  # for what the file imports beside it; last, so that it hides nothing
     try:
         spec.loader.exec_module(module)
     except SuiteError:

@@ -203,7 +203,7 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
         if len(matches) != 1:
             problem = f"{len(matches)} stages begin with" if matches else "no stage has"
             raise SuiteError(
-                f"{problem} key {key!r} in {runs}; `python -m suite plan SWEEP` shows the keys and records them"
+                f"{problem} key {key!r} in {runs}; `suite plan SWEEP` shows the keys and records them"
             )
         found.append(_stage(matches[0]))
     return found

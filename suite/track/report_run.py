@@ -43,7 +43,7 @@ def sync_report(client: Any, experiment: str, run: Any, sweep: str, folder: Path
         run = None
     if run is None:
         tags = {"stage_key": f"report {sweep}", "role": "report", "mlflow.source.type": "JOB"}
-        tags["mlflow.source.name"] = f"python -m analysis {sweep}"
+        tags["mlflow.source.name"] = f"suite report {sweep}"
         run = client.create_run(experiment, tags=tags, run_name=f"report {sweep}")
     refused = refusals.upload(run, files)
     page = f"#/experiments/{experiment}/runs/{run.info.run_id}"

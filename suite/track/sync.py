@@ -238,7 +238,7 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Status, colour: str, 
         return run
     if run is None:
         tags = {"stage_key": stage.key, "role": run_contents.role(stage), "mlflow.source.type": "JOB"}
-        tags["mlflow.source.name"] = f"python -m suite run {stage.key}"
+        tags["mlflow.source.name"] = f"suite run {stage.key}"
         tags["mlflow.runColor"] = colour
         run = client.create_run(experiment, start_time=began, tags=tags, run_name=stage.name)
     run_id, after = run.info.run_id, cursor.get("seq", 0)

@@ -218,7 +218,7 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mi
     [
         (
             ["diff"],
-            "diff wants SWEEP_A and SWEEP_B; .* sweep that is called diff: python -m analysis -- diff",
+            "diff wants SWEEP_A and SWEEP_B; .* sweep that is called diff: suite report diff",
         ),
         (
             ["diff", "small"],
@@ -226,7 +226,7 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mi
         ),
         (["diff", "small", "none"], "holds no sweep 'none'; it holds other, small"),
         (["diff", "small", "other"], "'small' and 'other' have no configuration in common; compare others"),
-        (["diff", "small", "--what"], "unrecognized arguments: --what; see python -m analysis diff --help"),
+        (["diff", "small", "--what"], "unrecognized arguments: --what; see suite diff --help"),
     ],
 )
 def test_bad_input_is_a_line_and_exit_2(

@@ -71,7 +71,7 @@ def test_a_sweep_that_trains_nothing_has_an_empty_table_of_epochs(tmp_path: Path
     [
         (
             ["export"],
-            "export wants SWEEP and --parquet FILE or --csv FILE; see python -m analysis export --help",
+            "export wants SWEEP and --parquet FILE or --csv FILE; see suite export --help",
         ),
         (["export", "small"], "export wants a file to write; give --parquet FILE or --csv FILE, or both"),
     ],

@@ -121,7 +121,7 @@ def test_a_plan_that_grew_or_was_cut_off_is_mended_by_the_next_sync(synced: Path
     experiment = client.get_experiment_by_name("mixed").experiment_id
     client.set_experiment_tag(experiment, f"{mlflow.PLAN}.0", "1 cut-off eJx")
     with pytest.raises(
-        AnalysisError, match="experiment 'mixed' in MLflow has no whole plan; run `python -m suite sync"
+        AnalysisError, match="experiment 'mixed' in MLflow has no whole plan; run `suite sync"
     ):
         mlflow.load(synced, "mixed")
     many = [Recipe(replace(TRAININGS[0], seed=seed), Amax(8, 8)) for seed in range(2, 500)]
@@ -154,12 +154,12 @@ def test_mlflow_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(
-        AnalysisError, match="there is no MLflow at .*mlflow.db; run `python -m suite sync mixed` first"
+        AnalysisError, match="there is no MLflow at .*mlflow.db; run `suite sync mixed` first"
     ):
         mlflow.load(tmp_path, "mixed")
     assert not (tmp_path / "mlflow.db").exists()
     (tmp_path / "mlflow.db").write_bytes(database)
-    with pytest.raises(AnalysisError, match="has no experiment 'mixed'; run `python -m suite sync mixed`"):
+    with pytest.raises(AnalysisError, match="has no experiment 'mixed'; run `suite sync mixed`"):
         mlflow.load(tmp_path, "mixed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -256,7 +256,7 @@ def test_words_that_are_no_command_get_the_usage(
     except SystemExit as leave:
         status = int(str(leave.code))
     said = capsys.readouterr()
-    assert status == 2 and "usage: python -m suite" in said.out + said.err
+    assert status == 2 and "usage: suite" in said.out + said.err
 
 
 def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
@@ -265,7 +265,7 @@ def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
     for words, expected in (
         (
             ["--help"],
-            ("plan", "launch", "run", "status", "methods", "sync", "python -m suite launch quick --on here"),
+            ("plan", "launch", "run", "status", "methods", "sync", "suite launch quick --on here"),
         ),
         (["plan", "cifar10", "--help-sweep"], ("--weights", "--shortcut", "the checksum it must have")),
         (["launch", "--help"], ("--only PATTERN", "--download", "--workers")),
