@@ -35,10 +35,10 @@ from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
 from suite import networks
 from suite.data import datasets
 from suite.networks import checkpoint_files
-from suite.quantize import range_search
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.histogram import Histograms, observe
-from suite.quantize.layers import LAYERS
+from suite.quantizers import range_search
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.histogram import Histograms, observe
+from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Dataset, Network
 from suite.recipe.settings import NetworkName
 

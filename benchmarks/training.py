@@ -58,11 +58,14 @@ from suite.data.images import Images
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.networks.torchvision_import import torchvision
 from suite.process.ranks import Ranks, from_environment
-from suite.quantize.layers import quantize
-from suite.quantize.quantizer import Quantizer
+from suite.quantizers.layers import quantize
+from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Dataset, Network, Precision, Sgd
 from suite.recipe.settings import NetworkName
 from suite.record.provenance import provenance
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized
+from suite.steps import Insert
 from suite.train.bfloat16 import kernels
 from suite.train.fit import Step, fit
 
@@ -89,6 +92,12 @@ def build(name: str) -> nn.Module:
     """A network for 32x32 images, its random weights the same at every call."""
     torch.manual_seed(0)
     return networks.build(Network(cast(NetworkName, name)))
+
+
+def with_quantizers(network: nn.Module) -> nn.Module:
+    """A copy of `network` as source 001's symmetric method trains it."""
+    steps = [step for step in QatSymmetric().steps() if isinstance(step, Insert)]
+    return quantized(steps, InMemoryFeed(network))
 
 
 def subject(count: int, folder: Path | None, device: torch.device) -> Images:
@@ -365,9 +374,9 @@ def steps_on_cpu(batch: int, steps: int, rounds: int, folder: Path | None) -> di
         return title
 
     half_float = enlist("float", build(name), HALF)
-    half_qat = enlist("QAT", QatSymmetric().prepare(build(name)), HALF)
+    half_qat = enlist("QAT", with_quantizers(build(name)), HALF)
     enlist("float", build(name), FULL)
-    full_qat = enlist("QAT", QatSymmetric().prepare(build(name)), FULL)
+    full_qat = enlist("QAT", with_quantizers(build(name)), FULL)
     enlist("source 001's quantizers", composed(name), FULL)
     enlist("torch.ao's quantizers", torch_ao_here(name), FULL)
     enlist("float", build(name), None)
@@ -466,7 +475,7 @@ def on_gpu(chosen: argparse.Namespace, device: torch.device) -> dict[str, float]
     }
     for dtype in chosen.dtypes:
         how = sgd(batch, Precision("O2", dtype))
-        qat = QatSymmetric().prepare(build(chosen.network).to(device))
+        qat = with_quantizers(build(chosen.network).to(device))
         for label, model in (("float", build(chosen.network)), ("QAT", qat)):
             walks[f"ours, {how.precision}: {label}"] = ours(model, images, how, ranks, compiled)
     seconds = race(walks, steps, chosen.rounds, device)

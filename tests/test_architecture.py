@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"recipe"},
     {"process", "networks"},
-    {"record", "quantize"},
+    {"record", "quantizers"},
     {"data", "pytorch_quantization"},
     {"train"},
+    {"steps"},
     {"methods"},
     {"run", "sweeps"},
     {"launch", "track"},

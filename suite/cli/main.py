@@ -200,7 +200,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from suite.process.ranks import from_environment
     from suite.process.stop import REQUEUE, Stop
     from suite.record.lease import ReplacedError
-    from suite.run.stage import InterruptedRunError, run
+    from suite.run.attempt import InterruptedRunError
+    from suite.run.stage import run
 
     stop = Stop().listen()
     stages = find_stages(arguments.runs, arguments.keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training
+from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training
 
 Job = tuple[Stage, ...]
 
@@ -36,5 +36,5 @@ def image_passes(stage: Stage) -> int:
     train, test = Dataset.IMAGES[start_of(stage).dataset.name]
     if stage.trains_by:
         return stage.trains_by.epochs * (3 * train + test)
-    feed = stage.method.feed if isinstance(stage, Recipe) else None
-    return test + (2 * feed.images if isinstance(feed, Calibration) else 0)
+    calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None
+    return test + (2 * calibration.images if calibration else 0)

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from suite.data import datasets, verify
-from suite.launch.grouping import start_of
 from suite.networks import checkpoint_files
-from suite.recipe import Calibration, Dataset, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files, lease
 from suite.record.files import Folders
@@ -49,13 +48,8 @@ def check(
                 f'Precision("O2", "bfloat16"), or a GPU'
             )
     for stage in plan(stages):
-        if isinstance(stage, Recipe) and hasattr(stage.method, "check"):
-            stage.method.check()
-        feed = stage.method.feed if isinstance(stage, Recipe) else None
-        if isinstance(feed, Calibration) and feed.images > Dataset.IMAGES[start_of(stage).dataset.name][0]:
-            raise SuiteError(
-                f"{stage.name} calibrates on {feed.images} images, more than its training split has"
-            )
+        if isinstance(stage, Recipe):
+            _check_method(stage)
     check_checkpoints(stages)
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:
@@ -84,6 +78,16 @@ def check_checkpoints(stages: Sequence[Stage]) -> None:
                 f"damaged: put the right one there, or name the checksum of this one"
             )
         checkpoint_files.load_weights(start.network, file)
+
+
+def _check_method(stage: Recipe) -> None:
+    for step in stage.method.steps():
+        step.check()
+    calibration = stage.method.calibrates_on
+    if calibration and calibration.images > Dataset.IMAGES[stage.start.dataset.name][0]:
+        raise SuiteError(
+            f"{stage.name} calibrates on {calibration.images} images, more than its training split has"
+        )
 
 
 def check_idle(stages: Sequence[Stage], folders: Folders) -> None:

@@ -10,19 +10,17 @@ for each batch; with a Calibration as `feed` it is the largest of that and then 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from suite.methods.scheme import Scheme
 from suite.recipe import Calibration
-from suite.recipe.errors import check_bits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from suite.quantize.quantizer import Quantizer
+from suite.recipe.errors import check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import CurrentMinMax, MinMax, Uniform
 
 
 @dataclass(frozen=True)
-class Amax:
+class Amax(Method):
     """Weights and inputs of every layer, 2 to 16 bits each."""
 
     weight_bits: int = 8
@@ -30,30 +28,11 @@ class Amax:
     feed: Calibration | None = None
 
     name: ClassVar[str] = "amax"
-    revision: ClassVar[int] = 1
-    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_bits("weight_bits", self.weight_bits)
-        check_bits("act_bits", self.act_bits)
+        check_widths(self)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy with quantizers on each layer's input and weight."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.layers import LAYERS, quantize
-        from suite.quantize.observers import Dynamic, MinMax
-        from suite.quantize.quantizer import Quantizer, per_channel
-
-        def activation(first: bool) -> Quantizer:
-            grid = Grid(self.act_bits, narrow=True)
-            if self.feed:
-                return Quantizer(grid, MinMax(), "observe")
-            return Quantizer(grid, Dynamic(), "dynamic")
-
-        return quantize(model, LAYERS, activation, lambda: per_channel(self.weight_bits, "observe")).eval()
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The model with rounded weights and settled ranges."""
-        from suite.quantize.layers import bake
-
-        return bake(model)
+    def steps(self) -> tuple[Step, ...]:
+        """Inputs by the extremes of the calibration images, or of each batch."""
+        weights, inputs = Uniform(per="channel"), Uniform(MinMax() if self.feed else CurrentMinMax())
+        return Scheme(self.weight_bits, self.act_bits, weights, inputs, calibration=self.feed).steps()

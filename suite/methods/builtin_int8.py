@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError, check_choice, not_finite
+from suite.recipe.method import Feed, Method, Step
+from suite.steps import RunCalibration
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,20 +25,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BuiltinInt8:
+class BuiltinInt8(Method):
     """8 bits and no other width; `engine` is the library of kernels ("x86" for Intel and AMD, "qnnpack" for ARM)."""
 
     engine: Literal["x86", "fbgemm", "onednn", "qnnpack"] = "x86"
     feed: Calibration = field(default_factory=Calibration)
 
     name: ClassVar[str] = "builtin_int8"
-    revision: ClassVar[int] = 1
     weight_bits: ClassVar[int] = 8
     act_bits: ClassVar[int] = 8
-    batch_norm: ClassVar[str] = "folded"
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ("x86", "fbgemm", "onednn", "qnnpack"))
+
+    @property
+    def batch_norm(self) -> str:
+        """Folded into the convolutions, which torch.ao does first."""
+        return "folded"
+
+    def steps(self) -> tuple[Step, ...]:
+        """torch.ao's own three."""
+        return PrepareFx(self.engine), RunCalibration(self.feed), ConvertFx(self.engine)
+
+
+@dataclass(frozen=True)
+class PrepareFx(Step):
+    """A fused copy of the model on the CPU, with torch.ao's observers."""
+
+    engine: str
 
     def check(self) -> None:
         """Raise SuiteError where this torch has no such engine."""
@@ -48,22 +64,21 @@ class BuiltinInt8:
                 f"{', '.join(torch.backends.quantized.supported_engines)}"
             )
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A fused copy on the CPU that observes."""
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """A torch.fx graph module made of `model`."""
         import torch
         from torch.ao.quantization import get_default_qconfig_mapping
         from torch.ao.quantization.observer import ObserverBase
         from torch.ao.quantization.quantize_fx import prepare_fx
 
-        from suite.quantize.layers import OnCpu, finite_copy
+        from suite.quantizers.layers import OnCpu
 
         self.check()
-
-        copied = finite_copy(model).cpu().eval()
+        model = model.cpu().eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.ao announces its removal at every call
             mapping = get_default_qconfig_mapping(self.engine)
-            prepared: GraphModule = prepare_fx(copied, mapping, (torch.zeros(1, 3, 32, 32),))
+            prepared: GraphModule = prepare_fx(model, mapping, (torch.zeros(1, 3, 32, 32),))
         for node in prepared.graph.nodes:
             if node.op == "call_module" and isinstance(
                 observer := prepared.get_submodule(node.target), ObserverBase
@@ -71,13 +86,21 @@ class BuiltinInt8:
                 observer.register_forward_pre_hook(partial(_check_finite, f"the output of {node.args[0]}"))
         return OnCpu(prepared)
 
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The model on integer kernels."""
+
+@dataclass(frozen=True)
+class ConvertFx(Step):
+    """The model on integer kernels."""
+
+    engine: str
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """What torch.ao makes of the calibrated `model`."""
         import torch
         from torch.ao.quantization.quantize_fx import convert_fx
 
-        from suite.quantize.layers import OnCpu
+        from suite.quantizers.layers import OnCpu
 
+        feed.before_rounding(model)
         torch.backends.quantized.engine = self.engine
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

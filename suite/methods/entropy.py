@@ -6,16 +6,12 @@ Kullback-Leibler divergence from its rounded self; all else is as in `mse`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from suite.methods.mse import Mse
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from suite.quantize.histogram import Histograms
+from suite.steps import Entropy as LeastLoss
+from suite.steps.rounding import RangeOfHistogram
 
 
 @dataclass(frozen=True)
@@ -23,9 +19,4 @@ class Entropy(Mse):
     """2 to 16 bits for weights and activations."""
 
     name: ClassVar[str] = "entropy"
-
-    def amax(self, seen: Histograms, bits: Sequence[int]) -> Tensor:
-        """float32 [L, widths]: of each layer at each width."""
-        from suite.quantize.range_search import entropy
-
-        return entropy(seen, bits, unsigned=True)
+    range: ClassVar[RangeOfHistogram] = LeastLoss()

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from suite.recipe import Calibration
-from suite.recipe.errors import check_bits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from suite.quantize.affine import Grid
-    from suite.quantize.quantizer import Mode, Quantizer
+from suite.recipe.errors import check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import Bake, Insert, RunCalibration, SearchedHistogram, Uniform
+from suite.steps.rounding import Updates
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Histogram(Method):
     """2 to 16 bits for weights and activations."""
 
     weight_bits: int = 8
@@ -40,45 +37,29 @@ class Histogram:
     feed: Calibration = field(default_factory=Calibration)
 
     name: ClassVar[str] = "histogram"
-    revision: ClassVar[int] = 1
-    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_bits("weight_bits", self.weight_bits)
-        check_bits("act_bits", self.act_bits)
+        check_widths(self)
 
     @property
     def batch_norm(self) -> str:
         """Estimated again while calibrating, where that is done in training mode."""
         return "re-estimated" if self.train_mode else "kept"
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy that observes."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.layers import LAYERS, RELU_AND_POOL, quantize
-        from suite.quantize.observers import Histogram as HistogramObserver
-        from suite.quantize.quantizer import Quantizer, per_channel
+    def steps(self) -> tuple[Step, ...]:
+        """Batch by batch, as the source calibrates."""
+        watched = SearchedHistogram(self.search, self._search_bits())
+        updates: Updates = "training" if self.train_mode else "once"
+        insert = Insert(
+            Uniform(per="channel", updates="always" if self.train_mode else "once"),
+            Uniform(watched, updates=updates, unsigned=self.unsigned_after_relu),
+            self.weight_bits,
+            self.act_bits,
+            relu_and_pool=not self.layers_only,
+            training=self.train_mode,
+        )
+        return insert, RunCalibration(self.feed), Bake()
 
-        def activation(first: bool) -> Quantizer:
-            mode: Mode = "track" if self.train_mode else "observe"
-            observer = HistogramObserver(search=self.search, search_grid=self._search_grid())
-            return Quantizer(
-                Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
-            )
-
-        weight_mode: Mode = "dynamic" if self.train_mode else "observe"
-        kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
-        prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
-        return prepared.train(self.train_mode)
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The model with rounded weights and settled ranges."""
-        from suite.quantize.layers import bake
-
-        return bake(model)
-
-    def _search_grid(self) -> Grid | None:
-        """Where `bins_are_bits`, the grid whose number of integers is nearest to the number of bits."""
-        from suite.quantize.affine import Grid
-
-        return Grid(max(2, round(math.log2(self.act_bits)))) if self.bins_are_bits else None
+    def _search_bits(self) -> int | None:
+        """Where `bins_are_bits`, the width whose number of integers is nearest to the number of bits."""
+        return max(2, round(math.log2(self.act_bits))) if self.bins_are_bits else None

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe.errors import SuiteError, check_bits
+from suite.recipe.method import Feed, Method, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class KSigma:
+class KSigma(Method):
     """`weight_bits` stored bits, sign included, 2 to 16; alpha = k * std of the layer's or the first conv's weight."""
 
     weight_bits: int = 5
@@ -28,9 +29,7 @@ class KSigma:
     per_layer: bool = False
 
     name: ClassVar[str] = "k_sigma"
-    revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
-    feed: ClassVar[None] = None
     edges: ClassVar[str] = "last layer float"
 
     def __post_init__(self) -> None:
@@ -38,29 +37,37 @@ class KSigma:
         if not self.k > 0:
             raise SuiteError(f"k must be above 0, got {self.k}")
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy with quantized convolution weights."""
+    def steps(self) -> tuple[Step, ...]:
+        """One step."""
+        return (ClipAtDeviations(self.weight_bits, self.k, self.per_layer),)
+
+
+@dataclass(frozen=True)
+class ClipAtDeviations(Step):
+    """The weights of convolutions are clipped and rounded; see KSigma."""
+
+    bits: int
+    k: float
+    per_layer: bool
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself."""
         from torch import nn
 
-        from suite.quantize.layers import finite_copy, set_weight
+        from suite.quantizers.layers import set_weight
 
-        model = finite_copy(model)
         convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         first = self.k * convs[0].weight.detach().std(correction=0)
         for conv in convs:
             alpha = self.k * conv.weight.detach().std(correction=0) if self.per_layer else first
-            rounded = clip_and_round(conv.weight, alpha, self.weight_bits)
-            set_weight(conv, rounded, self.weight_bits, limits=(-alpha, alpha))
-        return model
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """Nothing is left to do."""
-        return model
+            rounded = clip_and_round(conv.weight, alpha, self.bits)
+            set_weight(conv, rounded, self.bits, limits=(-alpha, alpha))
+        return model.eval()
 
 
 def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:
     """`w` on the symmetric grid of 2^bits - 1 values in -alpha..alpha; alpha a scalar tensor."""
-    from suite.quantize.affine import Grid, fake_quantize
+    from suite.quantizers.affine import Grid, fake_quantize
 
     grid = Grid(bits, narrow=True)
     # Rounding |w| and putting the sign back is rounding w half to even: the grid is symmetric.

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe.errors import check_bits, check_choice
+from suite.recipe.method import Feed, Method, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Method):
     """Each parameter tensor from its min..max to `weight_bits` integers; the widths are 2 to 16.
 
     `rounding` "none" only scales: the source's control without int().
@@ -40,9 +41,7 @@ class Linear:
     dtype: Literal["float32", "float16"] = "float32"
 
     name: ClassVar[str] = "linear"
-    revision: ClassVar[int] = 1
     act_bits: ClassVar[int] = 32
-    feed: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
@@ -56,31 +55,68 @@ class Linear:
             return "of each batch"
         return "quantized" if self.every_tensor and self.weights_evaluated else "kept"
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy with quantized parameters."""
-        from torch import nn
+    def steps(self) -> tuple[Step, ...]:
+        """The parameters, then what the evaluated model does to its input."""
+        rounded = (ScaleParameters(self.weight_bits, self.rounding, self.map_back, self.every_tensor),)
+        return (
+            *(rounded if self.weights_evaluated else ()),
+            *((ForgetStatistics(),) if self.batch_statistics else ()),
+            CastInput(self.input_cast, self.dtype),
+        )
 
-        from suite.quantize.layers import LAYERS, finite_copy, set_weight
 
-        model = finite_copy(model)
+@dataclass(frozen=True)
+class ScaleParameters(Step):
+    """Each parameter tensor goes through `linear_quantize`, or the weights of layers that multiply alone."""
+
+    bits: int
+    rounding: Literal["truncate", "nearest", "none"]
+    map_back: bool
+    every_tensor: bool
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself."""
+        from suite.quantizers.layers import LAYERS, set_weight
+
         for module in model.modules():
-            if self.weights_evaluated and (self.every_tensor or isinstance(module, LAYERS)):
+            if self.every_tensor or isinstance(module, LAYERS):
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     if self.every_tensor or name == "weight":
-                        quantized = linear_quantize(parameter, self.weight_bits, self.rounding, self.map_back)
-                        limits = ends(parameter.detach(), self.weight_bits, self.map_back)
-                        set_weight(module, quantized, self.weight_bits, name, limits)
-            if self.batch_statistics and isinstance(module, nn.BatchNorm2d):
+                        quantized = linear_quantize(parameter, self.bits, self.rounding, self.map_back)
+                        limits = ends(parameter.detach(), self.bits, self.map_back)
+                        set_weight(module, quantized, self.bits, name, limits)
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class ForgetStatistics(Step):
+    """BatchNorm normalizes by the statistics of each batch, in evaluation too."""
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself."""
+        from torch import nn
+
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
                 module.running_mean = module.running_var = None
         return model
 
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The prepared model behind the cast of its input."""
+
+@dataclass(frozen=True)
+class CastInput(Step):
+    """The model computes in `dtype`, on an input truncated to integers where `truncate`."""
+
+    truncate: bool
+    dtype: Literal["float32", "float16"]
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """A model that holds `model`."""
         import torch
 
-        from suite.quantize.layers import CastInput
+        from suite.quantizers.layers import CastInput as Casting
 
-        return CastInput(model, self.input_cast, getattr(torch, self.dtype))
+        feed.before_rounding(model)
+        return Casting(model, self.truncate, getattr(torch, self.dtype))
 
 
 ROUNDING = {"truncate": "trunc", "nearest": "round", "none": "clone"}

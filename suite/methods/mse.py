@@ -8,22 +8,19 @@ least squared error, by its largest magnitude without `search_weights`. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from suite.methods.scheme import Scheme
 from suite.recipe import Calibration
-from suite.recipe.errors import check_bits
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from suite.quantize.histogram import Histograms
-    from suite.quantize.quantizer import Quantizer
+from suite.recipe.errors import check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import CurrentMinMax, LeastError, Uniform
+from suite.steps.rounding import RangeOfHistogram
 
 
 @dataclass(frozen=True)
-class Mse:
+class Mse(Method):
     """2 to 16 bits for weights and activations."""
 
     weight_bits: int = 8
@@ -32,52 +29,13 @@ class Mse:
     feed: Calibration = field(default_factory=Calibration)
 
     name: ClassVar[str] = "mse"
-    revision: ClassVar[int] = 1
-    layerwise: ClassVar[bool] = True
-    observes: ClassVar[bool] = True
+    range: ClassVar[RangeOfHistogram] = LeastError()
 
     def __post_init__(self) -> None:
-        check_bits("weight_bits", self.weight_bits)
-        check_bits("act_bits", self.act_bits)
+        check_widths(self)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy with quantizers that wait for their ranges."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.layers import LAYERS, quantize
-        from suite.quantize.observers import Dynamic, LeastError
-        from suite.quantize.quantizer import Quantizer
-
-        def activation(first: bool) -> Quantizer:
-            return Quantizer(Grid(self.act_bits, narrow=True), Dynamic(), "observe")
-
-        def weight() -> Quantizer:
-            observer = LeastError(axis=0) if self.search_weights else Dynamic(axis=0)
-            return Quantizer(Grid(self.weight_bits, narrow=True), observer, "observe", axis=0)
-
-        return quantize(model, LAYERS, activation, weight).eval()
-
-    def take_ranges(self, model: nn.Module, seen: Histograms) -> None:
-        """Give each input of the prepared `model` the range that was found for it."""
-        from suite.quantize.layers import Quantized
-        from suite.quantize.range_search import symmetric_grid
-
-        held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
-        widths = sorted({module.input.grid.bits for module in held.values() if module.input})
-        amax = self.amax(seen, widths)
-        for row, name in enumerate(seen.names):
-            if name in held and (quantizer := held[name].input):
-                bits = quantizer.grid.bits
-                grid = symmetric_grid(bits, unsigned=bool(seen.low[row] >= 0))
-                quantizer.fix(grid, *grid.symmetric(amax[row, widths.index(bits)]))
-
-    def amax(self, seen: Histograms, bits: Sequence[int]) -> Tensor:
-        """float32 [L, widths]: of each layer at each width."""
-        from suite.quantize.range_search import mse
-
-        return mse(seen, bits, unsigned=True)
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The model with rounded weights."""
-        from suite.quantize.layers import bake
-
-        return bake(model)
+    def steps(self) -> tuple[Step, ...]:
+        """Inputs from the histograms that all recipes of one float network share."""
+        weights = Uniform(LeastError() if self.search_weights else CurrentMinMax(), per="channel")
+        inputs = Uniform(self.range, unsigned=True)  # type: ignore[arg-type]
+        return Scheme(self.weight_bits, self.act_bits, weights, inputs, calibration=self.feed).steps()

@@ -12,19 +12,17 @@ re-estimated on quantized activations without a word: many points up at 4 bits (
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from suite.recipe import Calibration
-from suite.recipe.errors import SuiteError, check_bits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from suite.quantize.quantizer import Mode, Quantizer
+from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import Bake, Insert, MovingPercentile, RunCalibration, Uniform
+from suite.steps.rounding import Updates
 
 
 @dataclass(frozen=True)
-class Percentile:
+class Percentile(Method):
     """`percentile` is a fraction; `momentum` weighs the new batch; 2 to 16 bits."""
 
     weight_bits: int = 8
@@ -37,12 +35,9 @@ class Percentile:
     feed: Calibration = field(default_factory=Calibration)
 
     name: ClassVar[str] = "percentile"
-    revision: ClassVar[int] = 1
-    layerwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_bits("weight_bits", self.weight_bits)
-        check_bits("act_bits", self.act_bits)
+        check_widths(self)
         if not 0 < self.percentile <= 1:
             raise SuiteError(
                 f"percentile {self.percentile} is out of range; use a fraction above 0 and up to 1"
@@ -53,27 +48,16 @@ class Percentile:
         """Estimated again while calibrating, where that is done in training mode."""
         return "re-estimated" if self.train_mode else "kept"
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy that observes."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.layers import LAYERS, RELU_AND_POOL, quantize
-        from suite.quantize.observers import MovingPercentile
-        from suite.quantize.quantizer import Quantizer, per_channel
-
-        def activation(first: bool) -> Quantizer:
-            mode: Mode = "track" if self.train_mode else "observe"
-            observer = MovingPercentile(self.percentile, self.momentum)
-            return Quantizer(
-                Grid(self.act_bits, narrow=True), observer, mode, unsigned=self.unsigned_after_relu
-            )
-
-        weight_mode: Mode = "dynamic" if self.train_mode else "observe"
-        kinds = LAYERS if self.layers_only else LAYERS + RELU_AND_POOL
-        prepared = quantize(model, kinds, activation, lambda: per_channel(self.weight_bits, weight_mode))
-        return prepared.train(self.train_mode)
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The model with rounded weights and settled ranges."""
-        from suite.quantize.layers import bake
-
-        return bake(model)
+    def steps(self) -> tuple[Step, ...]:
+        """Batch by batch, as the source calibrates."""
+        watched = MovingPercentile(self.percentile, self.momentum)
+        updates: Updates = "training" if self.train_mode else "once"
+        insert = Insert(
+            Uniform(per="channel", updates="always" if self.train_mode else "once"),
+            Uniform(watched, updates=updates, unsigned=self.unsigned_after_relu),
+            self.weight_bits,
+            self.act_bits,
+            relu_and_pool=not self.layers_only,
+            training=self.train_mode,
+        )
+        return insert, RunCalibration(self.feed), Bake()

@@ -16,20 +16,26 @@ so it forgets: what it holds is the current extreme, the default here. It also l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from suite.recipe import Precision, Sgd
-from suite.recipe.errors import SuiteError, check_bits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from suite.quantize.observers import Observer
-    from suite.quantize.quantizer import Mode, Quantizer
+from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import (
+    Bake,
+    CurrentMinMax,
+    Insert,
+    MinMax,
+    MovingMinMax,
+    StartUntrained,
+    TrainOn,
+    Uniform,
+)
+from suite.steps.rounding import Range
 
 
 @dataclass(frozen=True)
-class QatAsymmetric:
+class QatAsymmetric(Method):
     """Trains on with `feed`, by default in float32 as the source does; 2 to 16 bits. With `from_scratch` it begins as
     the float training began."""
 
@@ -42,42 +48,38 @@ class QatAsymmetric:
     feed: Sgd = field(default_factory=lambda: Sgd(epochs=1, batch=128, lr=0.01, precision=Precision("O0")))
 
     name: ClassVar[str] = "qat_asymmetric"
-    revision: ClassVar[int] = 1
-    batch_norm: ClassVar[str] = "trained"
     edges: ClassVar[str] = "first input and last layer float"
 
     def __post_init__(self) -> None:
-        check_bits("weight_bits", self.weight_bits)
-        check_bits("act_bits", self.act_bits)
+        check_widths(self)
         if not 0 < self.momentum <= 1:
             raise SuiteError(f"momentum {self.momentum} is out of range; use a fraction above 0 and up to 1")
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """A copy that rounds in the forward pass."""
-        from torch import nn
+    @property
+    def batch_norm(self) -> str:
+        """Trained with the rest."""
+        return "trained"
 
-        from suite.quantize.layers import quantize
-        from suite.quantize.observers import Dynamic, MinMax, MovingMinMax
+    def steps(self) -> tuple[Step, ...]:
+        """The network trains with its quantizers in."""
+        return (
+            *((StartUntrained(),) if self.from_scratch else ()),
+            Insert(
+                self.rounding(
+                    MinMax() if self.running_extreme else CurrentMinMax(), per="channel", updates="always"
+                ),
+                self.rounding(
+                    MovingMinMax(self.momentum), updates="always" if self.ranges_move else "training"
+                ),
+                self.weight_bits,
+                self.act_bits,
+                linear=False,
+                first_input=False,
+            ),
+            TrainOn(self.feed),
+            Bake(),
+        )
 
-        def activation(first: bool) -> Quantizer | None:
-            mode: Mode = "dynamic" if self.ranges_move else "track"
-            return None if first else self.quantizer(self.act_bits, MovingMinMax(self.momentum), mode)
-
-        def weight() -> Quantizer:
-            observer = MinMax(axis=0) if self.running_extreme else Dynamic(axis=0)
-            return self.quantizer(self.weight_bits, observer, "dynamic", axis=0)
-
-        return quantize(model, (nn.Conv2d,), activation, weight)
-
-    def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
-        """A quantizer on the unsigned grid, with a zero point."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.quantizer import Quantizer
-
-        return Quantizer(Grid(bits, signed=False), observer, mode, symmetric=False, axis=axis)
-
-    def convert(self, model: nn.Module) -> nn.Module:
-        """The trained model with rounded weights and the last ranges."""
-        from suite.quantize.layers import bake
-
-        return bake(model)
+    def rounding(self, range: Range, **how: Any) -> Uniform:
+        """On the unsigned grid, with a zero point."""
+        return Uniform(range, grid="affine", **how)

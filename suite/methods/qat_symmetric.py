@@ -9,13 +9,11 @@ code by 127.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from suite.methods.qat_asymmetric import QatAsymmetric
-
-if TYPE_CHECKING:
-    from suite.quantize.observers import Observer
-    from suite.quantize.quantizer import Mode, Quantizer
+from suite.steps import Uniform
+from suite.steps.rounding import Range
 
 
 @dataclass(frozen=True)
@@ -26,10 +24,6 @@ class QatSymmetric(QatAsymmetric):
 
     name: ClassVar[str] = "qat_symmetric"
 
-    def quantizer(self, bits: int, observer: Observer, mode: Mode, axis: int | None = None) -> Quantizer:
-        """A quantizer on the signed grid, zero in its middle."""
-        from suite.quantize.affine import Grid
-        from suite.quantize.quantizer import Quantizer
-
-        steps = 2 ** (bits - 1) if self.divide_by_128 else None
-        return Quantizer(Grid(bits), observer, mode, axis=axis, steps=steps)
+    def rounding(self, range: Range, **how: Any) -> Uniform:
+        """On the signed grid, zero in its middle."""
+        return Uniform(range, grid="signed", power_of_two=self.divide_by_128, **how)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from suite.pytorch_quantization.tensor_quant import Axis, reduce_amax
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.observers import Observer
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.observers import Observer
 from suite.recipe.errors import SuiteError, check_bits, check_choice, not_finite
 
 MOST_BINS = 1 << 24

@@ -1,6 +1,6 @@
 """How a tensor is to be quantized, and the quantization: scale-only and symmetric, by a largest magnitude "amax".
 
-Source 004's formula; the arithmetic is that of suite.quantize.affine. An amax has any shape that broadcasts to its
+Source 004's formula; the arithmetic is that of suite.quantizers.affine. An amax has any shape that broadcasts to its
 tensor's.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.observers import extremes
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.observers import extremes
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 
 Axis = int | tuple[int, ...] | None
@@ -86,7 +86,7 @@ def fake_tensor_quant(
 ) -> Tensor:
     """`inputs` rounded to the grid and mapped back: shape and dtype of `inputs`; amax broadcasts to its shape.
 
-    The step is amax / (2^(bits-1) - 1), unsigned amax / (2^bits - 1). The gradient is that of suite.quantize.affine.
+    The step is amax / (2^(bits-1) - 1), unsigned amax / (2^bits - 1). The gradient is that of suite.quantizers.affine.
     Raises SuiteError at an amax that is negative, not finite or of another shape, and at unsigned negative inputs.
     """
     grid = _grid(num_bits, unsigned, narrow_range)

@@ -44,3 +44,10 @@ def check_positive(owner: object, **values: float) -> None:
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise SuiteError(f"{type(owner).__name__}.{name} must be above 0, got {value!r}")
+
+
+def check_widths(method: object, *also: int) -> None:
+    """Raise SuiteError unless a method's `weight_bits` and `act_bits` are whole numbers from 2 to 16, or in `also`."""
+    for name in ("weight_bits", "act_bits"):
+        if getattr(method, name) not in also:
+            check_bits(name, getattr(method, name))

@@ -1,57 +1,132 @@
-"""What a method of quantization is, and how its configuration reads."""
+"""What a method of quantization is: a list of steps, each of which changes a model."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
-from suite.recipe.serialize import flat
-from suite.recipe.settings import (
-    Calibration,
-    Sgd,
-)
+from suite.recipe.serialize import DATA_FIELDS, default, flat, text
+from suite.recipe.settings import Calibration, Sgd
 
 FLOAT_BITS = 32
 """The width of what is not quantized."""
-
 
 BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
 """Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
 that stay while training. Re-estimated: statistics of the quantized network, of images cropped as for training."""
 
 
-class Method(Protocol):
-    """A way to quantize: prepare it, feed it, convert it. Implementations are frozen dataclasses.
+class Feed(Protocol):
+    """What a step may ask for. A run makes one (suite.run.feed), and so does suite.quantize() in a notebook.
 
-    One that needs something of the machine also has `check()`, which raises SuiteError where that is missing; it is
-    asked before a sweep starts. One whose `from_scratch` is true is given the network as it was initialized. One that
-    treats BatchNorm its own way says how in `batch_norm`, and the first and last layer in `edges`; one that quantizes
-    by surgery.Quantized modules alone has a true `layerwise`, and its edges can be given a width. One whose `observes`
-    is true is not fed batches: take_ranges(model, seen) is given what histogram.observe saw of them.
+    Batches are normalized images, float32 [n, channels, height, width], on the device of the model.
     """
+
+    reference: Any
+    """The float network (nn.Module) that is quantized. A step that changes what its layers see, replaces it."""
+
+    def begin(self, step: int) -> None:
+        """The step of this number begins; what is saved is its own."""
+
+    def untrained(self) -> Any:
+        """The network as it was when its training began. Raises SuiteError where that is not known."""
+
+    def batches(self, calibration: Calibration) -> Iterator[Any]:
+        """The images that `calibration` draws, the same on every rank."""
+
+    def crops(self, calibration: Calibration) -> Iterator[Any]:
+        """As many images, cropped and mirrored as for training: what BatchNorm's statistics are of."""
+
+    def histograms(self, calibration: Calibration) -> Any:
+        """quantizers.histogram.Histograms of the inputs of the reference's layers: one pass, shared by all methods."""
+
+    def train(self, model: Any, sgd: Sgd) -> None:
+        """Train `model` in place. In a run: over its ranks, recorded, and resumed where an earlier attempt stopped."""
+
+    def saved(self) -> dict[str, Any] | None:
+        """What an earlier attempt saved of this step; None where this is the first."""
+
+    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+        """May be called often by a step that takes long: asks for its `state` where it is time to save it, records the
+        progress, `part` of 1, and stops the run where that was asked for. The last call has the state of the end and a
+        `part` of 1."""
+
+    def keep(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep a small result of a step, such as the widths that it chose, as the artifact `name`, in JSON."""
+
+    def before_rounding(self, model: Any) -> None:
+        """To be called by the step that rounds the weights of `model` for good, just before: the report of the layers
+        compares with them."""
+
+
+class Step:
+    """One change to a model. Steps are frozen dataclasses, and import torch inside `apply`, where it is needed."""
+
+    trains: Sgd | None = None
+    """How the step trains the model, where it does."""
+    calibration: Calibration | None = None
+    """Which images the step needs, where it needs some without labels."""
+    revision: ClassVar[int] = 1
+    """Raised when the arithmetic changes, so that no older result is reused."""
+
+    takes_long: ClassVar[bool] = False
+    """Whether the step saves its state, so that a run that is killed in it goes on inside it."""
+    starts_untrained: ClassVar[bool] = False
+    """Whether the step begins again from the network's initial weights."""
+
+    @property
+    def sets_widths(self) -> bool:
+        """Whether the step has a field `first_last`, the width of the first and the last layer, that can be set."""
+        return False
+
+    def check(self) -> None:
+        """Raise SuiteError where this machine cannot do it. Asked before a sweep starts."""
+
+    def apply(self, model: Any, feed: Feed) -> Any:
+        """The changed `model` (nn.Module), which may be the one given, changed in place."""
+        raise NotImplementedError
+
+
+class Method:
+    """A way to quantize: its steps, in order. Methods are frozen dataclasses."""
 
     name: ClassVar[str]
     """Of the file, in tables, and in keys and records, which is why it never changes."""
-    revision: ClassVar[int]
+    revision: ClassVar[int] = 1
     """Raised when the arithmetic changes, so that no older result is reused."""
+    edges: ClassVar[str] = "as the rest"
+    """What the method itself does to the first and the last layer, for tables."""
 
     @property
     def weight_bits(self) -> int:
         """Bits of a stored weight; 32 is float."""
+        raise NotImplementedError
 
     @property
     def act_bits(self) -> int:
         """Bits of an activation; 32 is float."""
+        raise NotImplementedError
 
     @property
-    def feed(self) -> Calibration | Sgd | None:
-        """The data the method needs between prepare and convert."""
+    def batch_norm(self) -> str:
+        """What the method itself does to BatchNorm, for tables. A recipe may treat it only where this is "kept" or
+        "trained"."""
+        return "kept"
 
-    def prepare(self, model: Any) -> Any:
-        """A copy of the float `model` (nn.Module) that observes or fake-quantizes; `model` is unchanged."""
+    def steps(self) -> tuple[Step, ...]:
+        """What is done to a copy of the float network, in this order."""
+        raise NotImplementedError
 
-    def convert(self, model: Any) -> Any:
-        """The model to evaluate, from what `prepare` gave and `feed` was fed to."""
+    @property
+    def trains_by(self) -> Sgd | None:
+        """How the method trains; None where it does not."""
+        return next((step.trains for step in self.steps() if step.trains), None)
+
+    @property
+    def calibrates_on(self) -> Calibration | None:
+        """The images that the method calibrates on; None where it needs none."""
+        return next((step.calibration for step in self.steps() if step.calibration), None)
 
 
 def method_name(method: Method) -> str:
@@ -65,19 +140,27 @@ def _width(bits: int) -> str:
 
 def _variations(method: Any) -> list[str]:
     """The fields that differ from their defaults, but for the widths: `train_mode=True` is `train mode`."""
-    words = [] if method.feed is None else _feed_variations(method)
+    data = _data(method)
+    usual = _data(type(method)())
+    words = _data_variations(usual, data) if data else ["not calibrated"] * bool(usual)
     for item in dataclasses.fields(method):
         value = getattr(method, item.name)
-        if item.name not in ("weight_bits", "act_bits", "feed") and value != item.default:
+        if item.name not in ("weight_bits", "act_bits", *DATA_FIELDS) and value != default(item):
             label = item.name.replace("_", " ")
-            words.append(label if value is True else f"no {label}" if value is False else f"{label} {value}")
+            words.append(
+                label if value is True else f"no {label}" if value is False else f"{label} {text(value)}"
+            )
     return words
 
 
-def _feed_variations(method: Any) -> list[str]:
-    """What the feed has that the method's default feed has not, but for the seed, which every name ends with."""
-    usual = type(method)().feed
-    told = {name: value for name, value in flat(method.feed).items() if name != "seed"}
-    changed = {name: value for name, value in told.items() if value != flat(usual or Calibration()).get(name)}
+def _data(method: Method) -> Calibration | Sgd | None:
+    """What the method needs of the training images."""
+    return method.trains_by or method.calibrates_on
+
+
+def _data_variations(usual: Calibration | Sgd | None, data: Calibration | Sgd) -> list[str]:
+    """What differs from the method's `usual` data, but for the seed, which every name ends with."""
+    own = {name: value for name, value in flat(data).items() if name != "seed"}
+    changed = {name: value for name, value in own.items() if value != flat(usual or Calibration()).get(name)}
     words = [f"no {name}" if value is False else f"{value} {name}" for name, value in changed.items()]
     return words if usual else ["calibrated", *words]

@@ -11,14 +11,15 @@ from typing import Any
 
 from suite.recipe.stages import Stage
 
-PLAIN = "suite.recipe."
-"""Modules of values alone: what they hold is in a stage's key."""
+SHARED = ("suite.recipe.", "suite.steps.")
+"""Modules of values, which are in a stage's key, and of the steps that all methods are made of."""
 
 
 def sources(stage: Stage) -> dict[str, str]:
     """The SHA-256, by module, of each file that the stage's method is written in: those of its classes, of the classes
-    they inherit from and of the values in its fields. Empty for a stage without a method."""
-    modules = _modules(getattr(stage, "method", None))
+    they inherit from, of the values in its fields and of its own steps. Empty for a stage without a method."""
+    method = getattr(stage, "method", None)
+    modules = _modules(method) | _modules(method.steps()) if method else set()
     return {module: source_sha256(module) for module in sorted(modules)}
 
 
@@ -46,6 +47,6 @@ def _modules(value: Any) -> set[str]:
 
 
 def _has_own_file(module: str) -> bool:
-    if module.startswith(PLAIN) or module.partition(".")[0] in sys.stdlib_module_names:
+    if module.startswith(SHARED) or module.partition(".")[0] in sys.stdlib_module_names:
         return False
     return bool(getattr(sys.modules.get(module), "__file__", None))

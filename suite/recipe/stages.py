@@ -19,7 +19,6 @@ from suite.recipe.naming import combined, method_params, network_params, network
 from suite.recipe.serialize import flat, to_json
 from suite.recipe.settings import (
     NEW,
-    Calibration,
     Dataset,
     Network,
     Sgd,
@@ -144,27 +143,32 @@ class Recipe(Stage):
             check_crop(self.start.dataset, self.trains_by)
         name = method_name(self.method)
         check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
-        own = getattr(self.method, "batch_norm", "kept")
+        own = self.method.batch_norm
         if self.batch_norm != "kept" and own not in ("kept", "trained"):
             raise SuiteError(f"batch_norm {self.batch_norm!r} is not for {name}, whose own is {own!r}")
         if self.batch_norm == "frozen" and not self.trains_by:
             raise SuiteError(
                 f"batch_norm 'frozen' is for trainings; {name} has none, and so 'kept' is the same"
             )
-        if self.batch_norm in ("folded", "frozen") and getattr(self.method, "from_scratch", False):
+        if self.batch_norm in ("folded", "frozen") and self.from_scratch:
             raise SuiteError(
                 f"batch_norm {self.batch_norm!r} needs the statistics that {name} from scratch has not"
             )
         if self.edge_bits not in (None, FLOAT_BITS):
             check_bits("edge_bits", self.edge_bits)
-        if self.edge_bits and not getattr(self.method, "layerwise", False):
+        if self.edge_bits and not any(step.sets_widths for step in self.method.steps()):
             raise SuiteError(
                 f"edge_bits is not for {name}, which gives its layers their widths in its own way"
             )
 
     @property
     def trains_by(self) -> Sgd | None:
-        return self.method.feed if isinstance(self.method.feed, Sgd) else None
+        return self.method.trains_by
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the method trains the network from its initial weights."""
+        return any(step.starts_untrained for step in self.method.steps())
 
     @property
     def needs(self) -> tuple[Stage, ...]:
@@ -175,7 +179,7 @@ class Recipe(Stage):
         """The seed of the training or, where the checkpoint is somebody's, of the calibration."""
         if isinstance(self.start, Training):
             return self.start.seed
-        return self.method.feed.seed if isinstance(self.method.feed, Calibration) else 0
+        return self.method.calibrates_on.seed if self.method.calibrates_on else 0
 
     @property
     def name(self) -> str:
@@ -189,15 +193,16 @@ class Recipe(Stage):
     @property
     def _draw(self) -> list[str]:
         """Which calibration images are drawn, where the recipe's own seed is that of a training."""
-        feed = self.method.feed
-        drawn = isinstance(self.start, Training) and isinstance(feed, Calibration) and feed.seed
-        return [f"calibration seed {feed.seed}"] if isinstance(feed, Calibration) and drawn else []
+        calibration = self.method.calibrates_on
+        drawn = isinstance(self.start, Training) and calibration and calibration.seed
+        return [f"calibration seed {drawn}"] if drawn else []
 
     @property
     def params(self) -> dict[str, Any]:
-        feed = flat(self.method.feed) if self.method.feed else {}
-        own = self.batch_norm if self.batch_norm != "kept" else getattr(self.method, "batch_norm", "kept")
-        edges = _width(self.edge_bits) if self.edge_bits else getattr(self.method, "edges", "as the rest")
+        data = self.method.trains_by or self.method.calibrates_on
+        feed = flat(data) if data else {}
+        own = self.batch_norm if self.batch_norm != "kept" else self.method.batch_norm
+        edges = _width(self.edge_bits) if self.edge_bits else self.method.edges
         identity = {
             "method": method_name(self.method),
             "weight_bits": self.method.weight_bits,

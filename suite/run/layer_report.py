@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.process.ranks import Ranks
-from suite.quantize.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized
-from suite.quantize.observers import observe_over
-from suite.quantize.quantizer import Quantizer
+from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized
+from suite.quantizers.observers import observe_over
+from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Calibration
 
 BINS = 128

@@ -1,4 +1,4 @@
-"""Where a recipe starts: the float network that a finished stage left, prepared, and the histograms of its layers."""
+"""Where a recipe starts: the float network that a finished stage left, and the histograms of its layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from suite import networks
@@ -16,10 +15,9 @@ from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks import checkpoint_files
 from suite.process.ranks import Ranks
-from suite.quantize import batch_norm
-from suite.quantize.histogram import Histograms, observe
-from suite.quantize.layers import LAYERS, set_edges
-from suite.recipe import FLOAT_BITS, Calibration, Pretrained, Recipe, Sgd, Training
+from suite.quantizers.histogram import Histograms, observe
+from suite.quantizers.layers import LAYERS
+from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.files import Folders
@@ -27,32 +25,11 @@ from suite.record.journal import read_outcome
 from suite.run import checkpoint
 
 
-def network_of(stage: Recipe, folders: Folders) -> nn.Module:
-    """The float network that is quantized, on the CPU: trained, or as it was when its training began."""
-    if getattr(stage.method, "from_scratch", False):
-        torch.manual_seed(stage.seed)
-        return networks.build(stage.start.network)
-    return load_float(stage.start, folders)
-
-
-def prepared(stage: Recipe, network: nn.Module) -> nn.Module:
-    """What the recipe's method makes of the float `network`, with BatchNorm and the edge layers treated as it says."""
-    if stage.batch_norm == "folded":
-        network = batch_norm.fold(network)
-    if stage.batch_norm == "frozen":
-        network = batch_norm.freeze(network)
-    model: nn.Module = stage.method.prepare(network)
-    if stage.edge_bits:
-        model = set_edges(model, None if stage.edge_bits == FLOAT_BITS else stage.edge_bits)
-    return model
-
-
 def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
     """Batches of as many of the training `images` as a calibration takes, but as a training sees them, the same on all
     ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
     """
-    feed = stage.method.feed
-    calibration = feed if isinstance(feed, Calibration) else Calibration()
+    calibration = stage.method.calibrates_on or Calibration()
     trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
     usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
     sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())

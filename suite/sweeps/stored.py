@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from suite import steps
 from suite.methods import find as find_methods
 from suite.recipe import (
     FORMAT,
@@ -25,7 +26,10 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json, type_name
 from suite.record.files import write_json
 
-VALUES: tuple[type, ...] = (Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe)
+VALUES: tuple[type, ...] = (
+    *(Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe),
+    *(getattr(steps, name) for name in steps.__all__),
+)
 
 
 def save_sweep(

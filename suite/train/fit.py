@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.process.ranks import Ranks
-from suite.quantize.observers import observe_over
+from suite.quantizers.observers import observe_over
 from suite.recipe import Sgd
 from suite.train.optimizer import _optimizer, learning_rate
 from suite.train.precision import Mixed

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from suite.process.ranks import Ranks
-from suite.quantize.batch_norm import FrozenBatchNorm
+from suite.quantizers.batch_norm import FrozenBatchNorm
 
 
 def synchronize_batch_norm(model: nn.Module, ranks: Ranks) -> nn.Module:

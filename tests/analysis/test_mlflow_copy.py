@@ -143,7 +143,8 @@ def test_a_run_of_an_older_sync_is_named_and_the_next_sync_completes_it(synced: 
     old = found.data.tags["synced"].replace(', "record": 1', "")
     client.set_tag(found.info.run_id, "synced", old)
     with pytest.raises(
-        AnalysisError, match="run 'k_sigma w9 seed 0 from .*' in MLflow has no tag `record`; run `suite sync mixed`"
+        AnalysisError,
+        match="run 'k_sigma w9 seed 0 from .*' in MLflow has no tag `record`; run `suite sync mixed`",
     ):
         mlflow.load(synced, "mixed")
     sync.sync("mixed", stages(), synced)

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks import training
 from suite.data.images import Images
-from suite.methods.qat_symmetric import QatSymmetric
 from suite.process.ranks import Ranks
-from suite.quantize.affine import Grid
-from suite.quantize.observers import Dynamic, MovingMinMax
-from suite.quantize.quantizer import Quantizer
+from suite.quantizers.affine import Grid
+from suite.quantizers.observers import Dynamic, MovingMinMax
+from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Dataset
 from suite.train.bfloat16 import ROUNDED
 
@@ -58,7 +57,7 @@ def test_the_sources_quantizer_rounds_as_ours(what: str) -> None:
 
 CONTENDERS: dict[str, Callable[[], nn.Module]] = {
     "float": lambda: training.build("resnet20"),
-    "qat": lambda: QatSymmetric().prepare(training.build("resnet20")),
+    "qat": lambda: training.with_quantizers(training.build("resnet20")),
     "source 001": lambda: training.composed("resnet20"),
     "torch.ao in the places of ours": lambda: training.torch_ao_here("resnet20"),
     "torch.ao": lambda: training.torch_ao("resnet20"),

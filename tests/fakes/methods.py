@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import suite
 from suite import methods
 from suite.data.images import Images
-from suite.recipe import Dataset, Precision, Sgd
+from suite.recipe import Calibration, Dataset, Method, Precision, Sgd
+from suite.recipe.serialize import DATA_FIELDS
+from suite.run import pipeline
+from suite.run.in_memory import InMemoryFeed
+from suite.steps import Insert
 
 KINDS = methods.find()
 
@@ -27,9 +33,28 @@ def images(count: int = 64) -> Images:
 def make(name: str, bits: int) -> Any:
     named = {field.name for field in dataclasses.fields(KINDS[name])}
     method = KINDS[name](**{field: bits for field in ("weight_bits", "act_bits") if field in named})
-    if isinstance(method.feed, Sgd):
+    if method.trains_by:
         method = dataclasses.replace(method, feed=SHORT)
     return method
+
+
+def calibrated_on(method: Any, count: int, batch: int) -> Any:
+    """The method, with `count` calibration images in batches of `batch` where it calibrates."""
+    fields = {name: Calibration(count, batch) for name in DATA_FIELDS if hasattr(method, name)}
+    return dataclasses.replace(method, **fields) if method.calibrates_on else method
+
+
+def quantized(method: Any, network: nn.Module) -> nn.Module:
+    """What suite.quantize makes of the network with `images()`."""
+    data = images()
+    x = data.normalized(data.pixels)
+    return suite.quantize(network, calibrated_on(method, 64, 32), x, data.labels, untrained=network)
+
+
+def inserted(method: Method, network: nn.Module) -> nn.Module:
+    """A copy of the network with the method's quantizers in it, which have seen nothing."""
+    steps = [step for step in method.steps() if isinstance(step, Insert)]
+    return pipeline.quantized(steps, InMemoryFeed(network))
 
 
 EACH = pytest.mark.parametrize("name", sorted(KINDS))

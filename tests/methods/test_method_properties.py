@@ -12,18 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.methods import calibrated_on, inserted
 from fakes.tensors import HALVES, NOT_FINITE, tensors
 from hypothesis import given, settings
 from torch import Tensor, nn
 
+import suite
 from suite import methods
-from suite.process.ranks import Ranks
-from suite.quantize.histogram import observe
-from suite.quantize.layers import LAYERS
-from suite.quantize.quantizer import Quantizer
+from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Calibration, Precision, Sgd
 from suite.recipe.errors import SuiteError
-from suite.train.fit import fit
 
 KINDS = methods.find()
 EACH = pytest.mark.parametrize("name", sorted(KINDS))
@@ -44,39 +42,18 @@ def images() -> Tensor:
     return torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-@dataclasses.dataclass
-class Given:
-    """Training data of one batch."""
-
-    x: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def train_batches(self, *_: object) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.x, torch.arange(len(self.x))
-
-
 def make(name: str, bits: int) -> Any:
     named = {field.name for field in dataclasses.fields(KINDS[name])}
     return KINDS[name](**{field: bits for field in ("weight_bits", "act_bits") if field in named})
 
 
 def quantized(method: Any, network: nn.Module, x: Tensor) -> nn.Module:
-    """All the way that a recipe goes, with `x` for every batch: prepared, fed, converted."""
-    model = method.prepare(network)
-    match method.feed:
-        case Calibration() if getattr(method, "observes", False):
-            method.take_ranges(model, observe(network, [x], LAYERS))
-        case Calibration():
-            model(x)
-        case Sgd():
-            sgd = Sgd(epochs=1, batch=len(x), lr=1e-3, precision=Precision("O0"))
-            with torch.enable_grad():
-                for step in fit(model, Given(x), sgd, 0, Ranks()):  # type: ignore[arg-type]
-                    step.read()
-    converted: nn.Module = method.convert(model).eval()
-    return converted
+    """What suite.quantize makes of the network, with the images `x` for every purpose."""
+    method = calibrated_on(method, len(x), len(x))
+    if method.trains_by:
+        sgd = Sgd(epochs=1, batch=len(x), lr=1e-3, precision=Precision("O0"))
+        method = dataclasses.replace(method, feed=sgd)
+    return suite.quantize(network, method, x, torch.arange(len(x)), untrained=network)
 
 
 def variants() -> Iterator[tuple[str, Any]]:
@@ -90,7 +67,7 @@ def variants() -> Iterator[tuple[str, Any]]:
                     f"{name} {field.name}={not value}",
                     dataclasses.replace(plain, **{field.name: not value}),
                 )
-        if plain.feed is None and plain.act_bits < 32:
+        if name == "amax":
             yield f"{name} calibrated", dataclasses.replace(plain, feed=Calibration())
 
 
@@ -102,7 +79,7 @@ def test_a_weight_or_statistic_that_is_not_finite_is_refused_by_its_name(name: s
         with torch.no_grad():
             network.state_dict()[tensor].view(-1)[1] = value
         with pytest.raises(SuiteError, match=f"{tensor} of the model holds inf or NaN; .* learning rate"):
-            KINDS[name]().prepare(network)
+            quantized(KINDS[name](), network, images())
 
 
 ACTIVATIONS = [pytest.param(method, id=told) for told, method in variants() if method.act_bits < 32]
@@ -156,7 +133,7 @@ def quantizers() -> dict[str, Quantizer]:
     """One of each kind that a method puts into a network, under the first method that does."""
     found: dict[Any, tuple[str, Quantizer]] = {}
     for told, method in variants():
-        for module in method.prepare(small()).eval().modules():
+        for module in inserted(method, small()).modules():
             if isinstance(module, Quantizer):
                 settings = (module.axis, module.grid, module.symmetric, module.unsigned, module.steps)
                 found.setdefault((type(module.observer), settings), (told, module))

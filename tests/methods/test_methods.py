@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.methods import EACH, KINDS, images, make
+from fakes.methods import EACH, KINDS, images, inserted, make, quantized
 from fakes.networks import lived_in
 from torch import Tensor, nn
 
-from suite.process.ranks import Ranks
-from suite.quantize.histogram import observe
-from suite.quantize.layers import LAYERS, Quantized
-from suite.quantize.model_size import size_mb
-from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Sgd, method_name
+from suite.methods.builtin_int8 import PrepareFx
+from suite.quantizers.layers import Quantized
+from suite.quantizers.model_size import size_mb
+from suite.recipe import Dataset, Network, Pretrained, Recipe, method_name
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
+from suite.run.in_memory import InMemoryFeed
 from suite.sweeps.stored import from_json
-from suite.train.fit import fit
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 
@@ -32,7 +31,7 @@ def widths(name: str) -> list[int]:
         return [KINDS[name]().weight_bits]
     # At 2 bits the range of a QAT of source 001 puts nearly every activation on zero; the slope of BatchNorm there is
     # 1 / sqrt(eps) = 316, and through 19 of them the gradient overflows: such a training may diverge, and says so.
-    return [3, 4, 8, 16] if isinstance(KINDS[name]().feed, Sgd) else [2, 3, 4, 8, 16]
+    return [3, 4, 8, 16] if KINDS[name]().trains_by else [2, 3, 4, 8, 16]
 
 
 @cache
@@ -41,24 +40,6 @@ def made(name: str, bits: int) -> tuple[nn.Module, dict[str, Tensor], nn.Module]
     network = lived_in()
     before = copy.deepcopy(network.state_dict())
     return network, before, quantized(make(name, bits), network)
-
-
-def quantized(method: Any, network: nn.Module) -> nn.Module:
-    """The whole way: prepare, feed, convert."""
-    model = method.prepare(network)
-    match method.feed:
-        case Calibration() if getattr(method, "observes", False):
-            batches = images().calibration_batches(Calibration(images=64, batch=32))
-            method.take_ranges(model, observe(network, batches, LAYERS))
-        case Calibration():
-            with torch.no_grad():
-                for x in images().calibration_batches(Calibration(images=64, batch=32)):
-                    model(x)
-        case Sgd():
-            for _ in fit(model, images(), method.feed, 0, Ranks()):
-                pass
-    converted: nn.Module = method.convert(model).eval()
-    return converted
 
 
 EACH_WIDTH = pytest.mark.parametrize(("name", "bits"), [(n, b) for n in sorted(KINDS) for b in widths(n)])
@@ -78,7 +59,7 @@ def test_a_method_is_a_frozen_value_that_survives_json(name: str) -> None:
     recipe = Recipe(START, method)
     assert from_json(to_json(recipe)) == recipe
     assert method_name(method) == name
-    assert isinstance(KINDS[name].revision, int)
+    assert isinstance(KINDS[name].revision, int) and "revision" in to_json(method)
 
 
 @EACH
@@ -120,7 +101,11 @@ def test_it_quantizes_a_copy_and_leaves_the_model_alone(name: str, bits: int) ->
 def test_what_is_evaluated_is_the_copy(name: str, network: nn.Module) -> None:
     """A copied model whose forward was patched would run the original, whatever the copy's weights are."""
     method = make(name, 8)
-    model = method.prepare(network) if name == "builtin_int8" else quantized(method, network)
+    model = (
+        PrepareFx("x86").apply(copy.deepcopy(network), InMemoryFeed(network))
+        if name == "builtin_int8"
+        else quantized(method, network)
+    )
     x = images(8).normalized(images(8).pixels)
     outputs = []
     with torch.no_grad():
@@ -193,7 +178,7 @@ def test_bits_out_of_range_are_refused_by_name(name: str, bits: int) -> None:
 
 def test_the_first_layers_input_is_left_alone_in_qat(network: nn.Module) -> None:
     for name in ("qat_symmetric", "qat_asymmetric"):
-        held = [m for m in KINDS[name]().prepare(network).modules() if isinstance(m, Quantized)]
+        held = [m for m in inserted(KINDS[name](), network).modules() if isinstance(m, Quantized)]
         assert held[0].input is None and all(m.input is not None for m in held[1:])
         assert len(held) == len([m for m in network.modules() if isinstance(m, nn.Conv2d)])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import ROOT
+from fakes.methods import inserted
 from fakes.ranks import together
 from fakes.waiting import limit
 
@@ -29,9 +30,11 @@ from suite.data.images import Images
 from suite.train.evaluate import evaluate
 from suite.run.layer_report import confusion
 from suite.methods.qat_asymmetric import QatAsymmetric
-from suite.quantize.observers import Observer
+from suite.quantizers.observers import Observer
 from suite.process.ranks import Ranks, from_environment
 from suite.recipe import Dataset, Precision, Sgd
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized
 from suite.train.fit import fit
 
 WORLD = int(sys.argv[1])
@@ -53,31 +56,31 @@ images = Images(
     Dataset("cifar10", size=12),
 )
 
-def trained(ranks, quantized):
+def trained(ranks, with_quantizers):
     torch.manual_seed(0)
-    model = QatAsymmetric().prepare(Small()) if quantized else Small()
+    model = quantized(QatAsymmetric().steps()[:1], InMemoryFeed(Small())) if with_quantizers else Small()
     sgd = Sgd(2, 20, 0.05, precision=Precision("O0"), world_size=ranks.world_size)  # 83 = 4 * 20 + 3
     *_, last = fit(model, images, sgd, 0, ranks)
     return model, last.read()
 
-for quantized in (False, True):
-    model, reading = trained(ranks, quantized)
+for with_quantizers in (False, True):
+    model, reading = trained(ranks, with_quantizers)
     for name, buffer in model.named_buffers():
         assert all(torch.equal(buffer, theirs) for theirs in ranks.each(buffer)), name
     *_, score = evaluate(copy.deepcopy(model), images, ranks, batch=7)
     assert score.images == 83
     if ranks.writes:
-        alone, expected = trained(Ranks(), quantized)
-        assert abs(reading.loss - expected.loss) < (2e-3 if quantized else 1e-5), (reading, expected)
-        assert abs(reading.top1 - expected.top1) < (2.5 if quantized else 1e-9)
+        alone, expected = trained(Ranks(), with_quantizers)
+        assert abs(reading.loss - expected.loss) < (2e-3 if with_quantizers else 1e-5), (reading, expected)
+        assert abs(reading.top1 - expected.top1) < (2.5 if with_quantizers else 1e-9)
         state = model.state_dict()
         for name, value in alone.state_dict().items():
             if value.is_floating_point():
                 error = (state[name] - value).norm() / value.norm().clamp_min(1e-3)
                 # A value on the edge of a step of the grid may round the other way: 1/255 of a range.
-                assert error < (2e-2 if quantized else 1e-5), (name, float(error))
+                assert error < (2e-2 if with_quantizers else 1e-5), (name, float(error))
         ranges = [m for m in model.modules() if isinstance(m, Observer)]
-        assert bool(ranges) == quantized
+        assert bool(ranges) == with_quantizers
         *_, once = evaluate(copy.deepcopy(model), images, Ranks(), batch=7)
         assert (score.top1, score.top5) == (once.top1, once.top5) and torch.equal(score.correct, once.correct)
         assert torch.equal(score.correct, score.predicted == images.labels)
@@ -284,8 +287,8 @@ def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> No
 def test_observers_that_need_one_rank_refuse_several() -> None:
     from suite.methods.histogram import Histogram
     from suite.process.ranks import Ranks
-    from suite.quantize.observers import observe_over
+    from suite.quantizers.observers import observe_over
 
-    model = Histogram().prepare(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
+    model = inserted(Histogram(), torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
     with pytest.raises(SuiteError, match="Histogram observes on one rank only"):
         observe_over(model, Ranks(0, 0, 2))

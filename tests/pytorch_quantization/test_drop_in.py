@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import suite
 from suite.methods.amax import Amax
 from suite.pytorch_quantization import (
     HistogramCalibrator,
@@ -28,7 +29,7 @@ from suite.pytorch_quantization import (
     fake_tensor_quant,
     tensor_quant,
 )
-from suite.quantize.affine import Grid, fake_quantize
+from suite.quantizers.affine import Grid, fake_quantize
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
 
@@ -194,13 +195,10 @@ def test_the_drop_in_and_surgery_give_equal_logits(
     batches = [randn(8, 1, 28, 28, seed=seed) for seed in range(3)]
     drop_in, plain = lenet("QuantLeNet"), lenet("LeNet")
     drop_in.load_state_dict(plain.state_dict())
-    method = Amax(bits, bits, Calibration() if calibrated else None)
-    prepared = method.prepare(plain)
+    method = Amax(bits, bits, Calibration(images=24) if calibrated else None)
     if calibrated:
         calibrate(drop_in, batches)
-        for batch in batches:
-            prepared(batch)
-    surgery = method.convert(prepared).eval()
+    surgery = suite.quantize(plain, method, batches)
     # 1, 1.5 and 3 times what was calibrated: the last two are clipped at both ends
     for factor in (1, 1.5, 3):
         x = randn(16, 1, 28, 28, seed=9) * factor

@@ -31,6 +31,7 @@ from suite.recipe import (
 )
 from suite.recipe.errors import SuiteError
 from suite.recipe.naming import combined, method_params
+from suite.recipe.serialize import DATA_FIELDS
 from suite.sweeps.stored import save_sweep
 
 SGDS = st.builds(
@@ -102,7 +103,7 @@ def others(content: Any, annotation: Any) -> Iterator[Any]:
         yield from (content + 1, content + 2)
     elif isinstance(content, float):
         yield from (content / 2, content / 4, 0.0)
-    elif isinstance(content, tuple):
+    elif isinstance(content, tuple) and get_args(annotation)[0] in (int, float):
         yield from (tuple(0.25 for _ in content), (*content[:-1], 0.125), (1,), (1, 2))
     elif isinstance(content, str):
         yield content[::-1].replace("0", "2")
@@ -122,10 +123,9 @@ def test_whatever_field_is_changed_parameters_and_name_tell_it(stage: Stage) -> 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_every_field_of_every_method_is_told(kind: type) -> None:
     start = Training(Network(), Dataset("digits"), Sgd(3, 32, 0.1))
-    feeds = (
-        {"feed": Calibration(seed=1)} if "feed" in {item.name for item in dataclasses.fields(kind)} else {}
-    )
-    recipes = [Recipe(start, kind()), Recipe(start, kind(**feeds))]
+    hints = get_type_hints(kind)
+    drawn = {name: Calibration(seed=1) for name in DATA_FIELDS if "Calibration" in str(hints.get(name))}
+    recipes = [Recipe(start, kind()), Recipe(start, kind(**drawn))]
     told_apart([*recipes, *neighbours(recipes[0]), *neighbours(recipes[1])])
 
 

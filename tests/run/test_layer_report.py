@@ -6,11 +6,11 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from fakes.methods import EACH, KINDS, SHORT, images, make
+from fakes.methods import EACH, KINDS, SHORT, calibrated_on, images, inserted, make
 from torch import Tensor, nn
 
 from suite.methods.amax import Amax
@@ -19,13 +19,13 @@ from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.process.ranks import Ranks
-from suite.quantize.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, bake
 from suite.recipe import Calibration, Recipe, Sgd, Training
 from suite.record.journal import read_events, read_outcome
-from suite.run import checkpoint, layer_report
+from suite.run import checkpoint, layer_report, pipeline
+from suite.run.in_memory import InMemoryFeed
 from suite.run.stage import Folders, run
 from suite.train.evaluate import Score, evaluate
-from suite.train.fit import fit
 
 
 def sqnr_db(x: Tensor, q: Tensor) -> float:
@@ -33,17 +33,21 @@ def sqnr_db(x: Tensor, q: Tensor) -> float:
     return float(10 * torch.log10(x.square().sum() / (x - q).square().sum()))
 
 
+class Reporting(InMemoryFeed):
+    """One that keeps the last float weights, as a run does."""
+
+    weights: ClassVar[layer_report.Weights] = {}
+
+    def before_rounding(self, model: nn.Module) -> None:
+        self.weights = layer_report.float_weights(self.reference, model)  # type: ignore[misc]
+
+
 def looked_at(method: Any, network: nn.Module) -> tuple[dict[str, Any], nn.Module, layer_report.Weights]:
     """The layers by name, the converted model, and the last float weights: the way that a run goes."""
-    model = method.prepare(network)
-    if isinstance(method.feed, Calibration):
-        with torch.no_grad():
-            for x in images().calibration_batches(Calibration(images=64, batch=32)):
-                model(x)
-    elif isinstance(method.feed, Sgd):
-        list(fit(model, images(), method.feed, 0, Ranks()))
-    weights = layer_report.float_weights(network, model)
-    model = method.convert(model).eval()
+    data = images()
+    feed = Reporting(network, data.normalized(data.pixels), data.labels)
+    model = pipeline.quantized(calibrated_on(method, 64, 32).steps(), feed).eval()
+    weights = feed.weights or layer_report.float_weights(network, model)
     told = json.loads(
         layer_report.encoded(layer_report.layers(network, weights, model, layer_report.batch(images())))
     )
@@ -181,9 +185,9 @@ def test_the_range_of_k_sigma_is_alpha_and_clips(network: nn.Module) -> None:
 
 
 def test_a_layer_with_nan_and_one_that_is_gone_are_null_and_the_rest_is_told(network: nn.Module) -> None:
-    model = Amax(4, 4).prepare(network)
+    model = inserted(Amax(4, 4), network)
     weights = layer_report.float_weights(network, model)
-    model = Amax(4, 4).convert(model)
+    model = bake(model)
     with torch.no_grad():
         model.layer1[0].conv1.layer.weight[0] = math.nan
     model.linear = nn.Sequential(nn.Flatten())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import ROOT
+from fakes.methods import inserted
 from fakes.trainings import digits, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,7 +151,7 @@ def steps(
     level: str, quantized: bool, state: dict[str, object] | None = None
 ) -> tuple[nn.Module, list[Step]]:
     """A training of three steps an epoch, two epochs."""
-    model = QatSymmetric().prepare(small()) if quantized else small()
+    model = inserted(QatSymmetric(), small()) if quantized else small()
     sgd = Sgd(2, 20, 0.05, pad=1, flip=False, precision=Precision(level, "bfloat16"))  # type: ignore[arg-type]
     return model, fit(model, digits(60), sgd, 0, Ranks(), state)  # type: ignore[return-value]
 

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from fakes.methods import inserted
 from fakes.trainings import digits, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from suite.data.images import Images
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.process.ranks import Ranks
+from suite.quantizers.layers import bake
 from suite.recipe import Dataset, Network, Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.train.bfloat16 import products
@@ -247,7 +249,7 @@ def test_a_rank_count_other_than_the_stages_is_refused() -> None:
 def test_quantization_aware_training_works_at_every_level(level: str, method: type) -> None:
     """Ranges are followed, weights move, the loss is finite, and what is left is float32 on a grid of 8 bits."""
     torch.manual_seed(0)
-    model = method().prepare(networks.build(Network("resnet20")))
+    model = inserted(method(), networks.build(Network("resnet20")))
     before = copy.deepcopy(model.state_dict())
     precision = Precision(level, "bfloat16")  # type: ignore[arg-type]
     *_, last = fit(model, digits(60), Sgd(1, 20, 0.01, pad=1, flip=False, precision=precision), 0, Ranks())
@@ -256,7 +258,7 @@ def test_quantization_aware_training_works_at_every_level(level: str, method: ty
     assert {value.dtype for value in after.values()} == {torch.float32, torch.int64}
     moved = [name for name, value in after.items() if not torch.equal(value, before[name])]
     assert any(name.endswith("input.observer.high") for name in moved) and "linear.weight" in moved
-    baked = method().convert(model)
+    baked = bake(model)
     weight = baked.layer1[0].conv1.layer.weight  # type: ignore[union-attr,index]
     assert all(len(channel.unique()) <= 256 for channel in weight)
 
@@ -278,7 +280,7 @@ def test_nothing_in_a_step_asks_the_device_for_a_number() -> None:
     for quantized in (False, True):
         torch.manual_seed(0)
         model = networks.build(Network("resnet20"))
-        model = QatSymmetric().prepare(model) if quantized else model
+        model = inserted(QatSymmetric(), model) if quantized else model
         images = digits(40)
         steps = fit(model, images, Sgd(1, 20, 0.01, pad=1, precision=Precision("O2", "bfloat16")), 0, Ranks())
         next(steps)  # ranges get their shapes

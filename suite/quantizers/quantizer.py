@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.observers import Dynamic, Observer
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.observers import Dynamic, Observer
 
 Mode = Literal["observe", "track", "dynamic", "frozen"]
 

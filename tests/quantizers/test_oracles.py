@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import suite
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.k_sigma import KSigma, clip_and_round
 from suite.methods.linear import linear_quantize
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.observers import Dynamic, MovingMinMax
-from suite.quantize.quantizer import Quantizer, per_channel
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.observers import Dynamic, MovingMinMax
+from suite.quantizers.quantizer import Quantizer, per_channel
 from suite.recipe import Calibration
 
 SEEDS = st.integers(0, 2**31)
@@ -163,7 +164,9 @@ def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_told(network:
     network.requires_grad_(False)
     for per_layer in (False, True):
         done = [
-            m for m in KSigma(5, per_layer=per_layer).prepare(network).modules() if isinstance(m, nn.Conv2d)
+            m
+            for m in suite.quantize(network, KSigma(5, per_layer=per_layer)).modules()
+            if isinstance(m, nn.Conv2d)
         ]
         for before, after in zip(convs, done, strict=True):
             alpha = 3 * (before if per_layer else convs[0]).weight.std(correction=0)
@@ -198,9 +201,7 @@ def test_builtin_int8_equals_torch_ao_called_by_hand(network: nn.Module) -> None
     method: Any = BuiltinInt8(feed=Calibration(images=64))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        prepared = method.prepare(network)
-        prepared(seen)
-        ours = method.convert(prepared)(x)
+        ours = suite.quantize(network, method, [seen])(x)
         by_hand = prepare_fx(network, get_default_qconfig_mapping("x86"), (x,))
         by_hand(seen)
         torch.backends.quantized.engine = "x86"
@@ -209,10 +210,9 @@ def test_builtin_int8_equals_torch_ao_called_by_hand(network: nn.Module) -> None
 
 
 def test_builtin_int8_runs_integer_kernels_fused_with_relu(network: nn.Module) -> None:
-    method: Any = BuiltinInt8()
-    prepared = method.prepare(network)
-    prepared(torch.randn(8, 3, 32, 32))
-    kinds = [type(module).__name__ for module in method.convert(prepared).modules()]
+    method = BuiltinInt8(feed=Calibration(images=8))
+    model = suite.quantize(network, method, torch.randn(8, 3, 32, 32))
+    kinds = [type(module).__name__ for module in model.modules()]
     assert kinds.count("ConvReLU2d") + kinds.count("Conv2d") >= 19
     assert "BatchNorm2d" not in kinds
 
@@ -222,7 +222,7 @@ def test_an_engine_that_this_torch_lacks_is_named(
 ) -> None:
     monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["none"], raising=False)
     with pytest.raises(Exception, match="no int8 engine 'x86'"):
-        BuiltinInt8().prepare(network)
+        suite.quantize(network, BuiltinInt8(), [])
 
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])

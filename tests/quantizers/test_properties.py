@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from suite import methods
 from suite.pytorch_quantization.calib import Calibrator
-from suite.quantize import range_search
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.histogram import observe
-from suite.quantize.observers import Observer
+from suite.quantizers import range_search
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.histogram import observe
+from suite.quantizers.observers import Observer
 from suite.recipe.errors import SuiteError
 
 methods.find()  # a method's file may hold an observer of its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from suite.quantize.layers import Quantized
+from suite.quantizers.layers import Quantized
 
 
 def size_mb(model: nn.Module) -> float:

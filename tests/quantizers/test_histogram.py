@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.ao.quantization.observer import HistogramObserver
 
 from suite.process.ranks import Ranks
-from suite.quantize import histogram, range_search
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.histogram import PATTERNS, Histograms, count, observe
-from suite.quantize.layers import LAYERS
+from suite.quantizers import histogram, range_search
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.histogram import PATTERNS, Histograms, count, observe
+from suite.quantizers.layers import LAYERS
 from suite.recipe.errors import SuiteError
 
 SEEDS = st.integers(0, 2**31)
@@ -112,7 +112,7 @@ def test_parts_merge_to_the_whole_in_either_order(seed: int, cut: int) -> None:
 RANK = """
 import torch
 from torch import distributed, nn
-from suite.quantize.histogram import observe
+from suite.quantizers.histogram import observe
 from suite.process.ranks import from_environment
 ranks = from_environment()
 batches, state = torch.load("inputs.pt")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.ao.quantization import observer as ao
 
-from suite.quantize.affine import Grid, fake_quantize
-from suite.quantize.observers import (
+from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.observers import (
     Dynamic,
     Histogram,
     LeastError,

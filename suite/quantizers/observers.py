@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.process.ranks import Ranks
-from suite.quantize.affine import Grid, fake_quantize
+from suite.quantizers.affine import Grid, fake_quantize
 from suite.recipe.errors import SuiteError, not_finite
 
 SMALLEST_EDGE = 2.0**-100

@@ -12,6 +12,7 @@ import torch
 from fakes.ranks import together
 from torch import Tensor, nn
 
+import suite
 from suite import networks
 from suite.data.images import Images
 from suite.methods.amax import Amax
@@ -25,14 +26,15 @@ from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.process.ranks import Ranks
-from suite.quantize import batch_norm
-from suite.quantize.histogram import observe
-from suite.quantize.layers import LAYERS, Quantized, set_edges
-from suite.quantize.model_size import size_mb
+from suite.quantizers import batch_norm
+from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.model_size import size_mb
 from suite.recipe import Calibration, Dataset, Method, Network, Pretrained, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized, steps_of
 from suite.run.stage import run
 from suite.run.start import crops
 from suite.sweeps.treatments import sweep
@@ -84,10 +86,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics_while_its_weights_train() -> N
 
 
 def test_statistics_estimated_again_are_those_of_the_quantized_network() -> None:
-    method = Amax(4, 4, feed=Calibration())
-    prepared = method.prepare(network())
-    prepared(batches(1)[0])
-    model = method.convert(prepared)
+    model = suite.quantize(network(), Amax(4, 4, feed=Calibration(len(batches(1)[0]))), batches(1)[0])
     seen: list[Tensor] = []
     hook = model.get_submodule("conv1").register_forward_hook(lambda *call: seen.append(call[-1]))
     before = copy.deepcopy(model.state_dict())
@@ -107,20 +106,19 @@ LAYERWISE: list[Method] = [Amax(4, 4), Histogram(4, 4), Percentile(4, 4), Mse(4,
 
 
 @pytest.mark.parametrize("method", LAYERWISE, ids=lambda method: type(method).__name__)
-@pytest.mark.parametrize("bits", [8, None])
+@pytest.mark.parametrize("bits", [8, 32])
 def test_the_edges_have_their_own_width_and_the_rest_its_own(method: Method, bits: int | None) -> None:
-    model = set_edges(method.prepare(network()), bits).eval()
-    if isinstance(method, Mse):
-        method.take_ranges(model, observe(network(), batches(1), LAYERS))
-    with torch.no_grad():
-        model(batches(1)[0])
-    model = method.convert(model)
+    x = batches(1)[0]
+    method = dataclasses.replace(method, feed=Calibration(len(x)))  # type: ignore[type-var]
+    recipe = Recipe(START, method, edge_bits=bits)
+    model = quantized(steps_of(recipe), InMemoryFeed(network(), x))
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
     stored = [layer.__dict__.get("stored_bits", {}).get("weight") for layer in layers]
-    assert stored == [bits, *[4] * (len(stored) - 2), bits]
+    edge = bits if bits == 8 else None
+    assert stored == [edge, *[4] * (len(stored) - 2), edge]
     held = [module for module in model.modules() if isinstance(module, Quantized)]
     inputs = [module.input.grid.bits for module in held if module.input and isinstance(module.layer, LAYERS)]
-    assert inputs == ([8, *[4] * 18, 8] if bits else [4] * 18)
+    assert inputs == ([8, *[4] * 18, 8] if edge else [4] * 18)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +214,9 @@ import os, signal, time
 from pathlib import Path
 import numpy as np
 from suite.data import datasets
-from suite.run import stage as run, start as starts
+from suite.quantizers import batch_norm
+from suite.run import attempt, feed, start as starts
+from suite.run.stage import run
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.process.ranks import from_environment
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
@@ -232,16 +232,16 @@ stage = Recipe(start, QatSymmetric(4, 4, from_scratch=True, feed=sgd), batch_nor
 
 def crops(*given):
     for x in starts.crops(*given):
-        run.STUCK_SECONDS = run.NOTICE_SECONDS = 0.1
+        attempt.STUCK_SECONDS = attempt.NOTICE_SECONDS = 0.1
         os.kill(os.getpid(), signal.SIGUSR2)
         time.sleep(1.5)  # as a slow batch, longer than a rank may wait for another
-        run.STUCK_SECONDS = 30
+        attempt.STUCK_SECONDS = 30
         yield x
 
-scored, own = [], run.batch_norm.estimate_again
-run.crops = crops
-run.batch_norm.estimate_again = lambda *given: scored.append(own(*given)) or scored[0]
-run.run(stage, ranks, Folders(Path("runs"), Path("data")), stop)
+scored, own = [], batch_norm.estimate_again
+feed.crops = crops
+batch_norm.estimate_again = lambda *given: scored.append(own(*given)) or scored[0]
+run(stage, ranks, Folders(Path("runs"), Path("data")), stop)
 assert stop.asked_by == "SIGUSR2"
 for buffer in scored[0].buffers():
     assert (ranks.each(buffer)[0] == buffer).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.ao.quantization import observer as ao
 
-from suite.quantize.affine import Grid, fake_quantize
+from suite.quantizers.affine import Grid, fake_quantize
 from suite.recipe.errors import SuiteError
 
 GRIDS = st.builds(Grid, BITS, st.booleans(), st.booleans())

@@ -7,14 +7,15 @@ a layer is replaced by a module that holds it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.quantize.quantizer import Quantizer
-from suite.recipe.errors import not_finite
+from suite.quantizers.quantizer import Quantizer
+from suite.recipe import FLOAT_BITS
+from suite.recipe.errors import SuiteError, not_finite
 
 
 class Quantized(nn.Module):
@@ -43,7 +44,7 @@ def quantize(
     model: nn.Module,
     kinds: tuple[type[nn.Module], ...],
     input: Callable[[bool], Quantizer | None],
-    weight: Callable[[], Quantizer],
+    weight: Callable[[], Quantizer | None],
 ) -> nn.Module:
     """A copy of `model` in which each module of `kinds` is held by a Quantized with quantizers of its own.
 
@@ -71,18 +72,37 @@ def finite_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model)
 
 
-def set_edges(model: nn.Module, bits: int | None) -> nn.Module:
-    """What `quantize` gave, itself, before it observes: its first and its last layer of `bits` each, or float again
-    where None."""
-    held = [(name, module) for name, module in model.named_modules() if isinstance(module, Quantized)]
-    weighted = [(name, module) for name, module in held if isinstance(module.layer, LAYERS)]
-    for name, module in (weighted[0], weighted[-1]):
-        if bits is None:
+def first_and_last(model: nn.Module) -> tuple[str, str]:
+    """The names of the first and of the last layer that `quantize` put quantizers on and that multiplies."""
+    held = [name for name, module in model.named_modules() if _multiplies(module)]
+    return held[0], held[-1]
+
+
+def _multiplies(module: nn.Module) -> bool:
+    return isinstance(module, Quantized) and isinstance(module.layer, LAYERS)
+
+
+def set_widths(model: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
+    """Give layers of what `quantize` gave, by name, other (weight bits, input bits) before they observe; 32 is float.
+
+    Raises SuiteError for a name that is no such layer's.
+    """
+    held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
+    for name, (weight_bits, input_bits) in widths.items():
+        if name not in held:
+            raise SuiteError(f"{name!r} is no quantized layer; the layers are {', '.join(held)}")
+        module = held[name]
+        module.weight = _of_width(module.weight, weight_bits)
+        module.input = _of_width(module.input, input_bits)
+        if module.weight is None and module.input is None:
             model.set_submodule(name, module.layer)
-        else:
-            for quantizer in filter(None, (module.input, module.weight)):
-                quantizer.set_bits(bits)
-    return model
+
+
+def _of_width(quantizer: Quantizer | None, bits: int) -> Quantizer | None:
+    if quantizer is None or bits == FLOAT_BITS:
+        return None
+    quantizer.set_bits(bits)
+    return quantizer
 
 
 LAYERS: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from suite.quantize.affine import Grid
-from suite.quantize.histogram import PATTERNS, Histograms
+from suite.quantizers.affine import Grid
+from suite.quantizers.histogram import PATTERNS, Histograms
 from suite.recipe.errors import SuiteError
 
 

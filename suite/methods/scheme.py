@@ -1,0 +1,70 @@
+"""A method of your own from parts: how weights and inputs are rounded, at which widths, what is done before and after.
+
+The methods of this package that take their ranges from histograms are schemes too: `amax` (source 004), `mse` and
+`entropy`. A scheme in a sweep or in a notebook needs no file:
+
+    Scheme(4, 4, inputs=Uniform(Percentile(0.999)), first_last=8, after=(ReestimateBatchNorm(),))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from suite.recipe import FLOAT_BITS, Calibration
+from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import Bake, CurrentMinMax, Insert, LeastError, RunCalibration, TakeRanges, Uniform
+from suite.steps.insert import LayerWidths
+from suite.steps.rounding import RangeOfHistogram
+
+
+@dataclass(frozen=True)
+class Scheme(Method):
+    """2 to 16 bits for weights and for inputs, or 32 for float.
+
+    first_last: the width of the first and the last layer, where it differs; by_layer: (name, weight bits, input bits)
+    of others. before: steps on the float network. after: steps on the network with rounded weights. Without
+    `calibration` every batch updates the range of `inputs`.
+    """
+
+    weight_bits: int = 8
+    act_bits: int = 8
+    weights: Uniform = field(default_factory=lambda: Uniform(LeastError(), per="channel"))
+    inputs: Uniform = field(default_factory=lambda: Uniform(LeastError(), unsigned=True))
+    first_last: int | None = None
+    by_layer: LayerWidths = ()
+    before: tuple[Step, ...] = ()
+    calibration: Calibration | None = field(default_factory=Calibration)
+    after: tuple[Step, ...] = ()
+
+    name: ClassVar[str] = "scheme"
+
+    def __post_init__(self) -> None:
+        check_widths(self, FLOAT_BITS)
+        if not self.calibration and not hasattr(self.inputs.range, "observer"):
+            name = type(self.inputs.range).__name__
+            raise SuiteError(f"{name} is computed from histograms; give the scheme a calibration")
+
+    def steps(self) -> tuple[Step, ...]:
+        """The quantizers go in, the inputs get their ranges, the weights are rounded."""
+        of_histograms = self.calibration and isinstance(self.inputs.range, RangeOfHistogram)
+        inputs = replace(self.inputs, range=CurrentMinMax()) if of_histograms else self.inputs
+        if not self.calibration:
+            inputs = replace(inputs, updates="always")
+        insert = Insert(
+            self.weights,
+            inputs,
+            self.weight_bits,
+            self.act_bits,
+            first_last=self.first_last,
+            by_layer=self.by_layer,
+        )
+        return (*self.before, insert, *self._ranges(), Bake(), *self.after)
+
+    def _ranges(self) -> tuple[Step, ...]:
+        if not self.calibration or self.act_bits == FLOAT_BITS:
+            return ()
+        if isinstance(self.inputs.range, RangeOfHistogram):
+            return (TakeRanges(self.inputs.range, self.inputs.unsigned, self.calibration),)
+        return (RunCalibration(self.calibration),)

@@ -1,0 +1,131 @@
+"""What the steps of a recipe get in a run: the network that its float stage left, and that stage's images."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite import networks
+from suite.quantizers.histogram import Histograms
+from suite.recipe import Calibration, Recipe, Sgd
+from suite.recipe.method import Step
+from suite.run import failures, layer_report
+from suite.run.attempt import Attempt
+from suite.run.start import crops, load_float, observed
+from suite.run.training import train
+
+COUNTS = 1_000_000_000
+"""Of saved states that one step may count up to: those of a later step are newer."""
+
+
+class RunFeed:
+    """The Feed (suite.recipe.method) of one attempt at a recipe."""
+
+    def __init__(self, attempt: Attempt, recipe: Recipe, steps: Sequence[Step]) -> None:
+        """Load the network. Raises SuiteError where the float stage's file is missing or was changed."""
+        self.attempt, self.recipe, self.steps = attempt, recipe, steps
+        self.reference = (
+            self.untrained()
+            if recipe.from_scratch
+            else attempt.place(load_float(recipe.start, attempt.folders))
+        )
+        self.epochs = 0
+        """That the model was trained."""
+        self.weights: layer_report.Weights = {}
+        """The last float ones, by layer, on rank 0."""
+        self.ended: dict[int, dict[str, Any]] = {}
+        """The last state of each step that took long, by its number."""
+        self._step, self._is_loaded = 0, False
+        self._saved: dict[str, Any] | None = None
+
+    def begin(self, step: int) -> None:
+        """The step of this number begins."""
+        self._step = step
+
+    def untrained(self) -> nn.Module:
+        """The network as it was when its training began."""
+        torch.manual_seed(self.recipe.seed)
+        return self.attempt.place(networks.build(self.recipe.start.network))
+
+    def batches(self, calibration: Calibration) -> Iterator[Tensor]:
+        """The images that `calibration` draws, normalized, the same on every rank."""
+        images = self.attempt.images(self.recipe.start.dataset, "train")
+        for number, x in enumerate(images.calibration_batches(calibration), start=1):
+            yield x
+            if self.attempt.ranks.world_size == 1:  # several would stop at different places
+                self.attempt.stop_if_asked()
+            self.attempt.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
+
+    def crops(self, calibration: Calibration) -> Iterator[Tensor]:
+        """As many of them, as a training sees them."""
+        return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"))
+
+    def histograms(self, calibration: Calibration) -> Histograms:
+        """Those of the inputs of the float network's layers; kept in its run directory, for all that start from it."""
+        digest = self.attempt.images(self.recipe.start.dataset, "train").digest
+        folder = self.attempt.folders.runs / self.recipe.start.key
+        seen, shared = observed(self.reference, self.batches(calibration), calibration, digest, folder)
+        self.attempt.journal.write("observed", images=calibration.images, shared=shared)
+        return seen
+
+    def train(self, model: nn.Module, sgd: Sgd) -> None:
+        """Train over the ranks of this run; where an earlier attempt stopped, from there."""
+        torch.manual_seed(self.recipe.seed)
+        start, seed = self.recipe.start, self.recipe.seed
+        count_from = self._step * COUNTS
+        last = train(self.attempt, model, start, sgd, seed, self.saved(), self._with_step, count_from)
+        self.epochs += sgd.epochs
+        self._keep_end(last.state)
+        self.attempt.alive_at = math.inf
+
+    def saved(self) -> dict[str, Any] | None:
+        """What an earlier attempt saved of the present step."""
+        if not self._is_loaded:
+            self._saved, self._is_loaded = self.attempt.saved(), True
+        if self._saved is None:
+            return None
+        pipeline = self._saved.get("pipeline", {"step": self._step, "ended": {}})
+        if pipeline["step"] == self._step:
+            return self._saved
+        ended: dict[str, Any] | None = pipeline["ended"].get(self._step)
+        if ended is not None:
+            self.ended[self._step] = ended
+        return ended
+
+    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+        """Save it where that is due, record the progress, and stop where that was asked for."""
+        if part == 1:
+            self._keep_end(state)
+            return
+        name = type(self.steps[self._step]).__name__
+        self.attempt.save_or_stop(
+            self._step * COUNTS + math.ceil(part * 1e6),
+            f"{part:.0%} of {name}",
+            lambda: self._with_step({"epoch": 0, "batches": 0, **state()}),
+            lambda: self.attempt.journal.progress(name, part),
+        )
+
+    def _keep_end(self, state: Callable[[], dict[str, Any]]) -> None:
+        """For the states of later steps, which hold those of all before them; a copy, since these change the model."""
+        if any(step.takes_long for step in self.steps[self._step + 1 :]):
+            self.ended[self._step] = copy.deepcopy(state())
+
+    def _with_step(self, state: dict[str, Any]) -> dict[str, Any]:
+        return {**state, "pipeline": {"step": self._step, "ended": self.ended}}
+
+    def keep(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep it as an artifact of the run."""
+        self.attempt.journal.artifact(name, json.dumps(content, indent=1, allow_nan=False).encode())
+
+    def before_rounding(self, model: nn.Module) -> None:
+        """Remember the last float weights."""
+        self.attempt.alive_at = math.inf
+        with failures.survived("the float weights"):
+            if self.attempt.journal.writes:
+                self.weights = layer_report.float_weights(self.reference, model)

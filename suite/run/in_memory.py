@@ -1,0 +1,160 @@
+"""suite.quantize(): a method applied to any network, on images in memory: the steps of a run, without its records."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.data.images import drawn
+from suite.process.ranks import Ranks
+from suite.quantizers.histogram import Histograms, observe
+from suite.quantizers.layers import LAYERS
+from suite.recipe import Calibration, Method, Sgd
+from suite.recipe.errors import SuiteError
+from suite.run.pipeline import quantized
+from suite.train.fit import fit
+
+Images = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
+
+
+def quantize(
+    network: nn.Module,
+    method: Method,
+    images: Images | None = None,
+    labels: Tensor | None = None,
+    *,
+    untrained: nn.Module | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A copy of `network` quantized by `method`, in evaluation mode, on the network's device.
+
+    images: float32 [n, channels, height, width], normalized as the network expects them; or batches of them, as a
+    DataLoader gives them, of which a calibration takes the first. Not needed where the method needs none.
+    labels: int64 [n], for a method that trains; batches may be pairs (images, labels) instead. A training shuffles by
+    `seed`, and neither crops nor mirrors.
+    untrained: the network before its training, for a method that begins there.
+
+    Raises SuiteError where the method needs what is not given, for fewer images than its calibration wants, and where
+    a weight or an activation is inf or NaN.
+    """
+    steps = method.steps()
+    for step in steps:
+        step.check()
+    model = quantized(steps, InMemoryFeed(network, images, labels, untrained, seed))
+    return model.eval()
+
+
+class InMemoryFeed:
+    """The Feed (suite.recipe.method) of `quantize`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: Images | None = None,
+        labels: Tensor | None = None,
+        untrained: nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.reference = copy.deepcopy(network).eval()
+        self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        self.images, self.labels, self.seed = images, labels, seed
+        self._untrained = untrained
+
+    def begin(self, step: int) -> None:
+        """Nothing is saved."""
+
+    def untrained(self) -> nn.Module:
+        """A copy of the one that was given."""
+        if self._untrained is None:
+            raise SuiteError(
+                "the method starts from an untrained network; give it with quantize(..., untrained=network)"
+            )
+        return copy.deepcopy(self._untrained).to(self.device)
+
+    def batches(self, calibration: Calibration) -> Iterator[Tensor]:
+        """The images that `calibration` draws of a tensor, or the first of given batches."""
+        if self.images is None:
+            raise SuiteError(
+                "the method calibrates on images; give them with quantize(network, method, images)"
+            )
+        if isinstance(self.images, Tensor):
+            for part in torch.split(drawn(calibration, len(self.images)), calibration.batch):
+                yield self.images[part.to(self.images.device)].to(self.device)
+            return
+        left = calibration.images
+        for x, _ in _pairs(self.images):
+            yield x[:left].to(self.device)
+            left -= len(x)
+            if left <= 0:
+                return
+        have = calibration.images - left
+        raise SuiteError(f"calibration wants {calibration.images} images, but the batches have only {have}")
+
+    def crops(self, calibration: Calibration) -> Iterator[Tensor]:
+        """The same images: they are not cropped here."""
+        return self.batches(calibration)
+
+    def histograms(self, calibration: Calibration) -> Histograms:
+        """Those of the inputs of the network's layers."""
+        return observe(self.reference, self.batches(calibration), LAYERS)
+
+    def train(self, model: nn.Module, sgd: Sgd) -> None:
+        """Train on all images, on one rank."""
+        Ranks().check(sgd.world_size)
+        torch.manual_seed(self.seed)
+        with torch.enable_grad():
+            for step in fit(model, self._labelled(), sgd, self.seed, Ranks()):  # type: ignore[arg-type]
+                if step.epoch_ended:
+                    step.read()
+
+    def _labelled(self) -> Labelled:
+        if isinstance(self.images, Tensor) and self.labels is not None:
+            return Labelled(self.images.to(self.device), self.labels.to(self.device))
+        pairs = [] if self.images is None or isinstance(self.images, Tensor) else list(_pairs(self.images))
+        if not pairs or any(y is None for _, y in pairs):
+            raise SuiteError("the method trains; give quantize() images with labels")
+        images, labels = (torch.cat(list(part)) for part in zip(*pairs, strict=True))
+        return Labelled(images.to(self.device), labels.to(self.device))
+
+    def saved(self) -> None:
+        """Nothing is."""
+
+    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+        """Nothing is."""
+
+    def keep(self, name: str, content: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
+
+    def before_rounding(self, model: nn.Module) -> None:
+        """Nothing is reported."""
+
+
+class Labelled:
+    """Images with labels, in batches as fit() takes them: shuffled, not augmented."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if len(images) != len(labels):
+            raise SuiteError(f"{len(images)} images have {len(labels)} labels; give one each")
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def train_batches(
+        self, sgd: Sgd, seed: int, epoch: int, ranks: Ranks, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, labels) of each batch of an epoch from the `first` on."""
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        order = torch.randperm(len(self), generator=generator).to(self.images.device)
+        for part in islice(torch.split(order, sgd.batch), first, None):
+            yield self.images[part], self.labels[part]
+
+
+def _pairs(batches: Iterable[Tensor | tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for batch in batches:
+        yield (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1])

@@ -1,0 +1,95 @@
+"""fit() and evaluate() as a run has them: recorded, saved, stopped where that is asked for, resumed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from suite.data import cifar
+from suite.quantizers.model_size import size_mb
+from suite.recipe import Pretrained, Sgd, Training
+from suite.run import layer_report
+from suite.run.attempt import CHECK_EVERY, Attempt
+from suite.train.evaluate import Score, evaluate
+from suite.train.fit import Step, fit
+
+Confusion = Callable[[], dict[str, Any]]
+
+
+def train(
+    attempt: Attempt,
+    model: nn.Module,
+    start: Training | Pretrained,
+    sgd: Sgd,
+    seed: int,
+    state: dict[str, Any] | None,
+    saved_as: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    count_from: int = 0,
+) -> Step:
+    """Train `model` in place from `state`, evaluating after each epoch but the last. Returns the last step.
+
+    saved_as: what is saved to resume from, made of fit's own state; count_from: of Attempt.save_or_stop.
+    """
+    images = attempt.images(start.dataset, "train")
+    compiled = attempt.ranks.device.type == "cuda" and os.environ.get("SUITE_COMPILE") != "0"
+    began, images_before = time.monotonic(), None
+    for step in fit(model, images, sgd, seed, attempt.ranks, state, compiled):
+        attempt.alive_at = time.monotonic()
+        if images_before is None:
+            images_before = 0 if step.batches == 1 else step.images
+        rate = (step.images - images_before) / (time.monotonic() - began)
+        if not step.epoch_ended:
+            if attempt.ranks.world_size > 1 and step.total % CHECK_EVERY:
+                continue
+            attempt.save_or_stop(
+                count_from + step.total,
+                f"epoch {step.epoch}, step {step.total}",
+                lambda step=step: saved_as(step.state()),  # type: ignore[misc]
+                partial(_record_progress, attempt, step, sgd, len(images), rate),
+            )
+            continue
+        now = step.read()
+        attempt.journal.metrics(
+            step.epoch,
+            train_loss=now.loss,
+            train_top1=now.top1,
+            train_images_per_s=rate,
+            skipped_steps=now.skipped_steps,
+        )
+        if step.epoch < sgd.epochs:
+            score(attempt, model, start, step.epoch)
+        began, images_before = time.monotonic(), 0
+    return step
+
+
+def _record_progress(attempt: Attempt, step: Step, sgd: Sgd, images: int, rate: float) -> None:
+    now = step.read()
+    part = (step.epoch - 1 + step.images / images) / sgd.epochs
+    doing = f"train epoch {step.epoch}/{sgd.epochs}"
+    attempt.journal.progress(doing, part, loss=now.loss, top1=now.top1, images_per_s=rate)
+
+
+def score(
+    attempt: Attempt, model: nn.Module, start: Training | Pretrained, step: int
+) -> tuple[dict[str, Any], Confusion]:
+    """Evaluate on the test split, recorded at `step`. What the outcome holds of it, and the confusion of classes."""
+    images = attempt.images(start.dataset, "test")
+    began = time.monotonic()
+    for progress in evaluate(model, images, attempt.ranks):
+        attempt.alive_at = time.monotonic()
+        if not isinstance(progress, Score) and step == 0:
+            attempt.stop_if_asked()
+            attempt.journal.progress("evaluate", (1 + progress / len(images)) / 2)
+    assert isinstance(progress, Score)
+    rate = progress.images / (time.monotonic() - began)
+    values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
+    values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
+    attempt.journal.metrics(step, **values)
+    named = start.network.classes, cifar.CLASSES.get(start.dataset.name)
+    confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
+    return {**values, "images": progress.images, "correct": progress.packed}, confusion

@@ -1,0 +1,85 @@
+"""Quantizers go in, and, at the end, the rounded weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from suite.recipe.method import FLOAT_BITS, Feed, Step
+from suite.steps.rounding import LeastError, Uniform
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from suite.quantizers.quantizer import Quantizer
+
+
+class Rounding(Protocol):
+    """How the tensors of one kind are rounded."""
+
+    def quantizer(self, bits: int) -> Quantizer:
+        """A quantizer for one tensor."""
+
+
+LayerWidths = tuple[tuple[str, int, int], ...]
+"""(name of a layer, bits of its weight, bits of its input) of each layer that differs from the rest."""
+
+
+@dataclass(frozen=True)
+class Insert(Step):
+    """A quantizer on the input and one on the weight of every layer that multiplies; 32 bits are none.
+
+    relu_and_pool: also on the inputs of ReLU and average pooling, as source 002 has it.
+    linear: also on linear layers. first_input: also on the image itself.
+    first_last: the width of weight and input of the first and the last layer, where it differs; `by_layer` names
+    others, and comes after. training: the model is left in training mode.
+    """
+
+    weights: Rounding = field(default_factory=lambda: Uniform(LeastError(), per="channel"))
+    inputs: Rounding = field(default_factory=Uniform)
+    weight_bits: int = 8
+    act_bits: int = 8
+    relu_and_pool: bool = False
+    linear: bool = True
+    first_input: bool = True
+    first_last: int | None = None
+    by_layer: LayerWidths = ()
+    training: bool = False
+
+    @property
+    def sets_widths(self) -> bool:
+        """Where all layers have quantizers on input and weight."""
+        return self.linear and self.first_input
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """A copy of `model`. Raises SuiteError for a value that is not finite, and for a layer that is not there."""
+        from torch import nn
+
+        from suite.quantizers.layers import LAYERS, RELU_AND_POOL, first_and_last, quantize, set_widths
+
+        def activation(first: bool) -> Quantizer | None:
+            without = self.act_bits == FLOAT_BITS or (first and not self.first_input)
+            return None if without else self.inputs.quantizer(self.act_bits)
+
+        def weight() -> Quantizer | None:
+            return None if self.weight_bits == FLOAT_BITS else self.weights.quantizer(self.weight_bits)
+
+        kinds = LAYERS if self.linear else (nn.Conv2d,)
+        kinds += RELU_AND_POOL if self.relu_and_pool else ()
+        model = quantize(model, kinds, activation, weight)
+        if self.first_last is not None:
+            set_widths(model, {name: (self.first_last, self.first_last) for name in first_and_last(model)})
+        set_widths(model, {name: (weight, act) for name, weight, act in self.by_layer})
+        return model.train(self.training)
+
+
+@dataclass(frozen=True)
+class Bake(Step):
+    """The weights are rounded for good, and every range is fixed but those that are updated always."""
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself."""
+        from suite.quantizers.layers import bake
+
+        feed.before_rounding(model)
+        return bake(model)

@@ -1,0 +1,189 @@
+"""How one tensor is rounded: to which grid, in which range, and when the range is updated.
+
+`Uniform` makes the quantizer of a tensor from a range. The ranges of inputs that need images are of two kinds: those
+that TakeRanges computes from shared histograms (MinMax, LeastError, Entropy, Percentile), and those that watch one
+batch after the other (CurrentMinMax, MovingMinMax, MovingPercentile, SearchedHistogram).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from suite.recipe.errors import SuiteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from suite.quantizers.histogram import Histograms
+    from suite.quantizers.observers import Observer
+    from suite.quantizers.quantizer import Quantizer
+
+
+Updates = Literal["once", "training", "always"]
+"""When a range is updated; see Uniform."""
+
+
+class Range(Protocol):
+    """What a range is taken from, batch by batch."""
+
+    def observer(self, axis: int | None) -> Observer:
+        """What watches a tensor for it, per channel of `axis` where that is given."""
+
+
+@runtime_checkable
+class RangeOfHistogram(Protocol):
+    """What a range is computed from, once."""
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        """float32 [layers, widths]: the largest magnitude that is not clipped; `unsigned` as of TakeRanges."""
+
+
+@dataclass(frozen=True)
+class CurrentMinMax:
+    """The extremes of the tensor at hand: of a weight as it is, of an input batch by batch."""
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.observers import Dynamic
+
+        return Dynamic(axis)
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """The extremes of all that was seen."""
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.observers import MinMax as Watching
+
+        return Watching(axis)
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        from suite.quantizers.range_search import amax
+
+        return amax(seen, bits)
+
+
+@dataclass(frozen=True)
+class LeastError:
+    """The range of least squared error."""
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.observers import LeastError as Watching
+
+        return Watching(axis)
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        from suite.quantizers.range_search import mse
+
+        return mse(seen, bits, unsigned)
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The range of least loss of information, by Kullback-Leibler divergence (TensorRT)."""
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        from suite.quantizers.range_search import entropy
+
+        return entropy(seen, bits, unsigned)
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """The magnitude that `fraction` of all values do not exceed."""
+
+    fraction: float = 0.9999
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        from suite.quantizers.range_search import percentile
+
+        return percentile(seen, bits, self.fraction)
+
+
+@dataclass(frozen=True)
+class MovingMinMax:
+    """A moving average of the batches' extremes; `momentum` weighs the new batch."""
+
+    momentum: float = 0.1
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.observers import MovingMinMax as Watching
+
+        _whole_tensor(self, axis)
+        return Watching(self.momentum)
+
+
+@dataclass(frozen=True)
+class MovingPercentile:
+    """A moving average of the batches' percentile of magnitudes; `momentum` weighs the new batch (source 002)."""
+
+    fraction: float = 0.9999
+    momentum: float = 0.1
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.observers import MovingPercentile as Watching
+
+        _whole_tensor(self, axis)
+        return Watching(self.fraction, self.momentum)
+
+
+@dataclass(frozen=True)
+class SearchedHistogram:
+    """Source 002's histogram: the range of least squared error on the grid of `search_bits`, by default the tensor's
+    own; without `search` the extremes."""
+
+    search: bool = True
+    search_bits: int | None = None
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.affine import Grid
+        from suite.quantizers.observers import Histogram
+
+        _whole_tensor(self, axis)
+        return Histogram(search=self.search, search_grid=Grid(self.search_bits) if self.search_bits else None)
+
+
+def _whole_tensor(chosen: object, axis: int | None) -> None:
+    if axis is not None:
+        raise SuiteError(f"{type(chosen).__name__} has no ranges per channel; use per='tensor'")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Integers times a scale: x ~ (q - zero_point) * scale.
+
+    per: one scale for the tensor, or one for each output channel of a weight.
+    grid: "narrow" is -n..n with n = 2^(bits-1) - 1; "signed" also has -n - 1; "affine" is 0..2^bits - 1 with a
+    zero_point between the extremes.
+    updates: "once", on what was seen before the weights are rounded; "training", while training too, and evaluation
+    uses the last range; "always", for every tensor, in evaluation too.
+    unsigned: a tensor that was never negative takes 0..2^bits - 1 instead.
+    power_of_two: the largest magnitude is put on 2^(bits-1), 128 at 8 bits, not on the grid's largest integer, as the
+    text of source 001 has it.
+    """
+
+    range: Range = field(default_factory=CurrentMinMax)
+    per: Literal["tensor", "channel"] = "tensor"
+    grid: Literal["narrow", "signed", "affine"] = "narrow"
+    updates: Updates = "once"
+    unsigned: bool = False
+    power_of_two: bool = False
+
+    def quantizer(self, bits: int) -> Quantizer:
+        """A quantizer of `bits`, 2 to 16, for one tensor."""
+        from suite.quantizers.affine import Grid
+        from suite.quantizers.quantizer import Mode, Quantizer
+
+        modes: dict[str, Mode] = {"once": "observe", "training": "track", "always": "dynamic"}
+        axis = 0 if self.per == "channel" else None
+        return Quantizer(
+            Grid(bits, signed=self.grid != "affine", narrow=self.grid == "narrow"),
+            self.range.observer(axis),
+            modes[self.updates],
+            symmetric=self.grid != "affine",
+            axis=axis,
+            unsigned=self.unsigned,
+            steps=2 ** (bits - 1) if self.power_of_two else None,
+        )

@@ -1,0 +1,90 @@
+"""A run that is stopped inside a step goes on inside it, with the same weights; the steps before it are not lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from suite.methods.qat_symmetric import QatSymmetric
+from suite.process.ranks import Ranks
+from suite.recipe import Recipe, Training
+from suite.recipe.method import Feed, Step
+from suite.record.files import Folders
+from suite.record.journal import read_events, read_outcome
+from suite.run.attempt import InterruptedRunError
+from suite.run.stage import run
+from suite.steps import Bake, TrainOn
+
+
+@dataclass(frozen=True)
+class Shrink(Step):
+    """A step that takes long: shrinks the weights `times` times, and saves in between."""
+
+    times: int
+
+    takes_long: ClassVar[bool] = True
+
+    def apply(self, model: Any, feed: Feed) -> Any:
+        saved = feed.saved()
+        begun = 0
+        if saved:
+            begun = saved["times"]
+            model.load_state_dict(saved["model"])
+        with torch.no_grad():
+            for done in range(begun + 1, self.times + 1):
+                for parameter in model.parameters():
+                    parameter.mul_(0.99)
+                state = {"times": done, "model": model.state_dict()}
+                feed.save(lambda state=state: state, done / self.times)  # type: ignore[misc]
+        feed.keep("shrunk.json", {"times": self.times})
+        return model
+
+
+@dataclass(frozen=True)
+class TrainedTwice(QatSymmetric):
+    """Trains, shrinks, trains again."""
+
+    def steps(self) -> tuple[Step, ...]:
+        insert, first, _ = super().steps()
+        return insert, first, Shrink(6), TrainOn(self.feed), Bake()
+
+
+class AfterQuestions:
+    """A Stop whose signal comes before it is asked for the n-th time."""
+
+    def __init__(self, questions: int) -> None:
+        self.left = questions
+
+    @property
+    def asked_by(self) -> str:
+        self.left -= 1
+        return "SIGTERM" if self.left < 0 else ""
+
+
+def test_three_long_steps_end_the_same_wherever_the_run_is_stopped(
+    tiny_training: Training, tmp_path: Path
+) -> None:
+    sgd = dataclasses.replace(tiny_training.sgd, epochs=1)
+    recipe = Recipe(tiny_training, TrainedTwice(4, 4, feed=sgd))
+    whole, parts = (Folders(tmp_path / name, tmp_path) for name in ("whole", "parts"))
+    for folders in (whole, parts):
+        run(tiny_training, Ranks(), folders)
+    run(recipe, Ranks(), whole)
+    attempts_made = 1
+    while True:
+        try:
+            run(recipe, Ranks(), parts, AfterQuestions(5))  # type: ignore[arg-type]
+            break
+        except InterruptedRunError:
+            attempts_made += 1
+        assert attempts_made < 30
+    expected, found = (read_outcome(folders.runs / recipe.key) for folders in (whole, parts))
+    assert expected and found and attempts_made > 3
+    assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])
+    resumed = [event for event in read_events(parts.runs / recipe.key) if event["event"] == "resumed"]
+    assert len(resumed) == attempts_made - 1
+    assert (parts.runs / recipe.key / "artifacts" / "shrunk.json").is_file()
