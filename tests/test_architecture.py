@@ -1,4 +1,4 @@
-"""The house: imports point down, workers stay lean, the analysis shares data and not code."""
+"""The house: imports point down, workers stay lean, the analysis shares the run format and no other code."""
 
 from __future__ import annotations
 
@@ -92,9 +92,14 @@ def test_methods_see_no_ranks_files_mlflow_or_slurm_and_train_sees_no_methods() 
         assert not [used for used in imports(file) if used.startswith("suite.methods")], file
 
 
-def test_the_analysis_imports_nothing_of_the_suite_and_no_torch() -> None:
+def test_the_analysis_imports_nothing_of_the_suite_but_its_record_and_no_torch() -> None:
     for file in (ROOT / "analysis").rglob("*.py"):
-        used = {name.split(".")[0] for name in imports(file)} & {"suite", "torch", "mlflow"}
+        used = {
+            name
+            for name in imports(file)
+            if name.split(".")[0] in ("suite", "slurm", "torch", "mlflow", "submitit")
+        }
+        used = {name.split(".")[0] for name in used if not name.startswith("suite.record")}
         # Inside the function that reads it; another test sees that importing the analysis does not.
         assert used == ({"mlflow"} if file.stem == "mlflow" else set()), file
 
@@ -103,6 +108,10 @@ def test_the_analysis_imports_nothing_of_the_suite_and_no_torch() -> None:
     ("module", "lean_of"),
     [
         ("suite.recipe", ["torch", "numpy", "mlflow", "rich"]),
+        (
+            "analysis.read.run_folders, analysis.read.layer_records, analysis.__main__",
+            ["torch", "torchvision", "mlflow", "submitit", "suite.methods", "suite.run", "suite.process"],
+        ),
         ("slurm.commands, slurm.launcher", ["torch", "numpy", "mlflow", "submitit"]),
         ("suite.run.stage", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),
         (
@@ -115,6 +124,15 @@ def test_importing_is_lean(module: str, lean_of: list[str]) -> None:
     code = f"import sys, {module}; print([name for name in {lean_of} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_record_needs_nothing_but_the_standard_library() -> None:
+    """Every module of suite.record is imported; what it imports inside functions, such as psutil, is not asked."""
+    modules = ", ".join(f"suite.record.{file.stem}" for file in (ROOT / "suite" / "record").glob("*.py"))
+    code = f"import sys; before = set(sys.modules); import {modules.replace('suite.record.__init__, ', '')}; "
+    code += "print({name.split('.')[0] for name in sys.modules.keys() - before} - sys.stdlib_module_names - {'suite'})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_worker_runs_where_mlflow_and_submitit_are_not_installed(tmp_path: Path) -> None:

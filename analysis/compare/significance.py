@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.read import files
+from suite.record import files
 
 Bits: TypeAlias = NDArray[np.bool_]
 Interval: TypeAlias = tuple[float, float]
@@ -81,7 +81,7 @@ def of_accuracy(mean: float, sd: float, n: int, images: float) -> Interval:
 def correct(runs: Path, key: str) -> Bits | None:
     """Of each test image whether the finished run classified it rightly, or None where it does not say."""
     try:
-        outcome = json.loads(files.read(runs / key / "outcome.json"))
+        outcome = json.loads(files.read_bytes(runs / key / "outcome.json"))
         packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
         return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):

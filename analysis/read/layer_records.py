@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analysis.draw.cost import point
 from analysis.errors import AnalysisError
-from analysis.read import files
+from suite.record import files
 
 FORMAT = 1
 MOST = 20
@@ -198,7 +198,7 @@ def _matrix(runs: Path, key: str) -> tuple[tuple[str, ...], Counts]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(files.read(path))
+        value = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         raise AnalysisError(f"{path.name} was not recorded") from None
     except OSError as error:

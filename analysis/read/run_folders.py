@@ -6,7 +6,6 @@ What is read: `RUNS/sweeps/NAME.json` (the plan) and, for each of its stages, `R
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import reprlib
@@ -19,9 +18,10 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.read import files
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
 from analysis.read.older import stages_as_today
+from suite.record import files, lease
+from suite.record.status import state_of
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
@@ -61,10 +61,11 @@ def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
-        told = read_journal(folder / "events.jsonl")
+        held = lease.locked(folder)
+        told = read_journal(folder)
         if told.curve is not None:
             curves[stage["key"]] = told.curve
-        rows.append(row(stage, told, _state(told.last, folder), partial(_file, folder)))
+        rows.append(row(stage, told, state_of(False, held, told.last), partial(_file, folder)))
     return table(stages, rows), curves
 
 
@@ -198,28 +199,6 @@ def row(stage: Mapping[str, Any], told: Journal, state: str, read: Read) -> dict
     return row
 
 
-def _state(last: Mapping[str, Any], folder: Path) -> str:
-    if last.get("event") == "failed":
-        return "failed"
-    if _held(folder / "lock"):
-        return "running"
-    return "stopped" if last or (folder / "stage.json").exists() else "pending"
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process of this machine holds the run's lock, as it does while it runs."""
-    try:
-        stream = files.opened(lock)
-    except OSError:
-        return False
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def _file(folder: Path, name: str) -> tuple[str, dict[str, Any] | None]:
     path = folder / f"{name}.json"
     what = "the file" if name == "outcome" else "its folder"
@@ -285,7 +264,7 @@ def _is_number(value: Any, name: str) -> bool:
 
 def _object(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        value = json.loads(files.read(path))
+        value = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         raise
     except OSError as error:

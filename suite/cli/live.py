@@ -20,7 +20,10 @@ from suite.cli.tables import span
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
 from suite.record.journal import read_progress
-from suite.record.status import Status, status_of
+from suite.record.status import Status, Statuses
+
+LOOK_SECONDS = 0.4
+"""Between two looks at the stages of a launch; the ticks of a launcher come more often."""
 
 
 class Watch:
@@ -28,9 +31,9 @@ class Watch:
     terminal, a plain line for each epoch and each result."""
 
     def __init__(self, console: Console, stages: Sequence[Stage], runs: Path) -> None:
-        self.console, self.runs = console, runs
+        self.console, self.runs, self.statuses = console, runs, Statuses(runs)
         self.costs = {stage.key: image_passes(stage) for stage in stages}
-        self.open = {stage.key: status_of(stage, runs) for stage in stages}
+        self.open = {now.stage.key: now for now in self.statuses.of_all(stages)}
         self.finished: dict[str, Status] = {}
         self._settle()
         self.already = len(self.finished)
@@ -41,17 +44,13 @@ class Watch:
     def follow(self, ticks: Iterator[None]) -> None:
         """Show how things stand until `ticks` ends, twice a second."""
         if not self.console.is_terminal:
-            for _ in ticks:
+            for _ in _spaced(ticks, LOOK_SECONDS):
                 self._print(self._settle())
-            self._print(self._settle())
-            return
-        with Live(self._draw(), console=self.console, refresh_per_second=4, transient=True) as live:
-            drawn = 0.0
-            for _ in ticks:
-                if time.monotonic() - drawn > 0.4:
+        else:
+            with Live(self._draw(), console=self.console, auto_refresh=False, transient=True) as live:
+                for _ in _spaced(ticks, LOOK_SECONDS):
                     self._print(self._settle())
-                    live.update(self._draw())
-                    drawn = time.monotonic()
+                    live.update(self._draw(), refresh=True)
         self._print(self._settle())
 
     def _print(self, lines: Sequence[Text]) -> None:
@@ -60,19 +59,25 @@ class Watch:
 
     def _settle(self) -> list[Text]:
         """Look at all that is not finished; a line for each news since the last look."""
-        news = []
-        for key, before in list(self.open.items()):
-            now = status_of(before.stage, self.runs)
-            self.open[key] = now
-            if not self.console.is_terminal and now.stage.trains_by:
-                news += [_epoch_line(now, event) for event in now.journal[len(before.journal) :]]
-            fresh_failure = now.state == "failed" and len(now.journal) > len(before.journal)
-            if now.state == "done" or fresh_failure:
-                news.append(_result_line(now))
+        news: list[Text] = []
+        for now in self.statuses.of_all([before.stage for before in self.open.values()]):
+            before = self.open[now.stage.key]
+            if now is not before:
+                news += self._news(before, now)
+            self.open[now.stage.key] = now
             if now.state == "done":
-                self.finished[key] = now
-                del self.open[key]
+                self.finished[now.stage.key] = self.open.pop(now.stage.key)
         return [line for line in news if line]
+
+    def _news(self, before: Status, now: Status) -> list[Text]:
+        """The lines for what has become of a stage since it was as `before`."""
+        news = []
+        appended = now.journal[len(before.journal) :]
+        if not self.console.is_terminal and now.stage.trains_by:
+            news += [_epoch_line(now, event) for event in appended]
+        if now.state == "done" or (now.state == "failed" and appended):
+            news.append(_result_line(now))
+        return news
 
     def _draw(self) -> RenderableType:
         running = [now for now in self.open.values() if now.state == "running"]
@@ -95,6 +100,15 @@ class Watch:
         bar = ProgressBar(total=max(1, self.todo), completed=worked, width=40)
         overall.add_row(Text(words, "bold"), bar, f"{span(elapsed)} so far, about {left} left")
         return Group(rows, overall)
+
+
+def _spaced(ticks: Iterator[None], seconds: float) -> Iterator[None]:
+    """Those of `ticks` that are at least `seconds` apart; all are waited for."""
+    due = 0.0
+    for _ in ticks:
+        if time.monotonic() >= due:
+            yield
+            due = time.monotonic() + seconds
 
 
 def _result_line(now: Status) -> Text:

@@ -1,13 +1,18 @@
-"""Files that are whole or absent: written under another name, synced, then moved into place."""
+"""Files of a run directory: written whole or not at all; read without following links, and up to a size."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+MIB = 2**20
+MOST_BYTES = 64 * MIB
+"""Of a file that is read at once."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,28 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """`path` for reading. Raises FileNotFoundError where it is not there, and OSError, with the reason in words that
+    follow the name, where it is no regular file (a link may lead to a device, a FIFO waits) or cannot be read."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(str(path)) from None
+    except OSError as error:
+        what = "is a link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        raise OSError(what) from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError("is no regular file")
+    return os.fdopen(number, "rb")
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of `path` when it was opened. Raises as `open_regular` does, and OSError beyond `most` bytes."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise OSError(f"has more than {most // MIB} MiB")
+        return stream.read(size)

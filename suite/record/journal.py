@@ -18,13 +18,9 @@ from typing import Any
 
 from suite.recipe import FORMAT
 from suite.recipe.errors import SuiteError
-from suite.record import jsonl
-from suite.record.files import write_bytes, write_json
+from suite.record import files, jsonl
+from suite.record.events import JournalReader, unreadable
 from suite.record.lease import ReplacedError, _leased, holder
-
-LATEST = 1e11
-"""No event is later, in seconds since 1970."""
-
 
 ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
 """The name of an artifact: never a path, never hidden."""
@@ -87,7 +83,7 @@ class Journal:
         self._check_lease()
         file = self.folder / "artifacts" / name
         file.parent.mkdir(exist_ok=True)
-        write_bytes(content, file)
+        files.write_bytes(content, file)
         digest = hashlib.sha256(content).hexdigest()
         self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
 
@@ -103,7 +99,7 @@ class Journal:
             self._progress_at = time.monotonic()
             self._check_lease()
             content = json.dumps({"doing": doing, "part": part, **_finite(facts)})
-            write_bytes(content.encode(), self.folder / "progress.json", sync=False)
+            files.write_bytes(content.encode(), self.folder / "progress.json", sync=False)
 
     def sync(self) -> None:
         """Put all that was written on the disk: what a checkpoint builds on is never younger than it."""
@@ -125,7 +121,7 @@ class Journal:
         self.write("finished")
         self.sync()
         content = {"format": FORMAT, "key": key, "attempt": self.attempt, **_finite(outcome)}
-        write_json(content, self.folder / "outcome.json")
+        files.write_json(content, self.folder / "outcome.json")
 
     def close(self) -> None:
         """Close the file; the journal stays."""
@@ -150,38 +146,11 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 
 
 def examine_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """What `read` gives, and how many lines are damaged: torn by a crash, changed on the disk, or no Journal's."""
-    file = folder / "events.jsonl"
-    found: list[dict[str, Any]] = []
-    damaged = newest = 0
-    for event in jsonl.opened(file.read_bytes()) if file.exists() else ():
-        if not _is_event(event):
-            damaged += 1
-        elif event["attempt"] >= newest:
-            newest = event["attempt"]
-            found.append(event)
-    return found, damaged
-
-
-def _is_event(event: Any) -> bool:
-    """Whether a line is one that a Journal writes: of whatever else lies there, nothing reaches MLflow or a table."""
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        return False
-    counts = [event.get("seq"), event.get("attempt")]
-    if event["event"] == "metrics":
-        values = event.get("values")
-        if not isinstance(values, dict) or not all(
-            name.isidentifier() and (value is None or is_number(value)) for name, value in values.items()
-        ):
-            return False
-        counts.append(event.get("step"))
-    whole = all(type(count) is int and 0 <= count < 2**62 for count in counts)
-    return whole and is_number(event.get("time")) and 0 <= event["time"] < LATEST
-
-
-def is_number(value: Any) -> bool:
-    """Whether MLflow and a table can hold it."""
-    return type(value) in (int, float) and abs(value) < 1e300
+    """What `read_events` gives, and how many lines are damaged: torn by a crash, changed on the disk, or no
+    Journal's. Raises SuiteError for a journal that is no regular file."""
+    reader = JournalReader(folder)
+    reader.read_appended()
+    return reader.events, reader.damaged
 
 
 def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
@@ -199,15 +168,25 @@ def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, A
     return kept, rewinds
 
 
+def run_seconds(journal: Sequence[dict[str, Any]]) -> float:
+    """What all attempts took together, each from its first event to its last, in seconds."""
+    spans: dict[int, list[float]] = {}
+    for event in journal:
+        spans.setdefault(event["attempt"], [event["time"]] * 2)[1] = event["time"]
+    return float(sum(max(0.0, end - begin) for begin, end in spans.values()))
+
+
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """What the finished run in `folder` left, or None. Raises SuiteError for one of another version."""
     file = folder / "outcome.json"
-    if not file.exists():
-        return None
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(files.read_bytes(file))
         version = content.get("format")
-    except (ValueError, AttributeError):
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(file, error) from None
+    except (ValueError, AttributeError, RecursionError):
         raise SuiteError(f"{file} is not readable JSON; remove {folder} and launch the sweep again") from None
     if version != FORMAT:
         raise SuiteError(

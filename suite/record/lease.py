@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from suite.recipe.errors import SuiteError
-from suite.record.files import write_bytes
+from suite.record.files import open_regular, write_bytes
 
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """What flock says of a file that somebody else holds; anything else means that it cannot tell."""
@@ -93,10 +93,11 @@ def holder(folder: Path) -> str:
 
 def locked(folder: Path) -> bool:
     """True while a process on this machine runs the stage in `folder`."""
-    file = folder / "lock"
-    if not file.exists():
+    try:
+        stream = open_regular(folder / "lock")
+    except OSError:
         return False
-    with file.open() as stream:
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:

@@ -19,9 +19,9 @@ def tracked(statuses: Sequence[Status], runs: Path, sweep: str) -> list[Status]:
         return list(statuses)
     found = []
     for now in statuses:
-        behind = len(now.journal) - sum(event["seq"] <= synced.get(now.stage.key, 0) for event in now.journal)
-        words = f"{behind} events behind" if behind else "up to date"
-        found.append(replace(now, mlflow=words if now.journal else ""))
+        behind = now.last.get("seq", 0) - synced.get(now.stage.key, 0)
+        words = f"{behind} events behind" if behind > 0 else "up to date"
+        found.append(replace(now, mlflow=words if now.last else ""))
     return found
 
 

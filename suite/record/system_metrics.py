@@ -14,11 +14,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from suite.process.ranks import Ranks
 from suite.record import jsonl
-from suite.record.journal import LATEST, Journal, is_number
+from suite.record.events import LATEST, MOST_COUNTED, is_number
+from suite.record.journal import Journal
+
+if TYPE_CHECKING:
+    from suite.process.ranks import Ranks
 
 EVERY_SECONDS = 10.0
 """Between two samples; the last is taken when the stage ends."""
@@ -133,6 +136,6 @@ def _is_sample(record: Any) -> bool:
     try:
         when, step, values = record["time"], record["step"], record["values"].items()
         known = all(re.fullmatch("[a-z0-9_]{1,64}", name) and is_number(value) for name, value in values)
-        return known and 0 <= when < LATEST and type(step) is int and 0 <= step < 2**62
+        return known and 0 <= when < LATEST and type(step) is int and 0 <= step < MOST_COUNTED
     except (TypeError, KeyError, AttributeError):
         return False

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.record.journal import run_seconds
 from suite.record.status import Status
 
 PLAN = "mlflow.suite.plan"
@@ -49,15 +50,12 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
 
 def record(now: Status) -> str:
     """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag `record`."""
-    spans: dict[int, list[float]] = {}
-    for event in now.journal:
-        spans.setdefault(event["attempt"], [event["time"]] * 2)[1] = event["time"]
     read = [event for event in now.journal if event["event"] == "data"]
     told = {
         "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),
         "outcome": _chosen(now.outcome, OUTCOME),
         "data": {str(event.get("split")): str(event.get("sha256")) for event in read},
-        "run_seconds": sum(max(0.0, end - begin) for begin, end in spans.values()),
+        "run_seconds": run_seconds(now.journal),
     }
     return json.dumps(told)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -198,11 +197,11 @@ def test_a_journal_tells_its_hours_its_data_and_the_curve_that_counts(tmp_path: 
         {"time": 110} | metrics(3, 2, train_loss=1.0),
         {"time": 111} | metrics(3, 2, top1=33.0),
         {"time": 115} | metrics(4, 1, train_loss=7.0),  # the first attempt, cut off, still writes
-        {"time": 130} | metrics(4, 2, train_loss=math.nan, top1=44.0),
+        {"time": 130} | metrics(4, 2, train_loss=None, top1=44.0),
     ]
-    file = tmp_path / "events.jsonl"
-    file.write_text("".join(json.dumps({"attempt": 1} | line) + "\n" for line in lines) + '{"seq": 9, "ti')
-    told = read_journal(file)
+    whole = [json.dumps({"seq": seq, "attempt": 1} | line) for seq, line in enumerate(lines)]
+    (tmp_path / "events.jsonl").write_text("\n".join([*whole, '{"seq": 9, "ti']))
+    told = read_journal(tmp_path)
     assert (told.attempts, told.run_seconds, told.data) == (2, 50.0, {"train": "abc"})
     assert told.curve is not None and told.curve.epochs.tolist() == [1, 2, 3, 4]
     assert told.curve.values["top1"].tolist() == [1, 2, 33, 44]
@@ -281,7 +280,9 @@ def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(
 ) -> None:
     stages, read = small(tmp_path), []
     original = read_journal
-    monkeypatch.setattr(run_folders, "read_journal", lambda path: (read.append(path), original(path))[1])
+    monkeypatch.setattr(
+        run_folders, "read_journal", lambda folder: (read.append(folder), original(folder))[1]
+    )
     results.load(tmp_path, "small")
     assert len(read) == len(set(read)) == len(stages)
 

@@ -26,7 +26,7 @@ STAGE = journals.stages(1)[0]
 
 def agree(folder: Path) -> int:
     """Whether the analysis counts what the suite counts; how many points that are."""
-    read, told = read_events(folder), read_journal(folder / "events.jsonl")
+    read, told = read_events(folder), read_journal(folder)
     assert dict(told.last) == (read[-1] if read else {})
     counted: dict[int, dict[str, float]] = {}
     for event in counted_metrics(read)[0]:
