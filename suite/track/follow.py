@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
-from suite.record.status import status_of
+from suite.record.status import Status, Statuses
 from suite.track.sync import AwayError, sync, uri
 
 EVERY_SECONDS = 5.0
@@ -28,6 +28,8 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)
         self.sweep, self.stages, self.runs, self.every_seconds = sweep, stages, runs, every_seconds
         self._done = threading.Event()
+        self._seen = Statuses(runs)
+        self._synced: list[Status] | None = None
         self.error: Exception | None = None
         self.refused: dict[str, str] = {}
 
@@ -47,11 +49,15 @@ class Follower(threading.Thread):
     def _once(self) -> None:
         refused: dict[str, str] = {}
         try:
-            sync(self.sweep, self.stages, self.runs, refused=refused)
+            statuses = self._seen.of_all(self.stages)
+            # A run that goes on has samples of its node's load beside its journal; what was refused is tried again.
+            if statuses == self._synced and not self.refused and all(s.state != "running" for s in statuses):
+                return
+            sync(self.sweep, self.stages, self.runs, refused=refused, seen=self._seen)
         except Exception as error:
             self.error = error
         else:
-            self.error, self.refused = None, refused
+            self.error, self.refused, self._synced = None, refused, statuses
 
 
 def follow(
@@ -65,11 +71,12 @@ def follow(
     """
     away_since: float | None = None
     told: set[str] = set()
+    seen = Statuses(runs)
     while True:
-        ended = _are_final(stages, runs)  # asked before the sync, so that this one is the last
+        ended = _are_final(seen.of_all(stages))  # asked before the sync, so that this one is the last
         was_away, refused = away_since is not None, dict[str, str]()
         try:
-            sync(sweep, stages, runs, report, refused)
+            sync(sweep, stages, runs, report, refused, seen)
         except (AwayError, OSError) as error:
             if away_since is None:
                 away_since = time.monotonic()
@@ -87,15 +94,14 @@ def follow(
         time.sleep(every_seconds)
 
 
-def _are_final(stages: Sequence[Stage], runs: Path) -> bool:
+def _are_final(statuses: Sequence[Status]) -> bool:
     """Whether nothing more is to come: each stage is done, failed or cancelled, or starts from one that is lost."""
     lost: set[str] = set()
-    for stage in stages:
-        now = status_of(stage, runs)
-        cancelled = now.state == "stopped" and now.journal[-1]["event"] == "cancelled"
-        orphan = now.state == "pending" and any(needed.key in lost for needed in stage.needs)
+    for now in statuses:
+        cancelled = now.state == "stopped" and now.last["event"] == "cancelled"
+        orphan = now.state == "pending" and any(needed.key in lost for needed in now.stage.needs)
         if now.state == "failed" or cancelled or orphan:
-            lost.add(stage.key)
+            lost.add(now.stage.key)
         elif now.state != "done":
             return False
     return True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe import Recipe, Stage
+from suite.record import system_metrics
 from suite.record.journal import ARTIFACT
 from suite.record.status import Status
 
@@ -104,3 +105,14 @@ def _content(folder: Path, place: str, digest: object) -> bytes | str:
     if digest and hashlib.sha256(content).hexdigest() != digest:
         return "not the file that was recorded"
     return content
+
+
+def is_complete(run: Any, cursor: Mapping[str, Any], now: Status) -> bool:
+    """Whether MLflow has all of a stage that is done, seen without reading its journal. A run that was made anew, of
+    as many events, ended at another time."""
+    if now.state != "done" or run.info.status != "FINISHED" or cursor.get("record") != 1:
+        return False
+    at_end = cursor.get("state") == "done" and cursor.get("seq") == cursor.get("files") == now.last["seq"]
+    if not at_end or run.info.end_time != int(now.last["time"] * 1000):
+        return False
+    return bool(system_metrics.read(now.folder, cursor["system"])[1] == cursor["system"])

@@ -25,7 +25,7 @@ from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record import system_metrics
 from suite.record.journal import counted_metrics
-from suite.record.status import Status, status_of
+from suite.record.status import Status, Statuses
 from suite.record.synced import note_synced
 from suite.sweeps.stored import about
 from suite.track import run_contents
@@ -131,8 +131,10 @@ def sync(
     runs: Path,
     report: Path | None = None,
     refused: dict[str, str] | None = None,
+    seen: Statuses | None = None,
 ) -> str:
-    """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat.
+    """Bring MLflow up to date with the journals of `stages` and the files of `report`; safe to repeat. Who syncs again
+    and again gives what it has `seen` of the runs folder.
 
     Returns the experiment's id, and in `refused` a line for each kind of thing that MLflow can be without and did not
     take. Raises AwayError where MLflow cannot be reached or takes no run, and SuiteError where the experiment is not
@@ -145,13 +147,13 @@ def sync(
         refusals = Refusals(client, experiment, {} if refused is None else refused)
         known = _runs_by_key(client, experiment)
         colour_of, positions = colours(str(stage.params["method"]) for stage in stages), {}
-        statuses = [now for stage in stages if (now := status_of(stage, runs)).journal]
+        statuses = [now for now in (seen or Statuses(runs)).of_all(stages) if now.last]
         for now in statuses:
             colour = colour_of[str(now.stage.params["method"])]
             known[now.stage.key] = _sync_run(
                 client, experiment, known.get(now.stage.key), now, colour, refusals
             )
-            positions[now.stage.key] = now.journal[-1]["seq"]
+            positions[now.stage.key] = now.last["seq"]
         best = best_by_width(statuses)
         shown = [known[now.stage.key].info.run_id for now in best.values()]
         server = _page()
@@ -217,10 +219,12 @@ def _sync_run(client: Any, experiment: str, run: Any, now: Status, colour: str, 
     """Bring one run up to date; the run, which may be another than `run`."""
     from mlflow.entities import Metric, Param
 
+    cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
+    if run and run_contents.is_complete(run, cursor, now):
+        return run
     stage, journal = now.stage, now.journal
     metrics, rewinds = counted_metrics(journal)
     began, status = int(journal[0]["time"] * 1000), STATUS[now.state]
-    cursor = json.loads(run.data.tags.get("synced", "{}")) if run else {}
     # MLflow cannot forget a point: a run that holds some which no longer count gives way to a fresh one.
     if run and (run.info.start_time != began or cursor.get("rewinds", 0) != rewinds):
         client.delete_run(run.info.run_id)

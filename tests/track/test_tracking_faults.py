@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fakes import journals
 from fakes.cluster import until
-from fakes.embedded import state_of
+from fakes.embedded import embedded, state_of
 from fakes.following import Following
 from fakes.journals import RUNS, Embedded, difference, write_run, write_share
 from fakes.missing import missing
@@ -29,6 +29,7 @@ from suite.record.journal import Journal
 from suite.track import sync
 from suite.track.follow import follow
 
+__all__ = ["embedded"]
 pytestmark = pytest.mark.usefixtures("embedded")
 
 
