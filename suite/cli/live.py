@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from suite.cli.tables import span
+from suite.cli.tables import span, status_summary, status_table
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
 from suite.record.journal import read_progress
@@ -24,6 +24,12 @@ from suite.record.status import Status, Statuses
 
 LOOK_SECONDS = 0.4
 """Between two looks at the stages of a launch; the ticks of a launcher come more often."""
+
+STATUS_SECONDS = 5.0
+"""Between two looks of `status --watch`."""
+
+AGES_SECONDS = 60.0
+"""After so long the table of `status --watch` is drawn again, though nothing but the ages has changed."""
 
 
 class Watch:
@@ -149,6 +155,23 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     test = f"test top-1 {event['values']['top1']:.2f} %"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
     return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
+
+
+def shown(statuses: Sequence[Status], note: str) -> RenderableType:
+    """The status of a sweep, and a note where there is one."""
+    return Group(status_table(statuses), status_summary(statuses), *filter(None, [note]))
+
+
+def watch_status(console: Console, look: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:
+    """Show what `look` gives, statuses and a note, until the user ends it. It is drawn again when it has changed,
+    and each minute for the ages."""
+    seen, drawn = look(), time.monotonic()
+    with Live(shown(*seen), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            time.sleep(STATUS_SECONDS)
+            if (now := look()) != seen or time.monotonic() - drawn > AGES_SECONDS:
+                seen, drawn = now, time.monotonic()
+                live.update(shown(*seen), refresh=True)
 
 
 @contextmanager

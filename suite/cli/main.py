@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 
 from slurm import commands
@@ -27,8 +26,8 @@ from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import matching
 from suite.record.files import Folders
-from suite.record.status import status_of
-from suite.record.synced import mlflow_pages, tracked
+from suite.record.status import Status, Statuses
+from suite.record.synced import Known, mlflow_pages, tracked
 from suite.sweeps.stored import check_keeps, find_stages, load_sweep, save_plan, save_sweep
 
 
@@ -93,7 +92,7 @@ def _plan(arguments: argparse.Namespace, console: Console) -> int:
 
     name, every, options, about = _chosen(arguments)
     stages = matching(every, arguments.only)
-    statuses = [status_of(stage, arguments.runs) for stage in stages]
+    statuses = Statuses(arguments.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
     if any(isinstance(stage, Pretrained) for stage in plan(pending)):
         from suite.launch.preflight import check_checkpoints  # which waits for torch
@@ -131,7 +130,7 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
         save_sweep(folders.runs, name, options, stages, about)
         return commands.submit(name, matching(stages, arguments.only), arguments, console)
     chosen = matching(stages, arguments.only)
-    statuses = [status_of(stage, folders.runs) for stage in chosen]
+    statuses = Statuses(folders.runs).of_all(chosen)
     check_unchanged(statuses, folders.data)
     pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
@@ -149,7 +148,8 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
     behind.start()
     try:
         with closing(here.work()) as ticks:
-            Watch(console, chosen, folders.runs).follow(ticks)
+            watch = Watch(console, chosen, folders.runs)
+            watch.follow(ticks)
     finally:
         behind.finish()
         if behind.error:
@@ -157,7 +157,7 @@ def _launch(arguments: argparse.Namespace, console: Console) -> int:
             console.print(f"no run is lost; bring it up to date with: suite sync {name}")
         for words in behind.refused.values():
             console.print(_escaped(words), soft_wrap=True, highlight=False)
-    ended = [status_of(stage, folders.runs) for stage in chosen]
+    ended = watch.statuses.of_all(chosen)
     console.print(status_summary(ended))
     for now in ended:
         if now.state == "failed":
@@ -241,26 +241,27 @@ def _skipped() -> list[str]:
 
 
 def _status(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.cli.tables import status_summary, status_table
+    from suite.cli.live import shown, watch_status
 
+    gc.set_threshold(
+        50_000
+    )  # thousands of stages are many values, and all stay: a quarter of the time otherwise
     name = Path(arguments.sweep).stem
     stages = matching(load_sweep(arguments.runs, name), arguments.only)
 
-    def now() -> Group:
-        note, statuses = "", [status_of(stage, arguments.runs) for stage in stages]
+    seen, known = Statuses(arguments.runs), Known()
+
+    def look() -> tuple[list[Status], str]:
+        statuses, note = seen.of_all(stages), ""
         if (arguments.runs / "slurm").is_dir():
             statuses, note = commands.with_jobs(statuses, arguments)
-        statuses = tracked(statuses, arguments.runs, name)
-        return Group(status_table(statuses), status_summary(statuses), *filter(None, [note]))
+        return tracked(statuses, arguments.runs, name, known), note
 
-    if not arguments.watch:
-        console.print(now())
-        _show_pages(name, arguments, console)
-        return 0
-    with Live(now(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        while True:
-            time.sleep(5)
-            live.update(now(), refresh=True)
+    if arguments.watch:
+        watch_status(console, look)
+    console.print(shown(*look()))
+    _show_pages(name, arguments, console)
+    return 0
 
 
 def _sync(arguments: argparse.Namespace, console: Console) -> int:
@@ -278,7 +279,7 @@ def _sync(arguments: argparse.Namespace, console: Console) -> int:
     for words in refused.values():
         if words not in said:
             console.print(_escaped(words), soft_wrap=True, highlight=False)
-    if words := damage([status_of(stage, arguments.runs) for stage in stages]):
+    if words := damage(Statuses(arguments.runs).of_all(stages)):
         console.print(words, soft_wrap=True)
     console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(sync.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
+from suite.cli.rows import Rows
 from suite.recipe import Stage
 from suite.record.status import State, Status
 
@@ -31,15 +29,13 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def plan_table(statuses: Sequence[Status]) -> Table:
+def plan_table(statuses: Sequence[Status]) -> Rows:
     """Each stage: key, what it is, what it needs, done or pending."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("key", "stage", "needs", "state"):
-        table.add_column(title, no_wrap=title != "stage")
+    table = Rows(("key", "stage", "needs", "state"), wrapped=("stage",))
     for now in statuses:
         needs = " ".join(needed.key for needed in now.stage.needs)
-        state = Text(now.state, style=COLOURS[now.state])
-        table.add_row(Text(now.stage.key, "cyan"), now.stage.name, Text(needs, "bright_black"), state)
+        state = (now.state, COLOURS[now.state])
+        table.rows.append(((now.stage.key, "cyan"), (now.stage.name, ""), (needs, "bright_black"), state))
     return table
 
 
@@ -55,37 +51,35 @@ def plan_summary(stages: Sequence[Stage], listed: int, statuses: Sequence[Status
     )
 
 
-def status_table(statuses: Sequence[Status]) -> Table:
-    """Each stage: state, epochs, top-1 (grey until it is done), time since its last sign of life, the first line of
-    its error; its job and how far MLflow is, where that is known."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, side in (
-        ("key", "left"),
-        ("stage", "left"),
-        ("state", "left"),
-        ("epoch", "right"),
-        ("top-1 %", "right"),
-        ("age", "right"),
-    ):
-        table.add_column(title, justify=side, no_wrap=title != "stage")  # type: ignore[arg-type]
+def status_table(statuses: Sequence[Status]) -> Rows:
+    """Each stage: state, epochs, top-1 (grey until it is done), time since its last sign of life, its error; its job
+    and how far MLflow is, where that is known."""
     with_jobs = any(now.job for now in statuses)
-    if with_jobs:
-        table.add_column("job")
     with_mlflow = any(now.mlflow for now in statuses)
-    if with_mlflow:
-        table.add_column("MLflow")
-    table.add_column("error")
+    titles = [
+        "key",
+        "stage",
+        "state",
+        "epoch",
+        "top-1 %",
+        "age",
+        *["job"] * with_jobs,
+        *["MLflow"] * with_mlflow,
+    ]
+    table = Rows([*titles, "error"], ("epoch", "top-1 %", "age"), ("stage", "job", "MLflow", "error"))
     for now in statuses:
-        top1 = Text("" if now.top1 is None else f"{now.top1:.2f}", "" if now.outcome else "bright_black")
-        age = "" if now.age_seconds is None else span(now.age_seconds)
-        state = Text(now.state, style=COLOURS[now.state])
-        job = [Text(now.job, "bright_black")] if with_jobs else []
-        mlflow = [Text(now.mlflow, "bright_black")] if with_mlflow else []
+        top1, age = now.top1, now.age_seconds
+        row = [
+            (now.stage.key, "cyan"),
+            (now.stage.name, ""),
+            (now.state, COLOURS[now.state]),
+            (now.epochs, ""),
+            ("" if top1 is None else f"{top1:.2f}", "" if now.outcome else "bright_black"),
+            ("" if age is None else span(age), ""),
+        ]
+        row += [(now.job, "bright_black")] * with_jobs + [(now.mlflow, "bright_black")] * with_mlflow
         said = now.error if now.cause in ("", "code", "diverged") else f"{now.cause}: {now.error}"
-        error = Text(said, "red")
-        table.add_row(
-            Text(now.stage.key, "cyan"), now.stage.name, state, now.epochs, top1, age, *job, *mlflow, error
-        )
+        table.rows.append([*row, (said, "red")])
     return table
 
 

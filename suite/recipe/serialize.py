@@ -48,6 +48,10 @@ def _as_before(item: dataclasses.Field[Any], content: object) -> bool:
 
 def to_json(value: Any, for_key: bool = False) -> Any:
     """Nested dataclasses as plain data, each with its `type`, a method also with its `revision`."""
+    if isinstance(
+        value, (str, int, float)
+    ):  # most values of a stage, and the keys of thousands are asked for at once
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result: dict[str, Any] = {"type": type_name(type(value))}
         if hasattr(value, "revision"):

@@ -11,18 +11,23 @@ from typing import Any
 from suite.record.files import write_json
 from suite.record.status import Status
 
+Known = dict[str, tuple[Status, Status]]
+"""By key: a status without and with how far MLflow is."""
 
-def tracked(statuses: Sequence[Status], runs: Path, sweep: str) -> list[Status]:
-    """Each status with how far MLflow was with it at the last sync."""
-    synced = _last_sync(runs, sweep).get("positions")
+
+def tracked(statuses: Sequence[Status], runs: Path, sweep: str, known: Known | None = None) -> list[Status]:
+    """Each status with how far MLflow was with it at the last sync. Who asks again and again gives what is `known`,
+    at first nothing: a status that has not changed is the same object as before."""
+    synced, known = _last_sync(runs, sweep).get("positions"), {} if known is None else known
     if synced is None:
         return list(statuses)
-    found = []
     for now in statuses:
         behind = now.last.get("seq", 0) - synced.get(now.stage.key, 0)
-        words = f"{behind} events behind" if behind > 0 else "up to date"
-        found.append(replace(now, mlflow=words if now.last else ""))
-    return found
+        words = (f"{behind} events behind" if behind > 0 else "up to date") if now.last else ""
+        before = known.get(now.stage.key)
+        if before is None or before[0] is not now or before[1].mlflow != words:
+            known[now.stage.key] = now, replace(now, mlflow=words)
+    return [known[now.stage.key][1] for now in statuses]
 
 
 def note_synced(runs: Path, sweep: str, positions: dict[str, int], pages: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,7 @@ def from_json(data: Any) -> Any:
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
-    known = {type_name(kind): kind for kind in (*VALUES, *find_methods().values())}
-    kind = known.get(str(data.get("type")))
+    kind = _by_name((*VALUES, *find_methods().values())).get(str(data.get("type")))
     if kind is None:
         raise SuiteError(
             f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
@@ -185,6 +185,11 @@ def from_json(data: Any) -> Any:
         return kind(**fields)
     except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
         raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
+
+
+@cache
+def _by_name(kinds: tuple[type, ...]) -> dict[str, type]:
+    return {type_name(kind): kind for kind in kinds}
 
 
 def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
