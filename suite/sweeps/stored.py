@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,18 @@ def from_json(data: Any) -> Any:
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
+    if data.get("type") in ("Training", "Pretrained"):
+        return _float_stage(json.dumps(data))
+    return _value(data)
+
+
+@lru_cache(maxsize=1000)
+def _float_stage(text: str) -> Any:
+    """The value of a stage that many recipes start from: made once, by its text, in which 1 and 1.0 differ."""
+    return _value(json.loads(text))
+
+
+def _value(data: dict[str, Any]) -> Any:
     kind = _by_name((*VALUES, *find_methods().values())).get(str(data.get("type")))
     if kind is None:
         raise SuiteError(
