@@ -7,16 +7,16 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from suite.record.cause import Cause
 from suite.record.files import write_json
 
 
 @dataclass(frozen=True)
 class Failure:
-    """`cause` is for a launcher that may try again: "diverged", "memory", "disk", "node" or "code"; `error` is a line
-    for people."""
+    """`cause` is for a launcher that may try again; `error` is a line for people."""
 
     error: str
-    cause: str
+    cause: Cause
     traceback: str = ""
 
 

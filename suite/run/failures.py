@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from suite.recipe.errors import SuiteError
+from suite.record.cause import cause_of
 from suite.record.failure import Failure, reported_failure
 from suite.record.lease import ReplacedError
 from suite.run import checkpoint
-from suite.train.tally import DivergedError
-
-BROKEN = ("uncorrectable ECC", "no CUDA-capable device", "busy or unavailable", "NVLink", "GPU is lost")
-"""What CUDA says where a node, not the code, is at fault."""
-
-
-REFUSED = (
-    "can't allocate memory",
-    "annot allocate memory",
-    "failed to map segment",
-    "can't start new thread",
-)
-"""What torch, the system, the loader of libraries and Python say where there is no memory left."""
 
 
 def of(error: Exception) -> Failure:
     """The failure of an exception that is being handled."""
     lines = str(error).strip().splitlines() or [""]
     line = lines[0] if isinstance(error, SuiteError) else f"{type(error).__name__}: {lines[0]}"
-    return Failure(line, _cause(error), traceback.format_exc())
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, DivergedError):
-        return "diverged"
-    refused = any(words in str(error) for words in REFUSED)
-    if refused or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "disk"
-    return "node" if any(words in str(error) for words in BROKEN) else "code"
+    return Failure(line, cause_of(error=error) or "code", traceback.format_exc())
 
 
 def explained(error: Exception, folder: Path, world_size: int) -> Failure:
