@@ -15,15 +15,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from slurm import client, end_causes
+from suite.launch.ends import ended_without_a_word, record_failure
 from suite.recipe.errors import SuiteError
-from suite.record.journal import Journal, read_events, read_outcome
-from suite.record.lease import lock
+from suite.record.cause import Cause, cause_of
+from suite.record.journal import read_events, read_outcome
 from suite.run import checkpoint
 
 SPENT = 76
@@ -51,7 +51,7 @@ class Turn:
     began: float
     reached: int
     logs: Mapping[str, int]
-    cause: str = ""
+    cause: Cause | Literal[""] = ""
     suspects: str = ""
     ended: float = 0.0
 
@@ -137,13 +137,13 @@ class Task:
         """Note that a turn begins; the reason where there must be none, which the journals then tell."""
         earlier = self.turns
         if earlier and not earlier[-1].cause:
-            cause = end_causes.accounted(earlier[-1].job, earlier[-1].nodes)
+            cause = end_causes.of_unrecorded(earlier[-1].job, earlier[-1].nodes)
             earlier[-1] = self._note_end(earlier[-1], cause)
         turn = self._begun(time.time())
         noted = {name: value for name, value in vars(turn).items() if name not in ENDING}
         self._note(**noted)
         reason = self._refused(earlier, turn.reached)
-        if reason:
+        if reason and earlier[-1].cause:
             self.fail(earlier[-1].cause, reason)
         return reason
 
@@ -152,7 +152,7 @@ class Task:
         job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
         return Turn(number, job, nodes, began, self.reached, self.logs)
 
-    def _note_end(self, turn: Turn, cause: str) -> Turn:
+    def _note_end(self, turn: Turn, cause: Cause) -> Turn:
         suspects = end_causes.at_fault(turn.nodes) if cause == "node" else ""
         told = {"cause": cause, "suspects": suspects, "ended": time.time()}
         self._note(number=turn.number, **told)
@@ -193,35 +193,26 @@ class Task:
         self.fail(cause, words or reason or f"ended by {cause}, and SLURM did not queue it again")
         return status
 
-    def _cause(self, turn: Turn, status: int) -> tuple[str, str]:
+    def _cause(self, turn: Turn, status: int) -> tuple[Cause | None, str]:
         """(the cause of a turn's end, its words); no cause where SLURM or somebody asked it to end."""
         last = [journal[-1] for folder in self.unfinished if (journal := read_events(folder))]
         mine = [event for event in last if event["time"] >= turn.began]
-        signals = [event["signal"] for event in mine if event["event"] == "interrupted"]
-        if "SIGUSR2" in signals:
-            return ("preempted" if end_causes.preempted(turn.job, turn.began) else "time"), ""
-        if signals and end_causes.preempted(turn.job, turn.began):
-            return "preempted", ""  # SLURM warned by SIGTERM, which begins the partition's GraceTime
+        signals = [str(event["signal"]) for event in mine if event["event"] == "interrupted"]
+        taken = bool(signals) and end_causes.preempted(turn.job, turn.began)
+        logs = end_causes.written([self.record.parent / name for name in self.logs], turn.logs)
+        cause = cause_of(journal=mine, exit_status=status, accounting="", preempted=taken, logs=logs)
         if signals:
-            return "", signals[0]
+            return cause, "" if cause else signals[0]
         failed = next((event for event in mine if event["event"] == "failed"), None)
-        cause = failed["cause"] if failed else "code"
-        logs = [self.record.parent / name for name in self.logs]
-        if cause == "code" and end_causes.killed_for_memory(logs, turn.logs):
-            return "memory", end_causes.TOO_LITTLE_MEMORY
-        return cause, failed["error"] if failed else f"its process ended without a word, with status {status}"
+        if cause == "memory" and (failed is None or failed["cause"] != cause):
+            return cause, end_causes.TOO_LITTLE_MEMORY
+        return cause, failed["error"] if failed else ended_without_a_word(status)
 
-    def fail(self, cause: str, words: str) -> None:
+    def fail(self, cause: Cause, words: str) -> None:
         """Let the journals of the stages that were at work tell why, where they do not already; where none had come
         to a journal, that of the first."""
-        begun = [folder for folder in self.unfinished if read_events(folder)] or self.unfinished[:1]
-        for folder in begun:
-            last = (read_events(folder) or [{"event": "none"}])[-1]
-            if last["event"] != "failed" or last["cause"] != cause:
-                with suppress(SuiteError), lock(folder) as lease:  # a newer job may be at work there
-                    journal = Journal(folder, lease=lease)
-                    journal.write("failed", error=words, cause=cause, traceback="")
-                    journal.close()
+        for folder in [folder for folder in self.unfinished if read_events(folder)] or self.unfinished[:1]:
+            record_failure(folder, cause, words)
 
 
 def _again(turn: Turn) -> bool:

@@ -62,17 +62,13 @@ def ask(*words: str, holding: tuple[int, ...] = ()) -> str:
 @dataclass(frozen=True)
 class JobState:
     """A job or an array's task, as SLURM has it: `id` is `12` or `12_3`, `state` as squeue and sacct name it; `reason`
-    is why it waits or, of one that has ended, its exit code. `turns` are the causes that ended its turns; `cause` and
-    `note` say why one failed that could not tell."""
+    is why it waits or, of one that has ended, its exit code."""
 
     id: str
     name: str
     state: str
     reason: str
     node: str
-    turns: str = ""
-    cause: str = ""
-    note: str = ""
 
 
 def queued(names: Iterable[str]) -> dict[str, JobState]:

@@ -2,73 +2,73 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from slurm import client
 from slurm.client import JobState
 from suite.recipe.errors import SuiteError
-
-FROM_ACCOUNTING = {
-    "TIMEOUT": "time",
-    "PREEMPTED": "preempted",
-    "REQUEUED": "preempted",
-    "OUT_OF_MEMORY": "memory",
-}
-
-KILLED_FOR_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory", "OUT_OF_MEMORY")
-"""What SLURM writes into the log of a step that it, or the kernel, has killed."""
-
+from suite.record.cause import ACCOUNTING, NO_LOG_WRITTEN, Cause, cause_of
 
 TOO_LITTLE_MEMORY = "killed over its memory; raise memory_gb_per_rank in the cluster file"
 
-UNWRITTEN = "0:53"
-"""sacct's exit code of a job whose log could not be opened."""
 
-
-def of_job(job: JobState, logs: Sequence[Path], folder: Path) -> tuple[str, str]:
-    """(cause, words) of a job that has failed, for where its journal tells nothing; empty for any other. `folder` is
-    where its log should be."""
-    if job.state == "TIMEOUT":
-        return "time", "reached its time limit before it had saved; raise minutes or warning_seconds"
-    if job.state == "OUT_OF_MEMORY" or (job.state == "FAILED" and killed_for_memory(logs)):
-        return "memory", TOO_LITTLE_MEMORY
-    if job.state == "NODE_FAIL":
-        return "node", f"lost with its node {job.node}"
-    if job.reason == UNWRITTEN and not logs:
+def of_job(
+    job: JobState, last: Mapping[str, Any], logs: Sequence[Path], folder: Path
+) -> tuple[Cause | None, str]:
+    """(cause, words) of a job that has ended; words only where it failed. `last` is the last event of a stage in it,
+    empty where the job came to none; `folder` is where its log should be."""
+    if job.state in ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING"):
+        return None, ""
+    status = exit_status(job.reason)
+    text = written(logs) if job.state == "FAILED" else ""
+    journal = [last] if last else []
+    cause = cause_of(journal=journal, accounting=job.state, exit_status=status, logs=text)
+    words = {
+        "time": "reached its time limit before it had saved; raise minutes or warning_seconds",
+        "memory": TOO_LITTLE_MEMORY,
+        "node": f"lost with its node {job.node}",
+        "code": f"its job ended with exit code {job.reason}; logs KEY shows what it wrote",
+    }
+    if cause == "node" and status == NO_LOG_WRITTEN:
         return (
-            "node",
+            cause,
             f"{job.node} cannot write into {folder}; choose a folder that all nodes share with --runs",
         )
-    if job.state == "FAILED":
-        return "code", f"its job ended with exit code {job.reason}; logs KEY shows what it wrote"
-    return "", ""
+    return cause, words.get(cause or "", "")
 
 
-def killed_for_memory(logs: Sequence[Path], begin: Mapping[str, int] | None = None) -> bool:
-    """Whether SLURM says so in one of a job's logs, after the byte where the turn began."""
+def exit_status(words: str) -> int | None:
+    """sacct's exit code `status:signal` as one number, negative for a signal; None for anything else."""
+    found = re.fullmatch(r"(\d+):(\d+)", words)
+    return (-int(found[2]) or int(found[1])) if found else None
+
+
+def written(logs: Sequence[Path], begin: Mapping[str, int] | None = None) -> str:
+    """What a job wrote into its logs, from the bytes on where the attempt began."""
+    texts = []
     for file in logs:
-        with file.open(errors="replace") as stream:
+        with file.open("rb") as stream:
             stream.seek((begin or {}).get(file.name, 0))
-            text = stream.read()
-        if any(words in text for words in KILLED_FOR_MEMORY):
-            return True
-    return False
+            texts.append(stream.read().decode(errors="replace"))
+    return "".join(texts)
 
 
-def accounted(job: str, nodes: str) -> str:
-    """Why a turn ended of which nobody noted it: as accounting has it or, where that says nothing, by whether its
-    nodes are still up."""
+def of_unrecorded(job: str, nodes: str) -> Cause:
+    """Why an attempt ended of which nobody noted it, and after which SLURM started the job again: as accounting has it
+    or, where that says nothing, by whether its nodes are still up."""
     words = ("sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job)
     try:
         states = [line.split(" ")[0] for line in client.ask(*words).splitlines()]
     except SuiteError:
         states = []
     ended = [state for state in states if state not in ("RUNNING", "PENDING")]
-    if ended:
-        return FROM_ACCOUNTING.get(ended[-1], "node")
-    return "node" if any(_is_down(state) for state in _states(nodes).values()) else "preempted"
+    if not ended:
+        ended = ["NODE_FAIL" if any(_is_down(state) for state in _states(nodes).values()) else "REQUEUED"]
+    return (cause_of(accounting=ended[-1]) if ended[-1] in ACCOUNTING else None) or "node"
 
 
 def _shown(job: str) -> dict[str, str]:

@@ -1,313 +1,184 @@
-"""Submit a sweep to SLURM in seconds and go home: each stage exactly once, whoever is killed on the way.
+"""The suite on a SLURM cluster: submit a sweep in seconds and go home.
 
-An array of jobs is written down before it is sent, under a name made of what it holds; whoever comes after a crash
-finds by that name what SLURM has, and sends only what it has not. submitit writes the sbatch text; its idea of a job's
-state is not used. Nothing has to stay alive: jobs wait for those they need, and save and queue themselves again.
+Nothing has to stay alive: jobs wait for those they need, and save and queue themselves again.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
-import hashlib
-import json
 import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
-from slurm import client, end_causes, sbatch
+from slurm import client, end_causes
 from slurm.arrays import Array
-from slurm.attempts import Task, suspects
 from slurm.client import JobState
-from slurm.cluster import BUDGETS, Cluster, largest_array, without
-from suite.launch.grouping import jobs
+from slurm.cluster import Cluster, check_cluster, largest_array, read_cluster
+from slurm.sender import Sender
+from suite.launch.ends import record_cancelled
+from suite.launch.launcher import Cancelled, Preview, Submitted
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, write_json
-from suite.record.journal import Journal, read_events
-from suite.record.provenance import ROOT, commit_and_diff
-
-LIGHT_JOBS = 4
-"""Into how many jobs the light stages of one training are cut."""
-
+from suite.record.journal import read_events
+from suite.record.status import State, Status
 
 NO_ACCOUNTING = "this cluster keeps no accounting: what SLURM says of jobs that have ended is not known"
 
+QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
-SUSPECT_SECONDS = 24 * 3600
-"""How long a node that was lost gets no job of a new submission."""
+NO_FAILURE = (None, "cancelled")
+"""The causes of an end that leave a run as it is: it goes on when it is launched again."""
 
 
 @dataclass
 class Slurm:
-    """The launcher of a cluster. Its records, logs and copies of the code lie in runs/slurm/."""
+    """The launcher of a cluster; `cluster` is its cluster.toml, without which a job asks for what the cluster gives by
+    default."""
 
     folders: Folders
-    cluster: Cluster
-    ending: int = 0
-    """How many jobs were about to end when it last looked: stopped, but still in the queue."""
-    note: str = ""
-    """What SLURM could not be asked when it last looked, in words."""
+    cluster: Path | str | None = None
+    name: ClassVar[str] = "slurm"
+    takes: ClassVar[tuple[str, ...]] = ("cluster",)
+
+    def __post_init__(self) -> None:
+        self.settings = read_cluster(Path(self.cluster)) if self.cluster else Cluster()
+
+    @cached_property
+    def sender(self) -> Sender:
+        """What sends its jobs, and has their records."""
+        return Sender(self.folders, self.settings)
 
     @property
-    def _folder(self) -> Path:
-        return self.folders.runs.resolve() / "slurm"
+    def most_ranks(self) -> int:
+        return 10**6  # `check` knows how many nodes there are
 
     @property
-    def _owner(self) -> str:
-        """A number that this runs folder keeps: another folder with the same sweep has jobs of other names."""
-        file = self._folder / "owner"
-        if not file.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(uuid.uuid4().hex, file)
-        return str(json.loads(file.read_text()))
+    def on_gpu(self) -> bool:
+        return self.settings.gpus_per_node > 0
 
-    @contextmanager
-    def only_one(self) -> Iterator[int]:
-        """One launcher at a time on this runs folder; a second waits. Gives the number of the file that is locked."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError as error:
-                raise SuiteError(
-                    f"{self._folder} has no locks ({error.strerror}), so that two launchers could send a stage twice; "
-                    f"choose a disk that has with --runs, or have it mounted with flock"
-                ) from None
-            yield stream.fileno()
+    def check(self, stages: Sequence[Stage]) -> None:
+        check_cluster(
+            self.settings, max((self.settings.nodes(stage.world_size) for stage in stages), default=1)
+        )
 
-    def arrays(self) -> list[Array]:
-        """All that was written down, sent or not."""
-        found = []
-        for file in sorted(self._folder.glob("suite-*/array.json")):
-            content = json.loads(file.read_text())
-            tasks = tuple(tuple(task) for task in content.pop("tasks"))
-            after = tuple((name, index) for name, index in content.pop("after"))
-            found.append(Array(tasks=tasks, after=after, **content))
-        return found
+    def preview(self, stages: Sequence[Stage]) -> Preview:
+        planned = self.sender.planned(stages, largest_array())
+        shown = []
+        for array, text in planned:
+            waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
+            title = f"{array.name}: {len(array.tasks)} jobs of {array.world_size} ranks, after {waits}"
+            shown.append((title, text))
+        ranks = sum(len(array.tasks) * array.world_size for array, _ in planned)
+        unit, each = (
+            ("GPU-hours", 1) if self.settings.gpus_per_node else ("core-hours", self.settings.cpus_per_rank)
+        )
+        hours = ranks * each * self.settings.minutes / 60
+        total = f"{len(planned)} arrays; at most {hours:,.0f} {unit} by their time limits"
+        return Preview(tuple(shown), total)
 
-    def submit(self, pending: Sequence[Stage]) -> list[Array]:
-        """Send the stages that are neither done nor with SLURM already; the arrays that were sent.
+    def submit(self, stages: Sequence[Stage]) -> Submitted:
+        sent = self.sender.send(stages)
+        lines = [
+            f"  {array.job_id}  {array.name}  {len(array.tasks)} jobs of {array.world_size} ranks"
+            for array in sent
+        ]
+        if self.sender.ending:
+            lines.append(
+                f"{self.sender.ending} jobs are still ending; what they leave, resume sends in a minute"
+            )
+        count = sum(len(task) for array in sent for task in array.tasks)
+        return Submitted(count, f"sent in {len(sent)} arrays", tuple(lines))
 
-        Raises SuiteError where the cluster refuses, or a disk is full.
-        """
-        sent: list[Array] = []
-        with self.only_one() as lock:
+    def watch(self) -> None:
+        """Its jobs go on by themselves."""
 
-            def send(array: Array, text: str) -> Array:
-                try:
-                    sent.append(self._send(array, text, lock))
-                except (SuiteError, OSError) as error:
-                    count = sum(len(done.tasks) for done in sent)
-                    words = f"{error} ({count} jobs were sent before; resume sends the rest)"
-                    raise SuiteError(words) from None
-                return sent[-1]
+    def status(self, statuses: Sequence[Status]) -> tuple[list[Status], str]:
+        """Each with what SLURM has of it. On another node a lock may not be seen: what SLURM runs is running."""
+        if not self.sender.folder.is_dir():
+            return list(statuses), ""
+        if shutil.which("squeue") is None:
+            return list(statuses), "there is no SLURM on this machine: how its jobs are is not known here"
+        try:
+            states, note = self._states()
+        except SuiteError as error:
+            return list(statuses), f"how the jobs are is not known: {error}"
+        return [
+            self._with_job(now, *states[now.stage.key]) if now.stage.key in states else now
+            for now in statuses
+        ], note
 
-            self._each_missing(pending, largest_array(), send)
-        return sent
-
-    def planned(self, pending: Sequence[Stage], largest: int) -> list[tuple[Array, str]]:
-        """The arrays of up to `largest` tasks that `submit` would send now, each with its sbatch text."""
-        planned: list[tuple[Array, str]] = []
-
-        def note(array: Array, text: str) -> Array:
-            planned.append((array, text))
-            return dataclasses.replace(array, job_id=f"<{array.name}>")
-
-        with self.only_one():
-            self._each_missing(pending, largest, note)
-        return planned
-
-    def _each_missing(
-        self, pending: Sequence[Stage], largest: int, handle: Callable[[Array, str], Array]
-    ) -> None:
-        """Give `handle` each array that SLURM lacks, with its sbatch text, what is needed first; it returns the array
-        with its job's id."""
-        known = self._adopt()
-        place = self._places(known)
-        missing = [stage for stage in pending if stage.key not in place]
-        code, avoid = self._snapshot(), self._avoided(missing)
-        for array in self._grouped(missing, place, known, largest):
-            handled = handle(array, self._text(array, place, code, avoid))
-            place |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
-
-    def _places(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
-        """Where each stage is that SLURM has: its array and the task. Those that were cancelled count no more."""
-        alive = self._alive(arrays)
-        return {
-            key: (array, n)
-            for array, n in alive
-            for key in array.tasks[n]
-            if key not in self._task(array, n).skipped
-        }
-
-    def _task(self, array: Array, number: int) -> Task:
-        return Task(self._folder / array.name / "array.json", number, self.folders.runs)
-
-    def _grouped(
-        self,
-        stages: Sequence[Stage],
-        place: dict[str, tuple[Array, int]],
-        known: Sequence[Array],
-        largest: int,
-    ) -> Iterator[Array]:
-        """Jobs of one shape that wait for the same tasks, in arrays of `largest` at most, what is needed first."""
-        pending = {stage.key for stage in stages}
-        groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, ...]]] = {}
-        for job in jobs(stages, LIGHT_JOBS):
-            wanted = {needed.key for stage in job for needed in stage.needs}
-            shape = job[0].world_size, tuple(sorted(wanted & (pending | place.keys())))
-            groups.setdefault(shape, []).append(tuple(stage.key for stage in job))
-        sent = [task for array in known for task in array.tasks]
-        for (world_size, needs), tasks in groups.items():
-            after = tuple(sorted({(place[key][0].name, place[key][1]) for key in needs}))
-            for start in range(0, len(tasks), largest):
-                part = tuple(tasks[start : start + largest])
-                attempt = 1 + max(sent.count(task) for task in part)
-                retries = BUDGETS | self.cluster.retries
-                yield Array(part, world_size, self._owner, after, attempt, retries=retries)
-
-    def _avoided(self, stages: Sequence[Stage]) -> list[str]:
-        """The nodes that jobs of this folder lost lately, and can do without."""
-        suspected = suspects(self._folder, time.time() - SUSPECT_SECONDS)
-        widest = max((self.cluster.nodes(stage.world_size) for stage in stages), default=1)
-        return without(suspected, self.cluster, widest) if suspected else []
-
-    def _text(
-        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str]
-    ) -> str:
-        named = {at[0].name: at[0] for at in place.values()}
-        after = [named[name].task_id(number) for name, number in array.after]
-        folder, count = self._folder / array.name, len(array.tasks)
-        return sbatch.text(folder, array.world_size, count, after, self.cluster, self.folders, code, avoid)
-
-    def _send(self, array: Array, text: str, lock: int) -> Array:
-        """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `_adopt`
-        finds by the name whether SLURM has it; no other launcher looks before that sbatch has ended."""
-        record = self._folder / array.name / "array.json"
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(dataclasses.asdict(array), record)
-        file = record.with_name("sbatch.sh")
-        file.write_text(text)
-        answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
-        recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
-        write_json(dataclasses.asdict(recorded), record)
-        return recorded
-
-    def _adopt(self) -> list[Array]:
-        """The arrays that SLURM has. Those that were written down and never sent are forgotten; those that were sent
-        by a launcher that died before it could note the id are found by their name."""
-        listed = self.arrays()
-        unsure = [array for array in listed if array.job_id is None]
-        there: dict[str, str] = {}
-        for state in (
-            *client.ended(a.name for a in unsure).values(),
-            *client.queued(a.name for a in unsure).values(),
-        ):
-            there[state.name] = state.id.split("_")[0]
-        for array in unsure:
-            record = self._folder / array.name / "array.json"
-            listed.remove(array)
-            if array.name in there:
-                listed.append(dataclasses.replace(array, job_id=there[array.name]))
-                write_json(dataclasses.asdict(listed[-1]), record)
-            else:
-                record.unlink()
-        return listed
-
-    def _alive(self, arrays: Sequence[Array]) -> list[tuple[Array, int]]:
-        """The tasks that wait or run, and may yet."""
-        states = client.queued(array.name for array in arrays)
-        never = {identity for identity, job in states.items() if job.reason == "DependencyNeverSatisfied"}
-        self.ending = sum(job.state == "COMPLETING" for job in states.values())
-        alive = states.keys() - never
-        return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in alive]
-
-    def states(self) -> dict[str, JobState]:
-        """What SLURM last had of each stage, by key; `note` tells where accounting does not answer.
-
-        Raises SuiteError where the queue does not.
-        """
-        arrays = self.arrays()
+    def _states(self) -> tuple[dict[str, tuple[JobState, Array, int]], str]:
+        """By key what SLURM last had of each stage, its array and the task; and a note where accounting does not
+        answer. Raises SuiteError where the queue does not."""
+        arrays, note = self.sender.arrays(), ""
         found = client.queued(array.name for array in arrays)
         try:
             found = client.ended(ids=[array.job_id for array in arrays if array.job_id]) | found
-            self.note = "" if client.keeps_accounting() else NO_ACCOUNTING
+            note = "" if client.keeps_accounting() else NO_ACCOUNTING
         except SuiteError as error:
-            self.note = f"how jobs ended is not known: {error}"
+            note = f"how jobs ended is not known: {error}"
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
-            key: self._explained(found[array.task_id(n)], array, n)
+            key: (found[array.task_id(n)], array, n)
             for array in ordered
             for n, task in enumerate(array.tasks)
             for key in task
             if array.task_id(n) in found
-        }
+        }, note
 
-    def _explained(self, job: JobState, array: Array, number: int) -> JobState:
-        """With what ended its turns and, of a job that was killed before it could tell, why."""
-        folder = self._folder / array.name
-        before = [turn.cause for turn in self._task(array, number).turns if turn.cause]
-        cause, note = end_causes.of_job(job, sorted(folder.glob(f"{job.id}_*.log")), self._folder)
-        return dataclasses.replace(job, turns=", ".join(before), cause=cause, note=note)
+    def _with_job(self, now: Status, job: JobState, array: Array, number: int) -> Status:
+        """The status with its job; of one that was killed before it could tell, with the cause of that."""
+        turns = self.sender.task(array, number).turns
+        ended_by = ", ".join(turn.cause for turn in turns if turn.cause)
+        state, failure = now.state, now.failure
+        if state in ("pending", "stopped") or (state == "failed" and job.state == "PENDING"):
+            state = QUEUE_STATES.get(job.state, state)
+        if state in ("pending", "stopped"):
+            since = turns[-1].began if turns else 0.0
+            last = next((event for event in now.journal[-1:] if event["time"] >= since), {})
+            folder = self.sender.folder / array.name
+            logs = sorted(folder.glob(f"{job.id}_*.log"))
+            cause, words = end_causes.of_job(job, last, logs, self.sender.folder)
+            if cause not in NO_FAILURE:
+                state, failure = "failed", {"error": words, "cause": cause}
+        shown = [job.id, job.state, job.node]
+        if job.state == "PENDING" and job.reason not in ("None", "Resources", "Priority"):
+            shown.append(f"({job.reason})")
+        if ended_by and (job.state in QUEUE_STATES or ", " in ended_by):
+            shown.append(f"after {ended_by}")
+        return replace(now, state=state, failure=failure, job=" ".join(filter(None, shown)))
 
-    def cancel(self, keys: Sequence[str]) -> tuple[int, int]:
-        """Cancel stages that wait or run: (how many jobs of no others, how many stages of jobs that go on). One that
-        runs already beside others that do not is left to end."""
+    def cancel(self, keys: Sequence[str]) -> Cancelled:
+        if not self.sender.folder.is_dir():
+            return Cancelled()
         wanted, jobs_ended, left_out = set(keys), 0, 0
-        with self.only_one():
-            for array, number in self._alive(self._adopt()):
-                task, skipped = set(array.tasks[number]), self._task(array, number).skipped
-                if not task & wanted - skipped:
+        with self.sender.only_one():
+            for array, number in self.sender.alive(self.sender.adopt()):
+                task = self.sender.task(array, number)
+                listed, skipped = set(array.tasks[number]), task.skipped
+                if not listed & wanted - skipped:
                     continue
-                if task <= wanted | skipped:
+                if listed <= wanted | skipped:
                     client.ask("scancel", array.task_id(number))
                     jobs_ended += 1
                 else:
                     waiting = {
-                        key for key in task & wanted - skipped if not read_events(self.folders.runs / key)
+                        key for key in listed & wanted - skipped if not read_events(self.folders.runs / key)
                     }
                     left_out += len(waiting)
-                    write_json(sorted(skipped | waiting), self._task(array, number).skip_list)
-                for key in sorted(task & wanted - skipped):
-                    self._note_cancelled(self.folders.runs / key, array.task_id(number))
-        return jobs_ended, left_out
+                    write_json(sorted(skipped | waiting), task.skip_list)
+                for key in sorted(listed & wanted - skipped):
+                    record_cancelled(self.folders.runs / key, array.task_id(number))
+        return Cancelled(jobs_ended, left_out)
 
-    def _note_cancelled(self, folder: Path, job: str) -> None:
-        """In the journal of a stage that had not begun; one that runs notes by itself how it was stopped."""
-        if not read_events(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            journal = Journal(folder)
-            journal.write("cancelled", job=job)
-            journal.close()
-
-    def log(self, key: str) -> str:
-        """What the last job of a stage wrote, of all its ranks. Raises SuiteError where it never started."""
-        for array in sorted(self.arrays(), key=lambda array: -array.attempt):
+    def logs(self, key: str) -> list[Path]:
+        for array in sorted(self.sender.arrays(), key=lambda array: -array.attempt):
             for number, task in enumerate(array.tasks):
                 if key in task:
-                    stem = array.task_id(number)
-                    files = sorted((self._folder / array.name).glob(f"{stem}_*.log"))
-                    if files:
-                        return "".join(file.read_text(errors="replace") for file in files)
-        raise SuiteError(f"no job of {key} has written anything yet")
-
-    def _snapshot(self) -> Path:
-        """A copy of the code as it is now, which is what the jobs run, however long they wait."""
-        names = ("suite", "slurm")
-        files = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
-        content = b"".join(str(f.relative_to(ROOT)).encode() + b"\0" + f.read_bytes() for f in files)
-        place = self._folder / "code" / hashlib.sha256(content).hexdigest()[:16]
-        if not place.exists():
-            fresh = place.with_suffix(".writing")
-            shutil.rmtree(fresh, ignore_errors=True)
-            for file in files:
-                (fresh / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, fresh / file.relative_to(ROOT))
-            write_json(commit_and_diff(), fresh / "commit.json")
-            fresh.rename(place)
-        return place
+                    files = (self.sender.folder / array.name).glob(f"{array.task_id(number)}_*.log")
+                    if found := sorted(files):
+                        return found
+        return []

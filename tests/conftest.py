@@ -13,10 +13,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from fakes.cluster import PROGRAMS, Cluster, Place, forker, traces
+from fakes.cluster import PROGRAMS, Cluster, Place, traces
 from fakes.journals import Server
 from fakes.missing import missing
 from fakes.networks import lived_in
+from fakes.user import User, forker
 from torch import nn
 
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
@@ -102,6 +103,19 @@ def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
 def place(tmp_path: Path, cluster: Cluster) -> Place:
     """A folder whose sweeps run on that cluster."""
     return Place(tmp_path, cluster)
+
+
+@pytest.fixture(params=["here", "torchrun", pytest.param("slurm", marks=pytest.mark.xdist_group("slurm"))])
+def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
+    """A user of each of the launchers, whose launches have ended after the test."""
+    if request.param == "slurm":
+        yield request.getfixturevalue("place")
+        return
+    one = User(tmp_path, request.param)
+    yield one
+    for process in one.launches:
+        process.terminate()
+        process.communicate(timeout=90)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from suite.launch import launcher
+from suite.launch.launcher import LAUNCHERS, Launcher
+from suite.record.files import Folders
+
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"recipe"},
@@ -67,13 +71,13 @@ def test_only_tracking_imports_mlflow_and_only_its_follower_and_the_command_line
             for name, found in users.items():
                 if used == name or used.startswith(f"{name}."):
                     found.add(file.name)
-    assert users == {"mlflow": {"sync.py"}, "suite.track.sync": {"main.py", "follow.py"}}
+    assert users == {"mlflow": {"sync.py"}, "suite.track.sync": {"main.py", "launching.py", "follow.py"}}
 
 
-def test_slurm_stands_on_the_suite_and_only_the_command_line_on_slurm() -> None:
-    users = {file.name for file in (ROOT / "suite").rglob("*.py") if "slurm" in imports(file)}
-    assert users == {"main.py"}
-    assert "suite.launch.grouping" in imports(ROOT / "slurm" / "launcher.py")
+def test_slurm_stands_on_the_suite_and_the_suite_loads_it_by_its_name_in_a_table() -> None:
+    for file in (ROOT / "suite").rglob("*.py"):
+        assert "slurm" not in {used.split(".")[0] for used in imports(file)}, file
+    assert "suite.launch.grouping" in imports(ROOT / "slurm" / "sender.py")
     assert not imports(ROOT / "slurm" / "worker.py") & {"submitit", "mlflow"}, "a worker needs neither"
 
 
@@ -112,7 +116,7 @@ def test_the_analysis_imports_nothing_of_the_suite_but_its_record_and_no_torch()
             "analysis.read.run_folders, analysis.read.layer_records, analysis.__main__",
             ["torch", "torchvision", "mlflow", "submitit", "suite.methods", "suite.run", "suite.process"],
         ),
-        ("slurm.commands, slurm.launcher", ["torch", "numpy", "mlflow", "submitit"]),
+        ("slurm.launcher, suite.launch.local", ["torch", "numpy", "mlflow", "submitit"]),
         ("suite.run.stage", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),
         (
             "suite.cli.main",
@@ -172,3 +176,21 @@ def test_no_file_is_long_and_no_name_says_nothing() -> None:
     for file in files:
         assert len(file.read_text().splitlines()) <= 350, file
         assert file.stem not in ("utils", "common", "helpers", "base", "manager"), file
+
+
+def test_the_command_line_knows_no_launcher_by_its_name() -> None:
+    """A launcher is a class and a line of a table: what differs between them stands in the class."""
+    for file in (ROOT / "suite" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, (ast.Compare, ast.MatchValue)):
+                words = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                assert not words & set(LAUNCHERS), f"{file}, line {node.lineno}"
+
+
+def test_every_launcher_of_the_table_has_the_verbs_and_the_name_of_its_line(tmp_path: Path) -> None:
+    verbs = {name for name in vars(Launcher) if not name.startswith("_")} | {"name", "takes"}
+    assert {"check", "preview", "submit", "watch", "status", "cancel", "logs"} < verbs
+    for name in LAUNCHERS:
+        made = launcher.made(name, Folders(tmp_path, tmp_path))
+        assert made.name == name and all(hasattr(made, verb) for verb in verbs)
+    assert not list(tmp_path.iterdir()), "to make one writes nothing"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from suite import sweeps
 from suite.cli.analyses import ANALYSES
+from suite.launch.launcher import LAUNCHERS
 
 Command = Callable[..., int]
 
@@ -22,8 +23,8 @@ EPILOG = """examples:
 """
 
 
-def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The options of every command, of those that choose from a sweep, and of those that launch."""
+def _shared_options() -> tuple[argparse.ArgumentParser, ...]:
+    """The options of every command, of those that choose from a sweep, that name a launcher, and that launch."""
     folders = argparse.ArgumentParser(add_help=False)
     folders.add_argument(
         "--runs",
@@ -44,31 +45,42 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser,
     )
     chosen.add_argument("--name", help="another name for the sweep, to keep two variants apart")
     chosen.add_argument("--help-sweep", action="store_true", help="show the options of this sweep and leave")
-    launching = argparse.ArgumentParser(add_help=False)
-    launching.add_argument(
+    by = argparse.ArgumentParser(add_help=False)
+    by.add_argument(
         "--on",
-        default="here",
-        choices=["here", "torchrun", "slurm"],
-        help="here: each stage a process of this machine; torchrun: those of several ranks over as many GPUs; slurm: "
-        "jobs of a cluster, which need nothing left alive here",
+        choices=list(LAUNCHERS),
+        help="here (the default): each stage a process of this machine; torchrun: those of several ranks over as many "
+        "GPUs; slurm: jobs of a cluster, which need nothing left alive here",
     )
-    launching.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="what the cluster is asked for, like slurm/cluster.toml"
+    by.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE",
+        help="what a cluster is asked for, like slurm/cluster.toml; alone it means --on slurm",
     )
-    launching.add_argument(
-        "--workers", type=int, help="processes at a time (default: one a GPU, else one a core)"
+    by.add_argument(
+        "--workers",
+        type=int,
+        help="processes of this machine at a time (default: one a GPU, else one a core)",
     )
-    launching.add_argument(
+    launching = argparse.ArgumentParser(add_help=False, parents=[by])
+    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
+    return folders, chosen, by, launching
+
+
+def _add_gpus_per_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--gpus-per-run",
         type=int,
         metavar="N",
-        help="ranks that share each training, instead of what the sweep says; with --on torchrun",
+        help="ranks that share each training, instead of what the sweep says; not with --on here",
     )
-    launching.add_argument(
+
+
+def _add_replace(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--replace", action="store_true", help="take the place of a sweep of other stages under the same name"
     )
-    launching.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
-    return folders, chosen, launching
 
 
 def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -80,7 +92,7 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    folders, chosen, launching = _shared_options()
+    folders, chosen, by, launching = _shared_options()
     subparsers = whole.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, about: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -90,28 +102,23 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
         made.set_defaults(command=commands[name])
         return made
 
-    plan = add(
-        "plan",
-        "show each stage of a sweep: key, what it is, what it needs, done or pending; what was launched stays",
-        chosen,
+    about = (
+        "show each stage of a sweep: key, what it is, what it needs, done or pending; with --on also the jobs; what "
+        "was launched stays"
     )
-    plan.add_argument(
-        "--on", choices=["slurm"], help="show the jobs and scripts, and what the cluster refuses"
-    )
-    plan.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="what the cluster is asked for; as --on slurm"
-    )
-    add("launch", "run a sweep; what is done already is not repeated", chosen, launching)
+    add("plan", about, chosen, by)
+    launch = add("launch", "run a sweep; what is done already is not repeated", chosen, launching)
+    _add_gpus_per_run(launch)
+    _add_replace(launch)
     about = "run a source's steps from published to corrected, one switch at a time"
     explain = add("explain", about, launching)
+    _add_replace(explain)
     explain.add_argument("source", choices=["000", "001", "002", "003", "004"], help="the source's number")
+    _add_gpus_per_run(explain)
     explain.set_defaults(sweep="explain", only=None, help_sweep=False)
     run = add("run", "run single stages in this process")
     run.add_argument("keys", nargs="+", metavar="KEY", help="keys as plan shows them, or their beginnings")
-    status = add("status", "show state, top-1 and age of each stage of a launched sweep, and its errors")
-    status.add_argument("sweep", help="name of a launched sweep")
-    status.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
-    status.add_argument("--watch", action="store_true", help="show it anew every five seconds")
+    _add_launched_commands(add, launching)
     sync = add("sync", "bring MLflow up to date with a sweep's journals and its report; repeats safely")
     sync.add_argument("sweep", help="name of a launched sweep")
     sync.add_argument(
@@ -120,7 +127,6 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     sync.add_argument(
         "--follow", action="store_true", help="go on, a few seconds behind, until all stages are final"
     )
-    _add_cluster_commands(add)
     about = "kill runs at random moments and show that they go on to the same weights, bit for bit"
     check = add("verify-resume", about)
     check.add_argument("--tries", type=int, default=1, help="runs to kill of each kind (default: 1)")
@@ -132,17 +138,21 @@ def parser(about: str | None, commands: Mapping[str, Command]) -> argparse.Argum
     return whole
 
 
-def _add_cluster_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    resume = add("resume", "submit to the cluster what a launched sweep still lacks")
-    resume.add_argument("--cluster", type=Path, metavar="FILE", help="what the cluster is asked for")
-    resume.add_argument("--download", action="store_true", help="fetch data sets that are not in --data")
-    resume.add_argument("sweep", help="name of a launched sweep")
-    resume.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
-    cancel = add("cancel", "cancel the jobs of a sweep on the cluster")
-    cancel.add_argument("sweep", help="name of a launched sweep")
-    cancel.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+def _add_launched_commands(
+    add: Callable[..., argparse.ArgumentParser], launching: argparse.ArgumentParser
+) -> None:
+    """The commands on a sweep that was launched, by whichever launcher."""
+    launched = argparse.ArgumentParser(add_help=False)
+    launched.add_argument("sweep", help="name of a launched sweep")
+    launched.add_argument("--only", metavar="PATTERN", help="only stages whose name holds PATTERN")
+    about = "show state, top-1, age and job of each stage of a launched sweep, and its errors"
+    status = add("status", about, launched)
+    status.add_argument("--watch", action="store_true", help="show it anew every five seconds")
+    add("resume", "launch again what was launched and is not done, in the same way", launched, launching)
+    add("cancel", "ask what runs of a sweep to save and end, and take out what waits", launched)
     logs = add("logs", "show what the job of a stage wrote")
     logs.add_argument("key", help="its key, or the beginning of it; with --errors the name of a sweep")
+    logs.add_argument("--follow", action="store_true", help="go on until the stage has ended")
     logs.add_argument(
         "--errors", action="store_true", help="the first line of the error of each failed run of a sweep"
     )

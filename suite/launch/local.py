@@ -1,132 +1,276 @@
-"""The launcher of this machine: each stage a process, or torchrun for several ranks."""
+"""The launchers of this machine: each job a process, or torchrun for several ranks."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
 
-import torch
-
+from suite.launch import ends, local_jobs
 from suite.launch.environment import worker_environment
-from suite.launch.grouping import Job
+from suite.launch.grouping import Job, jobs
+from suite.launch.launcher import Cancelled, Preview, Submitted
+from suite.launch.local_process import Running, elastic, unfinished, wait_or_kill
+from suite.recipe import Stage
+from suite.recipe.errors import SuiteError
+from suite.record import lease
 from suite.record.files import Folders
+from suite.record.status import Status
 
 
 @dataclass
 class Here:
     """Runs jobs as processes of this machine on `places`: its GPUs or, without, shares of its cores.
 
-    A stage takes as many places as it has ranks. One of several ranks is started by torchrun (torch.distributed's
-    elastic launch), which ends all of them when one dies.
+    A stage takes as many places as it has ranks. `workers` is the number of places, if not all.
     """
 
     folders: Folders
-    places: int
-    waiting: dict[str, tuple[Job, frozenset[str]]] = field(default_factory=dict)
-    running: dict[str, tuple[Job, subprocess.Popen[bytes], list[int]]] = field(default_factory=dict)
-    ended: dict[str, bool] = field(default_factory=dict)
-    died: dict[str, str] = field(default_factory=dict)
-    """Of each job that ended badly, by its id: the last line of its log, and where that lies."""
+    workers: int | None = None
+    takes: ClassVar[tuple[str, ...]] = ("workers",)
+    name: ClassVar[str] = "here"
+    adopts: ClassVar[bool] = True
+    """Whether it answers for processes of this machine that no living launcher has: those of one that was killed, and
+    those that a user started with `run`."""
 
-    def submit(self, job: Job, after: Iterable[str]) -> str:
-        """Queue a job; its id is its first stage's key."""
-        self.waiting[job[0].key] = (job, frozenset(after))
-        return job[0].key
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise SuiteError(f"--workers {self.workers} is too few; use 1 or more")
+        self._launch: local_jobs.Launch | None = None
+        self._waiting: dict[str, tuple[Job, frozenset[str]]] = {}
+        self._running: dict[str, Running] = {}
+        self._ended: dict[str, bool] = {}
 
-    def work(self) -> Generator[None]:
-        """Do all that was submitted; yields a few times a second. When it is closed or interrupted, so are its jobs.
+    @cached_property
+    def places(self) -> int:
+        """By default one for each GPU; without GPUs, one for each core, up to 8."""
+        import torch
+
+        return self.workers or torch.cuda.device_count() or min(8, len(os.sched_getaffinity(0)))
+
+    @property
+    def most_ranks(self) -> int:
+        return 1
+
+    @property
+    def on_gpu(self) -> bool:
+        import torch
+
+        return torch.cuda.is_available()
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        from suite.launch.preflight import check_idle
+
+        check_idle(stages, self.folders)
+        for launch in filter(lambda launch: launch.alive, local_jobs.launches(self.folders.runs)):
+            held = {key for job in launch.open_jobs for key in job}
+            for stage in stages:
+                if stage.key in held:
+                    raise SuiteError(
+                        f"{stage.name} ({stage.key}) waits for {launch.launcher}, which has launched it; "
+                        f"wait for it, or cancel it first"
+                    )
+
+    def preview(self, stages: Sequence[Stage]) -> Preview:
+        listed = self._queue(stages)
+        shown = []
+        for job, after in listed.values():
+            ranks, needs = job[0].world_size, " and ".join(sorted(after)) or "nothing"
+            title = f"{', '.join(stage.name for stage in job)}: {ranks} ranks, after {needs}"
+            shown.append((title, shlex.join(self._command(job))))
+        return Preview(
+            tuple(shown), f"{len(shown)} processes, of {self._side_by_side(stages)} ranks at a time"
+        )
+
+    def submit(self, stages: Sequence[Stage]) -> Submitted:
+        listed = self._queue(stages)
+        self.places = self._side_by_side(stages)
+        self._waiting |= listed
+        if listed:
+            content = [[stage.key for stage in job] for job, _ in listed.values()]
+            self._launch = local_jobs.record(self.folders.runs, self.name, content)
+        return Submitted(len(stages), f"to run, {self.places} processes at a time")
+
+    def _side_by_side(self, stages: Sequence[Stage]) -> int:
+        return min(self.places, max(1, sum(stage.world_size for stage in stages)))
+
+    def _queue(self, stages: Sequence[Stage]) -> dict[str, tuple[Job, frozenset[str]]]:
+        """Each job by its id, its first stage's key, with the ids of those that have to succeed before it."""
+        job_of: dict[str, str] = {}
+        queue = {}
+        for job in jobs(stages, self._side_by_side(stages)):
+            needs = {job_of[needed.key] for stage in job for needed in stage.needs if needed.key in job_of}
+            queue[job[0].key] = job, frozenset(needs)
+            job_of |= {stage.key: job[0].key for stage in job}
+        return queue
+
+    def watch(self) -> Generator[None]:
+        """Do all that was submitted. When it is closed or interrupted, so are its jobs.
 
         A job whose needs failed never starts.
         """
-        try:
-            while self.waiting or self.running:
-                self._reap()
-                self._start()
-                yield
-                time.sleep(0.1)
-        finally:
-            self._stop()
+        if self._launch is None:
+            return
+        with lease.lock(self._launch.folder):
+            try:
+                while self._waiting or self._running:
+                    skipped = self._launch.skipped
+                    self._reap(skipped)
+                    self._start(skipped)
+                    yield
+                    time.sleep(0.1)
+            finally:
+                self._stop()
 
-    def _reap(self) -> None:
-        for name, (_, process, _) in list(self.running.items()):
-            if process.poll() is not None:
-                self.ended[name] = process.returncode == 0
-                del self.running[name]
-                if process.returncode:
-                    log = self.folders.runs / name / "job.log"
-                    lines = log.read_text(errors="replace").splitlines()
-                    last = next((line for line in reversed(lines) if line.strip()), "no output")
-                    self.died[name] = f"{last.strip()} (exit {process.returncode}; {log})"
+    def _reap(self, skipped: set[str]) -> None:
+        for name, running in list(self._running.items()):
+            status = running.process.poll()
+            if status is not None:
+                del self._running[name]
+                running.record_end(self.folders.runs, status)
+                self._end(name, well=status == 0 and not skipped & running.keys)
+            elif skipped & running.keys and unfinished(self.folders.runs, running.keys) <= skipped:
+                running.ask_to_end()
 
-    def _start(self) -> None:
+    def _end(self, name: str, well: bool) -> None:
+        assert self._launch is not None
+        self._ended[name] = well
+        self._launch.note_ended(name)
+
+    def _start(self, skipped: set[str]) -> None:
         """Start what is ready, first come first served: a wide job is not passed by narrow ones for ever."""
-        for name, (job, after) in list(self.waiting.items()):
-            if any(self.ended.get(need) is False for need in after):
-                self.ended[name] = False
-                del self.waiting[name]
-            elif all(need in self.ended for need in after):
-                taken = {place for _, _, places in self.running.values() for place in places}
+        for name, (job, after) in list(self._waiting.items()):
+            lost = any(self._ended.get(need) is False for need in after)
+            if lost or {stage.key for stage in job} <= skipped:
+                del self._waiting[name]
+                self._end(name, well=False)
+            elif all(need in self._ended for need in after):
+                taken = {place for running in self._running.values() for place in running.places}
                 free = [place for place in range(self.places) if place not in taken]
                 wanted = job[0].world_size
                 if len(free) < wanted:
                     return
-                del self.waiting[name]
-                self.running[name] = (job, self._process(job, free[:wanted]), free[:wanted])
+                del self._waiting[name]
+                self._running[name] = self._process(job, free[:wanted])
 
-    def _process(self, job: Job, places: list[int]) -> subprocess.Popen[bytes]:
+    def _process(self, job: Job, places: list[int]) -> Running:
+        import torch
+
+        assert self._launch is not None
         folder = self.folders.runs / job[0].key
         folder.mkdir(parents=True, exist_ok=True)
         threads = str(max(1, (os.cpu_count() or 1) // self.places))
         environment = {**worker_environment(), "OMP_NUM_THREADS": threads}
+        environment["SUITE_SKIPPED"] = str(self._launch.skip_list.resolve())
         if torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[place % len(gpus)] for place in places)
-        command = [
-            sys.executable,
-            *elastic(len(places)),
-            "-m",
-            "suite",
-            "run",
-            *(stage.key for stage in job),
-        ]
-        command += ["--runs", str(self.folders.runs), "--data", str(self.folders.data)]
         with (folder / "job.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
+            began_at = log.tell()
+            process = subprocess.Popen(
+                self._command(job),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
             )
+        return Running(job, process, places, folder / "job.log", began_at)
+
+    def _command(self, job: Job) -> list[str]:
+        words = ["-m", "suite", "run", *(stage.key for stage in job)]
+        words += ["--runs", str(self.folders.runs), "--data", str(self.folders.data)]
+        return [sys.executable, *elastic(job[0].world_size), *words]
 
     def _stop(self) -> None:
         """Ask all jobs to save and end; a training that is asked does so within a few steps."""
-        for _, process, _ in self.running.values():
-            process.terminate()
-        for _, process, _ in self.running.values():
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.running.clear()
+        for running in self._running.values():
+            running.ask_to_end()
+        for running in self._running.values():
+            wait_or_kill(running.process)
+        self._running.clear()
+
+    def status(self, statuses: Sequence[Status]) -> tuple[list[Status], str]:
+        held = {key: launch for launch in self._alive() for job in launch.open_jobs for key in job}
+        return [self._with_job(now, held.get(now.stage.key)) for now in statuses], ""
+
+    def _with_job(self, now: Status, launch: local_jobs.Launch | None) -> Status:
+        if now.state == "running" and self.adopts:
+            process = local_jobs.process_of(self.folders.runs / now.stage.key)
+            return replace(now, job=f"process {process}") if process else now
+        if launch and (
+            now.state in ("pending", "stopped") or now.failure.get("time", launch.began) < launch.began
+        ):
+            return replace(now, state="queued", failure={}, job=f"waits for {launch.launcher}")
+        return now
+
+    def _alive(self) -> list[local_jobs.Launch]:
+        """Its launches that go on, whoever began them."""
+        found = local_jobs.launches(self.folders.runs)
+        return [launch for launch in found if launch.alive and launch.on == self.name]
+
+    def cancel(self, keys: Sequence[str]) -> Cancelled:
+        done = Cancelled()
+        for launch in self._alive():
+            done += self._cancel_in(launch, set(keys))
+        return done + self._cancel_strays(keys) if self.adopts else done
+
+    def _cancel_in(self, launch: local_jobs.Launch, wanted: set[str]) -> Cancelled:
+        """Put stages on the list that the launch and its jobs read."""
+        whole, ended, left_out = set[str](), 0, set[str]()
+        for job in launch.open_jobs:
+            opened = unfinished(self.folders.runs, set(job))
+            if not opened & wanted:
+                continue
+            if opened <= wanted:
+                whole |= opened
+                ended += 1
+            else:
+                left_out |= {key for key in opened & wanted if not lease.locked(self.folders.runs / key)}
+        if whole | left_out:
+            launch.skip(whole | left_out)
+        for key in sorted(whole | left_out):
+            ends.record_cancelled(self.folders.runs / key, launch.launcher)
+        return Cancelled(ended, len(left_out))
+
+    def _cancel_strays(self, keys: Sequence[str]) -> Cancelled:
+        """Ask processes of this machine to end that no living launcher has."""
+        launches = [launch for launch in local_jobs.launches(self.folders.runs) if launch.alive]
+        held = {key for launch in launches for job in launch.jobs for key in job}
+        found = {local_jobs.process_of(self.folders.runs / key) for key in keys if key not in held}
+        for process in found - {None}:
+            with suppress(ProcessLookupError):
+                os.kill(int(process or 0), signal.SIGTERM)
+        return Cancelled(len(found - {None}))
+
+    def logs(self, key: str) -> list[Path]:
+        found = [
+            job[0] for launch in local_jobs.launches(self.folders.runs) for job in launch.jobs if key in job
+        ]
+        files = [self.folders.runs / name / "job.log" for name in [*found, key]]
+        return [file for file in files if file.is_file()][:1]
 
 
-def elastic(ranks: int) -> list[str]:
-    """The words that start that many ranks on this machine; none for one."""
-    if ranks == 1:
-        return []
-    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"  # the last is not handed on unless it is named
-    return [*words, "--max-restarts=0", "--shutdown-timeout=45", f"--signals-to-handle={signals}"]
+class Torchrun(Here):
+    """As Here, and a stage may have as many ranks as there are places.
 
+    One of several ranks is started by torchrun (torch.distributed's elastic launch), which ends all of them when one
+    dies.
+    """
 
-def default_places() -> int:
-    """One for each GPU; without GPUs, one for each core, up to 8."""
-    return torch.cuda.device_count() or min(8, len(os.sched_getaffinity(0)))
+    name: ClassVar[str] = "torchrun"
+    adopts: ClassVar[bool] = False
+
+    @property
+    def most_ranks(self) -> int:
+        return self.places

@@ -6,15 +6,12 @@ started again until they are done. Weights, outcome and journal have to be equal
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from suite.launch.environment import worker_environment
-from suite.launch.local import elastic
+from suite.launch.local_process import elastic, kill_tree
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
@@ -103,7 +100,7 @@ def _kill(stage: Stage, runs: Path, seconds: float) -> bool:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        _kill_all(process)
+        kill_tree(process)
         return True
     return False
 
@@ -125,23 +122,6 @@ def _start(stage: Stage, runs: Path) -> subprocess.Popen[bytes]:
     environment = {**worker_environment(), "SUITE_SAVE_SECONDS": "0", "OMP_NUM_THREADS": "1"}
     with (folder / "job.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL the process and all that it started, at once; torchrun gives each of its ranks a session of its own."""
-    family = [process.pid]
-    for parent in family:
-        _send(parent, signal.SIGSTOP)  # so that none is born while we look
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            family += map(int, children.read_text().split())
-    for member in family:
-        _send(member, signal.SIGKILL)
-    process.wait()
-
-
-def _send(process: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(process, number)
 
 
 def compare(one: Path, other: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from fakes.missing import missing
 
 from suite import networks
 from suite.cli.main import main
+from suite.launch.launched import Launched, last_launched, record_launched
 from suite.recipe import Network
 
 SWEEP = '''"""Two widths on one tiny training."""
@@ -338,3 +340,53 @@ def test_launch_run_status_and_analysis_work_on_a_users_own_file(own: str, tmp_p
     assert "MLflow has all runs of own" in said and "mlflow server" in said and "suite-leaderboard" in said
     rows = json.loads((tmp_path / "runs" / "sweeps" / "own.json").read_text())["stages"]
     assert [row["kind"] for row in rows] == ["Training", "Recipe", "Recipe"]
+
+
+def test_an_option_of_another_launcher_is_refused_and_one_alone_chooses_its_launcher(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.toml").write_text("minutes = 60\n")
+    cluster, runs = ("--cluster", tmp_path / "cluster.toml"), ("--runs", tmp_path / "runs")
+    said = refused(capsys, "launch", own, "--on", "here", *cluster, *runs)
+    assert "--on here does not take --cluster; there is here: --workers; torchrun: --workers; slurm" in said
+    assert "--on slurm does not take --workers" in refused(
+        capsys, "launch", own, "--on", "slurm", "--workers", 2, *runs
+    )
+    assert "no launcher takes --workers and --cluster" in refused(
+        capsys, "launch", own, "--workers", 2, *cluster, *runs
+    )
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "needs a login node of a SLURM cluster" in refused(capsys, "launch", own, *cluster, *runs)
+
+
+def test_plan_shows_the_processes_of_this_machine(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    assert main(["plan", own, "--on", "here", "--workers", "1", "--runs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(" -m suite run ") == 2
+    assert re.search(r"train resnet20 digits .*seed 0: 1 ranks, after nothing", said)
+    assert said.endswith("2 processes, of 1 ranks at a time\n")
+
+
+def test_resume_without_a_launch_asks_how(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    assert main(["plan", own, "--runs", str(tmp_path)]) == 0
+    said = refused(capsys, "resume", "own", "--runs", tmp_path)
+    assert "no launch of own is recorded" in said and "say how to launch it with --on" in said
+    record_launched(
+        tmp_path, "own", "here", {"workers": 1}, ["the key of a stage before its epochs were changed"]
+    )
+    assert "nothing that was launched of own is in its plan" in refused(
+        capsys, "resume", "own", "--runs", tmp_path
+    )
+
+
+def test_a_launch_is_remembered_with_its_options_and_all_stages_of_earlier_ones(tmp_path: Path) -> None:
+    assert last_launched(tmp_path, "own") is None
+    record_launched(tmp_path, "own", "here", {"workers": 2}, ["a", "b"])
+    record_launched(tmp_path, "own", "slurm", {"cluster": Path("cluster.toml")}, ["b", "c"])
+    options = {"cluster": str(Path("cluster.toml").resolve())}
+    assert last_launched(tmp_path, "own") == Launched("slurm", options, ("a", "b", "c"))
+    assert last_launched(tmp_path, "other") is None

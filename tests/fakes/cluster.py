@@ -5,28 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from fakes import ROOT
-from fakes.forking import Forker
+from fakes.user import OUTSIDE, User
 from fakes.waiting import limit, until
 from suite.recipe import Stage
-from suite.record.status import status_of
-from suite.sweeps.stored import load_sweep
 
-SWEEP = """
-from suite.methods.amax import Amax
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
-
-def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200, size: int = 8):
-    how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": Precision("O0")}
-    sgd = Sgd(epochs=epochs, batch=batch, lr=lr, pad=1, flip=False, **how)
-    trainings = [Training(Network("resnet20"), Dataset("digits", size=size), sgd, seed=seed) for seed in range(seeds)]
-    return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
-"""
 CLUSTER = """
 gpus_per_node = 4
 cpus_per_rank = 1
@@ -50,7 +35,6 @@ def fit(*words):
                 time.sleep(0.05)
         yield step
 """
-OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
 
 
 class Cluster:
@@ -157,55 +141,55 @@ def traces(folder: Path) -> list[str]:
     return found + [mount for mount in mounts if str(folder) in mount]
 
 
-@cache
-def forker() -> Forker:
-    """The process that commands are forked from; it ends with the tests."""
-    return Forker(OUTSIDE | {"PYTHONPATH": str(ROOT)})
-
-
-class Place:
-    """A folder with a sweep, a cluster.toml and runs, and the commands of a user there."""
+class Place(User):
+    """A user's folder with a cluster.toml too, whose sweeps go to a cluster."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
-        self.folder, self.runs, self.cluster = folder, folder / "runs", cluster
-        (folder / "own.py").write_text(SWEEP)
-        (folder / "cluster.toml").write_text(CLUSTER)
+        super().__init__(folder, "slurm")
+        self.cluster = cluster
+        self.settings(CLUSTER)
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-        self.environment = OUTSIDE | cluster.environment | {"PYTHONPATH": str(ROOT), "PATH": path}
+        self.environment |= cluster.environment | {"PATH": path}
 
     def settings(self, text: str) -> None:
         """Write another cluster.toml."""
         (self.folder / "cluster.toml").write_text(text)
 
-    def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
-        return forker()(words, self.folder, self.environment, limit(240), program)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command in a new process, as a user starts it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "suite", *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def __call__(self, *words: str) -> str:
-        done = self.attempt(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
     def launch(self, *words: str) -> str:
         return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
+
+    def launch_and_leave(self, *words: str) -> None:
+        self.launch(*words)
+
+    def resume_and_leave(self) -> None:
+        self("resume", "own")
+
+    def nothing_runs(self) -> None:
+        self.cluster.empty()
+
+    def process_of(self, stage: Stage, rank: int = 0) -> int:
+        """The number on this machine, outside of the node, of a rank's process; of two on different nodes the
+        younger."""
+        wanted = f"slurm.worker\0{self.runs}".encode(), f"SLURM_PROCID={rank}\0".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (
+                    wanted[0] in (process / "cmdline").read_bytes()
+                    and wanted[1] in (process / "environ").read_bytes()
+                ):
+                    found.append(int(process.name))
+            except OSError:
+                continue  # it has ended
+        return max(found)
 
     def change(self, more: str) -> None:
         """Put `more` at the end of suite/run/stage.py in the copy of the code that jobs sent later run."""
         from slurm.cluster import Cluster as Settings
-        from slurm.launcher import Slurm
+        from slurm.sender import Sender
         from suite.record.files import Folders
 
-        Slurm(Folders(self.runs, self.folder), Settings()).planned([], 1)
+        Sender(Folders(self.runs, self.folder), Settings()).planned([], 1)
         [code] = self.runs.glob("slurm/code/*/suite/run/stage.py")
         code.write_text(code.read_text() + more)
 
@@ -221,44 +205,11 @@ class Place:
     def release(self) -> None:
         (self.folder / "hold").unlink()
 
-    def stages(self) -> tuple[Stage, ...]:
-        return load_sweep(self.runs, "own")
-
-    def training(self) -> tuple[Stage, Path]:
-        """The only training, and its run directory."""
-        [training] = [stage for stage in self.stages() if stage.trains_by]
-        return training, self.runs / training.key
-
-    def state(self, stage: Stage) -> str:
-        return status_of(stage, self.runs).state
-
     def logs(self) -> str:
         return "\n".join(file.read_text()[-1500:] for file in self.runs.glob("slurm/suite-*/*.log"))
 
-    def _life(self) -> list[tuple[str, int]]:
-        """What changes whenever a job does anything."""
-        found = []
-        for file in (*self.runs.glob("*/*"), *self.runs.glob("slurm/suite-*/*")):
-            try:
-                found.append((str(file), file.stat().st_mtime_ns))
-            except OSError:
-                continue  # it was moved meanwhile
-        return sorted(found)
+    def _why_not(self) -> str:
+        return self.cluster.queue() + self("status", "own") + self.logs()
 
-    def until(self, true: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until it is `true`, as long as the jobs go on: at most so long without anything that they write."""
-        until(true, lambda: self.cluster.queue() + self("status", "own") + self.logs(), seconds, self._life)
-
-    def comes_to(self, stage: Stage, state: str = "done") -> None:
-        """Wait until a stage has come to `state`; fail at once when it has ended otherwise."""
-
-        def come() -> bool:
-            now = self.state(stage)
-            return now == state or (now in {"done", "failed"} and not self.cluster.queue())
-
-        self.until(come)
-        assert self.state(stage) == state, self("status", "own") + self.logs()
-
-    def all_done(self) -> None:
-        for stage in self.stages():
-            self.comes_to(stage)
+    def _all_ended(self) -> bool:
+        return not self.cluster.queue()

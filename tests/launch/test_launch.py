@@ -11,16 +11,23 @@ from pathlib import Path
 
 import pytest
 from fakes import ROOT
+from fakes.user import User
 from hypothesis import given
 from hypothesis import strategies as st
 
 from suite import sweeps
+from suite.launch import ends, local_jobs
 from suite.launch.grouping import image_passes, jobs
-from suite.recipe import Recipe, Stage, Training, plan
+from suite.launch.local import Here
+from suite.methods.amax import Amax
+from suite.process.stop import REQUEUE
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
+from suite.recipe.errors import SuiteError
 from suite.record import lease
-from suite.record.journal import read_events
+from suite.record.files import Folders
+from suite.record.journal import read_events, read_progress
 from suite.record.status import status_of
-from suite.sweeps.stored import load_sweep
+from suite.sweeps.stored import load_sweep, save_sweep
 
 SWEEP = """
 from suite.methods.amax import Amax
@@ -110,9 +117,13 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
     os.kill(int(lease.holder(tmp_path / "runs" / victim.key).split()[1]), signal.SIGKILL)
     said = finish(process)
     assert process.returncode == 1
-    assert status_of(victim, tmp_path / "runs").state == "stopped"
-    assert "a worker ended:" in said and "exit -9" in said and "job.log" in said
-    assert "1 stopped" in said
+    now = status_of(victim, tmp_path / "runs")
+    assert (now.state, now.cause) == ("failed", "code")
+    assert (
+        "1 failed" in said
+        and f"{victim.name} ({victim.key}): its process ended without a word, killed by" in said
+    )
+    assert "SIGKILL" in said
     assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
 
 
@@ -165,8 +176,6 @@ def test_a_stage_that_another_process_runs_is_not_launched_again(
     tmp_path: Path, tiny_training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from suite.launch.preflight import check_idle
-    from suite.recipe.errors import SuiteError
-    from suite.run.stage import Folders
 
     with (
         lease.lock(tmp_path / tiny_training.key),
@@ -192,3 +201,51 @@ def test_a_longer_training_costs_more() -> None:
         for n in ("2", "4")
     )
     assert image_passes(long) == 2 * image_passes(short) > 0
+
+
+def test_a_run_that_no_launcher_has_is_cancelled_too(tmp_path: Path) -> None:
+    user = User(tmp_path, "here")
+    sgd = Sgd(10000, 200, 0.05, pad=1, flip=False, precision=Precision("O0"))
+    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+    save_sweep(user.runs, "own", {}, [training])
+    process = user.start("run", training.key)
+    user.launches.append(process)
+    user.until(lambda: read_progress(user.runs / training.key) is not None)
+    assert f"process {process.pid}" in user("status", "own")
+    assert "1 jobs of own cancelled" in user("cancel", "own")
+    said = finish(process)
+    assert process.returncode == REQUEUE and "SIGTERM: train" in said
+    assert len(list((user.runs / training.key).glob("resume-*.pt"))) == 1
+
+
+def test_a_stage_that_waits_for_another_launch_is_not_launched_again(
+    tmp_path: Path, tiny_training: Training
+) -> None:
+    recipe = Recipe(tiny_training, Amax(8, 8))
+    here = Here(Folders(tmp_path, tmp_path), 1)
+    launch = local_jobs.record(tmp_path, "torchrun", [[tiny_training.key], [recipe.key]])
+    here.check([recipe])
+    with lease.lock(launch.folder):
+        with pytest.raises(SuiteError, match=f"waits for process {os.getpid()} .* cancel it first"):
+            here.check([recipe])
+        launch.skip({recipe.key})
+        here.check([recipe])
+        launch.note_ended(tiny_training.key)
+        here.check([tiny_training])
+
+
+def test_what_failed_before_a_launch_is_queued_in_it_and_what_fails_in_it_has_failed(
+    tmp_path: Path, tiny_training: Training
+) -> None:
+    here = Here(Folders(tmp_path, tmp_path), 1)
+
+    def state() -> str:
+        return here.status([status_of(tiny_training, tmp_path)])[0][0].state
+
+    ends.record_failure(tmp_path / tiny_training.key, "disk", "it is full")
+    assert state() == "failed"
+    with lease.lock(local_jobs.record(tmp_path, "here", [[tiny_training.key]]).folder):
+        assert state() == "queued"
+        ends.record_failure(tmp_path / tiny_training.key, "memory", "there is none")
+        assert state() == "failed"
+    assert state() == "failed"

@@ -15,7 +15,7 @@ import torch
 from fakes import ROOT
 
 from suite.launch import verify_resume
-from suite.launch.local import elastic
+from suite.launch.local_process import elastic
 from suite.process.ranks import Ranks
 from suite.process.stop import REQUEUE, Stop
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training

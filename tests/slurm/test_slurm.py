@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.cluster import CLUSTER, ROOT, SWEEP, Cluster, Place, until
+from fakes import ROOT
+from fakes.cluster import CLUSTER, Cluster, Place
+from fakes.user import SWEEP
+from fakes.waiting import until
 
 from suite.launch import verify_resume
 from suite.recipe import plan
@@ -39,7 +42,7 @@ def test_a_sweep_is_sent_in_a_moment_runs_and_its_status_says_where(place: Place
     assert (
         record["commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
     )
-    assert "0 of 6 stages sent" in place.launch("--seeds", "2")
+    assert "own: all is done" in place.launch("--seeds", "2")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def waiting(cluster: Cluster) -> Iterator[None]:
 
 KILLED = """
 import os, sys
-from slurm import client, cluster, launcher
+from slurm import client, cluster, sender
 left = int(os.environ["CALLS"])
 def count(function):
     def counted(*words, **named):
@@ -180,7 +183,7 @@ def count(function):
         return result
     return counted
 client.ask = cluster.ask = count(client.ask)
-launcher.write_json = count(launcher.write_json)
+sender.write_json = count(sender.write_json)
 from suite.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -287,7 +290,7 @@ def test_without_slurm_the_remedy_is_said(tmp_path: Path) -> None:
 def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
     """Golden: two trainings of two nodes in one array, their recipes after each. `UPDATE=1` writes it anew."""
     from slurm.cluster import read_cluster
-    from slurm.launcher import Slurm
+    from slurm.sender import Sender
     from suite import sweeps
     from suite.run.stage import Folders
 
@@ -301,7 +304,7 @@ def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
     )
     cluster = read_cluster(tmp_path / "cluster.toml")
     listed, _ = sweeps.find(str(tmp_path / "own.py")).stages(["--ranks", "8", "--seeds", "2"])
-    planned = Slurm(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed), 1001)
+    planned = Sender(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed), 1001)
     text = re.sub(r"/code/\w+", "/code/DIGEST", "\n".join(text for _, text in planned))
     text = text.replace(str(tmp_path), "/PLACE").replace(sys.executable, "/PYTHON")
     if os.environ.get("UPDATE"):

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.cluster import CLUSTER, Cluster, Place, until
+from fakes.cluster import CLUSTER, Cluster, Place
 from fakes.image_files import write as write_imagenet
+from fakes.waiting import until
 
 from suite.launch import verify_resume
 from suite.recipe import Stage
@@ -44,22 +45,6 @@ def turns(place: Place) -> list[str]:
 
     [record] = place.runs.glob("slurm/suite-*/array.json")
     return [turn.cause for turn in Task(record, 0, place.runs).turns]
-
-
-def process_of(place: Place, rank: int) -> int:
-    """The number on this machine, outside of the node, of a rank's process; of two on different nodes the younger."""
-    wanted = f"slurm.worker\0{place.runs}".encode(), f"SLURM_PROCID={rank}\0".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (
-                wanted[0] in (process / "cmdline").read_bytes()
-                and wanted[1] in (process / "environ").read_bytes()
-            ):
-                found.append(int(process.name))
-        except OSError:
-            continue  # it has ended
-    return max(found)
 
 
 def equal_to_one_that_was_left_alone(place: Place, training: Stage, folder: Path) -> bool:
@@ -105,7 +90,7 @@ def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cance
     [training, *recipes] = place.stages()
     folder = place.runs / training.key
     place.until(lambda: read_progress(folder) is not None)
-    os.kill(process_of(place, rank=1), signal.SIGKILL)
+    os.kill(place.process_of(training, rank=1), signal.SIGKILL)
     cluster.empty()
     assert ended(place, training, "failed")[-1]["cause"] == "code"
     assert [place.state(recipe) for recipe in recipes] == ["pending", "pending"]
@@ -156,7 +141,7 @@ def test_what_goes_on_on_a_lost_node_is_fenced_off_and_the_node_avoided(
     place.environment["SUITE_SAVE_SECONDS"] = "0"
     training, folder = held(place)
     node = cluster("squeue --noheader --format=%N")
-    orphan = process_of(place, rank=0)
+    orphan = place.process_of(training)
     lease = (folder / "lease").read_text()
     cluster.manage("slurmd-kill", node)
     cluster.lose(node)
@@ -222,7 +207,7 @@ def test_a_job_that_twice_gains_nothing_has_no_third_turn_whatever_its_budget(
             return started == attempt and read_progress(folder) is not None
 
         place.until(works)
-        os.kill(process_of(place, rank=0), signal.SIGKILL)
+        os.kill(place.process_of(training), signal.SIGKILL)
     journal = ended(place, training, "failed")
     assert "without a word" in journal[-1]["error"] and turns(place) == ["code", "code"]
     cluster.empty()
@@ -287,7 +272,7 @@ def test_a_signal_to_a_step_with_eight_data_workers_makes_one_save_and_one_furth
     write_imagenet(place.folder / "data")
     place.environment["SUITE_DATA_WORKERS"] = "8"
     training, _ = held(place, "--data", "data")
-    workers = descendants(process_of(place, rank=0))
+    workers = descendants(place.process_of(training))
     cluster("scancel --signal=USR2 --user=root")
     names = [event["event"] for event in ended(place, training)]
     assert names.count("interrupted") == names.count("resumed") == 1

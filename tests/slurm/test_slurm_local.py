@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.cluster import COMMAND, OUTSIDE, Cluster, traces, until
-from fakes.waiting import limit
+from fakes.cluster import COMMAND, Cluster, traces
+from fakes.user import OUTSIDE
+from fakes.waiting import limit, until
 
 pytestmark = pytest.mark.xdist_group("slurm")
 

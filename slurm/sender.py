@@ -1,0 +1,239 @@
+"""Sends arrays of jobs to SLURM: each stage exactly once, whoever is killed on the way.
+
+An array of jobs is written down before it is sent, under a name made of what it holds; whoever comes after a crash
+finds by that name what SLURM has, and sends only what it has not. submitit writes the sbatch text; its idea of a job's
+state is not used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from slurm import client, sbatch
+from slurm.arrays import Array
+from slurm.attempts import Task, suspects
+from slurm.cluster import BUDGETS, Cluster, largest_array, without
+from suite.launch.grouping import jobs
+from suite.recipe import Stage
+from suite.recipe.errors import SuiteError
+from suite.record.files import Folders, write_json
+from suite.record.provenance import ROOT, commit_and_diff
+
+LIGHT_JOBS = 4
+"""Into how many jobs the light stages of one training are cut."""
+
+
+SUSPECT_SECONDS = 24 * 3600
+"""How long a node that was lost gets no job of a new submission."""
+
+
+@dataclass
+class Sender:
+    """Sends jobs for one runs folder. Its records, logs and copies of the code lie in runs/slurm/."""
+
+    folders: Folders
+    cluster: Cluster
+    ending: int = 0
+    """How many jobs were about to end when it last looked: stopped, but still in the queue."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its records are."""
+        return self.folders.runs.resolve() / "slurm"
+
+    @property
+    def _owner(self) -> str:
+        """A number that this runs folder keeps: another folder with the same sweep has jobs of other names."""
+        file = self.folder / "owner"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(uuid.uuid4().hex, file)
+        return str(json.loads(file.read_text()))
+
+    @contextmanager
+    def only_one(self) -> Iterator[int]:
+        """One launcher at a time on this runs folder; a second waits. Gives the number of the file that is locked."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise SuiteError(
+                    f"{self.folder} has no locks ({error.strerror}), so that two launchers could send a stage twice; "
+                    f"choose a disk that has with --runs, or have it mounted with flock"
+                ) from None
+            yield stream.fileno()
+
+    def arrays(self) -> list[Array]:
+        """All that was written down, sent or not."""
+        found = []
+        for file in sorted(self.folder.glob("suite-*/array.json")):
+            content = json.loads(file.read_text())
+            tasks = tuple(tuple(task) for task in content.pop("tasks"))
+            after = tuple((name, index) for name, index in content.pop("after"))
+            found.append(Array(tasks=tasks, after=after, **content))
+        return found
+
+    def send(self, pending: Sequence[Stage]) -> list[Array]:
+        """Send the stages that are neither done nor with SLURM already; the arrays that were sent.
+
+        Raises SuiteError where the cluster refuses, or a disk is full.
+        """
+        sent: list[Array] = []
+        with self.only_one() as lock:
+
+            def handle(array: Array, text: str) -> Array:
+                try:
+                    sent.append(self._send(array, text, lock))
+                except (SuiteError, OSError) as error:
+                    count = sum(len(done.tasks) for done in sent)
+                    words = f"{error} ({count} jobs were sent before; resume sends the rest)"
+                    raise SuiteError(words) from None
+                return sent[-1]
+
+            self._each_missing(pending, largest_array(), handle)
+        return sent
+
+    def planned(self, pending: Sequence[Stage], largest: int) -> list[tuple[Array, str]]:
+        """The arrays of up to `largest` tasks that `send` would send now, each with its sbatch text."""
+        planned: list[tuple[Array, str]] = []
+
+        def note(array: Array, text: str) -> Array:
+            planned.append((array, text))
+            return dataclasses.replace(array, job_id=f"<{array.name}>")
+
+        with self.only_one():
+            self._each_missing(pending, largest, note)
+        return planned
+
+    def _each_missing(
+        self, pending: Sequence[Stage], largest: int, handle: Callable[[Array, str], Array]
+    ) -> None:
+        """Give `handle` each array that SLURM lacks, with its sbatch text, what is needed first; it returns the array
+        with its job's id."""
+        known = self.adopt()
+        place = self._places(known)
+        missing = [stage for stage in pending if stage.key not in place]
+        code, avoid = self._snapshot(), self._avoided(missing)
+        for array in self._grouped(missing, place, known, largest):
+            handled = handle(array, self._text(array, place, code, avoid))
+            place |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
+
+    def _places(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
+        """Where each stage is that SLURM has: its array and the task. Those that were cancelled count no more."""
+        alive = self.alive(arrays)
+        return {
+            key: (array, n)
+            for array, n in alive
+            for key in array.tasks[n]
+            if key not in self.task(array, n).skipped
+        }
+
+    def task(self, array: Array, number: int) -> Task:
+        """A task of an array, with what is recorded of it."""
+        return Task(self.folder / array.name / "array.json", number, self.folders.runs)
+
+    def _grouped(
+        self,
+        stages: Sequence[Stage],
+        place: dict[str, tuple[Array, int]],
+        known: Sequence[Array],
+        largest: int,
+    ) -> Iterator[Array]:
+        """Jobs of one shape that wait for the same tasks, in arrays of `largest` at most, what is needed first."""
+        pending = {stage.key for stage in stages}
+        groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, ...]]] = {}
+        for job in jobs(stages, LIGHT_JOBS):
+            wanted = {needed.key for stage in job for needed in stage.needs}
+            shape = job[0].world_size, tuple(sorted(wanted & (pending | place.keys())))
+            groups.setdefault(shape, []).append(tuple(stage.key for stage in job))
+        sent = [task for array in known for task in array.tasks]
+        for (world_size, needs), tasks in groups.items():
+            after = tuple(sorted({(place[key][0].name, place[key][1]) for key in needs}))
+            for start in range(0, len(tasks), largest):
+                part = tuple(tasks[start : start + largest])
+                attempt = 1 + max(sent.count(task) for task in part)
+                retries = BUDGETS | self.cluster.retries
+                yield Array(part, world_size, self._owner, after, attempt, retries=retries)
+
+    def _avoided(self, stages: Sequence[Stage]) -> list[str]:
+        """The nodes that jobs of this folder lost lately, and can do without."""
+        suspected = suspects(self.folder, time.time() - SUSPECT_SECONDS)
+        widest = max((self.cluster.nodes(stage.world_size) for stage in stages), default=1)
+        return without(suspected, self.cluster, widest) if suspected else []
+
+    def _text(
+        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str]
+    ) -> str:
+        named = {at[0].name: at[0] for at in place.values()}
+        after = [named[name].task_id(number) for name, number in array.after]
+        folder, count = self.folder / array.name, len(array.tasks)
+        return sbatch.text(folder, array.world_size, count, after, self.cluster, self.folders, code, avoid)
+
+    def _send(self, array: Array, text: str, lock: int) -> Array:
+        """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `adopt`
+        finds by the name whether SLURM has it; no other launcher looks before that sbatch has ended."""
+        record = self.folder / array.name / "array.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(dataclasses.asdict(array), record)
+        file = record.with_name("sbatch.sh")
+        file.write_text(text)
+        answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
+        recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
+        write_json(dataclasses.asdict(recorded), record)
+        return recorded
+
+    def adopt(self) -> list[Array]:
+        """The arrays that SLURM has. Those that were written down and never sent are forgotten; those that were sent
+        by a launcher that died before it could note the id are found by their name."""
+        listed = self.arrays()
+        unsure = [array for array in listed if array.job_id is None]
+        there: dict[str, str] = {}
+        for state in (
+            *client.ended(a.name for a in unsure).values(),
+            *client.queued(a.name for a in unsure).values(),
+        ):
+            there[state.name] = state.id.split("_")[0]
+        for array in unsure:
+            record = self.folder / array.name / "array.json"
+            listed.remove(array)
+            if array.name in there:
+                listed.append(dataclasses.replace(array, job_id=there[array.name]))
+                write_json(dataclasses.asdict(listed[-1]), record)
+            else:
+                record.unlink()
+        return listed
+
+    def alive(self, arrays: Sequence[Array]) -> list[tuple[Array, int]]:
+        """The tasks that wait or run, and may yet."""
+        states = client.queued(array.name for array in arrays)
+        never = {identity for identity, job in states.items() if job.reason == "DependencyNeverSatisfied"}
+        self.ending = sum(job.state == "COMPLETING" for job in states.values())
+        alive = states.keys() - never
+        return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in alive]
+
+    def _snapshot(self) -> Path:
+        """A copy of the code as it is now, which is what the jobs run, however long they wait."""
+        names = ("suite", "slurm")
+        files = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
+        content = b"".join(str(f.relative_to(ROOT)).encode() + b"\0" + f.read_bytes() for f in files)
+        place = self.folder / "code" / hashlib.sha256(content).hexdigest()[:16]
+        if not place.exists():
+            fresh = place.with_suffix(".writing")
+            shutil.rmtree(fresh, ignore_errors=True)
+            for file in files:
+                (fresh / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, fresh / file.relative_to(ROOT))
+            write_json(commit_and_diff(), fresh / "commit.json")
+            fresh.rename(place)
+        return place

@@ -1,0 +1,45 @@
+"""What was launched of each sweep, and how: by it `resume` launches the same again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suite.record.files import write_json
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The name of the launcher and its options, as the last launch had them, and the stages of all launches."""
+
+    on: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+
+
+def record_launched(
+    runs: Path, sweep: str, on: str, options: Mapping[str, object], keys: Iterable[str]
+) -> None:
+    """Write down a launch of the stages `keys`; those of earlier launches stay."""
+    options = {name: str(v.resolve()) if isinstance(v, Path) else v for name, v in options.items()}
+    before = last_launched(runs, sweep)
+    both = (*(before.keys if before else ()), *keys)
+    file = _file(runs, sweep)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(asdict(Launched(on, options, tuple(dict.fromkeys(both)))), file)
+
+
+def last_launched(runs: Path, sweep: str) -> Launched | None:
+    """What was launched of a sweep in this runs folder; None where no launch is recorded."""
+    try:
+        content = json.loads(_file(runs, sweep).read_text())
+        return Launched(content["on"], dict(content["options"]), tuple(content["keys"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _file(runs: Path, sweep: str) -> Path:
+    return runs / "launched" / f"{sweep}.json"

@@ -1,0 +1,100 @@
+"""The records of what was launched on this machine, in runs/local/: by them another process asks, and cancels."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.record import lease
+from suite.record.files import write_json
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: `folder` is runs/local/ID. The launcher holds its lock as long as it works."""
+
+    folder: Path
+
+    @property
+    def on(self) -> str:
+        """The name of the launcher."""
+        return str(self._content["on"])
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The keys of each job's stages; the first names the job, and its log lies in that stage's run directory."""
+        return [[str(key) for key in job] for job in self._content["jobs"]]
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "launch.json").read_text()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether its launcher still works."""
+        return lease.locked(self.folder)
+
+    @property
+    def began(self) -> float:
+        """When it was written down, in seconds since 1970."""
+        return int(self.folder.name.partition("-")[0]) / 1e9
+
+    @property
+    def launcher(self) -> str:
+        """The process of its launcher, in words."""
+        return lease.holder(self.folder)
+
+    @property
+    def skip_list(self) -> Path:
+        """The file with the stages that were cancelled: neither the launcher nor a job begins one of them."""
+        return self.folder / "skipped.json"
+
+    @property
+    def skipped(self) -> set[str]:
+        """The stages in that file."""
+        return set(json.loads(self.skip_list.read_text())) if self.skip_list.exists() else set()
+
+    @property
+    def open_jobs(self) -> list[list[str]]:
+        """The stages of the jobs that wait or run, but for those that were cancelled."""
+        file, skipped = self.folder / "ended", self.skipped
+        ended = set(file.read_text().split()) if file.exists() else set()
+        return [[key for key in job if key not in skipped] for job in self.jobs if job[0] not in ended]
+
+    def note_ended(self, job: str) -> None:
+        """Write down that a job has ended, or never starts."""
+        with (self.folder / "ended").open("a") as stream:
+            stream.write(f"{job}\n")
+
+    def skip(self, keys: set[str]) -> None:
+        """Put more stages on the list."""
+        with lease.lock(self.folder / "cancelling"):
+            write_json(sorted(self.skipped | keys), self.skip_list)
+
+
+def record(runs: Path, on: str, jobs: Sequence[Sequence[str]]) -> Launch:
+    """Write down a launch that begins."""
+    folder = runs / "local" / f"{time.time_ns()}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    write_json({"on": on, "jobs": [list(job) for job in jobs]}, folder / "launch.json")
+    return Launch(folder)
+
+
+def launches(runs: Path) -> list[Launch]:
+    """All that were written down, the newest first."""
+    files = sorted(runs.glob("local/*/launch.json"), reverse=True)
+    return [Launch(file.parent) for file in files]
+
+
+def process_of(folder: Path) -> int | None:
+    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler."""
+    if not lease.locked(folder):
+        return None
+    found = re.fullmatch(r"process (\d+) on (\S+)", lease.holder(folder))
+    return int(found[1]) if found and found[2] == os.uname().nodename else None

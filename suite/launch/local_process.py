@@ -1,0 +1,103 @@
+"""A job of this machine: a process, its log, and what becomes of it when it ends or is asked to."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from suite.launch.ends import ended_without_a_word, record_failure
+from suite.launch.grouping import Job
+from suite.record.cause import cause_of
+from suite.record.journal import read_events, read_outcome
+
+SAVE_SECONDS = 60.0
+"""How long a job that is asked to end may take to save."""
+
+ENDINGS = ("failed", "interrupted", "cancelled", "finished")
+"""The events by which a run tells itself how it ended."""
+
+
+@dataclass
+class Running:
+    """A job at work on some `places`: since when, and how long its log was then."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    places: list[int]
+    log: Path
+    log_began: int
+    began: float = field(default_factory=time.time)
+    asked: float | None = None
+    """When it was asked to end."""
+
+    @property
+    def keys(self) -> set[str]:
+        """Of its stages."""
+        return {stage.key for stage in self.job}
+
+    def ask_to_end(self) -> None:
+        """Ask it once; one that has not ended SAVE_SECONDS later is killed with all that it started."""
+        if self.asked is None:
+            self.asked = time.time()
+            self.process.terminate()
+        elif time.time() > self.asked + SAVE_SECONDS:
+            kill_tree(self.process)
+
+    def record_end(self, runs: Path, status: int) -> None:
+        """Where it ended with `status` and no message, let the journals tell why: of the stages that were at work or,
+        where none had come to a journal, of the first."""
+        if status == 0 or self.asked is not None:
+            return
+        with self.log.open("rb") as stream:
+            stream.seek(self.log_began)
+            text = stream.read().decode(errors="replace")
+        opened = [runs / stage.key for stage in self.job if read_outcome(runs / stage.key) is None]
+        last = {folder: [e for e in read_events(folder)[-1:] if e["time"] >= self.began] for folder in opened}
+        at_work = [folder for folder, events in last.items() if events] or opened[:1]
+        for folder in at_work:
+            if any(event["event"] in ENDINGS for event in last[folder]):
+                continue
+            cause = cause_of(journal=last[folder], exit_status=status, logs=text)
+            if cause not in (None, "cancelled"):
+                record_failure(folder, cause, ended_without_a_word(status, text))
+
+
+def unfinished(runs: Path, keys: set[str]) -> set[str]:
+    """Those of the stages that are not done."""
+    return {key for key in keys if read_outcome(runs / key) is None}
+
+
+def elastic(ranks: int) -> list[str]:
+    """The words that start that many ranks on this machine; none for one."""
+    if ranks == 1:
+        return []
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"  # the last is not handed on unless it is named
+    return [*words, "--max-restarts=0", "--shutdown-timeout=45", f"--signals-to-handle={signals}"]
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the process and all that it started, at once; torchrun gives each of its ranks a session of its own."""
+    with suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(process.pid)]
+        for parent in family:
+            with suppress(psutil.NoSuchProcess):
+                parent.suspend()  # so that no child is born while we look
+                family += parent.children()
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
+def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has ended that was asked to, SAVE_SECONDS at most."""
+    try:
+        process.wait(timeout=SAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill_tree(process)

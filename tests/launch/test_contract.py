@@ -1,0 +1,69 @@
+"""What every launcher does alike, through the commands of a user: launch, status, logs, cancel, resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from fakes.user import User
+
+from suite.record.journal import read_events, read_progress
+from suite.record.status import status_of
+
+
+def ranks(user: User) -> tuple[str, str]:
+    """torchrun gives a training two ranks; the others one, to save the time."""
+    return "--ranks", "2" if user.on == "torchrun" else "1"
+
+
+def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_resume_does_the_rest(
+    user: User,
+) -> None:
+    user("methods")  # the first command takes seconds, in which the training may end
+    user.launch_and_leave("--epochs", "30", *ranks(user))
+    user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
+    training, first, second = user.stages()
+    folder = user.runs / training.key
+    user.until(lambda: any(event["event"] == "metrics" for event in read_events(folder)))
+
+    said = user("status", "own")
+    assert "3 stages: 1 running, 2 queued" in said, said
+    assert "epoch 1/30  test top-1" in user("logs", training.key)
+    refused = user.attempt("logs", first.key)
+    assert refused.returncode == 2 and "has written anything yet" in refused.stderr
+    assert "1 jobs of own cancelled; resume own" in user("cancel", "own", "--only", first.key)
+    assert "3 stages: 1 running, 1 stopped, 1 queued" in user("status", "own")
+    assert user("cancel", "own").startswith("2 jobs of own cancelled")
+    user.nothing_runs()
+
+    events = read_events(folder)
+    assert (events[-1]["event"], events[-1]["signal"]) == ("interrupted", "SIGTERM")
+    assert len(list(folder.glob("resume-*.pt"))) == 1
+    assert [[event["event"] for event in read_events(user.runs / s.key)] for s in (first, second)] == [
+        ["cancelled"],
+        ["cancelled"],
+    ]
+    assert "0 jobs of own cancelled" in user("cancel", "own")
+    assert "3 stages: 3 stopped" in user("status", "own")
+
+    user.resume_and_leave()
+    user.all_done()
+    user.nothing_runs()
+    names = [event["event"] for event in read_events(folder)]
+    assert names.count("resumed") == 1 and names.count("finished") == 1
+    assert "%  " in user("logs", second.key, "--follow")
+    assert "own: all is done" in user("resume", "own")
+
+
+def test_a_run_that_is_killed_without_a_word_has_failed_with_its_cause(user: User) -> None:
+    user.launch_and_leave("--epochs", "10000", "--only", "train", *ranks(user))
+    user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
+    training, folder = user.training()
+    user.until(lambda: read_progress(folder) is not None)
+    os.kill(user.process_of(training), signal.SIGKILL)
+    user.comes_to(training, "failed")
+    user.nothing_runs()
+    now = status_of(training, user.runs)
+    assert now.cause == "code" and "without a word" in now.error, now.error
+    assert f"code: {now.error[:40]}" in user("logs", "own", "--errors")
+    assert "3 stages: 1 failed, 2 pending" in user("status", "own")
