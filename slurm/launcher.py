@@ -154,25 +154,30 @@ class Slurm:
     def cancel(self, keys: Sequence[str]) -> Cancelled:
         if not self.sender.folder.is_dir():
             return Cancelled()
-        wanted, jobs_ended, left_out = set(keys), 0, 0
+        wanted, whole, left_out = set(keys), list[tuple[Array, int]](), 0
         with self.sender.only_one():
-            for array, number in self.sender.alive(self.sender.adopt()):
+            alive = self.sender.alive(self.sender.adopt())
+            for array, number in alive:
                 task = self.sender.task(array, number)
                 listed, skipped = set(array.tasks[number]), task.skipped
                 if not listed & wanted - skipped:
                     continue
                 if listed <= wanted | skipped:
-                    client.ask("scancel", array.task_id(number))
-                    jobs_ended += 1
+                    whole.append((array, number))
                 else:
                     waiting = {
                         key for key in listed & wanted - skipped if not read_events(self.folders.runs / key)
                     }
                     left_out += len(waiting)
                     write_json(sorted(skipped | waiting), task.skip_list)
-                for key in sorted(listed & wanted - skipped):
+                    for key in sorted(waiting):
+                        record_cancelled(self.folders.runs / key, array.task_id(number))
+            for array, number in [*_that_wait_for(whole, alive), *whole]:
+                client.ask("scancel", array.task_id(number))
+            for array, number in whole:
+                for key in sorted(set(array.tasks[number]) & wanted):
                     record_cancelled(self.folders.runs / key, array.task_id(number))
-        return Cancelled(jobs_ended, left_out)
+        return Cancelled(len(whole), left_out)
 
     def logs(self, key: str) -> list[Path]:
         for array in sorted(self.sender.arrays(), key=lambda array: -array.attempt):
@@ -182,3 +187,18 @@ class Slurm:
                     if found := sorted(files):
                         return found
         return []
+
+
+def _that_wait_for(
+    cancelled: Sequence[tuple[Array, int]], alive: Sequence[tuple[Array, int]]
+) -> list[tuple[Array, int]]:
+    """The tasks that can never start once others are cancelled, the last first. SLURM (22.05) takes the dependency on
+    a task of an array that is cancelled while it waits for fulfilled, and would start them."""
+    found: list[tuple[Array, int]] = []
+    lost = {(array.name, number) for array, number in cancelled}
+    rest = [(array, number) for array, number in alive if (array.name, number) not in lost]
+    while more := [(array, number) for array, number in rest if lost & set(array.after)]:
+        found = more + found
+        lost |= {(array.name, number) for array, number in more}
+        rest = [one for one in rest if one not in more]
+    return found
