@@ -26,9 +26,9 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     folder = user.runs / training.key
     user.until(lambda: any(event["event"] == "metrics" for event in read_events(folder)))
 
+    user.until(lambda: "epoch 1/30  test top-1" in user("logs", training.key))
     said = user("status", "own")
     assert "3 stages: 1 running, 2 queued" in said, said
-    assert "epoch 1/30  test top-1" in user("logs", training.key)
     refused = user.attempt("logs", first.key)
     assert refused.returncode == 2 and "has written anything yet" in refused.stderr
     assert "1 jobs of own cancelled; resume own" in user("cancel", "own", "--only", first.key)

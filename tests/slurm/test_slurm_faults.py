@@ -230,7 +230,7 @@ def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Plac
     place.release()
     journal = ended(place, training)
     assert [event["event"] for event in journal].count("started") == 1
-    assert "0 of 1 stages sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
+    assert "own: all is done" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
     cluster.ends(kept, "COMPLETED")
 
 
