@@ -18,7 +18,7 @@ test: $(VENV)/for-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest -n 3 --dist loadgroup
+	$(RUN) -m pytest -n 3 --no-loadscope-reorder
 
 test-long: $(VENV)/for-tests
 	tests/system-packages

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,6 +20,7 @@ from fakes.missing import missing
 from fakes.networks import lived_in
 from fakes.user import User, forker
 from torch import nn
+from xdist.scheduler import LoadFileScheduling
 
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 
@@ -33,12 +35,25 @@ hypothesis.settings.register_profile("suite", deadline=None)  # a shared machine
 hypothesis.settings.load_profile("suite")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class OneCluster(LoadFileScheduling):
     """One worker runs a file's tests, which share what the file makes, and one all tests of the SLURM cluster."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return "slurm" if scope.startswith(OF_THE_CLUSTER) else scope
+
+
+OF_THE_CLUSTER = ("tests/slurm/", "tests/launch/test_contract.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
+    """The scheduler of `-n 3`. (`--dist loadgroup` groups nothing with pytest 9 and xdist 3.8.)"""
+    return OneCluster(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the cluster take longest, mostly waiting: they come first, beside all others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_CLUSTER))
 
 
 @pytest.fixture
@@ -105,7 +120,7 @@ def place(tmp_path: Path, cluster: Cluster) -> Place:
     return Place(tmp_path, cluster)
 
 
-@pytest.fixture(params=["here", "torchrun", pytest.param("slurm", marks=pytest.mark.xdist_group("slurm"))])
+@pytest.fixture(params=["here", "torchrun", "slurm"])
 def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
     """A user of each of the launchers, whose launches have ended after the test."""
     if request.param == "slurm":

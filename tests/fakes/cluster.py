@@ -184,13 +184,13 @@ class Place(User):
         return max(found)
 
     def change(self, more: str) -> None:
-        """Put `more` at the end of suite/run/stage.py in the copy of the code that jobs sent later run."""
+        """Put `more` at the end of suite/run/training.py in the copy of the code that jobs sent later run."""
         from slurm.cluster import Cluster as Settings
         from slurm.sender import Sender
         from suite.record.files import Folders
 
         Sender(Folders(self.runs, self.folder), Settings()).planned([], 1)
-        [code] = self.runs.glob("slurm/code/*/suite/run/stage.py")
+        [code] = self.runs.glob("slurm/code/*/suite/run/training.py")
         code.write_text(code.read_text() + more)
 
     def hold(self) -> None:

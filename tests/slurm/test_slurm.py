@@ -23,8 +23,6 @@ from suite.recipe import plan
 from suite.record.journal import read_events
 from suite.record.status import status_of
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 def test_a_sweep_is_sent_in_a_moment_runs_and_its_status_says_where(place: Place, cluster: Cluster) -> None:
     words = ("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "2")

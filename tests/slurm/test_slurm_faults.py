@@ -22,8 +22,6 @@ from suite.recipe import Stage
 from suite.record.journal import read_events, read_progress
 from suite.record.status import status_of
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 def held(place: Place, *words: str) -> tuple[Stage, Path]:
     """A training of 18 steps that waits in the middle of them, and its run directory."""

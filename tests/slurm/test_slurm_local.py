@@ -14,8 +14,6 @@ from fakes.cluster import COMMAND, Cluster, traces
 from fakes.user import OUTSIDE
 from fakes.waiting import limit, until
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 def refused(*arguments: str | Path, **environment: str) -> str:
     """What the command says when it fails."""

@@ -15,8 +15,6 @@ from fakes.waiting import limit
 
 from suite.record.journal import read_events
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 PARTS = (("started", 1), ("resumed", 0))
 
 
