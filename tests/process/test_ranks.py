@@ -192,7 +192,7 @@ def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_places(tm
 
 def test_gpus_per_run_that_cannot_be_is_refused(tmp_path: Path) -> None:
     said, _ = suite(tmp_path, "launch", "wide.py", "--gpus-per-run", "2").communicate(timeout=60)
-    assert "use it with --on torchrun" in said
+    assert "--on here gives it up to 1; use --on torchrun" in said
     words = ("--on", "torchrun", "--workers", "2")
     said, _ = suite(tmp_path, "launch", "wide.py", *words, "--gpus-per-run", "0").communicate(timeout=60)
     assert "--gpus-per-run 0 is too few" in said
