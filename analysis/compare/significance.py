@@ -1,6 +1,6 @@
-"""What a number could as well have been: intervals of 95 %, and tests of whether two results differ.
+"""Intervals of 95 %, and tests of whether two results differ.
 
-scipy is imported where it is used: it takes a second, and a help text needs none.
+scipy is imported where it is used: that takes a second, which a help text need not wait for.
 """
 
 from __future__ import annotations
@@ -36,29 +36,31 @@ def of_mean(mean: float, sd: float, n: int) -> Interval:
     """
     if n < 2 or math.isnan(sd):
         return UNKNOWN
-    from scipy.special import stdtrit
+    from scipy.stats import t
 
-    half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * sd / math.sqrt(n)
+    half = float(t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
     return mean - half, mean + half
 
 
 def of_share(percent: float, images: float) -> Interval:
     """Where the accuracy of one network lies that has `percent` right of `images` (Wilson 1927), in percent.
 
+    A percent that is a mean over seeds is rounded to whole images.
+
     >>> [round(end, 2) for end in of_share(91.73, 10_000)], [round(end, 2) for end in of_share(0, 10_000)]
     ([91.17, 92.25], [0.0, 0.04])
     """
     if math.isnan(percent) or not images > 0:
         return UNKNOWN
-    share, square = percent / 100, Z**2 / images
-    middle = (share + square / 2) / (1 + square)
-    half = Z * math.sqrt(share * (1 - share) / images + square / images / 4) / (1 + square)
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+    from scipy.stats import binomtest
+
+    found = binomtest(round(percent / 100 * images), int(images)).proportion_ci(1 - LEVEL, "wilson")
+    return 100 * float(found.low), 100 * float(found.high)
 
 
 def of_drop(start: float, end: float, images: float) -> Interval:
     """Where the drop from `start` to `end`, percents of the same `images`, lies, as if they were other images: the
-    paired interval, which needs each image's answer, is narrower."""
+    paired interval, which needs the result of each image, is narrower."""
     if math.isnan(start - end) or not images > 0:
         return UNKNOWN
     # Not below 0: a mean of percents may exceed 100 by rounding.
@@ -73,19 +75,19 @@ def wider(one: Interval, other: Interval) -> Interval:
 
 def of_accuracy(mean: float, sd: float, n: int, images: float) -> Interval:
     """That of a `mean` over `n` seeds or that of one run by its number of `images`, whichever is wider: seeds that
-    happen to agree say nothing of other images."""
+    happen to agree do not cover other images."""
     low, high = wider(of_mean(mean, sd, n), of_share(mean, images))
     return max(low, 0.0), min(high, 100.0)  # in this order NaN stays
 
 
 def correct(runs: Path, key: str) -> Bits | None:
-    """Of each test image whether the finished run classified it rightly, or None where it does not say."""
+    """Of each test image whether the finished run classified it rightly, or None where that was not recorded."""
     try:
         outcome = json.loads(files.read_bytes(runs / key / "outcome.json"))
         packed = np.frombuffer(base64.b64decode(outcome["correct"]), dtype=np.uint8)
         return np.unpackbits(packed)[: int(outcome["images"])].astype(bool)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return None  # what is wrong with the file is told by `frame.load`
+        return None  # `run_folders.load` reports what is wrong with the file
 
 
 def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
@@ -93,7 +95,7 @@ def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
 
     With g images gained and l lost of n, the difference is (g - l) / n, its standard error
     sqrt(g + l - (g - l)^2 / n) / n; p is that of g among g + l throws of a fair coin. Of several seeds, bool
-    [seeds, images], an image's changes count together, as one throw: the seeds answer the same images.
+    [seeds, images], an image's changes count together, as one throw: the seeds are tested on the same images.
 
     >>> change = paired(np.array([1, 1, 0, 0] * 25, dtype=bool), np.array([1, 1, 1, 0] * 25, dtype=bool))
     >>> change["difference"], round(change["high"], 1), change["p"] < 1e-6
@@ -163,9 +165,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     >>> [round(p, 2) for p in holm([0.01, 0.04, math.nan, 0.03])]
     [0.03, 0.06, nan, 0.06]
     """
-    tested = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
+    tested = sorted((p, index) for index, p in enumerate(ps) if not math.isnan(p))
     corrected, largest = [math.nan] * len(ps), 0.0
-    for rank, (p, place) in enumerate(tested):
+    for rank, (p, index) in enumerate(tested):
         largest = max(largest, min(1.0, p * (len(tested) - rank)))
-        corrected[place] = largest
+        corrected[index] = largest
     return corrected

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
+
 from analysis.report import tables
 from analysis.report.results import Results
 
-# Which of `tables.COLUMNS` a page has room for, how each is headed and set.
+# Which of `tables.COLUMNS` a page has room for, with the heading and the alignment of each.
 SHOWN = {
     0: (r"method", "l"),
     2: (r"weights", "r"),
@@ -32,25 +34,22 @@ SPECIAL = {
 }  # fmt: skip
 
 
-def table(found: Results) -> str:
-    """A `table` for each model and data set: holes said, marks raised and explained below it."""
+def table(results: Results) -> str:
+    """A `table` for each model and data set; holes are named, marks raised and explained below it."""
     lines = [r"% Needs \usepackage{booktabs}."]
-    notes = [_noted(line) for line in tables.notes(found)]
-    for section in tables.sections(tables.joined(found.summary, found.comparison)):
-        rows = [" & ".join(_cell(row[place], place) for place in SHOWN) + r" \\" for row in section.rows]
+    notes = [rf"{_noted(line)}\par" for line in tables.notes(results)]
+    headings, alignments = zip(*SHOWN.values(), strict=True)
+    for section in tables.sections(tables.joined(results.summary, results.comparison)):
+        rows = pd.DataFrame([[_cell(row[column], column) for column in SHOWN] for row in section.rows])
+        # Escaped here: pandas would leave ± and minus signs, and a [ after the end of a row, as they are.
+        body = rows.to_latex(index=False, header=headings, escape=False, column_format="".join(alignments))
         lines += [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escaped(section.title)}}}",
-            rf"\begin{{tabular}}{{{''.join(how for _, how in SHOWN.values())}}}",
-            r"\toprule",
-            " & ".join(heading for heading, _ in SHOWN.values()) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
+            body.rstrip(),
             r"\par\medskip\raggedright",
-            *(rf"{note}\par" for note in notes),
+            *notes,
             r"\end{table}",
         ]
     return "\n".join(lines) + "\n"
@@ -68,8 +67,8 @@ def escaped(text: str) -> str:
     return re.sub(r"-(?=-)", "-{}", re.sub(r"(?<![\w.)}])-(?=\d)", "$-$", found))
 
 
-def _cell(text: str, place: int) -> str:
-    marks = MARKED.search(text) if place == TOP1 else None
+def _cell(text: str, column: int) -> str:
+    marks = MARKED.search(text) if column == TOP1 else None
     return rf"{escaped(text[: marks.start()])}\textsuperscript{{{marks[1]}}}" if marks else escaped(text)
 
 

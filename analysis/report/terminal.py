@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -21,26 +22,26 @@ def table(
     width: int,
 ) -> Table:
     """`columns` are headings, and whether each holds numbers; `colours` go by how the last cell of a row begins;
-    `least` are the places of those that may be left out on a terminal of `width` characters, in that order."""
+    `least` are the indices of those that may be left out on a terminal of `width` characters, in that order."""
     widths = [
         max(len(text) for text in column) for column in zip([h for h, _ in columns], *rows, strict=True)
     ]
     widths[0] = min(widths[0], NAME)
     shown = list(range(len(columns)))
-    for place in least:
+    for index in least:
         if sum(widths[kept] + GAP for kept in shown) - GAP > width:
-            shown.remove(place)
-    absent = [columns[place][0] for place in range(len(columns)) if place not in shown]
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, caption_justify="left")
+            shown.remove(index)
+    absent = [columns[index][0] for index in range(len(columns)) if index not in shown]
+    made = Table(title=escape(title), title_justify="left", box=None, pad_edge=False, caption_justify="left")
     made.caption = f"{', '.join(absent)}: see the files, or widen the terminal" if absent else None
-    for place in shown:
-        heading, numeric = columns[place]
+    for index in shown:
+        heading, numeric = columns[index]
         made.add_column(
-            heading, justify="right" if numeric else "left", no_wrap=place > 0, min_width=widths[place]
+            heading, justify="right" if numeric else "left", no_wrap=index > 0, min_width=widths[index]
         )
     for row in rows:
         # Text, not markup: a label may hold square brackets.
-        *cells, last = (Text(row[place]) for place in shown)
+        *cells, last = (Text(row[index]) for index in shown)
         last.stylize(next((colours[word] for word in colours if row[-1].startswith(word)), "dim"))
         made.add_row(*cells, last)
     return made
