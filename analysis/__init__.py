@@ -1,1 +1,1 @@
-"""Reads what runs left and says how it compares with what was published; writes no run, trains nothing."""
+"""Reads run directories and compares their results with published ones; writes no run, trains nothing."""

@@ -14,8 +14,6 @@ from analysis.errors import AnalysisError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.report.results import Results
-
 # Width of the table where there is no terminal to ask.
 WIDTH = 200
 
@@ -155,9 +153,7 @@ def _report(words: list[str]) -> int:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
-    paths += _pairs(found, folder)
-    paths += _figures(found, folder)
-    paths.append(write.write(found, folder / "report.html"))
+    paths += write.write(found, folder / "report.html")
     if readme is not None:
         readme.write_text(replaced(readme, sweep, texts["summary.md"]), encoding="utf-8")
         paths.append(readme)
@@ -194,13 +190,13 @@ def _diff(words: list[str]) -> int:
     (folder / "diff.md").write_text(diff.markdown(found), encoding="utf-8")
     console = _console()
     for title, rows in diff.sections(found):
-        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, sweeps.LEAST, console.width))
+        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, console.width))
     for line in diff.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
     _print_paths([folder / "diff.csv", folder / "diff.md"])
-    style = "red" if found.is_worse else "green" if found.is_told else "yellow"
+    style = "red" if found.is_worse else "green" if found.is_tested else "yellow"
     console.print(diff.summary(found), style=style, markup=False, highlight=False)
-    return 0 if found.is_told and not found.is_worse else 1
+    return 0 if found.is_tested and not found.is_worse else 1
 
 
 def _verdicts(words: list[str]) -> int:
@@ -244,9 +240,10 @@ def _export(words: list[str]) -> int:
     options = export_parser().parse_args(words)
     if not options.parquet and not options.csv:
         raise AnalysisError("export wants a file to write; give --parquet FILE or --csv FILE, or both")
-    from analysis.report import export, results
+    from analysis.compare import configurations
+    from analysis.report import export
 
-    marked, curves = results.read(options.runs, options.sweep, options.source)
+    marked, curves = configurations.load(options.runs, options.sweep, options.source)
     _print_paths(export.write(marked, curves, options.parquet, options.csv))
     return 0
 
@@ -255,30 +252,6 @@ def _print_paths(paths: Sequence[Path]) -> None:
     console = _console()
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-
-
-def _pairs(found: Results, folder: Path) -> list[Path]:
-    from analysis.page import best_section
-
-    if not len(found.pairs):
-        return []
-    found.pairs.to_csv(folder / "pairs.csv", index=False)
-    (folder / "pairs.md").write_text(best_section.markdown(found), encoding="utf-8")
-    return [folder / "pairs.csv", folder / "pairs.md"]
-
-
-def _figures(found: Results, folder: Path) -> list[Path]:
-    from analysis.draw import accuracy
-    from analysis.report import ablation_table
-
-    paths = []
-    if found.chain is not None:
-        found.chain.to_csv(folder / "steps.csv", index=False)
-        (folder / "steps.md").write_text(ablation_table.markdown(found.chain), encoding="utf-8")
-        paths += [folder / "steps.csv", folder / "steps.md"]
-    for name, figure in found.figures.items():
-        paths += accuracy.save(figure, folder / name)
-    return paths
 
 
 def replaced(readme: Path, sweep: str, table: str) -> str:

@@ -2,4 +2,4 @@
 
 
 class AnalysisError(Exception):
-    """Something that was read cannot be used; the message says what, what was got, and what to do."""
+    """Something that was read cannot be used; the message names it, what was got, and what to do."""

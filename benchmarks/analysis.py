@@ -98,8 +98,8 @@ def _write_run(
         for values in (train, test | {"model_size_mb": 0.27}):
             lines.append({"event": "metrics", "step": epoch, "values": values})
     lines.append({"event": "finished"})
-    told = ({"seq": seq, "time": 1.7e9 + seq, "attempt": 1} | line for seq, line in enumerate(lines, 1))
-    (folder / "events.jsonl").write_text("".join(map(sealed, told)))
+    events = ({"seq": seq, "time": 1.7e9 + seq, "attempt": 1} | line for seq, line in enumerate(lines, 1))
+    (folder / "events.jsonl").write_text("".join(map(sealed, events)))
     outcome = {"format": 1, "key": stage["key"], "attempt": 1, "top1": top1, "top5": 99.0, "loss": 0.4}
     outcome |= {
         "images": 10000,
@@ -113,9 +113,9 @@ def _write_run(
 def _write_artifacts(folder: Path, noise: float) -> None:
     folder.mkdir()
     span = {"low": [-1.5, -0.5], "high": [0.5, 1.5]}
-    histogram = {"low": -1.5, "high": 1.5, "counts": [1000 + place for place in range(128)]}
+    histogram = {"low": -1.5, "high": 1.5, "counts": [1000 + index for index in range(128)]}
     record = {"sqnr_db": noise, "range": span, "histogram": histogram}
-    layers = [{"name": f"layer{place}.conv", "weight": record, "input": record} for place in range(LAYERS)]
+    layers = [{"name": f"layer{index}.conv", "weight": record, "input": record} for index in range(LAYERS)]
     (folder / "layers.json").write_text(json.dumps({"format": 1, "images": 32, "layers": layers}))
     rows = [
         {str(predicted): 900 if predicted == true else 11 for predicted in range(10)} for true in range(10)
@@ -179,8 +179,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_sweep(folder, chosen.runs, chosen.epochs)
         measured = [report(folder) for _ in range(chosen.rounds)]
         page = folder / "results" / "big" / "report.html"

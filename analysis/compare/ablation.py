@@ -1,4 +1,4 @@
-"""What each switch between a published procedure and a corrected one costs: chains, paired differences, a figure.
+"""What each switch between a published procedure and a corrected one costs: chains and paired differences.
 
 A chain is a run of recipes in plan order of which each differs from the one before by a single parameter; so a
 difference in accuracy is that of the switch. Two recipes are compared image by image on the same test images.
@@ -13,8 +13,8 @@ import pandas as pd
 
 from analysis.compare.significance import correct, paired
 from analysis.read.run_folders import parameters
-from analysis.report.ablation_table import COLUMNS
 
+COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published", "trained")
 FOLLOWING = ("param_name", "batch_norm", "edges")
 """Parameters that follow from others in every recipe of a chain."""
 
@@ -24,7 +24,7 @@ def steps(marked: pd.DataFrame, comparison: pd.DataFrame, runs: Path) -> pd.Data
 
     `difference` is its top-1 minus that of the recipe before, of the first minus that of its float network, in points;
     low..high its 95 % interval and `p` the exact McNemar test's, from paired images; NaN where a run is not done.
-    `published` says which numbers the first recipe re-runs, `trained` whether the recipe is a training of its own.
+    `published` names the numbers that the first recipe re-runs, `trained` is whether the recipe is itself a training.
     """
     rows: list[dict[str, Any]] = []
     for number, chain in enumerate(chains(marked)):
@@ -85,7 +85,6 @@ def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
     mine = comparison[
         (comparison["configuration"] == row["configuration"]) & (comparison["metric"] == "top1")
     ]
-    told = [
+    return "; ".join(
         f"{one['source']} {one['published_label']}: {one['published']:.2f}" for one in mine.to_dict("records")
-    ]
-    return "; ".join(told)
+    )

@@ -21,7 +21,7 @@ TRAINED_ELSEWHERE = "other training"
 UNNAMED = "model not stated"
 NOT_RUN = "not run"
 DEFINITION = (
-    "Reproduced: the published number and our re-run of what its source ran, as far as that can be told, differ by no "
+    "Reproduced: the published number and our re-run of what its source ran, as far as that is known, differ by no "
     "more than the larger of 0.5 points and 2 standard errors; on another network this is asked of the drops from "
     "float. A number measures something else where doing what its label says gives another result than the re-run, "
     "and the published one lies nearer to the re-run."
@@ -62,10 +62,10 @@ def compare(configurations: pd.DataFrame, published: Published) -> pd.DataFrame:
     re-runs, one row with verdict `not run` and no configuration.
 
     `ours` and `our_drop` are our means (the drop only beside a top-1), `difference` is ours - published, `same`
-    says whether model and dataset are the published ones. `rerun` says whether the re-run agrees, within `tolerance`
+    is whether model and dataset are the published ones. `rerun` is whether the re-run agrees, within `tolerance`
     (NaN where no claim is made), and `verdict` the same unless the number measures something else. `labelled` is the
     configuration that does what the number's label says, where that is another one and was run, with `ours_labelled`
-    and `labelled_drop`. A number stands beside configurations of another model or dataset only if none of its own is
+    and `labelled_drop`. A number is put beside configurations of another model or dataset only if none of its own is
     done.
     """
     rows = []
@@ -80,19 +80,19 @@ def compare(configurations: pd.DataFrame, published: Published) -> pd.DataFrame:
 
 
 def matches(number: Number, row: Mapping[str, Any]) -> bool:
-    """Whether a configuration says everything the number's `match` asks for."""
-    said = _said(row["configuration"])
+    """Whether a configuration has every parameter that the number's `match` asks for."""
+    params = _params(row["configuration"])
     # 1 == True in Python, and a bit width is not a switch.
     return all(
-        name in said and said[name] == value and isinstance(said[name], bool) == isinstance(value, bool)
+        name in params and params[name] == value and isinstance(params[name], bool) == isinstance(value, bool)
         for name, value in number.match.items()
     )
 
 
 @cache
-def _said(configuration: str) -> Mapping[str, Any]:
-    said: Mapping[str, Any] = json.loads(configuration)
-    return said
+def _params(configuration: str) -> Mapping[str, Any]:
+    params: Mapping[str, Any] = json.loads(configuration)
+    return params
 
 
 def same(number: Number, row: Mapping[str, Any]) -> bool:
@@ -107,13 +107,13 @@ def as_labelled(
     if not number.labelled:
         return None
     # As `configurations.mark` writes it.
-    return known.get(json.dumps({**_said(row["configuration"]), **number.labelled}, sort_keys=True))
+    return known.get(json.dumps({**_params(row["configuration"]), **number.labelled}, sort_keys=True))
 
 
 def agreement(
     number: Number, row: Mapping[str, Any] | None, published_drop: float | None = None
 ) -> tuple[str, float]:
-    """Whether our re-run `row` gives the published number, and the tolerance that was said with: DEFINITION.
+    """Whether our re-run `row` gives the published number, and the tolerance of that verdict: DEFINITION.
 
     Of another model, or where the float network is somebody's checkpoint, only the drop is compared: its own accuracy
     is not that of the source's training. No claim is made of other data, of a source that names no model, nor where it
@@ -128,7 +128,7 @@ def agreement(
         return UNNAMED, math.nan
     ours, sd = row[number.metric], row[f"{number.metric}_sd"]
     allowed = tolerance(ours, number.value, images=row["test_images"], n=row["n"], sd=sd)
-    if same(number, row) and "checkpoint_sha256" not in _said(row["configuration"]):
+    if same(number, row) and "checkpoint_sha256" not in _params(row["configuration"]):
         return (REPRODUCED if abs(ours - number.value) <= allowed else NOT_REPRODUCED), allowed
     if published_drop is not None and not math.isnan(row["drop"]):
         is_equal = abs(row["drop"] - published_drop) <= allowed
@@ -153,9 +153,9 @@ def measures_else(
     )
     by_drop = published_drop is not None and metric == "top1"
     target = published_drop if by_drop else number.value
-    ran, said = (abs(side["drop" if by_drop else metric] - target) for side in sides)
+    of_rerun, of_labelled = (abs(side["drop" if by_drop else metric] - target) for side in sides)
     apart = abs(row[metric] - labelled[metric]) > max(POINTS, ERRORS * math.sqrt(variance))
-    return bool(number.dataset == row["dataset"] and apart and ran < said)
+    return bool(number.dataset == row["dataset"] and apart and of_rerun < of_labelled)
 
 
 def _row(

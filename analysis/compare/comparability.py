@@ -33,7 +33,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Differences:
-    """`marks` of each configuration that has any, in order; `words` say what each mark means."""
+    """`marks` of each configuration that has any, in order; `words` explain each mark."""
 
     marks: Mapping[str, tuple[str, ...]]
     words: Mapping[str, str]
@@ -42,7 +42,7 @@ class Differences:
 def find(marked: pd.DataFrame) -> Differences:
     """The differences among the finished runs of a table made by `configurations.mark`.
 
-    A run that does not say a fact (a run directory of an older version) is not taken to differ in it.
+    A run that did not record a fact (a run directory of an older version) is not taken to differ in it.
     """
     marks: dict[str, list[str]] = {}
     words: dict[str, str] = {}
@@ -82,17 +82,18 @@ def _known(value: Any) -> bool:
 
 
 def _training(fact: str, row: Mapping[str, Any]) -> str | None:
-    """The start's, and what the method trained on with: `30 and 15 more`, `O2 float16, then O0`."""
-    started, further = row.get(fact), row.get(f"feed_{fact}")
-    if not _known(started) or not _known(further):
-        return str(started) if _known(started) else None
+    """The float stage's, and what the method trained on with: `30 and 15 more`, `O2 float16, then O0`."""
+    of_float, further = row.get(fact), row.get(f"feed_{fact}")
+    if not _known(of_float) or not _known(further):
+        return str(of_float) if _known(of_float) else None
     if fact == "epochs":
-        return f"{started} and {further} more"
-    return str(started) if started == further else f"{started}, then {further}"
+        return f"{of_float} and {further} more"
+    return str(of_float) if of_float == further else f"{of_float}, then {further}"
 
 
 def _over_ranks(row: Mapping[str, Any]) -> str | None:
-    """Over what a training, the start's or the method's, normalized: several ranks may each have taken their share."""
+    """Over what a training, the float stage's or the method's, normalized: each of several ranks may have taken its
+    share."""
     if not _known(row.get("sync_batch_norm")):
         return None
     alone = [

@@ -6,20 +6,27 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.compare.significance import Interval, of_accuracy, of_drop, of_mean, wider
+from analysis.errors import AnalysisError
+from analysis.read import mlflow, run_folders
+from analysis.read.curves import Curve
+from analysis.read.older import table_as_today
 from analysis.read.published import Published
-from analysis.read.run_folders import parameters
+from analysis.read.run_folders import DERIVED, from_csv, parameters
 
+JOURNALS, MLFLOW = "journals", "mlflow"
+"""The sources of a table of runs, beside a runs.csv."""
 FLOAT_BITS = 32
 INTERVALS = ("top1", "top5", "drop")
 IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
 
-# The words for values that a label can name; the empty one goes without saying: what the source's text says
-# for the switches of 000, what is sound for the others.
+# The words for values in a label. An empty one is left out of it: the value of the source's text for the switches of
+# 000, the sound value for the others.
 WORDS: dict[str, dict[Any, str]] = {
     "dtype": {"float32": "", "float16": "half"},
     "rounding": {"truncate": "", "nearest": "rounded", "none": "not rounded"},
@@ -39,17 +46,29 @@ WORDS: dict[str, dict[Any, str]] = {
     "per_layer": {True: "per layer", False: ""},
 }
 # Where the name of a parameter and its value are not words enough.
-PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "edges {}"}
+PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "first and last layer {}"}
 USUAL = {"batch_norm": "kept", "edges": "as the rest"}
-"""The values of those that go without saying."""
+"""The values of those that a label leaves out."""
+
+
+def load(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:
+    """A row a run, marked, and the curves by key, of which a runs.csv has none."""
+    if source not in (JOURNALS, MLFLOW):
+        if not Path(source).is_file():
+            raise AnalysisError(f"--from {source!r} is no file; use {JOURNALS}, {MLFLOW} or a runs.csv")
+        found = from_csv(Path(source))
+        older = table_as_today(found)
+        return (found if older is None else mark(older.drop(columns=[*DERIVED]))), {}
+    table, curves = (mlflow if source == MLFLOW else run_folders).load(runs, sweep)
+    return mark(table), curves
 
 
 def mark(runs: pd.DataFrame) -> pd.DataFrame:
     """`runs` with three more columns: `configuration` (an id), `label` (for people), `drop` (points).
 
     The id is every parameter but the seeds (`seed` and those that end in `_seed`). The label is the method and
-    the parameters that tell apart the configurations of one method at one width. The drop is the top-1 of the
-    run's own start minus its own.
+    the parameters that distinguish the configurations of one method at one width. The drop is the top-1 of the
+    run's own float stage minus its own.
     """
     marked = runs.copy()
     varied = [name for name in parameters(runs) if not is_seed(name)]
@@ -59,13 +78,13 @@ def mark(runs: pd.DataFrame) -> pd.DataFrame:
     ]
     labels = _labels(marked, [name for name in varied if name not in IDENTITY])
     marked["label"] = [labels[configuration] for configuration in marked["configuration"]]
-    start = dict(zip(runs["key"], runs["top1"], strict=True))
-    marked["drop"] = [start.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
+    top1 = dict(zip(runs["key"], runs["top1"], strict=True))
+    marked["drop"] = [top1.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
     return marked
 
 
 def is_seed(name: str) -> bool:
-    """Whether the parameter is one that tells runs of a configuration apart: of the training, or of what it is fed."""
+    """Whether runs of one configuration may differ in the parameter: a seed of the training or of its data."""
     return name == "seed" or name.endswith("_seed")
 
 
@@ -78,11 +97,11 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
     from wide to narrow. `states` counts the runs, `done` included.
     """
     rows = [_summary(group) for _, group in marked.groupby("configuration", sort=False)]
-    order = {"float": -1} | {method: place for place, method in enumerate(published.methods)}
+    order = {"float": -1} | {method: index for index, method in enumerate(published.methods)}
     for row in rows:
         row["source"] = published.methods.get(row["method"], "")
 
-    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    def position(row: dict[str, Any]) -> tuple[Any, ...]:
         method = (order.get(row["method"], len(order)), row["method"], row["label"])
         return (
             row["dataset"],
@@ -93,12 +112,26 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
             row["configuration"],
         )
 
-    return pd.DataFrame(sorted(rows, key=place))
+    return pd.DataFrame(sorted(rows, key=position))
+
+
+def by_network(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each model and data set, in their order, with a title."""
+    groups = table.groupby(["model", "dataset"], sort=False)
+    return [(f"{model} on {dataset}", group) for (model, dataset), group in groups]
 
 
 def hole(row: Mapping[str, Any]) -> str:
     """Why a configuration without a finished run has none: `failed`, `running`, `stopped` or `not run`."""
     return next((state for state in ("failed", "running", "stopped") if state in row["states"]), "not run")
+
+
+def point(row: Mapping[str, Any]) -> str:
+    """The short name of a configuration: `amax w4a8`."""
+    if row["weight_bits"] == FLOAT_BITS:
+        return str(row["label"])
+    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']}"
+    return f"{row['label']} w{row['weight_bits']}{acts}"
 
 
 def _summary(group: pd.DataFrame) -> dict[str, Any]:
@@ -120,9 +153,8 @@ def _summary(group: pd.DataFrame) -> dict[str, Any]:
 def _interval(done: pd.DataFrame, row: Mapping[str, Any], metric: str) -> Interval:
     mean, sd, n, images = row[metric], row[f"{metric}_sd"], done[metric].count(), done["test_images"].min()
     if metric == "drop":
-        end = done["top1"][
-            done["drop"].notna()
-        ].mean()  # of the runs whose start is known: only they have a drop
+        # Of the runs whose float stage is known: only they have a drop.
+        end = done["top1"][done["drop"].notna()].mean()
         low, high = wider(of_mean(mean, sd, n), of_drop(end + mean, end, images))
         return max(low, -100.0), min(high, 100.0)
     return of_accuracy(mean, sd, n, images)
@@ -139,15 +171,17 @@ def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
     distinct = marked.drop_duplicates("configuration")
     for (_, _, method), group in distinct.groupby(["model", "dataset", "method"]):
         rows = _records(group)
-        words = {name: _words(name, method, [row[name] for row in rows]) for name in _telling(rows, names)}
+        words = {
+            name: _words(name, method, [row[name] for row in rows]) for name in _distinguishing(rows, names)
+        }
         for row in rows:
-            said = [words[name][_hashable(row[name])] for name in words]
-            labels[row["configuration"]] = ", ".join([method, *filter(None, said)])
+            parts = [words[name][_hashable(row[name])] for name in words]
+            labels[row["configuration"]] = ", ".join([method, *filter(None, parts)])
     return labels
 
 
-def _telling(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """The parameters that tell apart rows of one width: all of WORDS that differ, as few others as will do."""
+def _distinguishing(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """The parameters that distinguish rows of one width: all of WORDS that differ, as few others as will do."""
 
     def distinct(chosen: Sequence[str]) -> int:
         widths = ("weight_bits", "act_bits")
@@ -162,7 +196,7 @@ def _telling(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
 
 
 def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]:
-    """What a label says for each value of one parameter: never the same for two of them."""
+    """The text of a label for each value of one parameter: never the same for two of them."""
     met = {_hashable(value): value for value in values}
     known = {_hashable(value): word for value, word in WORDS.get(name, {}).items()}
     if met.keys() <= known.keys():
@@ -170,10 +204,10 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
     # "percentile, 0.999" rather than "percentile, percentile 0.999".
     title = "" if name == method else name.removeprefix("param_").replace("_", " ")
     phrase = PHRASES.get(name, f"{title} {{}}".strip())
-    silent = None if None in met.values() else USUAL.get(name, False)
+    omitted = None if None in met.values() else USUAL.get(name, False)
 
     def word(value: Any, show: Callable[[Any], str]) -> str:
-        if _hashable(value) == _hashable(silent):
+        if _hashable(value) == _hashable(omitted):
             return ""
         if isinstance(value, bool) and title:
             return title if value else f"no {title}"

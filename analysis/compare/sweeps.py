@@ -12,39 +12,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from analysis.compare import significance
+from analysis.compare import configurations, significance
 from analysis.compare.configurations import IDENTITY, is_seed
 from analysis.compare.significance import LEVEL, Bits
 from analysis.errors import AnalysisError
 from analysis.read.run_folders import parameters
-from analysis.report import results
 
 Row: TypeAlias = dict[str, Any]
 
 
 WORSE, BETTER, FAILED, UNDONE = "worse", "better", "failed now", "not done in B"
-
-
-UNSHOWN, EQUAL, SMALL = "no difference shown", "the same answers", "n too small"
-
-
+INCONCLUSIVE, EQUAL, FEW = "not significant", "identical per image", "too few seeds"
 RETRAINED = "another training, n 1"
-
-
 MISSING, NEW, GONE = "no result to compare", "only in B", "only in A"
-
-
-BAD, TESTED = (FAILED, UNDONE, WORSE), (WORSE, BETTER, UNSHOWN, EQUAL)
-
-
-ORDER = (*BAD, BETTER, UNSHOWN, EQUAL, RETRAINED, SMALL, MISSING, NEW, GONE)
-
-
-NAMED = 3
-
-
-LEAST = (9, 8, 7, 10, 1, 2, 3)
-"""The columns that a narrow terminal does without, the first first."""
+BAD, TESTED = (FAILED, UNDONE, WORSE), (WORSE, BETTER, INCONCLUSIVE, EQUAL)
+ORDER = (*BAD, BETTER, INCONCLUSIVE, EQUAL, RETRAINED, FEW, MISSING, NEW, GONE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +47,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Diff:
-    """`table` has a row a configuration, the worst first; `otherwise` says which fields of the training differ."""
+    """`table` has a row a configuration, the worst first; `otherwise` names the fields of the training that differ."""
 
     before: Side
     after: Side
@@ -78,7 +60,7 @@ class Diff:
         return bool(self.table["verdict"].isin(BAD).any())
 
     @property
-    def is_told(self) -> bool:
+    def is_tested(self) -> bool:
         """Whether a configuration could be tested at all: without one, nothing worse is no good news."""
         return bool(self.table["verdict"].isin(TESTED).any())
 
@@ -90,20 +72,20 @@ def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
         raise AnalysisError(
             f"A and B are both {before[1]!r} in {before[0]}; name another sweep, or another folder with --runs-b"
         )
-    a, b = (Side(runs, sweep, results.read(runs, sweep)[0]) for runs, sweep in (before, after))
+    a, b = (Side(runs, sweep, configurations.load(runs, sweep)[0]) for runs, sweep in (before, after))
     named, every = _matched_by(a.marked, b.marked)
     groups = [_grouped(side.marked, named) for side in (a, b)]
     common = [name for name in groups[0] if name in groups[1]]
     if not common:
         raise AnalysisError(f"{a.sweep!r} and {b.sweep!r} have no configuration in common; compare others")
-    told = [
+    rows = [
         _compared(a, b, groups[0].get(name, []), groups[1].get(name, []))
         for name in dict.fromkeys([*groups[1], *groups[0]])
     ]
-    for row, p in zip(told, significance.holm([row["p"] for row in told]), strict=True):
+    for row, p in zip(rows, significance.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
         row["verdict"] = row["verdict"] or _verdict(row)
-    table = pd.DataFrame(sorted(told, key=lambda row: ORDER.index(row["verdict"])))
+    table = pd.DataFrame(sorted(rows, key=lambda row: ORDER.index(row["verdict"])))
     rest = [name for name in every if name not in named and not is_seed(name)]
     return Diff(a, b, table, _otherwise(groups, common, rest))
 
@@ -111,16 +93,16 @@ def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
 def _matched_by(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[str], list[str]]:
     """The parameters that a configuration is known by on both sides, and all that both have.
 
-    Those of the method, model and data set; where that does not tell the runs of a side apart, those of the training
-    as well. A field that only one side knows, as a newer version may, counts where nothing else tells runs apart.
+    Those of the method, model and data set; where that does not distinguish the runs of a side, those of the training
+    as well. A field that only one side knows, as a newer version may, counts where nothing else distinguishes runs.
     """
     mine, yours = parameters(before), parameters(after)
     both = [name for name in mine if name in yours]
-    starts = [side[side["kind"] != "Recipe"] for side in (before, after)]
+    floats = [side[side["kind"] != "Recipe"] for side in (before, after)]
     of_method = [
         name
         for name in both
-        if name in IDENTITY or is_seed(name) or all(start[name].isna().all() for start in starts)
+        if name in IDENTITY or is_seed(name) or all(side[name].isna().all() for side in floats)
     ]
     for named in (of_method, both):
         if not any(pd.Series(_ids(side, named)).duplicated().any() for side in (before, after)):
@@ -154,12 +136,12 @@ def _compared(a: Side, b: Side, before: list[Row], after: list[Row]) -> Row:
     row: Row = {name: first[name] for name in ("model", "dataset", "label", "weight_bits", "act_bits")}
     olds, news = ([run for run in runs if run["state"] == "done"] for runs in (before, after))
     pairs = [(old, new) for old in olds for new in news if old["pair"] == new["pair"]]
-    answers = _answers(a, b, pairs)
-    if answers is not None:
+    results = _per_image(a, b, pairs)
+    if results is not None:
         olds, news = [old for old, _ in pairs], [new for _, new in pairs]
     row |= {"n_a": len(olds), "n_b": len(news), "top1_a": _mean("top1", olds), "top1_b": _mean("top1", news)}
-    row["float_start"] = _starts(a, b, pairs)
-    row |= _tested(olds, news, answers, _is_retrained((*olds, *news), row["float_start"]))
+    row["float_stage"] = _float_stages(a, b, pairs)
+    row |= _tested(olds, news, results, _is_retrained((*olds, *news), row["float_stage"]))
     alike = len({run["device"] for run in (*olds, *news)}) == 1
     row["speed_ratio"] = _ratio("images_per_s", olds, news) if alike else math.nan
     row["size_ratio"] = _ratio("model_size_mb", olds, news)
@@ -177,30 +159,30 @@ def _untested(before: Sequence[Row], after: Sequence[Row]) -> str:
     return "" if done and any(run["state"] == "done" for run in after) else MISSING
 
 
-def _is_retrained(runs: Iterable[Row], float_start: str) -> bool:
+def _is_retrained(runs: Iterable[Row], float_stage: str) -> bool:
     """Whether the two sides are different trainings, their own or that of the network they were made from."""
     trained = any(run["kind"] == "Training" or pd.notna(run.get("feed_epochs")) for run in runs)
-    return trained or float_start in ("other", "unknown")
+    return trained or float_stage in ("other", "unknown")
 
 
 def _tested(
-    olds: Sequence[Row], news: Sequence[Row], answers: tuple[Bits, Bits] | None, retrained: bool
+    olds: Sequence[Row], news: Sequence[Row], results: tuple[Bits, Bits] | None, retrained: bool
 ) -> Row:
     """The change, its interval and p, and `by` what it was judged. That of two trainings has to hold over images and
-    over seeds: the same images do not tell what yet another training would have given."""
-    equal = answers is not None and np.array_equal(*answers)
-    found = {"difference": math.nan} if answers is None else significance.paired(*answers)
+    over seeds: the same images do not show what yet another training would have given."""
+    equal = results is not None and np.array_equal(*results)
+    found = {"difference": math.nan} if results is None else significance.paired(*results)
     by, verdict = "images", ""
-    if answers is None or (retrained and not equal):
+    if results is None or (retrained and not equal):
         over_seeds = significance.welch([run["top1"] for run in olds], [run["top1"] for run in news])
-        found = over_seeds if answers is None else significance.doubtful(found, over_seeds)
-        by = "" if math.isnan(found["p"]) else "seeds" if answers is None else "both"
-        verdict = RETRAINED if answers is not None and len(olds) == 1 else ""
+        found = over_seeds if results is None else significance.doubtful(found, over_seeds)
+        by = "" if math.isnan(found["p"]) else "seeds" if results is None else "both"
+        verdict = RETRAINED if results is not None and len(olds) == 1 else ""
     return found | {"by": by, "equal": equal, "verdict": verdict}
 
 
-def _answers(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits, Bits] | None:
-    """Bool [seeds, images] of either side, where each pair was tested on the same data and tells every answer."""
+def _per_image(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits, Bits] | None:
+    """Bool [seeds, images] of either side, where each pair was tested on the same data and recorded every image."""
     read = [(a.correct(old["key"]), b.correct(new["key"])) for old, new in pairs]
     same = all(
         old["test_sha256"] is not None and old["test_sha256"] == new["test_sha256"] for old, new in pairs
@@ -212,15 +194,15 @@ def _answers(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits, 
     return np.stack(olds), np.stack(news)
 
 
-def _starts(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> str:
-    """Whether the float networks that were quantized answer alike on both sides."""
-    starts = {(old["start"], new["start"]) for old, new in pairs}
-    if not starts or None in {key for pair in starts for key in pair}:
+def _float_stages(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """Whether the float networks that were quantized give the same results per image on both sides."""
+    stages = {(old["start"], new["start"]) for old, new in pairs}
+    if not stages or None in {key for pair in stages for key in pair}:
         return ""
-    answers = [(a.correct(old), b.correct(new)) for old, new in starts]
-    if any(old is None or new is None for old, new in answers):
+    results = [(a.correct(old), b.correct(new)) for old, new in stages]
+    if any(old is None or new is None for old, new in results):
         return "unknown"
-    return "same" if all(np.array_equal(old, new) for old, new in answers) else "other"  # type: ignore[arg-type]
+    return "same" if all(np.array_equal(old, new) for old, new in results) else "other"  # type: ignore[arg-type]
 
 
 def _mean(what: str, runs: Sequence[Row]) -> float:
@@ -234,10 +216,10 @@ def _ratio(what: str, olds: Sequence[Row], news: Sequence[Row]) -> float:
 
 def _verdict(row: Row) -> str:
     if math.isnan(row["p"]):
-        return SMALL
+        return FEW
     if row["p_holm"] < LEVEL:
         return WORSE if row["difference"] < 0 else BETTER
-    return EQUAL if row["equal"] else UNSHOWN
+    return EQUAL if row["equal"] else INCONCLUSIVE
 
 
 def _otherwise(

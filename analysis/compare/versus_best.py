@@ -1,4 +1,4 @@
-"""Which configurations are worse than the best of their widths, and which the test images do not tell apart from it.
+"""Which configurations are worse than the best of their widths, and which are not significantly different from it.
 
 A class is what quantizes the same float networks to weights and activations of the same widths. Two configurations of
 it are compared image by image over their pairs of runs: made from the same float network, with the same seeds.
@@ -25,9 +25,10 @@ Row: TypeAlias = dict[str, Any]
 Pairs: TypeAlias = Sequence[tuple[Row, Row]]
 Read: TypeAlias = Callable[[str], Bits | None]
 
-BEST, WORSE, BETTER, UNTOLD = "best", "worse", "better where both ran", "not told apart"
-APART, OTHER_DATA, UNTOLD_DATA = "no run in common", "other test data", "test data not told"
-MUTE, FEW = "answers not told", "too few trainings"
+BEST, WORSE, BETTER = "best", "worse", "better where both ran"
+INCONCLUSIVE = "not significantly different"
+NO_COMMON_RUN, OTHER_DATA, UNKNOWN_DATA = "no run in common", "other test data", "test data not recorded"
+NO_IMAGES, FEW = "per-image results missing", "too few trainings"
 NETWORK = ("model", "dataset", "float_network")
 CLASS = (*NETWORK, "weight_bits", "act_bits")
 COLUMNS = (
@@ -47,13 +48,13 @@ def table(runs: Path, marked: pd.DataFrame) -> pd.DataFrame:
     hold over trainings, too.
     """
     names = [name for name in parameters(marked) if is_seed(name)]
-    starts = {row["key"]: row for row in marked[["key", "configuration", "label"]].to_dict("records")}
-    done = marked[(marked["state"] == "done") & marked["start"].isin(starts.keys())]
+    stages = {row["key"]: row for row in marked[["key", "configuration", "label"]].to_dict("records")}
+    done = marked[(marked["state"] == "done") & marked["start"].isin(stages.keys())]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in done.to_dict("records"):
-        start = starts[row["start"]]
-        row["float_network"] = start["label"]
-        groups.setdefault((start["configuration"], row["weight_bits"], row["act_bits"]), []).append(row)
+        float_stage = stages[row["start"]]
+        row["float_network"] = float_stage["label"]
+        groups.setdefault((float_stage["configuration"], row["weight_bits"], row["act_bits"]), []).append(row)
     rows = [row for group in groups.values() for row in _class(group, names, runs)]
     for row, p in zip(rows, significance.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
@@ -75,7 +76,7 @@ def _class(group: Sequence[Row], seeds: Sequence[str], runs: Path) -> list[Row]:
         configurations.setdefault(row["configuration"], []).append(row)
     if len(configurations) < 2:
         return []
-    read = cache(partial(significance.correct, runs))  # the answers of a class, let go of with it
+    read = cache(partial(significance.correct, runs))  # the per-image results of a class, freed with it
     best = _best(configurations)
     reference = configurations.pop(best)
     first = _row(reference, [(run, run) for run in reference]) | {"difference": 0.0, "verdict": BEST}
@@ -91,19 +92,19 @@ def _lost(row: Row) -> tuple[bool, float]:
 def _best(configurations: Mapping[str, Sequence[Row]]) -> str:
     """That of the highest mean top-1 on the networks and data that most of them ran on: none wins by having run where
     it is easy."""
-    grounds = {name: {_ground(run) for run in own} for name, own in configurations.items()}
-    counts = Counter(ground for own in grounds.values() for ground in own)
+    conditions = {name: {_condition(run) for run in own} for name, own in configurations.items()}
+    counts = Counter(condition for own in conditions.values() for condition in own)
     shared = max(counts.values())
-    usual = {ground for ground, count in counts.items() if count == shared}
-    most = max(len(own & usual) for own in grounds.values())
+    usual = {condition for condition, count in counts.items() if count == shared}
+    most = max(len(own & usual) for own in conditions.values())
 
     def mean(name: str) -> float:
-        return float(np.mean([run["top1"] for run in configurations[name] if _ground(run) in usual]))
+        return float(np.mean([run["top1"] for run in configurations[name] if _condition(run) in usual]))
 
-    return max((name for name, own in grounds.items() if len(own & usual) == most), key=mean)
+    return max((name for name, own in conditions.items() if len(own & usual) == most), key=mean)
 
 
-def _ground(run: Row) -> tuple[str, str | None]:
+def _condition(run: Row) -> tuple[str, str | None]:
     return run["start"], run["test_sha256"]
 
 
@@ -112,15 +113,15 @@ def _compared(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]
     pairs = _pairs(reference, own, seeds)
     row = _row(own, pairs)
     if not pairs:
-        return row | {"verdict": APART}
+        return row | {"verdict": NO_COMMON_RUN}
     data = {run["test_sha256"] for pair in pairs for run in pair}
     if len(data) > 1 or None in data:
-        return row | {"verdict": UNTOLD_DATA if None in data else OTHER_DATA}
-    answers = [(read(best["key"]), read(run["key"])) for best, run in pairs]
-    lengths = {None if bits is None else len(bits) for pair in answers for bits in pair}
+        return row | {"verdict": UNKNOWN_DATA if None in data else OTHER_DATA}
+    results = [(read(best["key"]), read(run["key"])) for best, run in pairs]
+    lengths = {None if bits is None else len(bits) for pair in results for bits in pair}
     if len(lengths) > 1 or None in lengths:
-        return row | {"verdict": MUTE}
-    before, after = (np.stack(side) for side in zip(*answers, strict=True))
+        return row | {"verdict": NO_IMAGES}
+    before, after = (np.stack(side) for side in zip(*results, strict=True))
     row |= significance.paired(before, after) | {"by": "images"}
     if any(_is_trained(run) for pair in pairs for run in pair) and not np.array_equal(before, after):
         row |= significance.doubtful(row, _over_trainings(pairs)) | {"by": "both"}
@@ -129,15 +130,15 @@ def _compared(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]
 
 def _pairs(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]) -> Pairs:
     """(run of the reference, run) of the same float network whose seeds agree, as far as both have them."""
-    by_start: dict[str, list[Row]] = {}
+    by_network: dict[str, list[Row]] = {}
     for best in reference:
-        by_start.setdefault(best["start"], []).append(best)
+        by_network.setdefault(best["start"], []).append(best)
 
     def agree(best: Row, run: Row) -> bool:
         known = (name for name in seeds if pd.notna(best[name]) and pd.notna(run[name]))
         return all(best[name] == run[name] for name in known)
 
-    return [(best, run) for run in own for best in by_start.get(run["start"], ()) if agree(best, run)]
+    return [(best, run) for run in own for best in by_network.get(run["start"], ()) if agree(best, run)]
 
 
 def _row(own: Sequence[Row], pairs: Pairs) -> Row:
@@ -153,12 +154,12 @@ def _is_trained(run: Row) -> bool:
 
 
 def _over_trainings(pairs: Pairs) -> dict[str, float]:
-    """What the runs of either side tell of further ones, each counted once."""
+    """The test over the trainings of either side, each counted once."""
     sides = ({run["key"]: run["top1"] for run in side} for side in zip(*pairs, strict=True))
     return significance.welch(*(list(side.values()) for side in sides))
 
 
 def _verdict(row: Row) -> str:
     if not row["p_holm"] < LEVEL:
-        return UNTOLD
+        return INCONCLUSIVE
     return WORSE if row["difference"] < 0 else BETTER

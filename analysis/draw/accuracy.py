@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.compare.configurations import FLOAT_BITS, hole
+from analysis.compare.configurations import FLOAT_BITS, by_network, hole
 from analysis.draw.axes import drops, percents
 from analysis.draw.style import BASELINE, LINES, QUIET, RC, style_of
 
@@ -32,18 +31,18 @@ def accuracy(configurations: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     dataset are the published ones. One panel for each model and dataset.
     """
     panels = _panels(configurations.assign(line=_lines(configurations)))
-    looks = _line_styles([(row["method"], row["line"]) for _, rows in panels for row in rows])
+    styles = _line_styles([(row["method"], row["line"]) for _, rows in panels for row in rows])
     with matplotlib.rc_context(RC):
-        height = max(4.6 * len(panels), 0.205 * (len(looks) + 3) + 0.8)
-        figure = Figure(figsize=(7.2 + _inches(line for _, line in looks), height), layout="constrained")
+        height = max(4.6 * len(panels), 0.205 * (len(styles) + 3) + 0.8)
+        figure = Figure(figsize=(7.2 + _inches(line for _, line in styles), height), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)
         for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
             axes.set_title(title)
-            _accuracy_panel(axes, rows, comparison, looks)
+            _accuracy_panel(axes, rows, comparison, styles)
         hollow = comparison["same"].any() if len(comparison) else False
         spread = configurations["top1_sd"].notna().any()
         figure.legend(
-            handles=_line_legend(looks, _empty(panels), hollow=bool(hollow), spread=bool(spread)),
+            handles=_line_legend(styles, _empty(panels), hollow=bool(hollow), spread=bool(spread)),
             loc="outside right upper",
             handlelength=3.4,
         )
@@ -53,7 +52,7 @@ def accuracy(configurations: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
 def drop(marked: pd.DataFrame, configurations: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     """Drop from float of every configuration, the smallest on top: each seed, their mean ± sd, what was published.
 
-    A configuration with no run done keeps its row, at the bottom, and says what it waits for.
+    A configuration with no run done keeps its row, at the bottom, with the reason.
     """
     panels = _panels(configurations[configurations["method"] != "float"])
     with matplotlib.rc_context(RC):
@@ -69,23 +68,13 @@ def drop(marked: pd.DataFrame, configurations: pd.DataFrame, comparison: pd.Data
     return figure
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.svg; equal figures give equal bytes."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    with matplotlib.rc_context(RC):
-        figure.savefig(paths[0])
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
-
-
 def _inches(labels: Iterable[str]) -> float:
     """Room for the longest of `labels`, so that it takes nothing from the axes beside it."""
     return 0.08 * max(map(len, labels), default=0) + 0.4
 
 
 def _panels(configurations: pd.DataFrame) -> list[tuple[str, list[Record]]]:
-    groups = configurations.groupby(["model", "dataset"], sort=False)
-    return [(f"{model} on {dataset}", group.to_dict("records")) for (model, dataset), group in groups]
+    return [(title, group.to_dict("records")) for title, group in by_network(configurations)]
 
 
 def _lines(configurations: pd.DataFrame) -> list[str]:
@@ -109,79 +98,79 @@ def _activations(row: Record) -> str:
 
 def _line_styles(lines: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Record]:
     """Colour and marker by method; the variants of one method differ in how their line is drawn."""
-    looks: dict[tuple[str, str], Record] = {}
+    styles: dict[tuple[str, str], Record] = {}
     for method, line in dict.fromkeys(lines):
         if method == "float":
             continue
-        variant = sum(other == method for other, _ in looks)
-        looks[method, line] = {
+        variant = sum(other == method for other, _ in styles)
+        styles[method, line] = {
             "color": style_of(method).colour,
             "marker": style_of(method).marker,
             "markersize": style_of(method).size,
             "linestyle": LINES[variant % len(LINES)],
         }
-    return looks
+    return styles
 
 
 def _accuracy_panel(
-    axes: Axes, rows: list[Record], comparison: pd.DataFrame, looks: dict[tuple[str, str], Record]
+    axes: Axes, rows: list[Record], comparison: pd.DataFrame, styles: dict[tuple[str, str], Record]
 ) -> None:
     quantized = [row for row in rows if row["method"] != "float"]
     floats = [row for row in rows if row["method"] == "float"]
     widths = sorted({row["weight_bits"] for row in quantized} - {FLOAT_BITS})
-    places = {bits: place for place, bits in enumerate([*widths, FLOAT_BITS])}
-    here = [key for key in looks if any((row["method"], row["line"]) == key for row in quantized)]
+    positions = {bits: index for index, bits in enumerate([*widths, FLOAT_BITS])}
+    here = [key for key in styles if any((row["method"], row["line"]) == key for row in quantized)]
     shown: list[float] = []
     for row in floats:
-        shown += _baseline(axes, row, places[FLOAT_BITS], comparison)
+        shown += _baseline(axes, row, positions[FLOAT_BITS], comparison)
     for order, key in enumerate(here):
         shift = min(SPREAD / len(here), SHIFT) * (order + 0.5 - len(here) / 2)
         line = [row for row in quantized if (row["method"], row["line"]) == key]
         line.sort(key=lambda row: int(row["weight_bits"]))
         shown += _line(
-            axes, line, [places[row["weight_bits"]] + shift for row in line], looks[key], comparison
+            axes, line, [positions[row["weight_bits"]] + shift for row in line], styles[key], comparison
         )
     axes.set_xlabel("bits of a weight")
-    axes.set_xticks(list(places.values()), [*map(str, widths), "float"])
-    axes.set_xlim(-0.5, len(places) - 0.5)
+    axes.set_xticks(list(positions.values()), [*map(str, widths), "float"])
+    axes.set_xlim(-0.5, len(positions) - 0.5)
     axes.grid(axis="x", visible=False)
-    for place in range(len(places) - 1):
-        axes.axvline(place + 0.5, color=RC["grid.color"], linewidth=0.6, zorder=0)
+    for left in range(len(positions) - 1):
+        axes.axvline(left + 0.5, color=RC["grid.color"], linewidth=0.6, zorder=0)
     percents(axes, shown)
 
 
-def _baseline(axes: Axes, row: Record, place: float, comparison: pd.DataFrame) -> list[float]:
-    look = style_of("float")
-    axes.axhline(row["top1"], color=look.colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+def _baseline(axes: Axes, row: Record, x: float, comparison: pd.DataFrame) -> list[float]:
+    style = style_of("float")
+    axes.axhline(row["top1"], color=style.colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.errorbar(
-        [place],
+        [x],
         [row["top1"]],
         yerr=_spread([row]),
-        color=look.colour,
-        marker=look.marker,
+        color=style.colour,
+        marker=style.marker,
         capsize=2,
         zorder=3,
     )
     published = [float(number["published"]) for number in _beside(row, comparison, same=True)]
-    _hollow(axes, [place + 0.12] * len(published), published, look.marker, look.colour)
+    _hollow(axes, [x + 0.12] * len(published), published, style.marker, style.colour)
     return [row["top1"], *_ends(row), *published]
 
 
 def _line(
-    axes: Axes, line: list[Record], xs: list[float], look: Record, comparison: pd.DataFrame
+    axes: Axes, line: list[Record], xs: list[float], style: Record, comparison: pd.DataFrame
 ) -> list[float]:
     means = [row["top1"] for row in line]
     # The line is only a guide from width to width: fainter than the results it joins, and broken at a hole.
     axes.plot(
-        xs, means, color=look["color"], linestyle=look["linestyle"], linewidth=1.1, alpha=0.55, zorder=2
+        xs, means, color=style["color"], linestyle=style["linestyle"], linewidth=1.1, alpha=0.55, zorder=2
     )
     axes.errorbar(
-        xs, means, yerr=_spread(line), capsize=2, elinewidth=1, zorder=3, **look | {"linestyle": "none"}
+        xs, means, yerr=_spread(line), capsize=2, elinewidth=1, zorder=3, **style | {"linestyle": "none"}
     )
     shown = [end for row in line for end in _ends(row)]
     for x, row in zip(xs, line, strict=True):
         published = [float(number["published"]) for number in _beside(row, comparison, same=True)]
-        _hollow(axes, [x] * len(published), published, look["marker"], look["color"])
+        _hollow(axes, [x] * len(published), published, style["marker"], style["color"])
         shown += published
     return shown
 
@@ -196,8 +185,8 @@ def _hollow(axes: Axes, xs: Sequence[float], ys: Sequence[float], marker: str, c
 def _drop_panel(axes: Axes, rows: list[Record], marked: pd.DataFrame, comparison: pd.DataFrame) -> None:
     rows = sorted(rows, key=_drop_order)
     shown: list[float] = []
-    for place, row in enumerate(rows):
-        look = style_of(row["method"])
+    for y, row in enumerate(rows):
+        style = style_of(row["method"])
         seeds = marked[(marked["configuration"] == row["configuration"]) & marked["drop"].notna()]["drop"]
         published = [
             float(number["published_drop"])
@@ -205,15 +194,15 @@ def _drop_panel(axes: Axes, rows: list[Record], marked: pd.DataFrame, comparison
             if not math.isnan(number["published_drop"])
         ]
         axes.plot(
-            seeds, [place] * len(seeds), linestyle="none", marker="o", markersize=4, markeredgewidth=0,
-            color=look.colour, alpha=0.45, zorder=2,
+            seeds, [y] * len(seeds), linestyle="none", marker="o", markersize=4, markeredgewidth=0,
+            color=style.colour, alpha=0.45, zorder=2,
         )  # fmt: skip
         spread = _spread([row], "drop")
         axes.errorbar(
-            [row["drop"]], [place], xerr=spread, color=look.colour, marker=look.marker, markersize=look.size,
+            [row["drop"]], [y], xerr=spread, color=style.colour, marker=style.marker, markersize=style.size,
             capsize=3, zorder=3,
         )  # fmt: skip
-        _hollow(axes, published, [place] * len(published), "D", look.colour)
+        _hollow(axes, published, [y] * len(published), "D", style.colour)
         shown += [*seeds, *_ends(row, "drop"), *published]
     axes.axvline(0, color=BASELINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
@@ -237,7 +226,7 @@ def _row_label(row: Record) -> str:
 
 
 def _beside(row: Record, comparison: pd.DataFrame, same: bool = False) -> Iterator[Record]:
-    """The published top-1 values that stand beside a configuration; `same`: only of the same model and data."""
+    """The published top-1 values of a configuration; `same`: only of the same model and data."""
     for number in comparison.to_dict("records"):
         found = number["configuration"] == row["configuration"] and number["metric"] == "top1"
         if found and (number["same"] or not same):
@@ -260,13 +249,13 @@ def _empty(panels: Sequence[tuple[str, list[Record]]]) -> set[str]:
 
 
 def _line_legend(
-    looks: dict[tuple[str, str], Record], empty: set[str], *, hollow: bool, spread: bool
+    styles: dict[tuple[str, str], Record], empty: set[str], *, hollow: bool, spread: bool
 ) -> list[Line2D]:
     handles = [
         Line2D([], [], color=BASELINE, marker=style_of("float").marker, linestyle=(0, (4, 3)), label="float"),
         *(
-            Line2D([], [], label=f"{line} (no result)" if line in empty else line, **look)
-            for (_, line), look in looks.items()
+            Line2D([], [], label=f"{line} (no result)" if line in empty else line, **style)
+            for (_, line), style in styles.items()
         ),
     ]
     if hollow:
@@ -284,5 +273,5 @@ def _drop_legend() -> list[Line2D]:
     ]
 
 
-def _proxy(label: str, **look: Any) -> Line2D:
-    return Line2D([], [], linestyle="none", color=QUIET, label=label, **look)
+def _proxy(label: str, **style: Any) -> Line2D:
+    return Line2D([], [], linestyle="none", color=QUIET, label=label, **style)

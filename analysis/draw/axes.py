@@ -18,7 +18,7 @@ WIDE = 15.0
 # Distance from the best value, in points, up to which a stretched axis is about linear.
 LINEAR = 2.0
 # Least distance between two ticks, as a part of the axis.
-APART = 0.055
+SPACING = 0.055
 STEPS = (1, 2, 5, 10, 20, 50)
 DROPS = (0, 1, 2, 5, 10, 20, 50, 100, -1, -2, -5, -10, -20, -50, -100)
 
@@ -35,9 +35,9 @@ def stretched(top: float) -> tuple[Callable[[Array], Array], Callable[[Array], A
         distance = top - np.asarray(percent, dtype=np.float64)
         return -np.sign(distance) * np.log1p(np.abs(distance) / LINEAR)
 
-    def back(place: Array) -> Array:
-        place = np.asarray(place, dtype=np.float64)
-        return top + np.sign(place) * LINEAR * np.expm1(np.abs(place))
+    def back(position: Array) -> Array:
+        position = np.asarray(position, dtype=np.float64)
+        return top + np.sign(position) * LINEAR * np.expm1(np.abs(position))
 
     return there, back
 
@@ -64,20 +64,20 @@ def percents(axes: Axes, values: Iterable[float]) -> None:
 
 
 def ticks(low: float, high: float, top: float) -> list[float]:
-    """Round percents from `low` to `high` for the scale `stretched(top)`, none closer than APART of the axis.
+    """Round percents from `low` to `high` for the scale `stretched(top)`, none closer than SPACING of the axis.
 
     >>> ticks(8.0, 92.3, 92.3)
     [10.0, 30.0, 50.0, 60.0, 68.0, 74.0, 78.0, 82.0, 85.0, 87.0, 89.0, 90.0, 91.0, 92.0]
     """
     there, back = stretched(top)
 
-    def place(percent: float) -> float:
+    def position(percent: float) -> float:
         return float(there(np.array([percent]))[0])
 
-    apart = APART * (place(high) - place(low))
+    spacing = SPACING * (position(high) - position(low))
     found = [float(math.floor(high))]
     while True:
-        fits = float(back(np.array([place(found[-1]) - apart]))[0])
+        fits = float(back(np.array([position(found[-1]) - spacing]))[0])
         step = max((step for step in STEPS if step <= found[-1] - fits), default=1)
         following = float(math.floor(fits / step) * step)
         if following < low:
@@ -101,8 +101,8 @@ def drops(axes: Axes, values: Iterable[float]) -> None:
     axes.set_xlabel("drop from float (points of top-1), logarithmic beyond 1")
 
 
-def _ticks(axes: Axes, places: list[float], name: str) -> None:
+def _ticks(axes: Axes, positions: list[float], name: str) -> None:
     axis = axes.yaxis if name == "y" else axes.xaxis
-    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_locator(FixedLocator(positions))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
+from analysis.compare.layers import Confusion
 from analysis.draw.layers import cells
 from analysis.draw.style import RC
-from analysis.read.layer_records import Confusion, Counts
+from analysis.read.layer_records import Counts
 
 LARGEST = 30
 """Classes that a figure has room for."""
@@ -48,11 +49,11 @@ def _panel(
     share = np.where(images != 0, 100 * images / np.maximum(one.baseline.sum(1, keepdims=True), 1), np.nan)
     palette = matplotlib.colormaps[colours]
     norm = BoundaryNorm(bounds, palette.N, extend="min" if bounds is PERCENTS else "neither")
-    places = np.arange(len(one.classes)) + 0.5
-    mesh = cells(axes, share, palette, norm, images if len(places) <= NUMBERED else None)
+    centres = np.arange(len(one.classes)) + 0.5
+    mesh = cells(axes, share, palette, norm, images if len(centres) <= NUMBERED else None)
     axes.set_title(textwrap.fill(title, 44))
-    axes.set_xticks(places, one.classes, rotation=90 * (max(map(len, one.classes)) > 3), fontsize=8)
-    axes.set_yticks(places, one.classes, fontsize=8)
+    axes.set_xticks(centres, one.classes, rotation=90 * (max(map(len, one.classes)) > 3), fontsize=8)
+    axes.set_yticks(centres, one.classes, fontsize=8)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
     label = "% of the true class" if bounds is PERCENTS else "change, % of the true class"

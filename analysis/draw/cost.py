@@ -15,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.configurations import point
 from analysis.compare.pareto import SIZE, TIME, Record, front
 from analysis.draw.axes import percents
 from analysis.draw.style import BASELINE, QUIET, RC, style_of
@@ -27,8 +27,8 @@ TITLES = {SIZE: "size of the model as stored (MB)", TIME: "evaluation as it ran 
 NARROW = 5
 
 
-# Where the name of a point may stand, in points from it: the nearest place that is free is taken.
-PLACES = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
+# Where the name of a point may be drawn, in points from it: the nearest offset that is free is used.
+OFFSETS = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
 
 
 def figure(points: pd.DataFrame, cost: str) -> Figure:
@@ -51,7 +51,7 @@ def figure(points: pd.DataFrame, cost: str) -> Figure:
             axes.set_title(title)
             wanted.append((rows, _panel(axes, rows, cost)))
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # names are placed on the layout as it is
+        figure.set_layout_engine("none")  # names are drawn on the layout as it is
         for axes, (rows, best) in zip(grid[:, 0], wanted, strict=True):
             _name(axes, rows, best, cost)
     return figure
@@ -66,11 +66,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     best = front(rows, cost)
     chosen = set(best["configuration"])
     for row in rows.to_dict("records"):
-        look = style_of(row["method"])
+        style = style_of(row["method"])
         spread = 0.0 if math.isnan(row["top1_sd"]) else row["top1_sd"]
         axes.errorbar(
-            [row[cost]], [row["top1"]], yerr=[spread], color=look.colour, marker=look.marker, capsize=2,
-            markersize=look.size, elinewidth=1, alpha=1.0 if row["configuration"] in chosen else 0.45, zorder=3,
+            [row[cost]], [row["top1"]], yerr=[spread], color=style.colour, marker=style.marker, capsize=2,
+            markersize=style.size, elinewidth=1, alpha=1.0 if row["configuration"] in chosen else 0.45, zorder=3,
         )  # fmt: skip
     axes.step(
         best[cost], best["top1"], where="post", color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=2
@@ -105,11 +105,11 @@ def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _pixels(axes, rows[cost], rows["top1"])]
     point_in_pixels = axes.figure.dpi / 72
     for row in best.iloc[::-1].to_dict("records"):
-        text = _note(axes, row, cost, *PLACES[0])
+        text = _note(axes, row, cost, *OFFSETS[0])
         size = text.get_window_extent()
         text.remove()
         ((left, bottom),) = _pixels(axes, [row[cost]], [row["top1"]])
-        for x, y in PLACES:
+        for x, y in OFFSETS:
             corner = left + x * point_in_pixels, bottom + y * point_in_pixels
             x0 = corner[0] - (size.width if x < 0 else 0)
             y0 = corner[1] - (size.height if y < 0 else 0)
@@ -127,14 +127,6 @@ def _note(axes: Axes, row: Record, cost: str, x: float, y: float) -> Annotation:
         point(row), (row[cost], row["top1"]), xytext=(x, y), textcoords="offset points", fontsize=8,
         ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top", arrowprops=arrow, zorder=5,
     )  # fmt: skip
-
-
-def point(row: Record) -> str:
-    """The name of a configuration in a few letters: `amax w4a8`."""
-    if row["weight_bits"] == FLOAT_BITS:
-        return str(row["label"])
-    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']}"
-    return f"{row['label']} w{row['weight_bits']}{acts}"
 
 
 def _pixels(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:

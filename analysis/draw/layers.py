@@ -13,8 +13,10 @@ from matplotlib.colors import BoundaryNorm, Colormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from analysis.compare.configurations import by_network
+from analysis.compare.layers import NEAREST
 from analysis.draw.style import QUIET, RC, contrast, style_of
-from analysis.read.layer_records import NEAREST, TENSORS
+from analysis.read.layer_records import TENSORS
 
 Record = dict[str, Any]
 
@@ -32,12 +34,12 @@ METHODS = 4
 def heat_map(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
     """SQNR of weights, and below of inputs: a row a configuration, a column a layer in the network's order.
 
-    `shown` and `layers` as in `evidence.Evidence`. A cell without a number is empty: nothing is rounded there, or what
-    was is not finite. A configuration that recorded nothing says why.
+    `shown` and `layers` as in `compare.layers.Evidence`. A cell without a number is empty: nothing is
+    rounded there, or it is not finite. A configuration that recorded nothing shows why.
     """
     panels = [
-        (f"{model} on {dataset}, {TITLES[tensor]}", *_rows(group, layers, tensor))
-        for (model, dataset), group in shown.groupby(["model", "dataset"], sort=False)
+        (f"{title}, {TITLES[tensor]}", *_rows(group, layers, tensor))
+        for title, group in by_network(shown)
         for tensor in TENSORS
     ]
     panels = [panel for panel in panels if len(panel[1])]
@@ -53,15 +55,15 @@ def heat_map(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
         norm = BoundaryNorm(DECIBELS, colours.N, extend="both")
         for axes, (title, rows, values) in zip(grid, panels, strict=True):
             axes.set_title(title)
-            told = values.to_numpy()
-            mesh = cells(axes, told, colours, norm, told if most <= NUMBERED else None)
+            decibels = values.to_numpy()
+            mesh = cells(axes, decibels, colours, norm, decibels if most <= NUMBERED else None)
             axes.set_xticks(np.arange(len(values.columns)) + 0.5, values.columns, rotation=90, fontsize=8)
             names = [textwrap.fill(row["point"], LABEL_LETTERS) for row in rows]
             axes.set_yticks(np.arange(len(rows)) + 0.5, names, fontsize=8, linespacing=0.95)
-            for place, row in enumerate(rows):
+            for index, row in enumerate(rows):
                 if row["problem"]:
                     axes.text(
-                        0.2, place + 0.5, row["problem"], va="center", color=QUIET, fontsize=8, style="italic"
+                        0.2, index + 0.5, row["problem"], va="center", color=QUIET, fontsize=8, style="italic"
                     )
         figure.colorbar(
             mesh, ax=list(grid), label="SQNR (dB)", shrink=min(1.0, 3 / size[1]), aspect=14, pad=0.01
@@ -78,8 +80,8 @@ def _rows(group: pd.DataFrame, layers: pd.DataFrame, tensor: str) -> tuple[list[
         for row in group.to_dict("records")
         if row["problem"] or values.reindex([row["configuration"]]).notna().to_numpy().any()
     ]
-    told = values.reindex([row["configuration"] for row in rows])
-    return (rows, told) if told.notna().to_numpy().any() else ([], told)
+    own = values.reindex([row["configuration"] for row in rows])
+    return (rows, own) if own.notna().to_numpy().any() else ([], own)
 
 
 def table(layers: pd.DataFrame, tensor: str, column: str) -> pd.DataFrame:
@@ -88,21 +90,21 @@ def table(layers: pd.DataFrame, tensor: str, column: str) -> pd.DataFrame:
     return mine.pivot(index="configuration", columns="layer", values=column).astype("float64")
 
 
-def cells(axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, told: Any = None) -> Any:
-    """Draw a matrix from the top, NaN empty, and in its cells the whole numbers of `told` where that is given."""
+def cells(axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, numbers: Any = None) -> Any:
+    """Draw a matrix from the top, NaN empty, and in its cells the whole `numbers` where they are given."""
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, norm=norm, edgecolors="none")
     axes.set_ylim(len(values), 0)
     axes.tick_params(length=0)
-    for (row, column), value in np.ndenumerate(values) if told is not None else ():
+    for (row, column), value in np.ndenumerate(values) if numbers is not None else ():
         if np.isfinite(value):
             paper = to_hex(colours(norm(value)))
             ink = LIGHT_TEXT if contrast(paper, LIGHT_TEXT) > contrast(paper, DARK_TEXT) else DARK_TEXT
-            text = f"{told[row, column]:.0f}".replace("-", "\N{MINUS SIGN}")
+            text = f"{numbers[row, column]:.0f}".replace("-", "\N{MINUS SIGN}")
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=ink)
     return mesh
 
 
-def telling(layers: pd.DataFrame) -> list[str]:
+def selected(layers: pd.DataFrame) -> list[str]:
     """The first layer of a network, the one whose worse tensor has the lowest median SQNR, and the last."""
     names = list(dict.fromkeys(layers["layer"]))
     worse = layers.groupby(["layer", "configuration"], sort=False)["sqnr_db"].min()
@@ -122,13 +124,12 @@ def compared(shown: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
-    """Weights and inputs of the telling layers before rounding, a column a configuration, with the range it chose."""
-    networks = [group for _, group in shown.groupby(["model", "dataset"], sort=False)]
+    """Weights and inputs of the selected layers before rounding, a column a configuration, with the range it chose."""
     lines: list[tuple[list[Record], str, str, pd.DataFrame]] = []
-    for group in networks:
+    for _, group in by_network(shown):
         mine = layers[layers["configuration"].isin(group["configuration"])]
         columns = compared(group, mine).to_dict("records")
-        for layer in telling(mine) if columns else ():
+        for layer in selected(mine) if columns else ():
             lines += [(columns, layer, tensor, mine) for tensor in TENSORS]
     width = max(len(columns) for columns, *_ in lines)
     with matplotlib.rc_context(RC):
@@ -136,30 +137,24 @@ def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
         grid = figure.subplots(len(lines), width, squeeze=False)
         for line, (columns, layer, tensor, mine) in zip(grid, lines, strict=True):
             wanted = mine[(mine["layer"] == layer) & (mine["tensor"] == tensor)].set_index("configuration")
-            for place, axes in enumerate(line):
-                if place >= len(columns):
-                    axes.set_axis_off()
-                    continue
-                row = columns[place]
-                told = (
-                    wanted.loc[[row["configuration"]]].iloc[0]
-                    if row["configuration"] in wanted.index
-                    else None
-                )
-                _histogram(axes, row, told)
+            for axes in line[len(columns) :]:
+                axes.set_axis_off()
+            for axes, row in zip(line, columns, strict=False):
+                known = row["configuration"] in wanted.index
+                _histogram(axes, row, wanted.loc[[row["configuration"]]].iloc[0] if known else None)
             line[0].set_ylabel(f"{layer}\n{TITLES[tensor]}", fontsize=8)
     return figure
 
 
-def _histogram(axes: Axes, row: Record, told: Any) -> None:
+def _histogram(axes: Axes, row: Record, tensor: Any) -> None:
     colour = style_of(row["method"]).colour
     axes.tick_params(labelsize=7)
-    if told is None or told["counts"] is None:
+    if tensor is None or tensor["counts"] is None:
         axes.set_title(f"{row['point']}\nnot recorded", fontsize=8, loc="left")
         axes.set_xticks([])
         axes.set_yticks([])
         return
-    counts, low, high = told["counts"], told["smallest"], told["largest"]
+    counts, low, high = tensor["counts"], tensor["smallest"], tensor["largest"]
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
@@ -168,25 +163,24 @@ def _histogram(axes: Axes, row: Record, told: Any) -> None:
                 color=colour, alpha=0.4)  # fmt: skip
     axes.set_ylim(0.5, counts.max() * 2)
     axes.grid(axis="y", visible=False)
-    ends = [end for end in (told["low"], told["high"]) if np.isfinite(end)]
-    room = 1.25 * (
-        high - low
-    )  # an end far beyond is told in words: drawn, it would leave of the values a line
+    ends = [end for end in (tensor["low"], tensor["high"]) if np.isfinite(end)]
+    # An end far beyond is given as a number alone: drawn, it would squeeze the values into a line.
+    room = 1.25 * (high - low)
     near = [end for end in ends if low - room <= end <= high + room]
     axes.set_xlim(min([low, *near]) - 0.04 * room, max([high, *near]) + 0.04 * room)
     for end in near:
         axes.axvline(end, color=colour, linewidth=1.6)
-    for end in (told["low_inner"], told["high_inner"]):
+    for end in (tensor["low_inner"], tensor["high_inner"]):
         if end not in ends and low - room <= end <= high + room:
             axes.axvline(end, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_title(
-        f"{textwrap.shorten(row['point'], 30, placeholder='…')}\n{words(told)}", fontsize=8, loc="left"
+        f"{textwrap.shorten(row['point'], 30, placeholder='…')}\n{words(tensor)}", fontsize=8, loc="left"
     )
 
 
-def words(told: Any) -> str:
+def words(tensor: Any) -> str:
     """The noise and the range of one tensor: `17.3 dB, 0.1 to 0.42`."""
-    noise = "no rounding" if np.isnan(told["sqnr_db"]) else f"{told['sqnr_db']:.1f} dB"
-    span = f", {told['low']:.3g} to {told['high']:.3g}" if np.isfinite(told["low"]) else ", no range"
+    noise = "no rounding" if np.isnan(tensor["sqnr_db"]) else f"{tensor['sqnr_db']:.1f} dB"
+    span = f", {tensor['low']:.3g} to {tensor['high']:.3g}" if np.isfinite(tensor["low"]) else ", no range"
     return f"{noise}{span}".replace("-", "\N{MINUS SIGN}")

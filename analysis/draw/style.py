@@ -1,10 +1,14 @@
-"""One look for every figure: a method has the same colour and the same marker wherever it is drawn."""
+"""Colours, markers and files of every figure: a method has the same colour and marker wherever it is drawn."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
 
 RC: Any = {
     "font.size": 10,
@@ -35,14 +39,14 @@ QUIET = "#666666"
 
 @dataclass(frozen=True)
 class Style:
-    """Colour and marker of a method, and the size (points) at which the marker looks as large as others."""
+    """Colour and marker of a method, and the size (points) at which the marker appears as large as others."""
 
     colour: str
     marker: str
     size: float = 6
 
 
-# Okabe and Ito's colours, told apart by the colour-blind; the yellow is darkened to show on white.
+# Okabe and Ito's colours, which the colour-blind can distinguish; the yellow is darkened to show on white.
 STYLES = {
     "float": Style(BASELINE, "D"),
     "linear": Style("#D55E00", "o"),
@@ -72,6 +76,15 @@ def style_of(method: str) -> Style:
         return STYLES[method]
     number = zlib.crc32(method.encode())
     return Style(OTHERS[number % len(OTHERS)], MARKERS[number // len(OTHERS) % len(MARKERS)])
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.svg; equal figures give equal bytes."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    with matplotlib.rc_context(RC):
+        figure.savefig(paths[0])
+        figure.savefig(paths[1], metadata={"Date": None})
+    return paths
 
 
 def on_dark(colour: str, paper: str = DARK_PAPER) -> str:
@@ -108,4 +121,4 @@ def _luminance(colour: str) -> float:
 
 
 def _channels(colour: str) -> list[int]:
-    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    return [int(colour[start : start + 2], 16) for start in (1, 3, 5)]

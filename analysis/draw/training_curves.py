@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.configurations import FLOAT_BITS, by_network
 from analysis.draw.style import LINES, RC, style_of
 from analysis.read.curves import Curve
 
 SHOWN = {"train_loss": "training loss (nats)", "top1": "test top-1 (%)"}
-# More lines than this are told apart by nobody: the widths of a method then share one.
+# More lines than this cannot be distinguished: the widths of a method then share one.
 MOST_LINES = 8
 
 
@@ -68,14 +68,14 @@ def _band(method: str, label: str, curves: list[Curve], metric: str) -> Band:
 def figure(marked: pd.DataFrame, curves: Mapping[str, Curve]) -> Figure:
     """Two panels for each model and data set that was trained: loss on the left, top-1 on the right."""
     trained = marked[marked["key"].isin(list(curves))]
-    panels = list(trained.groupby(["model", "dataset"], sort=False))
+    panels = by_network(trained)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9.6, 3.4 * len(panels) + 0.9), layout="constrained")
         grid = figure.subplots(len(panels), len(SHOWN), squeeze=False)
         handles: dict[str, Artist] = {}
-        for line, ((model, dataset), rows) in zip(grid, panels, strict=True):
+        for line, (network, rows) in zip(grid, panels, strict=True):
             for axes, (metric, title) in zip(line, SHOWN.items(), strict=True):
-                axes.set_title(f"{model} on {dataset}")
+                axes.set_title(network)
                 axes.set_ylabel(title)
                 handles |= _panel(axes, bands(rows, curves, metric))
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
@@ -87,13 +87,13 @@ def _panel(axes: Axes, lines: list[Band]) -> dict[str, Artist]:
     seen: dict[str, int] = {}
     for band in lines:
         variant = seen[band.method] = seen.get(band.method, -1) + 1
-        look = style_of(band.method)
+        style = style_of(band.method)
         axes.fill_between(
-            band.epochs, band.low, band.high, color=look.colour, alpha=0.18, linewidth=0, zorder=2
+            band.epochs, band.low, band.high, color=style.colour, alpha=0.18, linewidth=0, zorder=2
         )
         (handle,) = axes.plot(
-            band.epochs, band.median, color=look.colour, linestyle=LINES[variant % len(LINES)],
-            marker=look.marker, markersize=look.size * 0.8, markevery=max(1, len(band.epochs) // 8), zorder=3,
+            band.epochs, band.median, color=style.colour, linestyle=LINES[variant % len(LINES)],
+            marker=style.marker, markersize=style.size * 0.8, markevery=max(1, len(band.epochs) // 8), zorder=3,
         )  # fmt: skip
         handles[f"{band.label} (n = {band.n})"] = handle
     axes.set_xlabel("epoch")

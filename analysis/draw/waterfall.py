@@ -17,7 +17,7 @@ BETTER, WORSE = "#0072B2", "#D55E00"
 
 
 def title(first: Mapping[str, Any]) -> str:
-    """What a chain is called: the method and the widths that its first recipe is named by.
+    """The title of a chain: the method and the widths that its first recipe is named by.
 
     >>> title({"name": "linear w8 no weights evaluated batch statistics seed 0"})
     'linear w8'
@@ -48,20 +48,20 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     before = math.nan
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if math.isnan(row["top1"]):
-            axes.text(1, place, "not run", va="center", color=QUIET)
+            axes.text(1, index, "not run", va="center", color=QUIET)
         elif math.isnan(before + row["difference"]):
-            axes.barh(place, row["top1"], height=0.6, color="#b8b8b8")
+            axes.barh(index, row["top1"], height=0.6, color="#b8b8b8")
         else:
             colour = BETTER if row["difference"] >= 0 else WORSE
-            axes.barh(place, row["difference"], left=before, height=0.6, color=colour)
+            axes.barh(index, row["difference"], left=before, height=0.6, color=colour)
             half = (row["high"] - row["low"]) / 2
-            axes.errorbar(row["top1"], place, xerr=half, color=BASELINE, capsize=2, linewidth=1)
-            axes.plot([row["top1"]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+            axes.errorbar(row["top1"], index, xerr=half, color=BASELINE, capsize=2, linewidth=1)
+            axes.plot([row["top1"]] * 2, [index - 0.3, index + 0.3], color=colour, linewidth=2)
         if not math.isnan(row["top1"]):
             change = "" if math.isnan(row["difference"]) else f"  ({row['difference']:+.2f})"
-            axes.text(102, place, f"{row['top1']:.2f}{change}", va="center")
-        if place and not math.isnan(before):
-            axes.plot([before] * 2, [place - 1, place], color=QUIET, linewidth=0.8)
+            axes.text(102, index, f"{row['top1']:.2f}{change}", va="center")
+        if index and not math.isnan(before):
+            axes.plot([before] * 2, [index - 1, index], color=QUIET, linewidth=0.8)
         before = row["top1"]

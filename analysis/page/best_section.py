@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.configurations import FLOAT_BITS, point
 from analysis.compare.significance import LEVEL
-from analysis.compare.versus_best import BEST, BETTER, CLASS, NETWORK, UNTOLD, WORSE
-from analysis.draw import cost
-from analysis.page.parts import Cell, Column, Lines, Part, Section, Table
+from analysis.compare.versus_best import BEST, BETTER, CLASS, INCONCLUSIVE, NETWORK, WORSE
+from analysis.page.parts import Cell, Column, Lines, Part, Section, Table, notes_of
 from analysis.report import wording
 from analysis.report.results import Results
 from analysis.report.tables import grid
@@ -22,57 +21,60 @@ MOST = 25
 OVERVIEW = (
     ("widths", False),
     ("best (top-1 %)", False),
-    ("not told apart from it (points)", False),
+    ("not significantly different (points)", False),
     ("worse", True),
 )
 COLUMNS = (
     ("configuration", False), ("n", True), ("top-1 %", True), ("to the best", True), ("95 %", True), ("p", True),
     ("verdict", False),
 )  # fmt: skip
-TONES = {BEST: "good", UNTOLD: ""}
+TONES = {BEST: "good", INCONCLUSIVE: ""}
 
 
-def section(found: Results) -> Section | None:
+def section(results: Results) -> Section | None:
     """Each configuration against the best of its widths; None where no two share any."""
-    if not len(found.pairs):
+    if not len(results.pairs):
         return None
-    parts: list[Part] = [Lines(notes(found.pairs))]
-    overview, columns = ([Column(*told) for told in listed] for listed in (OVERVIEW, COLUMNS))
-    for title, group in _networks(found.pairs):
+    parts: list[Part] = [Lines(notes(results.pairs))]
+    overview, columns = ([Column(*column) for column in listed] for listed in (OVERVIEW, COLUMNS))
+    for title, group in _networks(results.pairs):
         short = [list(map(Cell, line)) for line in _overview(group)]
         parts.append(Table(f"The best by widths, {title}", overview, short, {}))
         rows: list[list[Cell]] = []
-        notes_met: dict[str, str] = {}
         for widths, of_class in _classes(group):
             left_out = f": the nearest {MOST} of {len(of_class):,}, all in pairs.csv" * (len(of_class) > MOST)
             rows.append([Cell(widths + left_out)])
-            rows += [_line(row, found, notes_met) for row in of_class[:MOST].to_dict("records")]
-        parts.append(
-            Table(f"Each configuration against the best of its widths, {title}", columns, rows, notes_met)
-        )
-    return Section("best", "Methods against the best of their widths", parts)
+            rows += [_line(row, results) for row in of_class[:MOST].to_dict("records")]
+        caption = f"Each configuration against the best of its widths, {title}"
+        parts.append(Table(caption, columns, rows, notes_of(rows, results.differences.words)))
+    files = {"pairs.csv": results.pairs.to_csv(index=False), "pairs.md": markdown(results)}
+    return Section("best", "Methods against the best of their widths", parts, files)
 
 
-def _line(row: dict[str, Any], found: Results, notes_met: dict[str, str]) -> list[Cell]:
-    marks = found.differences.marks.get(row["configuration"], ())
-    notes_met |= {mark: found.differences.words[mark] for mark in marks}
+def _line(row: dict[str, Any], results: Results) -> list[Cell]:
     n, top1, *rest, verdict = _cells(row)
     tone = TONES.get(verdict, "quiet")
-    return [Cell(row["label"]), Cell(n), Cell(top1, marks=marks), *map(Cell, rest), Cell(verdict, tone=tone)]
+    return [
+        Cell(row["label"]),
+        Cell(n),
+        Cell(top1, marks=results.marks(row)),
+        *map(Cell, rest),
+        Cell(verdict, tone=tone),
+    ]
 
 
-def markdown(found: Results) -> str:
+def markdown(results: Results) -> str:
     """The same in Markdown, configurations marked whose runs were made differently."""
-    words = found.differences.words
+    words = results.differences.words
     parts = []
-    for title, group in _networks(found.pairs):
-        lines = []
+    for title, group in _networks(results.pairs):
+        rows = []
         for row in group.to_dict("records"):
-            marks = "".join(f" [{mark}]" for mark in found.differences.marks.get(row["configuration"], ()))
-            lines.append([cost.point(row) + marks, *_cells(row)])
-        parts += [f"**{title}**", grid(_overview(group), OVERVIEW), grid(lines, COLUMNS)]
-    told = [*notes(found.pairs), *(f"[{mark}] {words[mark]}" for mark in words)]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in told)]) + "\n"
+            marks = "".join(f" [{mark}]" for mark in results.marks(row))
+            rows.append([point(row) + marks, *_cells(row)])
+        parts += [f"**{title}**", grid(_overview(group), OVERVIEW), grid(rows, COLUMNS)]
+    lines = [*notes(results.pairs), *(f"[{mark}] {words[mark]}" for mark in words)]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in lines)]) + "\n"
 
 
 def notes(found: pd.DataFrame) -> list[str]:
@@ -82,8 +84,8 @@ def notes(found: pd.DataFrame) -> list[str]:
         "points of top-1, paired image by image over n pairs of runs of one network with the same seeds; p is exact "
         "(McNemar's test where n is 1; of several, all changes of an image count together).",
         "The best was chosen by these same images, which flatters it: part of a small lead is the choice's own, and "
-        "what is not told apart from it may be as good or better. p is of other test images, for these networks and "
-        "seeds.",
+        "what is not significantly different may be as good or better. p is of other test images, for these networks "
+        "and seeds.",
         f"p is corrected for the {wording.plural(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
         f"worse is below {LEVEL}. The intervals are of single rows, uncorrected.",
     ]
@@ -117,7 +119,7 @@ def _overview(found: pd.DataFrame) -> list[list[str]]:
     lines = []
     for widths, rows in _classes(found):
         best, *others = rows.to_dict("records")
-        near = [_near(row) for row in others if row["verdict"] in (UNTOLD, BETTER)]
+        near = [_near(row) for row in others if row["verdict"] in (INCONCLUSIVE, BETTER)]
         left_out = sum(math.isnan(row["p"]) for row in others)
         parts = near[:NAMED] + [f"{len(near) - NAMED} more"] * (len(near) > NAMED)
         parts += [f"not compared: {left_out}"] * (left_out > 0)

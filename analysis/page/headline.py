@@ -1,4 +1,4 @@
-"""The first screen of the report: what was measured, the most telling numbers, and what to know before reading on."""
+"""The first screen of the report: what was measured, the main numbers, and what to know before reading on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.compare import agreement
-from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.configurations import FLOAT_BITS, by_network
 from analysis.page.parts import Fact, Facts, Lines, Part, Section
 from analysis.report import wording
 from analysis.report.results import Results
@@ -18,58 +18,55 @@ STATES = ("failed", "running", "stopped", "pending")
 PROBLEMS = 5
 
 
-def section(found: Results) -> Section:
+def section(results: Results) -> Section:
     """Sentences, tiles, and what is missing or not comparable."""
-    parts: list[Part] = [Lines([_measured(found)]), *_alerts(found)]
-    for (model, dataset), group in found.summary.groupby(["model", "dataset"], sort=False):
-        several = found.summary.groupby(["model", "dataset"]).ngroups > 1
-        facts = _network(group.to_dict("records"), f"{model} on {dataset}" if several else "")
-        parts.append(Facts(facts, large=True))
-    parts.append(Facts([_verdicts(found), _runs(found)], large=True))
+    parts: list[Part] = [Lines([_measured(results)]), *_alerts(results)]
+    networks = by_network(results.summary)
+    facts = [
+        _network(rows.to_dict("records"), title if len(networks) > 1 else "") for title, rows in networks
+    ]
+    of_sweep = [_verdicts(results), _runs(results)]
     # One network has its numbers and the two of the sweep side by side.
-    if sum(isinstance(part, Facts) for part in parts) == 2:
-        first, last = (part for part in parts if isinstance(part, Facts))
-        parts[-2:] = [Facts([*first.facts, *last.facts], large=True)]
+    groups = [[*facts[0], *of_sweep]] if len(facts) == 1 else [*facts, of_sweep]
+    parts += [Facts(group, large=True) for group in groups]
     return Section("headline", "In short", parts)
 
 
-def _measured(found: Results) -> str:
-    summary = found.summary[found.summary["method"] != "float"]
-    networks = ", ".join(
-        dict.fromkeys(f"{row['model']} on {row['dataset']}" for row in found.summary.to_dict("records"))
-    )
+def _measured(results: Results) -> str:
+    summary = results.summary[results.summary["method"] != "float"]
+    networks = ", ".join(title for title, _ in by_network(results.summary))
     widths = sorted({int(width) for width in summary["weight_bits"]} - {FLOAT_BITS}, reverse=True)
     span = f", weights of {', '.join(map(str, widths))} bits" if widths else ""
     return (
         f"{wording.plural(summary['method'].nunique(), 'quantization method')} in "
         f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
-        "whose first answer is right; a drop is against the float network that the run started from, in points. "
-        "Beside a mean stand ± its standard deviation over n seeds and, in brackets, its 95 % interval."
+        "whose most probable class is right; a drop is against the float network of the run, in points. "
+        "A mean is followed by ± its standard deviation over n seeds and, in brackets, its 95 % interval."
     )
 
 
-def _alerts(found: Results) -> list[Lines]:
+def _alerts(results: Results) -> list[Lines]:
     lines = []
-    counts = {state: int((found.marked["state"] == state).sum()) for state in STATES}
+    counts = {state: int((results.marked["state"] == state).sum()) for state in STATES}
     if any(counts.values()):
         missing = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         lines.append(
-            f"{len(found.marked) - len(found.done)} of {wording.runs(len(found.marked))} have no result: {missing}. "
-            "They stand in the tables as holes."
+            f"{len(results.marked) - len(results.done)} of {wording.runs(len(results.marked))} have no result: "
+            f"{missing}. They are shown in the tables as holes."
         )
-    if found.differences.words:
+    if results.differences.words:
         lines.append(
             "Some numbers were made under other conditions than the rest of their table. They carry a letter, "
             "which is explained below the table."
         )
-    infinite = found.done[found.done["loss"].isna()]
+    infinite = results.done[results.done["loss"].isna()]
     if len(infinite):
         named = sorted({row["label"] for row in infinite.to_dict("records")})
         lines.append(
             f"Without a finite loss, so that the top-1 is no chance level: {wording.runs(len(infinite))} of "
             f"{'; '.join(named)}."
         )
-    problems = list(found.marked["problem"].dropna())
+    problems = list(results.marked["problem"].dropna())
     lines += problems[:PROBLEMS]
     if len(problems) > PROBLEMS:
         lines.append(
@@ -109,8 +106,8 @@ def _narrowest(rows: Sequence[dict[str, Any]], term: str) -> Fact:
     )
 
 
-def _verdicts(found: Results) -> Fact:
-    verdicts = found.comparison.drop_duplicates("id") if len(found.comparison) else found.comparison
+def _verdicts(results: Results) -> Fact:
+    verdicts = results.comparison.drop_duplicates("id") if len(results.comparison) else results.comparison
     judged = verdicts[verdicts["verdict"].isin(agreement.JUDGED)]
     good = int(judged["verdict"].isin([agreement.REPRODUCED, agreement.DROP_REPRODUCED]).sum())
     other = int((judged["verdict"] == agreement.MEASURES_ELSE).sum())
@@ -126,6 +123,6 @@ def _verdicts(found: Results) -> Fact:
     )
 
 
-def _runs(found: Results) -> Fact:
-    spent = wording.hours(float(found.marked["run_seconds"].sum()))
-    return Fact("Runs finished", f"{len(found.done):,} of {len(found.marked):,}", f"{spent} of computing")
+def _runs(results: Results) -> Fact:
+    spent = wording.hours(float(results.marked["run_seconds"].sum()))
+    return Fact("Runs finished", f"{len(results.done):,} of {len(results.marked):,}", f"{spent} of computing")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from analysis.draw.style import BASELINE, OTHERS, QUIET, RC, STYLES, on_dark
 from analysis.draw.waterfall import BETTER, WORSE
@@ -27,33 +24,26 @@ HERE = Path(__file__).parent
 FOLLOW = {BASELINE: "--ink", "#ffffff": "--paper", RC["grid.color"]: "--rule", QUIET: "--quiet"}
 
 
-POINT_IN_PIXELS = 4 / 3
-
-
-def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
-    """`figure` as a part of a page on which no other picture has `name`; its colours follow the page's."""
+def svg(picture: Picture) -> Markup:
+    """The figure as an element of a page on which no other picture has its name; its colours follow the page's."""
+    name = f"{picture.name}-figure"
     stream = io.StringIO()
     # Text stays text: small, to be found on the page, and in its font.
     with matplotlib.rc_context(RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return Picture(
-        svg=Markup(inlined(stream.getvalue(), name)),
-        width=round(figure.get_size_inches()[0] * 72 * POINT_IN_PIXELS),
-        alt=alt,
-        caption=caption,
-    )
+        picture.figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    return Markup(_inlined(stream.getvalue(), name))
 
 
-def inlined(svg: str, name: str) -> str:
+def _inlined(text: str, name: str) -> str:
     """An SVG file of matplotlib's as an element: without prolog and metadata, ids its own, colours variables."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
-    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg).replace("xlink:href", "href")
-    svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text).replace("xlink:href", "href")
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1
     )
-    return re.sub(r'style="[^"]*"', lambda m: re.sub(r"#[0-9a-f]{6}\b", _variable, m[0]), svg)
+    return re.sub(r'style="[^"]*"', lambda m: re.sub(r"#[0-9a-f]{6}\b", _variable, m[0]), text)
 
 
 def _variable(found: re.Match[str]) -> str:
@@ -68,21 +58,14 @@ def _dark_colours() -> dict[str, str]:
     return {f"--c{colour[1:]}": light for colour, light in lighter.items() if light != colour}
 
 
-def embedded(data: Mapping[str, Any]) -> Markup:
-    """`data` as JSON inside a script element, which no text in it can end."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
 def render(title: str, eyebrow: str, sections: Sequence[Section]) -> str:
     """The page. Its policy lets nothing be loaded, and no script run but its own."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["embedded"] = embedded
+    environment.filters["svg"] = svg
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(

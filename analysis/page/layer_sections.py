@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.compare.configurations import by_network
+from analysis.compare.layers import KEPT, MOST, NEAREST, Confusion
 from analysis.draw import confusion, layers
-from analysis.page.html import picture
-from analysis.page.parts import Cell, Column, Lines, Part, Section, Table
-from analysis.read.layer_records import KEPT, MOST, NEAREST, TENSORS, Confusion
+from analysis.page.parts import Cell, Column, Lines, Part, Picture, Section, Table
+from analysis.read.layer_records import TENSORS
 from analysis.report import wording
 from analysis.report.results import Results
 
@@ -16,9 +17,10 @@ SWAPS = 20
 """Pairs of classes that are listed where there are too many for a table of all."""
 
 
-def noise(found: Results) -> Section | None:
+def noise(results: Results) -> Section | None:
     """SQNR by layer: the figure and the same as tables."""
-    if "layers" not in found.figures:
+    shown, every = results.evidence.shown, results.evidence.layers
+    if not every["sqnr_db"].notna().any():
         return None
     alt = (
         "Heat map of the signal-to-quantization-noise ratio: a row for each configuration, a column for each layer, "
@@ -36,33 +38,33 @@ def noise(found: Results) -> Section | None:
             "strong as the signal."
         ]
     )
-    parts: list[Part | None] = [lines, picture(found.figures["layers"], "layers-figure", alt, caption)]
-    for (model, dataset), group in found.evidence.shown.groupby(["model", "dataset"], sort=False):
-        parts += [_decibels(found, group, tensor, f"{model} on {dataset}") for tensor in TENSORS]
+    figure = layers.heat_map(shown, every)
+    parts: list[Part | None] = [lines, Picture("layers", figure, alt, caption)]
+    for title, group in by_network(shown):
+        parts += [_decibels(every, group, tensor, title) for tensor in TENSORS]
     return Section("layers", "Where the signal is lost", [part for part in parts if part is not None])
 
 
-def _decibels(found: Results, group: pd.DataFrame, tensor: str, network: str) -> Table | None:
-    mine = found.evidence.layers[found.evidence.layers["configuration"].isin(group["configuration"])]
+def _decibels(every: pd.DataFrame, group: pd.DataFrame, tensor: str, network: str) -> Table | None:
+    mine = every[every["configuration"].isin(group["configuration"])]
+    names = list(dict.fromkeys(mine["layer"]))
     values = layers.table(mine, tensor, "sqnr_db")
     rows: list[list[Cell]] = []
     for row in group.to_dict("records"):
-        told = values.loc[row["configuration"]] if row["configuration"] in values.index else None
+        own = values.loc[row["configuration"]] if row["configuration"] in values.index else None
         if row["problem"]:
             rows.append([Cell(row["point"], row["problem"]), *[Cell("")] * len(values.columns)])
-        elif told is not None and told.notna().any():
-            rows.append(
-                [Cell(row["point"])]
-                + [Cell(wording.number(told[n], ".1f")) for n in dict.fromkeys(mine["layer"])]
-            )
-    columns = [Column("configuration"), *(Column(name, True) for name in dict.fromkeys(mine["layer"]))]
+        elif own is not None and own.notna().any():
+            rows.append([Cell(row["point"]), *(Cell(wording.number(own[name], ".1f")) for name in names)])
+    columns = [Column("configuration"), *(Column(name, True) for name in names)]
     caption = f"SQNR (dB) of the {layers.TITLES[tensor]} of each layer, {network}"
     return Table(caption, columns, rows, {}) if values.notna().to_numpy().any() else None
 
 
-def ranges(found: Results) -> Section | None:
+def ranges(results: Results) -> Section | None:
     """Histograms with the chosen ranges: the figure, and its numbers as a table."""
-    if "ranges" not in found.figures:
+    shown, every = results.evidence.shown, results.evidence.layers
+    if not len(layers.compared(shown, every)):
         return None
     alt = (
         "Histograms of the weights and inputs of three layers before rounding, a column for each of a few "
@@ -70,20 +72,20 @@ def ranges(found: Results) -> Section | None:
     )
     caption = (
         "Counts on a logarithmic axis, before rounding. Solid: the ends of the range; dashed: those of the narrowest "
-        "channel, where each channel has its own. An end far beyond the values is told in words alone. Layers: the "
-        "first, the one of the lowest median SQNR and the last. Configurations: of each method the one nearest to "
+        "channel, where each channel has its own. An end far beyond the values is given as a number alone. Layers: "
+        "the first, the one of the lowest median SQNR and the last. Configurations: of each method the one nearest to "
         f"{NEAREST} bits, methods that round activations first, at most {layers.METHODS}."
     )
     columns = [Column(title) for title in ("layer", "tensor", "configuration")]
     columns += [Column(title, True) for title in ("SQNR (dB)", "values from", "to", "range from", "to")]
-    parts: list[Part] = [picture(found.figures["ranges"], "ranges-figure", alt, caption)]
-    for (model, dataset), group in found.evidence.shown.groupby(["model", "dataset"], sort=False):
-        mine = found.evidence.layers[found.evidence.layers["configuration"].isin(group["configuration"])]
+    parts: list[Part] = [Picture("ranges", layers.histograms(shown, every), alt, caption)]
+    for title, group in by_network(shown):
+        mine = every[every["configuration"].isin(group["configuration"])]
         names = dict(zip(group["configuration"], group["point"], strict=True))
         chosen = layers.compared(group, mine)["configuration"]
         wanted = mine[
             mine["configuration"].isin(chosen)
-            & mine["layer"].isin(layers.telling(mine) if len(chosen) else [])
+            & mine["layer"].isin(layers.selected(mine) if len(chosen) else [])
         ]
         wanted = wanted.sort_values(["layer", "tensor"], ascending=[True, False], kind="stable")
         rows = [
@@ -95,24 +97,24 @@ def ranges(found: Results) -> Section | None:
             for row in wanted.to_dict("records")
         ]
         if rows:
-            parts.append(Table(f"Values and chosen ranges, {model} on {dataset}", columns, rows, {}))
+            parts.append(Table(f"Values and chosen ranges, {title}", columns, rows, {}))
     return Section("ranges", "Values and the ranges chosen for them", parts)
 
 
-def classes(found: Results) -> Section | None:
+def classes(results: Results) -> Section | None:
     """The confusion of float and of the most damaged configuration: the figure and the same as tables."""
-    told = found.evidence.confusions
-    if not told:
+    confusions = results.evidence.confusions
+    if not confusions:
         return None
-    parts: list[Part] = [Lines([_chosen(one) for one in told])]
-    if "confusion" in found.figures:
+    parts: list[Part] = [Lines([_chosen(one) for one in confusions])]
+    if any(len(one.classes) <= confusion.LARGEST for one in confusions):
         alt = (
             "Confusion matrix of the float network in test images, true classes in rows, and beside it by how many "
             "images that of a damaged network differs. The tables below hold the same numbers."
         )
         caption = "Numbers: test images. Colours: their share of the true class. Empty: none, or no change."
-        parts.append(picture(found.figures["confusion"], "confusion-figure", alt, caption))
-    parts += [_matrix(one) if len(one.classes) <= confusion.LARGEST else _swaps(one) for one in told]
+        parts.append(Picture("confusion", confusion.figure(confusions), alt, caption))
+    parts += [_matrix(one) if len(one.classes) <= confusion.LARGEST else _swaps(one) for one in confusions]
     return Section("classes", "Which class is taken for which", parts)
 
 
@@ -120,7 +122,7 @@ def _chosen(one: Confusion) -> str:
     if one.damaged is None:
         return f"{one.network}: the float network alone; none that keeps {100 * KEPT:.0f} % of its top-1 recorded it."
     return (
-        f"{one.network}: beside the float network stands {one.name} (top-1 {one.top1:.2f} %), the most damaged "
+        f"{one.network}: beside the float network is {one.name} (top-1 {one.top1:.2f} %), the most damaged "
         f"configuration that has not collapsed, that is, which keeps at least {100 * KEPT:.0f} % of float's top-1."
     )
 

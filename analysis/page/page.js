@@ -8,11 +8,11 @@
     ["filter-words", "filter-method", "filter-state", "runs-count", "runs-more"].map($);
   const body = $("runs-table").tBodies[0];
   const heads = [...$("runs-table").tHead.rows[0].cells];
-  const place = Object.fromEntries(columns.map((name, index) => [name, index]));
+  const indexOf = Object.fromEntries(columns.map((name, index) => [name, index]));
   const STEP = 100;
   let shown = [], limit = STEP, sorted = null, down = false;
   // What a word may be the beginning of: not numbers, of which almost any would do.
-  const texts = rows.map((row) => " " + ["name", "method", "state", "commit", "device"].map((name) => row.cells[place[name]][0])
+  const texts = rows.map((row) => " " + ["name", "method", "state", "commit", "device"].map((name) => row.cells[indexOf[name]][0])
     .concat(row.error || "").join(" ").replace(/\s+/g, " ").toLowerCase());
 
   const element = (name, text, parent, attributes = {}) => {
@@ -32,7 +32,7 @@
       else if (row.folder) { element("a", text, cell, { href: row.folder }); }
       else { cell.append(text); }
       if (!index && row.mlflow) element("a", "MLflow", element("small", "", cell), { href: row.mlflow, "aria-label": `MLflow page of ${text}` });
-      if (index === place.state) { cell.classList.add("state", text); if (row.error) element("small", row.error, cell); }
+      if (index === indexOf.state) { cell.classList.add("state", text); if (row.error) element("small", row.error, cell); }
     });
     return line;
   }
@@ -45,7 +45,7 @@
     more.textContent = `Show all ${shown.length.toLocaleString("en")}`;
   }
 
-  // What has no value stands last, whichever way the column is sorted.
+  // What has no value comes last, whichever way the column is sorted.
   function order(one, other) {
     const [a, b] = [one, other].map((index) => rows[index].cells[sorted].at(-1));
     if (a === null || b === null) return (a === null) - (b === null) || one - other;
@@ -56,7 +56,7 @@
   function select() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
     shown = [...rows.keys()].filter((index) => wanted.every((word) => texts[index].includes(" " + word) || (word.length > 3 && rows[index].key.startsWith(word)))
-      && [[method, "method"], [state, "state"]].every(([box, name]) => !box.value || rows[index].cells[place[name]][0] === box.value));
+      && [[method, "method"], [state, "state"]].every(([box, name]) => !box.value || rows[index].cells[indexOf[name]][0] === box.value));
     if (sorted !== null) shown.sort(order);
     limit = STEP;
     draw();

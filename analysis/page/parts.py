@@ -1,12 +1,12 @@
-"""The parts a page is made of: tables, pictures, facts. What was read is escaped."""
+"""The parts a page is made of: tables, pictures, facts. The template escapes every text in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
-from markupsafe import Markup
+from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under columns; the first cell of a row is its heading, and a row of one cell that of those below.
-    `notes` say what marks mean."""
+    `notes` explain the marks."""
 
     kind: ClassVar = "table"
     caption: str
@@ -41,13 +41,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as inline SVG, `width` pixels wide by itself; `alt` says what it shows to who cannot see it."""
+    """A figure inside the page, and beside it as NAME.png and NAME.svg; `alt` describes it to those who cannot
+    see it."""
 
     kind: ClassVar = "picture"
-    svg: Markup
-    width: int
+    name: str
+    figure: Figure
     alt: str
     caption: str
+
+    @property
+    def width(self) -> int:
+        """CSS pixels, of which an inch has 96."""
+        return round(96 * float(self.figure.get_size_inches()[0]))
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,14 @@ Part: TypeAlias = Table | Picture | Facts | Lines | Rows
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the parts below it; `name` is its anchor."""
+    """A heading and the parts below it; `name` is its anchor. `files` are the texts of files beside the page."""
 
     name: str
     title: str
     parts: Sequence[Part]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def notes_of(rows: Sequence[Sequence[Cell]], words: Mapping[str, str]) -> dict[str, str]:
+    """Those of `words` whose mark a cell of `rows` carries."""
+    return {mark: words[mark] for row in rows for cell in row for mark in cell.marks}

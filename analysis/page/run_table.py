@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.configurations import FLOAT_BITS, JOURNALS
 from analysis.page.parts import Column, Lines, Part, Rows, Section
 from analysis.report import wording
-from analysis.report.results import JOURNALS, Results
+from analysis.report.results import Results
 
 COLUMNS = (
     Column("name"),
@@ -30,15 +30,15 @@ COLUMNS = (
 STATES = ("done", "failed", "running", "stopped", "pending")
 
 
-def section(found: Results, page: Path, pages: Mapping[str, str]) -> Section:
+def section(results: Results, page: Path, pages: Mapping[str, str]) -> Section:
     """All runs as seen from the file `page`; `pages` are their pages in MLflow by key."""
     rows = [
-        _row(row, _folder(found.runs, row["key"], page) if found.source == JOURNALS else "", pages)
-        for row in found.marked.to_dict("records")
+        _row(row, _folder(results.runs, row["key"], page) if results.source == JOURNALS else "", pages)
+        for row in results.marked.to_dict("records")
     ]
     data = {"columns": [column.title for column in COLUMNS], "rows": rows}
-    methods = list(dict.fromkeys(found.marked["method"]))
-    states = [state for state in STATES if (found.marked["state"] == state).any()]
+    methods = list(dict.fromkeys(results.marked["method"]))
+    states = [state for state in STATES if (results.marked["state"] == state).any()]
     caption = "Every run of the sweep, in the order of its plan until sorted"
     parts: list[Part] = [
         Lines(
@@ -73,9 +73,9 @@ def _row(row: Mapping[str, Any], folder: str, pages: Mapping[str, str]) -> dict[
         [commit] if commit else ["", None],
         [device] if device else ["", None],
     ]
-    told = {"key": str(row["key"]), "cells": cells, "error": row["error"], "folder": folder}
-    told["mlflow"] = pages.get(row["key"])
-    return {name: value for name, value in told.items() if value}
+    whole = {"key": str(row["key"]), "cells": cells, "error": row["error"], "folder": folder}
+    whole["mlflow"] = pages.get(row["key"])
+    return {name: value for name, value in whole.items() if value}
 
 
 def _number(value: float, layout: str) -> list[Any]:

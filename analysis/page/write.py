@@ -1,7 +1,7 @@
 """`report.html`: one self-contained page of a sweep, a list of sections each of which is a small function.
 
-A section is added by writing a function from the results to a Section (None where it has nothing to say) and naming
-it in SECTIONS.
+A table or figure is added by writing a function from the results to a Section (None where it has nothing to show), in
+a file of its own, and naming it in SECTIONS: its pictures are also saved as files, as are the texts in its `files`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.page import best_section, headline, html, layer_sections, run_table, sections
-from analysis.page.parts import Section
+from analysis.draw import style
+from analysis.page import accuracy_sections, best_section, headline, html, layer_sections, run_table, sections
+from analysis.page.parts import Picture, Section
 from analysis.read import links
 from analysis.report.results import Results
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     headline.section,
     sections.published,
-    sections.accuracy,
-    sections.drop,
+    accuracy_sections.by_bits,
+    accuracy_sections.drop,
     best_section.section,
-    sections.cost,
+    accuracy_sections.against_cost,
     sections.switches,
     layer_sections.noise,
     layer_sections.ranges,
@@ -29,19 +30,27 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
 )
 
 
-def write(found: Results, path: Path) -> Path:
-    """Write the page of `found` to `path`, whose folder must exist, and return `path`."""
-    listed = run_table.section(found, path, links.pages(found.runs, found.sweep))
-    shown = [*(section(found) for section in SECTIONS), listed, sections.measured(found)]
-    text = html.render(
-        _title(found), f"Sweep {found.sweep}", [section for section in shown if section is not None]
-    )
-    path.write_text(text, encoding="utf-8", errors="replace")
-    return path
+def write(results: Results, page: Path) -> list[Path]:
+    """Write the page of `results` to `page`, whose folder must exist, and beside it the files of its sections and each
+    figure as PNG and SVG; returns the paths, the page last."""
+    runs = run_table.section(results, page, links.pages(results.runs, results.sweep))
+    every = [*(section(results) for section in SECTIONS), runs, sections.measured(results)]
+    shown = [section for section in every if section is not None]
+    paths = []
+    for section in shown:
+        for name, text in section.files.items():
+            paths.append(page.with_name(name))
+            paths[-1].write_text(text, encoding="utf-8", errors="replace")
+        for part in section.parts:
+            if isinstance(part, Picture):
+                paths += style.save(part.figure, page.with_name(part.name))
+    text = html.render(_title(results), f"Sweep {results.sweep}", shown)
+    page.write_text(text, encoding="utf-8", errors="replace")
+    return [*paths, page]
 
 
-def _title(found: Results) -> str:
-    networks = found.marked.drop_duplicates(["model", "dataset"])[["model", "dataset"]].to_dict("records")
+def _title(results: Results) -> str:
+    networks = results.marked.drop_duplicates(["model", "dataset"])[["model", "dataset"]].to_dict("records")
     if len(networks) > 1:
         return f"What quantizing {len(networks)} networks costs"
     return f"What quantizing {networks[0]['model']} on {networks[0]['dataset']} costs"

@@ -22,8 +22,8 @@ METRICS = ("train_loss", "train_top1", "loss", "top1")
 
 @dataclass(frozen=True)
 class Curve:
-    """What a training told by epoch. `epochs` ascend, counted from 1; each of METRICS has a value for each of them,
-    NaN where none was told or it was not finite: losses in nats, top1 in percent."""
+    """What a training recorded by epoch. `epochs` ascend, counted from 1; each of METRICS has a value for each of
+    them, NaN where none was recorded or it was not finite: losses in nats, top1 in percent."""
 
     epochs: NDArray[np.int32]
     values: Mapping[str, Floats]
@@ -35,15 +35,15 @@ class Curve:
         top1 = self.values["top1"]
         if np.isnan(top1).all():
             return None, float("nan")
-        place = int(np.nanargmax(top1))
-        return int(self.epochs[place]), round(float(top1[place]), 4)
+        index = int(np.nanargmax(top1))
+        return int(self.epochs[index]), round(float(top1[index]), 4)
 
 
 @dataclass(frozen=True)
 class Journal:
     """What the analysis keeps of a journal. `last` is its last event, empty where there is none; `run_seconds` sums
     what each attempt took from its first event to its last; `data` is the checksum of each split that was read;
-    `problem` says why the file cannot be read, if so."""
+    `problem` is why the file cannot be read, if so."""
 
     attempts: int = 0
     last: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Journal:
 def read_journal(folder: Path) -> Journal:
     """Read the journal of the run directory `folder`; one that is not there is empty.
 
-    Which of its lines count is what suite.record says. A further attempt that goes back replaces the epochs from its
+    suite.record decides which of its lines count. A further attempt that goes back replaces the epochs from its
     first on.
     """
     path = folder / "events.jsonl"
@@ -80,7 +80,7 @@ def read_journal(folder: Path) -> Journal:
 
 
 def curve(points: Mapping[int, Mapping[str, Any]]) -> Curve | None:
-    """The curve of a run that trained, else None: what is only evaluated tells its metrics once, at step 0."""
+    """The curve of a run that trained, else None: what is only evaluated records its metrics once, at step 0."""
     epochs = sorted(epoch for epoch in points if epoch > 0)
     if not any("train_loss" in points[epoch] for epoch in epochs):
         return None

@@ -53,7 +53,7 @@ def _ask(server: str, what: str, content: Mapping[str, Any] | None = None) -> An
     address = f"{without_password(server)}/api/2.0/mlflow/{what}"
     request = Request(address, body, {"Content-Type": "application/json"})
     if account := _account(server):
-        # Not told to where the server may redirect.
+        # Not sent on where the server redirects.
         request.add_unredirected_header("Authorization", f"Basic {b64encode(account.encode()).decode()}")
     with urlopen(request, timeout=SECONDS) as answer:
         return json.loads(answer.read())
@@ -67,7 +67,7 @@ def _account(server: str) -> str:
 
 
 def without_password(server: str) -> str:
-    """A page that is sent around must not tell whose account was used.
+    """The address without its account: a page is passed on, and must not show whose was used.
 
     >>> without_password("https://me:secret@mlflow.example:8443/lab")
     'https://mlflow.example:8443/lab'

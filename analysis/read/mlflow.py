@@ -1,7 +1,7 @@
 """MLflow's copy of the runs as the same table: `suite report SWEEP --from mlflow`.
 
 What the table needs beside a run's metrics, `suite sync` has put there: the plan as tags of the experiment, in parts,
-and what stage.json and outcome.json hold as the tag `record` of a run. Only what stands image by image is not there.
+and what stage.json and outcome.json hold as the tag `record` of a run. Only per-image results are not there.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SETTINGS = {
 
 
 def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
-    """The table and the curves of `frame.load`, from MLFLOW_TRACKING_URI or else the database in the folder `runs`.
+    """The table and the curves of `run_folders.load`, from MLFLOW_TRACKING_URI or else the database in `runs`.
 
-    Raises AnalysisError where there is no such experiment, where it cannot be reached, and where it was synced before
-    `sync` told all this.
+    Raises AnalysisError where there is no such experiment, where it cannot be reached, and where it was synced by a
+    version of `sync` that did not record all this.
     """
     where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
     if where.startswith("sqlite:///") and not Path(where.removeprefix("sqlite:///")).exists():
@@ -60,11 +60,11 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
         rows, curves = [], {}
         for stage in stages:
             run = found.get(stage["key"])
-            told = _told(client, run, sweep)
-            if told.curve is not None:
-                curves[stage["key"]] = told.curve
+            journal = _journal(client, run, sweep)
+            if journal.curve is not None:
+                curves[stage["key"]] = journal.curve
             state = STATES[run.info.status] if run else "pending"
-            rows.append(row(stage, told, state, partial(_left, run)))
+            rows.append(row(stage, journal, state, partial(_left, run)))
     return table(stages, rows), curves
 
 
@@ -112,8 +112,8 @@ def _by_key(client: Any, experiment: str) -> dict[str, Any]:
     return found
 
 
-def _told(client: Any, run: Any, sweep: str) -> Journal:
-    """What `journal.read` would say of the run's journal, as far as the table needs it."""
+def _journal(client: Any, run: Any, sweep: str) -> Journal:
+    """What `read_journal` would give for the run, as far as the table needs it."""
     if run is None:
         return Journal()
     if "record" not in run.data.tags:

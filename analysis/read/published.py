@@ -13,8 +13,8 @@ PATH = Path(__file__).parent.parent / "published.toml"
 
 @dataclass(frozen=True)
 class Number:
-    """One published result. `value` is a percent; `match` is what was run, `labelled` what its label says otherwise;
-    `model` is None where the source names none; `best` says that the epoch was chosen on the test images."""
+    """One published result. `value` is a percent; `match` is what was run, `labelled` what its label has otherwise;
+    `model` is None where the source names none; `best` is whether the epoch was chosen on the test images."""
 
     id: str
     source: str

@@ -1,7 +1,7 @@
 """Run directories become one table: a row a stage, in the order of the plan, holes included.
 
 What is read: `RUNS/sweeps/NAME.json` (the plan) and, for each of its stages, `RUNS/KEY/stage.json`,
-`events.jsonl` and `outcome.json`. A run that cannot be read keeps its row and says why in `problem`.
+`events.jsonl` and `outcome.json`. A run that cannot be read keeps its row, with the reason in `problem`.
 """
 
 from __future__ import annotations
@@ -46,26 +46,21 @@ OWN = (
 DERIVED = ("configuration", "label", "drop")
 
 
-def read(runs: Path, sweep: str) -> pd.DataFrame:
-    """The table of `load` alone."""
-    return load(runs, sweep)[0]
-
-
 def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
-    """The table of the sweeps `names`, as `table` says, and the training curves by key. Each journal is read once.
+    """The table of the sweeps `names`, as `table` makes it, and the training curves by key. Each journal is read once.
 
-    A run directory that cannot be used makes its row `failed`, and `problem` says why. Raises AnalysisError where
-    there is no such sweep or its file cannot be used.
+    A run directory that cannot be used makes its row `failed`, with the reason in `problem`. Raises AnalysisError
+    where there is no such sweep or its file cannot be used.
     """
     stages = list({stage["key"]: stage for sweep in names for stage in planned(runs, sweep)}.values())
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
         held = lease.locked(folder)
-        told = read_journal(folder)
-        if told.curve is not None:
-            curves[stage["key"]] = told.curve
-        rows.append(row(stage, told, state_of(False, held, told.last), partial(_file, folder)))
+        journal = read_journal(folder)
+        if journal.curve is not None:
+            curves[stage["key"]] = journal.curve
+        rows.append(row(stage, journal, state_of(False, held, journal.last), partial(_file, folder)))
     return table(stages, rows), curves
 
 
@@ -76,8 +71,8 @@ def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
     `running`, `stopped` (begun, and no process of this machine holds its lock) or `pending`; top1 and top5 are
     percents, NaN unless done; `start` is the key of the stage it was made from; `error` is the first line of the last
     failure; `run_seconds` is what all attempts took together; `train_sha256` and `test_sha256` are the checksums of
-    the data that was read (None where it was not, or not told); `best_epoch` is where a training was best on the test
-    images, with `best_top1`, which nothing else here is made of. A parameter called like a column of `OWN` or
+    the data that was read (None where it was not, or not recorded); `best_epoch` is where a training was best on the
+    test images, with `best_top1`, which nothing else here is made of. A parameter called like a column of `OWN` or
     `DERIVED` is prefixed with `param_`.
     """
     names = sorted({name for stage in stages for name in stage["params"]})
@@ -178,20 +173,20 @@ def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return stages_as_today(stages)
 
 
-def row(stage: Mapping[str, Any], told: Journal, state: str, read: Read) -> dict[str, Any]:
+def row(stage: Mapping[str, Any], journal: Journal, state: str, read: Read) -> dict[str, Any]:
     """The columns `OWN` of one stage. `state` is that of a run without an outcome; `read` gives what the run left as
     "stage" and as "outcome"."""
     row: dict[str, Any] = {name: None for name in OWN}
     row |= {name: stage[name] for name in ("key", "name", "kind")}
     row["start"] = next(iter(stage["needs"]), None)
-    row |= {"attempts": told.attempts, "run_seconds": told.run_seconds, "state": state}
-    row |= {f"{split}_sha256": told.data.get(split) for split in ("train", "test")}
-    row["best_epoch"], row["best_top1"] = told.curve.best if told.curve else (None, None)
+    row |= {"attempts": journal.attempts, "run_seconds": journal.run_seconds, "state": state}
+    row |= {f"{split}_sha256": journal.data.get(split) for split in ("train", "test")}
+    row["best_epoch"], row["best_top1"] = journal.curve.best if journal.curve else (None, None)
     if row["state"] == "failed":
-        row["error"] = _first_line(told.last.get("error"))
+        row["error"] = _first_line(journal.last.get("error"))
     try:
-        if told.problem:
-            raise AnalysisError(told.problem)
+        if journal.problem:
+            raise AnalysisError(journal.problem)
         row |= _origin(*read("stage"))
         row |= _outcome(*read("outcome"), stage["key"])
     except AnalysisError as problem:
@@ -255,8 +250,8 @@ def _outcome(where: str, outcome: Mapping[str, Any] | None, key: str) -> dict[st
 
 
 def _is_number(value: Any, name: str) -> bool:
-    """NaN is one, and of a loss infinity: so tells a network that was quantized too coarsely. What is far beyond any
-    measurement is none: no arithmetic could be done with it."""
+    """NaN is allowed, and an infinite loss (the outputs of a network overflowed); a value far beyond any measurement
+    is not, since no arithmetic could be done with it."""
     if type(value) not in (int, float):
         return False
     return value != value or abs(value) < LARGEST or (name == "loss" and abs(value) == math.inf)

@@ -10,8 +10,6 @@ import pandas as pd
 from analysis.draw.waterfall import title
 from analysis.report.wording import chance
 
-COLUMNS = ("chain", "switch", "key", "name", "top1", "difference", "low", "high", "p", "published", "trained")
-
 
 def markdown(table: pd.DataFrame) -> str:
     """The steps as Markdown, one small table a chain."""
@@ -27,7 +25,7 @@ def markdown(table: pd.DataFrame) -> str:
         "images; p: exact McNemar test."
     )
     if table["trained"].any():
-        note += " Each line is a training of its own: what another seed would have changed, the images do not tell."
+        note += " Each line is a training of its own: p does not cover what another seed would have changed."
     return "\n\n".join([*parts, note]) + "\n"
 
 

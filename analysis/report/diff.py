@@ -5,33 +5,38 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from analysis.compare.configurations import by_network, point
 from analysis.compare.significance import LEVEL
-from analysis.compare.sweeps import BAD, BETTER, NAMED, ORDER, RETRAINED, Diff, Row
-from analysis.draw import cost
+from analysis.compare.sweeps import BAD, BETTER, ORDER, RETRAINED, Diff, Row
 from analysis.report import wording
 from analysis.report.tables import grid
 
+NAMED = 3
+"""Configurations that the summary names."""
+LEAST = (9, 8, 7, 10, 1, 2, 3)
+"""The columns that a narrow terminal does without, the first first."""
 COLOURS = dict.fromkeys(BAD, "red") | {BETTER: "green"}
 
 
 COLUMNS = (
     ("configuration", False), ("n", True), ("A %", True), ("B %", True), ("B - A", True), ("95 %", True),
-    ("p", True), ("by", False), ("speed", True), ("size", True), ("float start", False), ("verdict", False),
+    ("p", True), ("by", False), ("speed", True), ("size", True), ("float network", False), ("verdict", False),
 )  # fmt: skip
 
 
 def summary(found: Diff) -> str:
     """What came out, in a line, with the first of those that are worse."""
     counts = Counter(found.table["verdict"])
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
     bad = found.table[found.table["verdict"].isin(BAD)].to_dict("records")
     named = [
-        f"{cost.point(row)} ({wording.number(row['difference'], '+.2f') or row['verdict']})"
-        for row in bad[:NAMED]
+        f"{point(row)} ({wording.number(row['difference'], '+.2f') or row['verdict']})" for row in bad[:NAMED]
     ]
     named += [f"{len(bad) - NAMED} more"] if len(bad) > NAMED else []
-    first = f"Worse: {', '.join(named)}" if bad else "Not worse" if found.is_told else "Cannot tell"
-    return f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {told}."
+    first = f"Worse: {', '.join(named)}" if bad else "Not worse" if found.is_tested else "Cannot be tested"
+    return (
+        f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {verdicts}."
+    )
 
 
 def notes(found: Diff) -> list[str]:
@@ -47,7 +52,7 @@ def notes(found: Diff) -> list[str]:
     if other:
         lines.append(
             f"In {wording.plural(other, 'row')} A and B are different trainings, of the network or of its float "
-            "start: judged by both, with the larger p and the wider interval; not at all from one training a side."
+            "network: judged by both, with the larger p and the wider interval; not at all from one training a side."
         )
     if found.otherwise:
         lines.append(f"Trained otherwise, A → B: {'; '.join(found.otherwise)}.")
@@ -64,10 +69,8 @@ def markdown(found: Diff) -> str:
 
 def sections(found: Diff) -> list[tuple[str, list[list[str]]]]:
     """The table as cells, one for each model and data set, with its title."""
-    groups = found.table.groupby(["model", "dataset"], sort=False)
     return [
-        (f"{model} on {dataset}", [_cells(row) for row in rows.to_dict("records")])
-        for (model, dataset), rows in groups
+        (title, [_cells(row) for row in rows.to_dict("records")]) for title, rows in by_network(found.table)
     ]
 
 
@@ -75,7 +78,7 @@ def _cells(row: Row) -> list[str]:
     number = wording.number
     counts = dict.fromkeys((row["n_a"], row["n_b"]))
     return [
-        cost.point(row),
+        point(row),
         "/".join(map(str, counts)),
         number(row["top1_a"]),
         number(row["top1_b"]),
@@ -84,6 +87,6 @@ def _cells(row: Row) -> list[str]:
         wording.chance(row["p_holm"]),
         row["by"],
         *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("speed_ratio", "size_ratio")),
-        row["float_start"],
+        row["float_stage"],
         row["verdict"],
     ]

@@ -27,15 +27,15 @@ def typed(marked: pd.DataFrame) -> pd.DataFrame:
 
 
 def epochs(marked: pd.DataFrame, curves: Mapping[str, Curve]) -> pd.DataFrame:
-    """What the trainings told: `key`, `name`, `epoch` (from 1), `metric` and `value` (float32), in the order of the
-    runs. A value that was not told or not finite has no row."""
+    """What the trainings recorded: `key`, `name`, `epoch` (from 1), `metric` and `value` (float32), in the order of
+    the runs. A value that was not recorded or not finite has no row."""
     parts = []
     for key, name in zip(marked["key"], marked["name"], strict=True):
         for metric in METRICS if key in curves else ():
             values = curves[key].values[metric]
-            told = np.isfinite(values)
-            facts = {"key": key, "name": name, "epoch": curves[key].epochs[told], "metric": metric}
-            parts.append(pd.DataFrame(facts | {"value": values[told]}))
+            known = np.isfinite(values)
+            facts = {"key": key, "name": name, "epoch": curves[key].epochs[known], "metric": metric}
+            parts.append(pd.DataFrame(facts | {"value": values[known]}))
     kinds = {"key": "string", "name": "string", "epoch": "int32", "metric": "string", "value": "float32"}
     return pd.concat(parts or [pd.DataFrame(columns=list(kinds))], ignore_index=True).astype(kinds)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.compare import agreement
-from analysis.compare.configurations import FLOAT_BITS, hole
+from analysis.compare.configurations import FLOAT_BITS, by_network, hole
+from analysis.report import wording
 from analysis.report.results import Results
 
 # Heading of each column, and whether it holds numbers.
@@ -59,7 +60,7 @@ class Section:
 def joined(configurations: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
     """Each configuration beside the published top-1 values that it re-runs, unformatted.
 
-    A configuration stands once for each of them, and once with empty published columns where there is none.
+    A configuration has a row for each of them, and one with empty published columns where there is none.
     """
     published = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
     columns = ["configuration", *PUBLISHED, "difference", "tolerance", "verdict"]
@@ -70,34 +71,34 @@ def joined(configurations: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFra
 def sections(table: pd.DataFrame) -> list[Section]:
     """The table made by `joined`, formatted, one section for each model and dataset in it."""
     found = []
-    for (model, dataset), group in table.groupby(["model", "dataset"], sort=False):
+    for title, group in by_network(table):
         rows, above = [], None
         for row in group.to_dict("records"):
-            # A second published number of the same configuration stands under the first, not beside a copy.
+            # A second published number of the same configuration goes below the first, not beside a copy.
             ours = ("",) * OURS if row["configuration"] == above else _ours(row)
             above = row["configuration"]
             rows.append((*ours, *_published(row)))
-        found.append(Section(f"{model} on {dataset}", tuple(rows)))
+        found.append(Section(title, tuple(rows)))
     return found
 
 
-def markdown(found: Results) -> str:
+def markdown(results: Results) -> str:
     """The result table in Markdown, and below it how it was measured and what is missing."""
     parts = []
-    for section in sections(joined(found.summary, found.comparison)):
+    for section in sections(joined(results.summary, results.comparison)):
         parts.append(f"**{section.title}**\n\n{grid(section.rows)}")
-    parts.append("\n".join(f"- {line}" for line in notes(found)))
+    parts.append("\n".join(f"- {line}" for line in notes(results)))
     return "\n\n".join(parts) + "\n"
 
 
-def summary(found: Results) -> str:
+def summary(results: Results) -> str:
     """Top-1 of each method over the widths, in Markdown, and how it was measured: what a README shows."""
     parts = []
-    counts = Counter(_count(row) for row in found.summary.to_dict("records") if row["n"])
+    counts = Counter(_count(row) for row in results.summary.to_dict("records") if row["n"])
     usual = max(counts, key=lambda count: counts[count], default="")
-    for (model, dataset), group in found.summary.groupby(["model", "dataset"], sort=False):
+    for title, group in by_network(results.summary):
         widths = sorted(group["weight_bits"].unique(), reverse=True)
-        columns = [("top-1 %", False), ("acts", False), *((_bits(width), True) for width in widths)]
+        columns = [("top-1 %", False), ("acts", False), *((wording.bits(width), True) for width in widths)]
         rows = []
         floats = group["act_bits"] == FLOAT_BITS
         for (label, left_float), line in group.groupby(["label", floats], sort=False):
@@ -106,13 +107,13 @@ def summary(found: Results) -> str:
             cells = {row["weight_bits"]: _cell(row, usual, every) for row in line.to_dict("records")}
             acts = "float" if left_float else "quantized"
             rows.append([label + _marked(every), acts, *(cells.get(width, "") for width in widths)])
-        parts.append(f"**{model} on {dataset}, by bits**\n\n{grid(rows, columns)}")
+        parts.append(f"**{title}, by bits**\n\n{grid(rows, columns)}")
     beside = (
-        f"±: to the farther end of the 95 % interval; n = {usual or 0} where no other n stands in brackets."
+        f"±: to the farther end of the 95 % interval; n = {usual or 0} where no other n is given in brackets."
     )
     parts += [
-        " ".join([*_measured(found.marked), beside]),
-        "\n".join(f"- {line}" for line in _marks(found)),
+        " ".join([*_measured(results.marked), beside]),
+        "\n".join(f"- {line}" for line in _marks(results)),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -122,15 +123,15 @@ def _cell(row: dict[str, Any], usual: str, known: Set[str]) -> str:
         return hole(row)
     half = max(row["top1_high"] - row["top1"], row["top1"] - row["top1_low"])
     counted = "" if _count(row) == usual else f" ({_count(row)})"
-    return f"{_number(row['top1'], '.2f')} ±{half:.2f}{counted}{_marked(set(row['marks'].split()) - known)}"
+    return f"{wording.number(row['top1'])} ±{half:.2f}{counted}{_marked(set(row['marks'].split()) - known)}"
 
 
 def _marked(marks: Set[str]) -> str:
     return f" [{','.join(sorted(marks, key=lambda mark: (len(mark), mark)))}]" if marks else ""
 
 
-def _marks(found: Results) -> list[str]:
-    return [f"[{mark}] {words}" for mark, words in found.differences.words.items()]
+def _marks(results: Results) -> list[str]:
+    return [f"[{mark}] {words}" for mark, words in results.differences.words.items()]
 
 
 def _measured(marked: pd.DataFrame) -> list[str]:
@@ -142,19 +143,18 @@ def _measured(marked: pd.DataFrame) -> list[str]:
         seeds = ", ".join(str(seed) for seed in sorted(group["seed"].unique()))
         lines.append(f"Measured: {model} on {dataset}, {images} test images, seeds: {seeds}.")
     if len(done):
-        commits = [_commit(row) for row in done.to_dict("records")]
+        commits = map(wording.commit, done["commit"], done["dirty"])
         lines.append(
-            f"{_several('Device', 'devices', done['device'])}. "
-            f"{_several('Versions', 'sets of versions', done['versions'])}. "
-            f"{_several('Commit', 'commits', commits)}."
+            f"Device: {wording.counted(done['device'])}. Versions: {wording.counted(done['versions'])}. "
+            f"Commit: {wording.counted(commits)}."
         )
     return lines
 
 
-def notes(found: Results) -> list[str]:
+def notes(results: Results) -> list[str]:
     """How the table was measured, how to read it, and what is missing, a sentence or two each."""
-    done = found.done
-    lines = _measured(found.marked)
+    done = results.done
+    lines = _measured(results.marked)
     lines.append(
         "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
         "run against its own start. MB: size of the model as stored."
@@ -169,14 +169,16 @@ def notes(found: Results) -> list[str]:
     infinite = done[done["loss"].isna()]
     if len(infinite):
         named = sorted(
-            {f"{row['label']} at {_bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
+            {f"{row['label']} at {wording.bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
         )
         lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
-    return lines + _marks(found) + remarks(found.comparison) + _missing(found.marked, found.comparison)
+    return (
+        lines + _marks(results) + remarks(results.comparison) + _missing(results.marked, results.comparison)
+    )
 
 
 def remarks(comparison: pd.DataFrame) -> list[str]:
-    """Where the label or the value of a number in the table is not what it seems, equal remarks said once."""
+    """Where the label or the value of a number in the table is not what it seems, equal remarks listed once."""
     found: dict[tuple[str, str], list[str]] = {}
     shown = comparison[(comparison["metric"] == "top1") & comparison["configuration"].notna()]
     for row in shown.drop_duplicates("id").to_dict("records"):
@@ -208,11 +210,11 @@ def _ours(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["label"],
         row["source"],
-        *(_bits(row[name]) for name in ("weight_bits", "act_bits")),
+        *(wording.bits(row[name]) for name in ("weight_bits", "act_bits")),
         _top1(row),
         _interval(row, "top1"),
         *(("", "") if row["method"] == "float" else (_mean(row, "drop"), _interval(row, "drop"))),
-        _number(row["model_size_mb"], ".3g"),
+        wording.number(row["model_size_mb"], ".3g"),
     )
 
 
@@ -223,20 +225,20 @@ def _published(row: dict[str, Any]) -> tuple[str, ...]:
     claimed = f" ±{row['tolerance']:.2f}" if is_claimed else ""
     return (
         f"{row['published_source']} {row['published_label']}{', best epoch' if row['published_best'] else ''}",
-        _number(row["published"], ".2f"),
-        _number(row["published_drop"], ".2f"),
+        wording.number(row["published"]),
+        wording.number(row["published_drop"]),
         row["verdict"] + claimed,
     )
 
 
 def _mean(row: dict[str, Any], metric: str) -> str:
     spread = "" if math.isnan(row[f"{metric}_sd"]) else f" ± {row[f'{metric}_sd']:.2f}"
-    return _number(row[metric], ".2f") + spread
+    return wording.number(row[metric]) + spread
 
 
 def _interval(row: dict[str, Any], metric: str) -> str:
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    return "" if math.isnan(low) else f"{_number(low, '.2f')} to {_number(high, '.2f')}"
+    return "" if math.isnan(low) else f"{wording.number(low)} to {wording.number(high)}"
 
 
 def _top1(row: dict[str, Any]) -> str:
@@ -245,40 +247,15 @@ def _top1(row: dict[str, Any]) -> str:
     return f"{_mean(row, 'top1')} ({_count(row)}){_marked(set(row['marks'].split()))}"
 
 
-def _number(value: float, layout: str) -> str:
-    text = "" if math.isnan(value) else format(value, layout)
-    return "0.00" if text == "-0.00" else text
-
-
 def _count(row: dict[str, Any]) -> str:
     return str(row["n"]) if row["n"] == row["expected"] else f"{row['n']} of {row['expected']}"
-
-
-def _bits(bits: int) -> str:
-    return "float" if bits == FLOAT_BITS else str(bits)
-
-
-def _commit(row: dict[str, Any]) -> str | None:
-    if not isinstance(row["commit"], str):
-        return None
-    return row["commit"][:10] + (" with uncommitted changes" if row["dirty"] is True else "")
-
-
-def _several(title: str, plural: str, values: Iterable[Any]) -> str:
-    found = [value if isinstance(value, str) else "unknown" for value in values]
-    counts = {value: found.count(value) for value in sorted(set(found))}
-    if len(counts) == 1:
-        return f"{title}: {found[0]}"
-    return f"{len(counts)} {plural}: " + "; ".join(
-        f"{value} ({count} of {len(found)} stages)" for value, count in counts.items()
-    )
 
 
 def grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:
     """A Markdown table whose columns line up in the source too."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [[heading for heading, _ in columns], *cells]
-    widths = [max(4, *(len(line[place]) for line in lines)) for place in range(len(columns))]
+    widths = [max(4, *(len(line[index]) for line in lines)) for index in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
         padded = (

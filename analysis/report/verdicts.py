@@ -1,4 +1,4 @@
-"""`suite verdicts`: of every published number whether it was reproduced, and the runs that say so.
+"""`suite verdicts`: of every published number whether it was reproduced, and the runs that decide it.
 
 All sweeps of a folder count as one: a number is judged by the runs of what its source ran, wherever they were planned.
 """
@@ -29,7 +29,7 @@ COLUMNS = (
 LEAST = (6, 5, 4, 7)
 """The columns that a narrow terminal does without, the first first."""
 NOTES = (
-    "Re-run: ours of what the source ran, as far as its code, its text and its numbers tell. Change: from it to what "
+    "Re-run: ours of what the source ran, as far as its code, its text and its numbers show. Change: from it to what "
     "the label says, in points, paired over the test images where it has an interval. On another network than the "
     "published one drops are compared, where the source states a float accuracy.",
     "At 8 bits nearly every sound method keeps the accuracy, so that a reproduced drop says little of the method.",
@@ -76,16 +76,16 @@ def load(runs: Path) -> Verdicts:
 
 def _evidence(runs: Path, row: Mapping[str, Any], done: Mapping[Any, pd.DataFrame]) -> dict[str, Any]:
     ran, labelled = (_by_seed(done.get(row[name])) for name in ("configuration", "labelled"))
-    answers = [
+    results = [
         [significance.correct(runs, side[seed]["key"]) for side in (ran, labelled)]
         for seed in ran
         if seed in labelled
     ]
-    sizes = {None if bits is None else len(bits) for pair in answers for bits in pair}
+    sizes = {None if bits is None else len(bits) for pair in results for bits in pair}
     found: dict[str, Any] = dict.fromkeys(("low", "high", "p"), math.nan)
     found["change"] = row["ours_labelled"] - row["ours"]
     if row["metric"] == "top1" and len(sizes) == 1 and None not in sizes:
-        found = significance.paired(*(np.stack(side) for side in zip(*answers, strict=True)))
+        found = significance.paired(*(np.stack(side) for side in zip(*results, strict=True)))
         found["change"] = found.pop("difference")
     return {"run": _named(ran), "run_labelled": _named(labelled)} | found
 
@@ -135,8 +135,8 @@ def summary(table: pd.DataFrame) -> str:
     """How many numbers there are of each verdict, in a line; a number judged by several runs counts by the first."""
     first = table.drop_duplicates("id")
     counts = Counter(first["verdict"]).most_common()
-    told = "; ".join(f"{verdict}: {count}" for verdict, count in counts)
-    return f"{wording.plural(len(first), 'published number')}. {told[:1].upper()}{told[1:]}."
+    listed = "; ".join(f"{verdict}: {count}" for verdict, count in counts)
+    return f"{wording.plural(len(first), 'published number')}. {listed[:1].upper()}{listed[1:]}."
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -144,12 +144,12 @@ def markdown(table: pd.DataFrame) -> str:
     quotes: dict[tuple[str, str], list[str]] = {}
     for row in table.drop_duplicates("id").to_dict("records"):
         quotes.setdefault((row["source"], row["quote"]), []).append(row["published_label"])
-    said = [
+    quoted = [
         f"{source} {', '.join(dict.fromkeys(labels))}: \u201c{quote}\u201d"
         for (source, quote), labels in quotes.items()
     ]
     notes = [agreement.DEFINITION, *NOTES, *tables.remarks(table)]
-    lists = ["\n".join(f"- {line}" for line in lines) for lines in (notes, said)]
+    lists = ["\n".join(f"- {line}" for line in lines) for lines in (notes, quoted)]
     return "\n\n".join([f"**{summary(table)}**", tables.grid(cells(table), COLUMNS), *lists]) + "\n"
 
 
@@ -157,10 +157,10 @@ def short(table: pd.DataFrame) -> str:
     """What a README shows: each top-1, by the first run that judges it, and why it is not what it seems."""
     top1 = table[table["metric"] == "top1"].drop_duplicates("id")
     shown, above = [], ""
-    for row, told in zip(top1.to_dict("records"), cells(top1), strict=True):
+    for row, texts in zip(top1.to_dict("records"), cells(top1), strict=True):
         why = "as above" if row["note"] and row["note"] == above else row["note"]
         above = row["note"]
-        shown.append([told[0].removesuffix(", top-1"), *told[1:4], told[-1], why])
+        shown.append([texts[0].removesuffix(", top-1"), *texts[1:4], texts[-1], why])
     columns = [*COLUMNS[:4], COLUMNS[-1], ("why", False)]
     lines = [f"**{summary(top1)}** {agreement.DEFINITION}", tables.grid(shown, columns), NOTES[1]]
     return "\n\n".join(lines) + "\n"

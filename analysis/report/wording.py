@@ -45,7 +45,7 @@ def chance(p: float) -> str:
 
 
 def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
-    """What stands beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
+    """The text beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
     missing. The brackets hold its 95 % interval."""
     deviation, low = row[f"{metric}_sd"], row.get(f"{metric}_low", math.nan)
     parts = [] if math.isnan(deviation) else [f"± {deviation:.2f}"]
@@ -61,7 +61,7 @@ def bits(width: int) -> str:
 
 
 def hours(seconds: float) -> str:
-    """A time as people say it.
+    """A time in the unit that suits it.
 
     >>> hours(40), hours(600), hours(7200)
     ('40 seconds', '10 minutes', '2.0 hours')
@@ -69,6 +69,13 @@ def hours(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def commit(sha: Any, is_dirty: Any) -> str | None:
+    """The first 10 letters of a commit, and whether files were changed since; None where it is not known."""
+    if not isinstance(sha, str):
+        return None
+    return sha[:10] + (" with uncommitted changes" if is_dirty is True else "")
 
 
 def counted(values: Iterable[Any]) -> str:

@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 
 from analysis.compare import ablation, agreement, configurations
 from analysis.compare.significance import paired
-from analysis.draw import accuracy, waterfall
+from analysis.draw import style, waterfall
 from analysis.read import published
-from analysis.read.run_folders import read
+from analysis.read.run_folders import load
 from analysis.report import ablation_table
 from suite import sweeps
 from suite.recipe import plan
@@ -35,7 +35,7 @@ def table(runs: Path, source: str, done: int) -> pd.DataFrame:
     for wrong, stage in enumerate(listed[:done]):
         finish(runs, stage, np.arange(1000) >= wrong)
     numbers = published.load()
-    marked = configurations.mark(read(runs, "explain"))
+    marked = configurations.mark(load(runs, "explain")[0])
     comparison = agreement.compare(configurations.summarize(marked, numbers), numbers)
     return ablation.steps(marked, comparison, runs)
 
@@ -60,7 +60,7 @@ def test_ranges_fixed_in_advance_are_one_switch(tmp_path: Path) -> None:
     assert table(tmp_path, "004", 4)["switch"].tolist() == ["as published", "calibrated on 1024 images"] * 2
 
 
-def test_a_step_is_told_with_its_switch_its_change_and_its_interval(tmp_path: Path) -> None:
+def test_a_step_is_listed_with_its_switch_its_change_and_its_interval(tmp_path: Path) -> None:
     found = table(tmp_path, "003", 4)
     assert found["switch"].tolist()[:3] == ["as published", "weight bits: 9 → 8", "per layer: on"]
     assert found["top1"].tolist()[:3] == [99.9, 99.8, 99.7]
@@ -87,7 +87,7 @@ def test_no_text_of_the_figure_overlaps_another(tmp_path: Path) -> None:
     assert len(boxes) > 40
     overlaps = sum(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
     assert overlaps == 0
-    assert len(accuracy.save(figure, tmp_path / "waterfall")) == 2
+    assert len(style.save(figure, tmp_path / "waterfall")) == 2
 
 
 @given(ANSWERS)

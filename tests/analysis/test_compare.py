@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from analysis.compare import agreement, configurations
 from analysis.read import published
-from analysis.read.run_folders import read
+from analysis.read.run_folders import load
 from analysis.report import results, tables
 
 NUMBERS = published.load()
@@ -31,7 +31,7 @@ PERCENTILE = {
 
 
 def summary(runs: Path, sweep: str = "small") -> pd.DataFrame:
-    return configurations.summarize(configurations.mark(read(runs, sweep)), NUMBERS)
+    return configurations.summarize(configurations.mark(load(runs, sweep)[0]), NUMBERS)
 
 
 def compared(runs: Path) -> dict[str, Json]:
@@ -41,7 +41,7 @@ def compared(runs: Path) -> dict[str, Json]:
 
 def labels(runs: Path, *stages: Json) -> list[str]:
     plan(runs, *stages)
-    return [str(label) for label in configurations.mark(read(runs, "small"))["label"]]
+    return [str(label) for label in configurations.mark(load(runs, "small")[0])["label"]]
 
 
 def k_sigma(seed: int, bits: int = 9, start: Json | None = None, **params: Any) -> Json:
@@ -84,11 +84,11 @@ def test_neither_the_order_of_the_runs_nor_a_hole_changes_the_rows(
             start = stage("float", 32, seed)
             more = [stage("amax", bits, seed, start, epochs=3) for bits in (4, 8)]
             stages += [start, *more, stage("new", 8, seed, start)]
-        for place, one in enumerate(stages):
-            if place in holes:
-                begin(runs, one, *([{"event": "failed", "error": f"no {place}"}] if place % 2 else []))
+        for index, one in enumerate(stages):
+            if index in holes:
+                begin(runs, one, *([{"event": "failed", "error": f"no {index}"}] if index % 2 else []))
             else:
-                finish(runs, one, 80 + place / 7)
+                finish(runs, one, 80 + index / 7)
         texts, rows = set(), set()
         for _ in range(2):
             plan(runs, *stages)
@@ -232,8 +232,8 @@ def test_every_baseline_is_a_number_of_the_same_source_and_ids_are_unique() -> N
 
 def test_every_value_is_in_its_own_quote() -> None:
     for number in NUMBERS.numbers:
-        said = [float(digits) for digits in re.findall(r"\d+(?:\.\d+)?", number.quote)]
-        assert number.value in said, number.id
+        quoted = [float(digits) for digits in re.findall(r"\d+(?:\.\d+)?", number.quote)]
+        assert number.value in quoted, number.id
 
 
 @pytest.mark.skipif(not SOURCES, reason="SUITE_SOURCES does not name the folder of the source texts")
@@ -270,8 +270,8 @@ def test_a_number_measures_something_else_where_its_label_gives_another_result_a
         finish(tmp_path, one, top1)
     # What its label says was not run, and a run of a third thing is no evidence: only the drop can be judged.
     assert compared(tmp_path)["002-fake-hist-4"]["verdict"] == "drop not reproduced"
-    told = {68.3: "measures something else", 76.6: "drop not reproduced", 86.0: "drop not reproduced"}
-    for top1, verdict in told.items():  # at 86.0 the published drop of 5.07 is that of the label
+    verdicts = {68.3: "measures something else", 76.6: "drop not reproduced", 86.0: "drop not reproduced"}
+    for top1, verdict in verdicts.items():  # at 86.0 the published drop of 5.07 is that of the label
         finish(tmp_path, labelled, top1)
         row = compared(tmp_path)["002-fake-hist-4"]
         assert (row["verdict"], row["rerun"], row["ours_labelled"]) == (verdict, "drop not reproduced", top1)

@@ -36,8 +36,8 @@ def sweep(runs: Path, counts: tuple[int, ...], seeds: int = 1, **start: Any) -> 
     """A finished sweep: of each seed's float, 8 and 4 bits that many images are right."""
     listed = stages(seeds, **start)
     plan(runs, *listed)
-    for place, one in enumerate(listed):
-        answered(runs, one, right(counts[place % 3]))
+    for index, one in enumerate(listed):
+        answered(runs, one, right(counts[index % 3]))
     return listed
 
 
@@ -62,18 +62,18 @@ def test_a_kernel_that_loses_images_is_worse_and_ci_hears_of_it(
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == (
         "Worse: amax w8a8 (\N{MINUS SIGN}2.50). small → small, 3 configurations: "
-        "1 worse, 1 no difference shown, 1 the same answers."
+        "1 worse, 1 not significant, 1 identical per image."
     )
     assert run(tmp_path, "small") == 1 and (tmp_path / "small-small" / "diff.md").exists()
     with (tmp_path / "small-small" / "diff.csv").open() as file:
         rows = {f"{row['label']} {row['weight_bits']}": row for row in csv.DictReader(file)}
     worse = rows["amax 8"]
-    assert (worse["verdict"], worse["by"], worse["float_start"]) == ("worse", "images", "same")
+    assert (worse["verdict"], worse["by"], worse["float_stage"]) == ("worse", "images", "same")
     assert float(worse["difference"]) == pytest.approx(-2.5) and float(worse["p"]) == pytest.approx(
         2 * 0.5**25
     )
     assert float(worse["p_holm"]) == pytest.approx(3 * float(worse["p"]))
-    assert float(rows["amax 4"]["p"]) == 0.5 and rows["float 32"]["verdict"] == "the same answers"
+    assert float(rows["amax 4"]["p"]) == 0.5 and rows["float 32"]["verdict"] == "identical per image"
     assert float(worse["low"]) < -2.5 < float(worse["high"]) < 0
 
 
@@ -82,7 +82,7 @@ def test_what_is_better_or_by_chance_is_not_worse(tmp_path: Path) -> None:
     sweep(tmp_path / "b", (950, 940, 897))
     assert run(tmp_path, "small") == 0
     assert [row["verdict"] for row in compared(tmp_path).values()] == [
-        "better", "no difference shown", "the same answers"
+        "better", "not significant", "identical per image"
     ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_what_fails_now_is_worse_and_what_only_one_side_has_is_shown(tmp_path: P
     rows = compared(tmp_path)
     verdicts = {name: row["verdict"] for name, row in rows.items()}
     assert verdicts == {
-        "amax 8": "failed now", "float 32": "the same answers", "k_sigma 5": "only in B", "amax 4": "only in A"
+        "amax 8": "failed now", "float 32": "identical per image", "k_sigma 5": "only in B", "amax 4": "only in A"
     }  # fmt: skip
     assert (rows["amax 4"]["n_a"], rows["amax 4"]["n_b"], rows["amax 4"]["top1_a"]) == (1, 0, 90.0)
     assert run(tmp_path, "small") == 1
@@ -116,11 +116,11 @@ def test_without_the_same_images_it_is_the_seeds_that_tell(tmp_path: Path, lacki
     listed = sweep(tmp_path / "a", (950, 940, 900), seeds=3)
     sweep(tmp_path / "b", (950, 940, 900), seeds=3)
     for seed, one in enumerate(listed[1::3]):
-        told = {"answers": DATA, "checksum": {"event": "else"}, "same data": DATA | {"sha256": "f" * 64}}[
+        events = {"answers": DATA, "checksum": {"event": "else"}, "same data": DATA | {"sha256": "f" * 64}}[
             lacking
         ]
         for side, count in (("a", 940), ("b", 900)):
-            answered(tmp_path / side, one, right(count + seed), told if side == "b" else DATA)
+            answered(tmp_path / side, one, right(count + seed), events if side == "b" else DATA)
             if lacking == "answers":
                 finish(tmp_path / side, one, (count + seed) / 10)
     row = compared(tmp_path)["amax 8"]
@@ -128,13 +128,13 @@ def test_without_the_same_images_it_is_the_seeds_that_tell(tmp_path: Path, lacki
     assert (row["by"], row["n_a"], row["verdict"]) == ("seeds", 3, "worse") and row["p"] == pytest.approx(p)
 
 
-def test_one_seed_without_answers_is_too_small_and_says_so(tmp_path: Path) -> None:
+def test_one_seed_without_per_image_results_is_too_few_and_is_called_so(tmp_path: Path) -> None:
     for side, top1 in (("a", 94.0), ("b", 50.0)):
         only = stage("amax", 8, 0)
         plan(tmp_path / side, only)
         finish(tmp_path / side, only, top1)
     row = compared(tmp_path)["amax 8"]
-    assert (row["verdict"], row["difference"]) == ("n too small", -44.0) and math.isnan(row["p"])
+    assert (row["verdict"], row["difference"]) == ("too few seeds", -44.0) and math.isnan(row["p"])
 
 
 @pytest.mark.parametrize("state", ["pending", "stopped", "only here"])
@@ -151,7 +151,7 @@ def test_a_sweep_without_results_is_not_called_good(
     assert run(tmp_path, "small") == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(
-        "Cannot tell. " if state == "only here" else "Worse: float (not done in B), amax w8a8 (not"
+        "Cannot be tested. " if state == "only here" else "Worse: float (not done in B), amax w8a8 (not"
     )
 
 
@@ -167,8 +167,8 @@ def test_a_sweep_that_was_trained_otherwise_is_matched_by_its_methods_and_it_is_
         answered(tmp_path / "b", one, right(count))
     found = sweeps.load((tmp_path / "a", "small"), (tmp_path / "b", "longer"))
     assert len(found.table) == 3 and set(found.table["verdict"]) == {"another training, n 1"}
-    assert found.table["p"].isna().all() and not found.is_worse and not found.is_told
-    assert set(found.table["float_start"]) == {"", "other"}
+    assert found.table["p"].isna().all() and not found.is_worse and not found.is_tested
+    assert set(found.table["float_stage"]) == {"", "other"}
     notes = " ".join(diff.notes(found))
     assert (
         "Trained otherwise, A → B: epochs 3 → 30." in notes
@@ -187,19 +187,19 @@ def test_what_was_trained_again_has_to_differ_over_images_and_over_seeds(
     ):
         listed = stages(3, **further)
         plan(tmp_path / side, *listed)
-        for place, one in enumerate(listed):
-            start = 950 if trained == "recipe" else starts[place // 3]
-            answered(tmp_path / side, one, right((start, counts[place // 3], 500)[place % 3]))
+        for index, one in enumerate(listed):
+            start = 950 if trained == "recipe" else starts[index // 3]
+            answered(tmp_path / side, one, right((start, counts[index // 3], 500)[index % 3]))
     row = compared(tmp_path)["amax 8"]
     paired = significance.paired(
         np.stack([right(count) for count in (940, 900, 930)]),
         np.stack([right(count) for count in (880, 930, 900)]),
     )
     over_seeds = significance.welch([94.0, 90.0, 93.0], [88.0, 93.0, 90.0])
-    assert paired["p"] < 1e-5 and (row["by"], row["verdict"]) == ("both", "no difference shown")
+    assert paired["p"] < 1e-5 and (row["by"], row["verdict"]) == ("both", "not significant")
     assert (row["p"], row["low"]) == (over_seeds["p"], over_seeds["low"])
-    assert row["float_start"] == ("same" if trained == "recipe" else "other")
-    assert compared(tmp_path)["amax 4"]["verdict"] == "the same answers"
+    assert row["float_stage"] == ("same" if trained == "recipe" else "other")
+    assert compared(tmp_path)["amax 4"]["verdict"] == "identical per image"
 
 
 def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mixed(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mi
         for one, count in zip(listed, counts, strict=True):
             answered(tmp_path / side, one, right(count))
     found = sweeps.load((tmp_path / "a", "small"), (tmp_path / "b", "small")).table
-    assert found["verdict"].tolist() == ["the same answers", "another training, n 1"]
+    assert found["verdict"].tolist() == ["identical per image", "another training, n 1"]
     assert found["difference"].tolist() == pytest.approx([0, -10])
 
 

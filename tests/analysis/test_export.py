@@ -1,4 +1,4 @@
-"""What is exported has types, its holes are holes, and it is what the runs told."""
+"""What is exported has types, its holes are holes, and it is what the runs recorded."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_a_row_a_run_and_a_row_a_metric_of_an_epoch_with_types(
         True,
     ]
     assert runs["feed_images"].isna().tolist() == [True, False, True] and runs["map_back"][2]
-    told = epochs[["epoch", "metric", "value"]].values.tolist()
-    assert told == [[1, "train_loss", 2.0], [1, "top1", 30.5], [2, "top1", 92.0]]
+    values = epochs[["epoch", "metric", "value"]].values.tolist()
+    assert values == [[1, "train_loss", 2.0], [1, "top1", 30.5], [2, "top1", 92.0]]
     assert [str(kind) for kind in epochs.dtypes] == ["string", "string", "int32", "string", "float32"]
     assert pd.read_csv(files[2])["top1"].tolist()[:2] == [92.0, 91.0] and len(pd.read_csv(files[3])) == 3
 

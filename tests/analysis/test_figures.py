@@ -12,7 +12,7 @@ from fakes.sweeps import small
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.draw import accuracy
+from analysis.draw import accuracy, style
 from analysis.draw.axes import percents
 from analysis.draw.style import STYLES, style_of
 from analysis.read import published
@@ -101,8 +101,8 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     written = []
     for _ in range(2):
         marked, summary, comparison = analysed(tmp_path)
-        paths = accuracy.save(accuracy.accuracy(summary, comparison), tmp_path / "accuracy")
-        paths += accuracy.save(accuracy.drop(marked, summary, comparison), tmp_path / "drop")
+        paths = style.save(accuracy.accuracy(summary, comparison), tmp_path / "accuracy")
+        paths += style.save(accuracy.drop(marked, summary, comparison), tmp_path / "drop")
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1] and len(written[0]) == 4
 

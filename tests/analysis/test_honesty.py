@@ -1,4 +1,4 @@
-"""A number never stands alone: its n, its interval, and a mark where its runs were made differently."""
+"""A number is never alone: it has its n, its interval, and a mark where its runs were made differently."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes.runs_folder import Json, begin, finish, plan, stage
 from fakes.sweeps import small
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from scipy.stats import binomtest, t
+from scipy.stats import norm, t
 
-from analysis.compare import comparability, significance, sweeps
+from analysis.compare import comparability, significance
 from analysis.read import published
 from analysis.report import diff, results, tables, terminal
 
@@ -101,15 +102,17 @@ def test_the_readmes_table_has_an_interval_in_each_cell_and_n_where_it_is_not_th
     text = tables.summary(results.load(tmp_path, "small"))
     cells = re.findall(r"(\d+\.\d\d ±\d+\.\d\d(?: \(.*?\))?) +\|", text)
     assert cells == ["91.50 ±6.35", "90.50 ±6.35", "10.00 ±0.60 (1 of 2)"]
-    assert "±: to the farther end of the 95 % interval; n = 2 where no other n stands in brackets." in text
+    assert "±: to the farther end of the 95 % interval; n = 2 where no other n is given in brackets." in text
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_of_one_run_is_wilsons(drawn: tuple[int, int]) -> None:
     right, images = drawn
     low, high = significance.of_share(100 * right / images, images)
-    expected = binomtest(right, images).proportion_ci(method="wilson")
-    assert (low, high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-2)
+    # The roots of (p - share)^2 = z^2 p (1 - p) / images are its ends.
+    share, square = right / images, norm.ppf(0.975) ** 2 / images
+    ends = np.roots([1 + square, -2 * share - square, share**2])
+    assert (low, high) == pytest.approx(tuple(sorted(100 * ends.real)), abs=1e-4)
 
 
 @given(st.floats(0, 100), st.floats(0, 20), st.integers(2, 9))
@@ -158,13 +161,24 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(tmp_path: Path,
     assert ("widen the terminal" in shown) == (width < 200)
 
 
+def test_a_title_in_square_brackets_is_shown_as_it_is() -> None:
+    console = Console(width=80)
+    with console.capture() as caught:
+        console.print(
+            terminal.table(
+                "[bold]net[/] on [x]", [("a", False), ("b", False)], [["a" * 24, "[b]"]], {}, [], 80
+            )
+        )
+    assert "[bold]net[/] on [x]" in caught.get() and "[b]" in caught.get()
+
+
 def test_a_diff_fits_eighty_columns() -> None:
-    rows: list[Any] = [["a configuration, with words", *["+10.00"] * 10, "no difference shown"]]
+    rows: list[Any] = [["a configuration, with words", *["+10.00"] * 10, "not significant"]]
     rows[0][5] = "\N{MINUS SIGN}10.00 to +10.00"
     console = Console(width=80)
     with console.capture() as caught:
-        console.print(terminal.table("", diff.COLUMNS, rows, diff.COLOURS, sweeps.LEAST, 80))
-    assert "no difference shown" in caught.get() and "\N{MINUS SIGN}10.00 to +10.00" in caught.get()
+        console.print(terminal.table("", diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, 80))
+    assert "not significant" in caught.get() and "\N{MINUS SIGN}10.00 to +10.00" in caught.get()
 
 
 def test_marks_that_all_cells_of_a_line_have_stand_at_its_head(tmp_path: Path) -> None:

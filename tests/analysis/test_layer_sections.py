@@ -1,4 +1,4 @@
-"""What lies below the accuracy is read with care, chosen by a rule, drawn to be read and told in tables."""
+"""What lies below the accuracy is read with care, chosen by a rule, drawn to be read and listed in tables."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis.__main__ import main
+from analysis.compare import layers as compared
 from analysis.draw import confusion, layers
 from analysis.page import html
+from analysis.page.parts import Picture
 from analysis.read import layer_records
 from analysis.report import results
 
@@ -30,10 +32,10 @@ def sweep(runs: Path, names: list[str] = NAMES, methods: int = 20) -> list[Json]
         finish(runs, start, 92.0)
         record(runs, start)
         stages.append(start)
-        for place, bits in itertools.product(range(methods), (8, 4)):
-            stages.append(stage(f"method_{place:02}_of_a_long_name", bits, seed, start))
-            finish(runs, stages[-1], 92.0 - place * 4 * (bits == 4))
-            record(runs, stages[-1], 5 * bits - place / 2, wrong=4 * place, names=names)
+        for index, bits in itertools.product(range(methods), (8, 4)):
+            stages.append(stage(f"method_{index:02}_of_a_long_name", bits, seed, start))
+            finish(runs, stages[-1], 92.0 - index * 4 * (bits == 4))
+            record(runs, stages[-1], 5 * bits - index / 2, wrong=4 * index, names=names)
     plan(runs, *stages)
     return stages
 
@@ -69,7 +71,7 @@ def test_a_method_is_shown_at_its_width_nearest_to_four_bits_and_at_no_more_than
     shown = results.load(tmp_path / "few", "small").evidence.shown
     assert len(shown) == 20 and shown["weight_bits"].tolist() == [8, 4] * 10
     sweep(tmp_path / "more", methods=30)
-    assert len(results.load(tmp_path / "more", "small").evidence.shown) == layer_records.MOST
+    assert len(results.load(tmp_path / "more", "small").evidence.shown) == compared.MOST
 
 
 def test_only_what_is_shown_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,12 +103,12 @@ def test_the_figures_draw_the_numbers_and_the_ranges_in_the_methods_colour(tmp_p
         record(tmp_path, one)
     found = results.load(tmp_path, "small").evidence
     cells = [text.get_text() for text in layers.heat_map(found.shown, found.layers).axes[0].texts]
-    assert cells == [f"{20 - place / 10:.0f}" for place in range(14)]
+    assert cells == [f"{20 - index / 10:.0f}" for index in range(14)]
     panel = layers.histograms(found.shown, found.layers).axes[0]
     lines = {line.get_xdata()[0]: line.get_color() for line in panel.lines}  # type: ignore[index]
     assert set(lines) == {-1.0, -0.5, 0.5, 1.0} and set(lines.values()) == {"#E69F00"}
     assert [text.get_text() for text in confusion.figure(found.confusions).axes[0].texts].count("98") == 10
-    assert layers.telling(found.layers) == ["conv1", "layer3.1.conv2", "linear"]
+    assert layers.selected(found.layers) == ["conv1", "layer3.1.conv2", "linear"]
 
 
 HUGE = {
@@ -214,7 +216,7 @@ def test_equal_artifacts_give_equal_bytes(tmp_path: Path) -> None:
     found = results.load(tmp_path, "small").evidence
     drawn = [
         [
-            html.picture(figure, "x", "", "").svg
+            html.svg(Picture("x", figure, "", ""))
             for figure in (
                 layers.heat_map(found.shown, found.layers),
                 layers.histograms(found.shown, found.layers),
@@ -228,7 +230,7 @@ def test_equal_artifacts_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_confusion_without_a_damaged_network_is_drawn_alone() -> None:
-    one = layer_records.Confusion("a on b", ("x", "y"), np.array([[3, 1], [0, 4]]))
+    one = compared.Confusion("a on b", ("x", "y"), np.array([[3, 1], [0, 4]]))
     figure = confusion.figure([one])
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison][:1] == ["a on b: float"]
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from analysis.__main__ import main
 from analysis.errors import AnalysisError
 from analysis.read import mlflow
-from analysis.read.run_folders import DERIVED, REQUIRED, load, read
+from analysis.read.run_folders import DERIVED, REQUIRED, load
 from analysis.report import results
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
@@ -54,12 +54,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in METHODS[:DONE]:
         for training in TRAININGS:
             run(Recipe(training, method), Ranks(), Folders(runs, Path("unused")), Stop())
-    for place in (FAILED, RUNNING, STOPPED):
-        recipe = Recipe(TRAININGS[0], METHODS[place])
+    for index in (FAILED, RUNNING, STOPPED):
+        recipe = Recipe(TRAININGS[0], METHODS[index])
         (runs / recipe.key).mkdir()
         journal = Journal(runs / recipe.key)
         journal.write("started", host="n1", pid=1, device="cpu", commit="c0ffee")
-        if place == FAILED:
+        if index == FAILED:
             journal.write("failed", error="out of memory\nand more", cause="memory")
         journal.close()
     return runs
@@ -95,7 +95,7 @@ def test_what_mlflow_has_gives_the_same_results_byte_by_byte(
         there.backup(copy)
     monkeypatch.setattr(mlflow, "PAGE", 3)  # runs come in several pages
     assert written(tmp_path / "two", far, "mlflow") == from_journals
-    table = read(synced, "mixed")
+    table = load(synced, "mixed")[0]
     assert table["state"].value_counts().to_dict() == {
         "done": 6, "pending": 5, "failed": 1, "running": 1, "stopped": 1
     }  # fmt: skip
@@ -107,10 +107,10 @@ def test_what_mlflow_has_gives_the_same_results_byte_by_byte(
 
 
 def test_the_curves_come_from_mlflow_too(synced: Path) -> None:
-    _, told = load(synced, "mixed")
+    _, copied = load(synced, "mixed")
     _, kept = mlflow.load(synced, "mixed")
-    assert list(told) == list(kept) and len(told) == 2
-    for key, curve in told.items():
+    assert list(copied) == list(kept) and len(copied) == 2
+    for key, curve in copied.items():
         assert curve.epochs.tolist() == kept[key].epochs.tolist() == [1]
         assert {name: values.tolist() for name, values in curve.values.items()} == {
             name: values.tolist() for name, values in kept[key].values.items()

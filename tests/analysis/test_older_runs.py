@@ -7,13 +7,13 @@ from pathlib import Path
 from fakes.runs_folder import Json, finish, plan, stage
 
 from analysis.compare import configurations
-from analysis.read.run_folders import read
+from analysis.read.run_folders import load
 from analysis.report import results
 
 
 def trainings(runs: Path, newer: bool) -> list[Json]:
     """Two trainings, with momentum 0.9 and 0.0, and `percentile` on each. An older version wrote the method's momentum
-    in the place of the training's."""
+    in place of the training's."""
     stages = []
     for momentum in (0.9, 0.0):
         start = stage("float", 32, 0, momentum=momentum)
@@ -30,7 +30,7 @@ def test_two_trainings_are_two_configurations_whichever_version_recorded_them(tm
     for newer in (True, False):
         runs = tmp_path / str(newer)
         trainings(runs, newer)
-        tables[newer] = configurations.mark(read(runs, "small"))
+        tables[newer] = configurations.mark(load(runs, "small")[0])
         recipes = tables[newer][tables[newer]["kind"] == "Recipe"]
         assert recipes["momentum"].tolist() == [0.9, 0.0]
         assert recipes["method_momentum"].tolist() == [0.1, 0.1]
@@ -42,7 +42,7 @@ def test_two_trainings_are_two_configurations_whichever_version_recorded_them(tm
 def test_on_a_checkpoint_the_momentum_of_an_older_recipe_is_the_methods_alone(tmp_path: Path) -> None:
     start = stage("float", 32, 0, checkpoint="w.pt")
     plan(tmp_path, start, stage("percentile", 4, 0, start, momentum=0.1), stage("amax", 4, 0, start))
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table["method_momentum"].tolist() == [None, 0.1, None]
     assert "momentum" not in table
 
@@ -50,13 +50,13 @@ def test_on_a_checkpoint_the_momentum_of_an_older_recipe_is_the_methods_alone(tm
 def test_an_older_runs_csv_is_grouped_as_today(tmp_path: Path) -> None:
     """Here with today's labels and configurations taken out, as a version that merged both trainings wrote it."""
     trainings(tmp_path / "runs", newer=True)
-    today = results.read(tmp_path / "runs", "small")[0]
+    today = configurations.load(tmp_path / "runs", "small")[0]
     older = today.copy()
     is_recipe = older["kind"] == "Recipe"
     older.loc[is_recipe, "momentum"] = 0.1
     older.loc[is_recipe, ["configuration", "label"]] = "percentile"
     older.drop(columns=["method_momentum"]).to_csv(tmp_path / "runs.csv", index=False)
-    found = results.read(tmp_path, "any", str(tmp_path / "runs.csv"))[0]
+    found = configurations.load(tmp_path, "any", str(tmp_path / "runs.csv"))[0]
     assert found["momentum"].tolist() == [0.9, 0.9, 0.0, 0.0]
     assert found["configuration"].tolist() == today["configuration"].tolist()
     assert found["label"].tolist() == today["label"].tolist()
@@ -64,7 +64,7 @@ def test_an_older_runs_csv_is_grouped_as_today(tmp_path: Path) -> None:
 
 def test_the_runs_csv_of_today_is_read_as_it_was_written(tmp_path: Path) -> None:
     trainings(tmp_path / "runs", newer=True)
-    today = results.read(tmp_path / "runs", "small")[0]
+    today = configurations.load(tmp_path / "runs", "small")[0]
     today.to_csv(tmp_path / "runs.csv", index=False)
-    found = results.read(tmp_path, "any", str(tmp_path / "runs.csv"))[0]
+    found = configurations.load(tmp_path, "any", str(tmp_path / "runs.csv"))[0]
     assert found["configuration"].tolist() == today["configuration"].tolist()

@@ -21,12 +21,14 @@ from fakes.runs_folder import Json, begin, finish, plan, stage
 from fakes.sweeps import small
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from analysis.compare import comparability, pareto
 from analysis.draw import training_curves
 from analysis.draw.style import BASELINE, DARK_PAPER, GRAPHICS, STYLES, contrast, on_dark
-from analysis.page import write
+from analysis.page import accuracy_sections, write
+from analysis.page.parts import Picture, Section
 from analysis.read import run_folders
 from analysis.read.curves import Journal, read_journal
 from analysis.report import results
@@ -110,8 +112,8 @@ def test_a_number_whose_runs_are_unlike_is_marked_and_the_mark_is_explained(tmp_
     finish(tmp_path / "runs", stages[2], 10.0, images=100)
     begin(tmp_path / "runs", stages[2])
     found = results.load(tmp_path / "runs", "small")
-    said = list(found.differences.words.values())
-    assert said == [
+    sentences = list(found.differences.words.values())
+    assert sentences == [
         "Another device behind this number: NVIDIA H200; in most of the table AMD EPYC, 1 thread.",
         "Another software behind this number: torch 2.12.0; in most of the table torch 2.13.0.",
         "Another commit behind this number: aaaaaaaaaa; in most of the table 0123456789.",
@@ -122,7 +124,7 @@ def test_a_number_whose_runs_are_unlike_is_marked_and_the_mark_is_explained(tmp_
     marks = {by_label[name].rpartition(" seed")[0]: "".join(m) for name, m in found.differences.marks.items()}
     assert marks == {"k_sigma w9a32": "abe", "float w32a32": "c", "k_sigma w5a32": "d"}
     text = written(tmp_path / "runs")
-    assert "a b e 90.50" in words(text) and all(sentence in words(text) for sentence in said)
+    assert "a b e 90.50" in words(text) and all(sentence in words(text) for sentence in sentences)
     ids = [attributes["id"] for _, attributes in Elements(text).found if "id" in attributes]
     marks_of_tables = re.findall(r'href="#([\w-]+-note-[a-e])"', text)
     assert len(ids) == len(set(ids)) and len(marks_of_tables) > 10 and set(marks_of_tables) <= set(ids)
@@ -153,23 +155,23 @@ def test_a_sweep_that_has_not_run_is_reported_as_such(tmp_path: Path) -> None:
     assert [row["cells"][7][0] for row in listed(text)] == ["pending", "pending"]
 
 
-def test_runs_without_a_loss_and_curves_with_holes_are_said_and_drawn(tmp_path: Path) -> None:
+def test_runs_without_a_loss_and_curves_with_holes_are_named_and_drawn(tmp_path: Path) -> None:
     only = stage("qat_symmetric", 8, 0)
     plan(tmp_path / "runs", only)
     finish(tmp_path / "runs", only, 10.0, loss=None)
-    told = [
+    events = [
         metrics(1, train_loss=2.0),
         metrics(1, top1=11.0),
         metrics(2, train_loss=None),
         metrics(2, top1=12.0),
     ]
-    begin(tmp_path / "runs", only, *told)
+    begin(tmp_path / "runs", only, *events)
     shown = words(written(tmp_path / "runs"))
     assert "Without a finite loss, so that the top-1 is no chance level: 1 run of qat_symmetric." in shown
     assert "Training curves" in shown and "qat_symmetric w8a8 1 2" in shown
 
 
-def test_the_waterfall_stands_in_the_report_of_an_explain_sweep_alone(tmp_path: Path) -> None:
+def test_the_waterfall_is_in_the_report_of_an_explain_sweep_alone(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for sweep in ("explain-003", "plain"):
         save_sweep(runs, sweep, {}, explained("003"))
@@ -184,11 +186,11 @@ def test_a_run_elsewhere_is_named_without_a_link(tmp_path: Path) -> None:
     small(tmp_path / "far" / "runs")
     out = tmp_path / "near"
     out.mkdir()
-    text = write.write(results.load(tmp_path / "far" / "runs", "small"), out / "report.html").read_text()
+    text = write.write(results.load(tmp_path / "far" / "runs", "small"), out / "report.html")[-1].read_text()
     assert not [row for row in listed(text) if "folder" in row] and str(tmp_path) not in text
 
 
-def test_a_journal_tells_its_hours_its_data_and_the_curve_that_counts(tmp_path: Path) -> None:
+def test_a_journal_gives_its_hours_its_data_and_the_curve_that_counts(tmp_path: Path) -> None:
     lines = [
         {"time": 0, "event": "started"},
         {"time": 10, "event": "data", "split": "train", "sha256": "abc"},
@@ -201,11 +203,11 @@ def test_a_journal_tells_its_hours_its_data_and_the_curve_that_counts(tmp_path: 
     ]
     whole = [json.dumps({"seq": seq, "attempt": 1} | line) for seq, line in enumerate(lines)]
     (tmp_path / "events.jsonl").write_text("\n".join([*whole, '{"seq": 9, "ti']))
-    told = read_journal(tmp_path)
-    assert (told.attempts, told.run_seconds, told.data) == (2, 50.0, {"train": "abc"})
-    assert told.curve is not None and told.curve.epochs.tolist() == [1, 2, 3, 4]
-    assert told.curve.values["top1"].tolist() == [1, 2, 33, 44]
-    np.testing.assert_equal(told.curve.values["train_loss"], np.array([9, 9, 1, np.nan], np.float32))
+    journal = read_journal(tmp_path)
+    assert (journal.attempts, journal.run_seconds, journal.data) == (2, 50.0, {"train": "abc"})
+    assert journal.curve is not None and journal.curve.epochs.tolist() == [1, 2, 3, 4]
+    assert journal.curve.values["top1"].tolist() == [1, 2, 33, 44]
+    np.testing.assert_equal(journal.curve.values["train_loss"], np.array([9, 9, 1, np.nan], np.float32))
     assert read_journal(tmp_path / "none") == Journal()
 
 
@@ -246,12 +248,14 @@ def test_the_front_is_all_that_nothing_beats(made: list[tuple[int, int]]) -> Non
 def test_no_two_texts_of_a_new_figure_overlap_at_twenty_methods(tmp_path: Path) -> None:
     twenty(tmp_path)
     found = results.load(tmp_path, "small")
-    for name in ("size", "time"):
-        drawn = texts(found.figures[name])
+    pictures = [part for part in accuracy_sections.against_cost(found).parts if isinstance(part, Picture)]
+    assert [part.name for part in pictures] == ["size", "time"]
+    for part in pictures:
+        drawn = texts(part.figure)
         boxes = [Text.get_window_extent(text) for text in drawn]  # an annotation's own holds its line, too
         assert sum(isinstance(text, Annotation) for text in drawn) > 0 and len(drawn) > 25
-        for place, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[place + 1 :]), drawn[place].get_text()
+        for index, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[index + 1 :]), drawn[index].get_text()
 
 
 def test_every_colour_of_a_figure_stands_out_on_a_dark_page() -> None:
@@ -292,3 +296,21 @@ def test_the_benchmark_writes_a_sweep_that_is_read_and_ends_with_its_json_line()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     last = json.loads(done.stdout.splitlines()[-1])
     assert set(last) == {"report_seconds", "peak_gib"} and all(value > 0 for value in last.values())
+
+
+def test_a_section_adds_its_figure_and_its_files_beside_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A figure or a table is one function and one line of SECTIONS."""
+    small(tmp_path)
+
+    def section(found: results.Results) -> Section:
+        figure = Figure()
+        figure.subplots().set_title(f"{len(found.marked)} runs")
+        return Section("mine", "Mine", [Picture("mine", figure, "a title", "")], {"mine.csv": "a,b\n"})
+
+    monkeypatch.setattr(write, "SECTIONS", (*write.SECTIONS, section))
+    paths = write.write(results.load(tmp_path, "small"), tmp_path / "report.html")
+    assert {tmp_path / name for name in ("mine.png", "mine.svg", "mine.csv")} < set(paths)
+    assert paths[-1] == tmp_path / "report.html" and all(path.stat().st_size for path in paths)
+    assert "10 runs" in words(paths[-1].read_text()) and (tmp_path / "mine.csv").read_text() == "a,b\n"

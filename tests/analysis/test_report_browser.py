@@ -39,9 +39,9 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stages += [stage(method, 8, seed, start) for method in ("amax", "histogram", "k_sigma")]
     stages[5] |= {"name": HOSTILE}
     plan(folder / "runs", *stages)
-    for place, one in enumerate(stages[:-1]):
-        finish(folder / "runs", one, 92.0 - place / 10)
-        record(folder / "runs", one, 20 - place / 10)
+    for index, one in enumerate(stages[:-1]):
+        finish(folder / "runs", one, 92.0 - index / 10)
+        record(folder / "runs", one, 20 - index / 10)
     begin(
         folder / "runs", start, metrics(1, train_loss=2.0, top1=30.0), metrics(2, train_loss=1.0, top1=92.0)
     )
@@ -58,13 +58,15 @@ def page(request: pytest.FixtureRequest, browser: Browser, report_file: Path) ->
     context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, offline=True)
     page = context.new_page()
     page.set_default_timeout(limit(30) * 1000)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda asked: said.append(asked.url) if asked.url != report_file.as_uri() else None)
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on(
+        "request", lambda asked: messages.append(asked.url) if asked.url != report_file.as_uri() else None
+    )
     page.goto(report_file.as_uri())
     yield page
-    assert [text for text in said if not text.startswith("data:")] == []
+    assert [text for text in messages if not text.startswith("data:")] == []
     assert page.title() == "What quantizing resnet20 on cifar10 costs \N{EN DASH} Sweep small"
     context.close()
 
@@ -126,7 +128,7 @@ def test_a_heading_sorts_both_ways_by_keyboard_and_says_so_and_holes_stay_last(p
     assert page.locator("#runs-table [aria-sort=none]").count() == 10
 
 
-def test_the_filters_narrow_the_rows_and_the_count_is_told(page: Page) -> None:
+def test_the_filters_narrow_the_rows_and_the_count_is_shown(page: Page) -> None:
     count = page.locator("#runs-count")
     page.get_by_role("combobox", name="Method", exact=True).select_option("amax")
     expect(count).to_have_text(f"50 of {COUNT} runs")

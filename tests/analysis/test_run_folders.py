@@ -15,7 +15,7 @@ from fakes.runs_folder import Json, begin, finish, plan, spoil, stage
 
 from analysis.__main__ import main
 from analysis.errors import AnalysisError
-from analysis.read.run_folders import load, parameters, read
+from analysis.read.run_folders import load, parameters
 
 
 def test_every_stage_of_the_plan_is_a_row_in_its_order_whatever_became_of_it(tmp_path: Path) -> None:
@@ -26,12 +26,12 @@ def test_every_stage_of_the_plan_is_a_row_in_its_order_whatever_became_of_it(tmp
     begin(tmp_path, stages[1], {"event": "metrics", "step": 1, "values": {"top1": 50.0}})
     begin(tmp_path, stages[2], {"event": "failed", "error": "boom\nand more", "traceback": "..."})
     finish(tmp_path, stages[4], 10.0)
-    killed = read(tmp_path, "small")
+    killed = load(tmp_path, "small")[0]
     with (tmp_path / stages[1]["key"] / "lock").open(
         "w"
     ) as lock:  # held as a process that runs the stage holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        table = read(tmp_path, "small")
+        table = load(tmp_path, "small")[0]
     assert list(table["key"]) == [one["key"] for one in stages]
     assert list(table["state"]) == ["done", "running", "failed", "pending", "done"]
     assert list(killed["state"]) == ["done", "stopped", "failed", "pending", "done"]
@@ -45,7 +45,7 @@ def test_every_stage_of_the_plan_is_a_row_in_its_order_whatever_became_of_it(tmp
 def test_parameters_become_columns_and_none_where_a_stage_has_them_not(tmp_path: Path) -> None:
     start = stage("float", 32, 0, epochs=30)
     plan(tmp_path, start, stage("histogram", 8, 0, start, search=True))
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table["epochs"].tolist() == [30, None] and table["search"].tolist() == [None, True]
     assert {"epochs", "search", "model", "seed"} <= set(parameters(table))
 
@@ -54,7 +54,7 @@ def test_a_parameter_called_like_an_outcome_is_kept_beside_it(tmp_path: Path) ->
     only = stage("histogram", 8, 0, loss="mse")
     plan(tmp_path, only)
     finish(tmp_path, only, 91.0)
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table["loss"].tolist() == [0.3] and table["param_loss"].tolist() == ["mse"]
 
 
@@ -67,7 +67,7 @@ def test_torn_and_garbage_lines_of_a_journal_are_skipped(tmp_path: Path) -> None
             b'{"seq": 1, "ti\n\xff\xfe\n[1]\n{"seq": 2, "time": 2, "attempt": 2, "event": "failed", "error": "full"}\n'
         )
         file.write(b'{"seq": 3, "attempt": 3, "ev')
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table.loc[0, ["state", "error", "attempts"]].tolist() == ["failed", "full", 2]
 
 
@@ -76,7 +76,7 @@ def test_a_run_that_failed_and_then_finished_is_done_without_an_error(tmp_path: 
     plan(tmp_path, only)
     finish(tmp_path, only, 90.0)
     begin(tmp_path, only, {"event": "failed", "error": "boom"}, {"event": "started", "attempt": 2})
-    assert read(tmp_path, "small").loc[0, ["state", "error", "attempts"]].tolist() == ["done", None, 2]
+    assert load(tmp_path, "small")[0].loc[0, ["state", "error", "attempts"]].tolist() == ["done", None, 2]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_outcome_that_cannot_be_true_is_named_and_the_rest_is_shown(
     plan(tmp_path, bad, good)
     finish(tmp_path, bad, 90.0, **content)
     finish(tmp_path, good, 90.5)
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table["state"].tolist() == ["failed", "done"]
     assert re.search(message, table["problem"][0]) and table["problem"][1] is None
     assert table["top1"].tolist()[1] == 90.5
@@ -117,7 +117,7 @@ def test_an_outcome_that_is_no_json_object_is_named(tmp_path: Path, text: str, m
     only = stage("amax", 8, 0)
     plan(tmp_path, only)
     (finish(tmp_path, only, 90.0) / "outcome.json").write_text(text)
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert table["state"].tolist() == ["failed"] and re.search(message, table["problem"][0])
 
 
@@ -126,7 +126,7 @@ def test_a_run_directory_of_another_format_is_named_and_its_number_is_not_used(t
     plan(tmp_path, only)
     finish(tmp_path, only, 90.0)
     begin(tmp_path, only, format=2)
-    table = read(tmp_path, "small")
+    table = load(tmp_path, "small")[0]
     assert re.search(
         r"stage\.json has format 2 and this analysis reads 1; run the stage", table["problem"][0]
     )
@@ -137,14 +137,14 @@ def test_an_unknown_sweep_is_answered_with_those_that_exist(tmp_path: Path) -> N
     for name in ("quick", "cifar10"):
         plan(tmp_path, stage("amax", 8, 0), sweep=name)
     with pytest.raises(AnalysisError, match=r"sweeps holds no sweep 'quack'; it holds cifar10, quick$"):
-        read(tmp_path, "quack")
+        load(tmp_path, "quack")[0]
 
 
 def test_a_folder_without_sweeps_says_how_to_give_another(tmp_path: Path) -> None:
     with pytest.raises(
         AnalysisError, match="holds no sweep; give the folder of the runs with --runs or SUITE_RUNS"
     ):
-        read(tmp_path, "quick")
+        load(tmp_path, "quick")[0]
 
 
 def test_a_sweep_of_another_format_is_refused(tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_a_sweep_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         AnalysisError, match=r"small\.json has format 7 and this analysis reads 1; plan the sweep"
     ):
-        read(tmp_path, "small")
+        load(tmp_path, "small")[0]
 
 
 def test_a_sweep_without_stages_is_refused(tmp_path: Path) -> None:
     plan(tmp_path)
     with pytest.raises(AnalysisError, match=r"small\.json lists no stages; plan the sweep again"):
-        read(tmp_path, "small")
+        load(tmp_path, "small")[0]
 
 
 def test_a_stage_without_its_parameters_is_refused_by_name(tmp_path: Path) -> None:
@@ -168,19 +168,19 @@ def test_a_stage_without_its_parameters_is_refused_by_name(tmp_path: Path) -> No
     with pytest.raises(
         AnalysisError, match=r"stage 'amax w8a8 seed 0' lacks kind, params\.weight_bits; plan"
     ):
-        read(tmp_path, "small")
+        load(tmp_path, "small")[0]
 
 
-def test_the_best_epoch_is_told_beside_the_last(tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_beside_the_last(tmp_path: Path) -> None:
     one = stage("float", 32, 0)
     plan(tmp_path, one, stage("amax", 8, 0, one))
-    told = [
+    events = [
         {"event": "metrics", "step": epoch, "values": {"train_loss": 1.0, "top1": top1}}
         for epoch, top1 in ((1, 50.0), (2, 90.12), (3, 90.12), (4, 80.0))
     ]
     finish(tmp_path, one, 80.0)
-    begin(tmp_path, one, *told)
-    first, second = read(tmp_path, "small").to_dict("records")
+    begin(tmp_path, one, *events)
+    first, second = load(tmp_path, "small")[0].to_dict("records")
     assert (first["top1"], first["best_epoch"], first["best_top1"]) == (80.0, 2, 90.12)
     assert pd.isna(second["best_epoch"]) and math.isnan(second["best_top1"])
 
@@ -242,8 +242,8 @@ def test_a_run_that_cannot_be_read_keeps_its_row_and_ends_no_report(tmp_path: Pa
 def test_a_line_of_a_journal_that_no_number_holds_is_left_out(tmp_path: Path, line: str) -> None:
     only = stage("float", 32, 0)
     plan(tmp_path, only)
-    told = {"event": "metrics", "step": 2, "values": {"train_loss": 1.0, "top1": 50.0}}
-    with (begin(tmp_path, only, told) / "events.jsonl").open("a") as file:
+    events = {"event": "metrics", "step": 2, "values": {"train_loss": 1.0, "top1": 50.0}}
+    with (begin(tmp_path, only, events) / "events.jsonl").open("a") as file:
         file.write(f"{line}\n")
     table, curves = load(tmp_path, "small")
     assert table.loc[0, ["state", "attempts", "best_epoch"]].tolist() == ["stopped", 1, 2]
@@ -254,4 +254,4 @@ def test_a_lock_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     only = stage("amax", 8, 0)
     plan(tmp_path, only)
     os.mkfifo(begin(tmp_path, only) / "lock")
-    assert read(tmp_path, "small")["state"].tolist() == ["stopped"]
+    assert load(tmp_path, "small")[0]["state"].tolist() == ["stopped"]

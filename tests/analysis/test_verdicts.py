@@ -46,22 +46,22 @@ def runs(tmp_path: Path) -> Path:
 def test_every_number_has_a_verdict_from_whatever_sweep_its_runs_are_of(runs: Path) -> None:
     found = verdicts.load(runs).table
     assert found["id"].tolist() == [number.id for number in published.load().numbers]
-    said = found.set_index("id")
-    assert said["verdict"].value_counts().to_dict() == {
+    judged = found.set_index("id")
+    assert judged["verdict"].value_counts().to_dict() == {
         "not run": 15, "measures something else": 2, "model not stated": 2, "other model or data": 1,
     }  # fmt: skip
     assert verdicts.summary(found).startswith(
         "20 published numbers. Not run: 15; measures something else: 2; "
     )
-    assert said.loc["000-int8-top1"]["rerun"] == "other model or data"
+    assert judged.loc["000-int8-top1"]["rerun"] == "other model or data"
 
 
 def test_the_change_to_what_the_label_says_is_paired_over_the_images(runs: Path) -> None:
-    said = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
-    assert (said["ours"], said["ours_labelled"], said["change"]) == (58.1, 0.0, pytest.approx(-58.1))
+    judged = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
+    assert (judged["ours"], judged["ours_labelled"], judged["change"]) == (58.1, 0.0, pytest.approx(-58.1))
     half = 1.96 * (5810 - 5810**2 / 10_000) ** 0.5 / 100
-    assert (said["low"], said["high"]) == (pytest.approx(-58.1 - half), pytest.approx(-58.1 + half))
-    assert said["p"] < 1e-100
+    assert (judged["low"], judged["high"]) == (pytest.approx(-58.1 - half), pytest.approx(-58.1 + half))
+    assert judged["p"] < 1e-100
     top5 = verdicts.load(runs).table.set_index("id").loc["000-int8-top5"]
     assert top5["change"] == -100 and pd.isna(top5["low"])  # of a top-5 no image's answer is kept
 
@@ -71,9 +71,9 @@ def test_the_change_is_that_of_the_seeds_that_both_have(runs: Path) -> None:
         more = stage("linear", 8, seed, stage("float", 32, seed), **LINEAR)
         plan(runs, stage("float", 32, seed), more, sweep=f"seed {seed}")
         finished(runs, more, 7000)
-    said = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
-    assert said["n"] == 3 and said["ours"] == pytest.approx((58.1 + 70 + 70) / 3)
-    assert said["change"] == pytest.approx(-58.1) and said["low"] < said["change"] < said["high"]
+    judged = verdicts.load(runs).table.set_index("id").loc["000-int8-top1"]
+    assert judged["n"] == 3 and judged["ours"] == pytest.approx((58.1 + 70 + 70) / 3)
+    assert judged["change"] == pytest.approx(-58.1) and judged["low"] < judged["change"] < judged["high"]
 
 
 def test_a_number_that_several_runs_judge_has_a_row_for_each(runs: Path) -> None:
@@ -87,13 +87,15 @@ def test_a_number_that_several_runs_judge_has_a_row_for_each(runs: Path) -> None
     assert len(found) == 22 and "20 published numbers" in verdicts.summary(found)
 
 
-def test_what_cannot_be_read_is_told_and_ends_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_read_is_reported_and_ends_nothing(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (runs / "sweeps" / "bad.json").write_text("{}")
     (broken,) = [path for path in runs.glob("*/outcome.json") if json.loads(path.read_text())["top1"] == 91.6]
     broken.write_text("{broken")
     assert main(["verdicts", "--runs", str(runs), "--out", str(runs / "out")]) == 0
-    told = capsys.readouterr().err
-    assert "bad.json has format None" in told and f"{broken} is not JSON" in told
+    errors = capsys.readouterr().err
+    assert "bad.json has format None" in errors and f"{broken} is not JSON" in errors
 
 
 def test_the_command_writes_table_and_quotes_and_puts_them_into_a_readme(
@@ -110,9 +112,9 @@ def test_the_command_writes_table_and_quotes_and_puts_them_into_a_readme(
     assert shown.endswith("method.\n<!-- /table -->\nend\n")
     assert shown.count("\n| 00") == 16 and "top-5" not in shown
     rows = [re.split(r" *\| *", line) for line in text.splitlines() if line.startswith("| 00")]
-    told = {row[1]: row[2:-1] for row in rows}
-    assert told["001 symmetric model, top-1"][:2] == ["89.00, drop 2.00", "91.60, drop 0.10"]
-    assert told["000 8 bit, top-1"][-2:] == ["other model or data", "measures something else"]
+    texts = {row[1]: row[2:-1] for row in rows}
+    assert texts["001 symmetric model, top-1"][:2] == ["89.00, drop 2.00", "91.60, drop 0.10"]
+    assert texts["000 8 bit, top-1"][-2:] == ["other model or data", "measures something else"]
     for number in published.load().numbers:
         assert number.quote in text
     assert len(pd.read_csv(tmp_path / "out/verdicts/verdicts.csv")) == 20

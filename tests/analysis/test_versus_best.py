@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
-from analysis.__main__ import _pairs, main
+from analysis.__main__ import main
 from analysis.compare import configurations, significance, versus_best
 from analysis.page import best_section
 from analysis.read import run_folders
@@ -32,25 +32,25 @@ ANSWERS = st.integers(1, 120).flatmap(lambda n: arrays(bool, st.tuples(st.intege
 GOLDEN = """\
 **resnet20 on cifar10**
 
-| widths                | best (top-1 %)  | not told apart from it (points) | worse |
-| --------------------- | --------------- | ------------------------------- | ----: |
-| w8, float activations | mse (95.00)     | linear (+0.00)                  |       |
-| w4a4                  | entropy (90.00) | mse (~0.50); not compared: 1    |     1 |
+| widths                | best (top-1 %)  | not significantly different (points) | worse |
+| --------------------- | --------------- | ------------------------------------ | ----: |
+| w8, float activations | mse (95.00)     | linear (+0.00)                       |       |
+| w4a4                  | entropy (90.00) | mse (~0.50); not compared: 1         |     1 |
 
-| configuration       |    n | top-1 % | to the best |           95 % |       p | verdict         |
-| ------------------- | ---: | ------: | ----------: | -------------: | ------: | --------------- |
-| mse w8              |    1 |   95.00 |             |                |         | best            |
-| linear w8           |    1 |   95.00 |       +0.00 | +0.00 to +0.00 |   1.000 | not told apart  |
-| entropy w4a4        |    1 |   90.00 |             |                |         | best            |
-| mse w4a4            |    1 |   89.50 |       ~0.50 | ~0.94 to ~0.06 |   0.125 | not told apart  |
-| amax w4a4           |    1 |   85.00 |       ~5.00 | ~6.35 to ~3.65 | < 0.001 | worse           |
-| percentile w4a4 [a] |    1 |   84.00 |             |                |         | other test data |
+| configuration       |    n | top-1 % | to the best |           95 % |       p | verdict                     |
+| ------------------- | ---: | ------: | ----------: | -------------: | ------: | --------------------------- |
+| mse w8              |    1 |   95.00 |             |                |         | best                        |
+| linear w8           |    1 |   95.00 |       +0.00 | +0.00 to +0.00 |   1.000 | not significantly different |
+| entropy w4a4        |    1 |   90.00 |             |                |         | best                        |
+| mse w4a4            |    1 |   89.50 |       ~0.50 | ~0.94 to ~0.06 |   0.125 | not significantly different |
+| amax w4a4           |    1 |   85.00 |       ~5.00 | ~6.35 to ~3.65 | < 0.001 | worse                       |
+| percentile w4a4 [a] |    1 |   84.00 |             |                |         | other test data             |
 
 - Configurations that quantize the same float networks to the same widths, each against the best of them: \
 points of top-1, paired image by image over n pairs of runs of one network with the same seeds; p is exact \
 (McNemar's test where n is 1; of several, all changes of an image count together).
 - The best was chosen by these same images, which flatters it: part of a small lead is the choice's own, and \
-what is not told apart from it may be as good or better. p is of other test images, for these networks and seeds.
+what is not significantly different may be as good or better. p is of other test images, for these networks and seeds.
 - p is corrected for the 3 comparisons of the sweep (Holm); worse is below 0.05. \
 The intervals are of single rows, uncorrected.
 - [a] Another checksum of the test data behind this number: ffffffffff; in most of the table eeeeeeeeee.
@@ -58,7 +58,7 @@ The intervals are of single rows, uncorrected.
 
 
 def table(runs: Path) -> pd.DataFrame:
-    return versus_best.table(runs, configurations.mark(run_folders.read(runs, "small")))
+    return versus_best.table(runs, configurations.mark(run_folders.load(runs, "small")[0]))
 
 
 def rows(runs: Path) -> dict[str, Json]:
@@ -85,8 +85,8 @@ def mixed(runs: Path) -> list[Json]:
     eight = [stage(method, 8, 0, start, act_bits=32) for method in ("mse", "linear")]
     plan(runs, start, *four, *eight)
     for one, count in zip((start, *four, *eight), (960, 850, 895, 900, 840, 950, 950), strict=True):
-        told = DATA | {"sha256": "f" * 64} if one is four[3] else DATA
-        answered(runs, one, right(count), told)
+        data = DATA | {"sha256": "f" * 64} if one is four[3] else DATA
+        answered(runs, one, right(count), data)
     return [start, *four, *eight]
 
 
@@ -95,25 +95,25 @@ def mixed(runs: Path) -> list[Json]:
 def test_each_is_compared_with_the_best_by_the_exact_test_whatever_the_order_of_the_plan(
     answers: np.ndarray, chance: random.Random
 ) -> None:
-    told = dict(zip(METHODS, answers, strict=False))
-    order = chance.sample(list(told), len(told))
+    by_method = dict(zip(METHODS, answers, strict=False))
+    order = chance.sample(list(by_method), len(by_method))
     images = chance.sample(range(answers.shape[1]), answers.shape[1])
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        swept(Path(one), told)
-        swept(Path(other), {method: told[method][images] for method in order})
+        swept(Path(one), by_method)
+        swept(Path(other), {method: by_method[method][images] for method in order})
         found, again = rows(Path(one)), rows(Path(other))
     (first,) = [row for row in found.values() if row["verdict"] == "best"]
     assert first["difference"] == 0 and math.isnan(first["p"]) and math.isnan(first["low"])
     assert first["top1"] == max(row["top1"] for row in found.values())
     rest = [row for row in found.values() if row is not first]
     for row in rest:
-        top, own = told[first["label"]], told[row["label"]]
+        top, own = by_method[first["label"]], by_method[row["label"]]
         gained, lost = int((own & ~top).sum()), int((top & ~own).sum())
         p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
         assert row["p"] == pytest.approx(p) and row["n"] == 1
         assert row["difference"] == pytest.approx(row["top1"] - first["top1"]) and row["difference"] <= 0
         assert row["low"] <= row["difference"] <= row["high"]
-        assert row["verdict"] == ("worse" if row["p_holm"] < 0.05 else "not told apart")
+        assert row["verdict"] == ("worse" if row["p_holm"] < 0.05 else "not significantly different")
     assert [row["p_holm"] for row in rest] == significance.holm([row["p"] for row in rest])
     if [row["top1"] for row in found.values()].count(first["top1"]) == 1:
         assert {name: row["p"] for name, row in again.items()} == pytest.approx(
@@ -121,7 +121,7 @@ def test_each_is_compared_with_the_best_by_the_exact_test_whatever_the_order_of_
         )
 
 
-def test_the_markdown_is_this_one_and_stands_beside_the_table(
+def test_the_markdown_is_this_one_and_is_written_beside_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mixed(tmp_path / "runs")
@@ -142,12 +142,15 @@ def test_the_page_has_them_under_a_heading_for_each_of_their_widths(tmp_path: Pa
     assert [head["colspan"] for head in heads] == ["7", "7"]
     shown = words(text)
     assert "Methods against the best of their widths" in shown
-    assert "w4a4 entropy 1 90.00 best mse 1 89.50 -0.50 -0.94 to -0.06 0.125 not told apart amax 1" in shown
+    assert (
+        "w4a4 entropy 1 90.00 best mse 1 89.50 -0.50 -0.94 to -0.06 0.125 not significantly different amax 1"
+        in shown
+    )
     assert "w4a4 entropy (90.00) mse (-0.50); not compared: 1 1" in shown
 
 
 def test_of_very_many_the_page_shows_the_nearest_and_says_so(tmp_path: Path) -> None:
-    swept(tmp_path, {f"method_{place:02}": right(950 - place) for place in range(best_section.MOST + 5)})
+    swept(tmp_path, {f"method_{index:02}": right(950 - index) for index in range(best_section.MOST + 5)})
     section = best_section.section(results.load(tmp_path, "small"))
     assert section is not None
     shown = section.parts[-1].rows  # type: ignore[union-attr]
@@ -165,10 +168,10 @@ def test_several_seeds_are_paired_by_their_network_and_count_together(tmp_path: 
     listed = swept(tmp_path, {"mse": right(900), "amax": right(900)}, seeds=3)
     answers = {}
     for seed in range(3):
-        for place, count in ((1, 900 + seed), (2, 890 - seed)):
-            answers[seed, place] = np.roll(right(count), 7 * seed)
-            answered(tmp_path, listed[3 * seed + place], answers[seed, place])
-    before, after = (np.stack([answers[seed, place] for seed in range(3)]) for place in (1, 2))
+        for index, count in ((1, 900 + seed), (2, 890 - seed)):
+            answers[seed, index] = np.roll(right(count), 7 * seed)
+            answered(tmp_path, listed[3 * seed + index], answers[seed, index])
+    before, after = (np.stack([answers[seed, index] for seed in range(3)]) for index in (1, 2))
     found = rows(tmp_path)
     assert {name: found["amax"][name] for name in ("difference", "low", "high", "p")} == significance.paired(
         before, after
@@ -212,20 +215,20 @@ def test_networks_that_were_trained_otherwise_are_compared_among_themselves(tmp_
 @pytest.mark.parametrize(
     ("lacking", "verdict"),
     [
-        ("answers", "answers not told"),
-        ("checksum", "test data not told"),
+        ("answers", "per-image results missing"),
+        ("checksum", "test data not recorded"),
         ("same data", "other test data"),
-        ("images", "answers not told"),
+        ("images", "per-image results missing"),
         ("network", "no run in common"),
     ],
 )
 def test_what_was_not_tested_alike_is_not_compared_and_leaves_the_others_alone(
     tmp_path: Path, lacking: str, verdict: str
 ) -> None:
-    told = {"mse": right(900), "entropy": right(898), "amax": right(850)}
-    *_, odd = listed = swept(tmp_path, told)
-    told_data = {"checksum": {"event": "else"}, "same data": DATA | {"sha256": "f" * 64}}.get(lacking, DATA)
-    answered(tmp_path, odd, right(990)[: 999 if lacking == "images" else 1000], told_data)
+    by_method = {"mse": right(900), "entropy": right(898), "amax": right(850)}
+    *_, odd = listed = swept(tmp_path, by_method)
+    data = {"checksum": {"event": "else"}, "same data": DATA | {"sha256": "f" * 64}}.get(lacking, DATA)
+    answered(tmp_path, odd, right(990)[: 999 if lacking == "images" else 1000], data)
     if lacking == "answers":
         finish(tmp_path, odd, 85.0)
         journal = (tmp_path / listed[1]["key"] / "events.jsonl").read_text()
@@ -242,7 +245,7 @@ def test_what_was_not_tested_alike_is_not_compared_and_leaves_the_others_alone(
     found = rows(tmp_path)
     row = found["amax"]
     assert row["verdict"] == verdict and all(math.isnan(row[name]) for name in ("difference", "p", "p_holm"))
-    assert found["mse"]["verdict"] == "best" and found["entropy"]["verdict"] == "not told apart"
+    assert found["mse"]["verdict"] == "best" and found["entropy"]["verdict"] == "not significantly different"
     assert found["entropy"]["p_holm"] == found["entropy"]["p"] == 0.5
 
 
@@ -265,13 +268,13 @@ def test_one_that_was_trained_on_has_to_be_worse_over_trainings_as_well(tmp_path
         start = stage("float", 32, seed)
         listed += [start, stage("mse", 4, seed, start), stage("qat_symmetric", 4, seed, start, feed_epochs=2)]
     plan(tmp_path, *listed)
-    for place, one in enumerate(listed):
-        answered(tmp_path, one, right((950, 886 + place, 850 + 5 * place)[place % 3]))
+    for index, one in enumerate(listed):
+        answered(tmp_path, one, right((950, 886 + index, 850 + 5 * index)[index % 3]))
     row = rows(tmp_path)["qat_symmetric"]
     counts = (887, 890, 893), (860, 875, 890)
     by_images = significance.paired(*(np.stack([right(count) for count in side]) for side in counts))
     expected = significance.welch(*([count / 10 for count in side] for side in counts))
-    assert by_images["p"] < 1e-4 and (row["by"], row["verdict"]) == ("both", "not told apart")
+    assert by_images["p"] < 1e-4 and (row["by"], row["verdict"]) == ("both", "not significantly different")
     assert (row["p"], row["low"]) == (expected["p"], expected["low"])
     assert "Welch's t-test" in best_section.notes(table(tmp_path))[-1]
 
@@ -282,12 +285,11 @@ def test_one_training_on_is_too_few(tmp_path: Path) -> None:
     assert (row["verdict"], row["difference"]) == ("too few trainings", -10.0) and math.isnan(row["p"])
 
 
-def test_a_table_of_runs_has_no_answers_and_so_no_pairs(tmp_path: Path) -> None:
+def test_a_table_of_runs_has_no_per_image_results_and_so_no_pairs(tmp_path: Path) -> None:
     mixed(tmp_path)
     results.load(tmp_path, "small").marked.to_csv(tmp_path / "runs.csv", index=False)
     found = results.load(tmp_path, "small", str(tmp_path / "runs.csv"))
     assert not len(found.pairs) and best_section.section(found) is None
-    assert _pairs(found, tmp_path) == [] and not list(tmp_path.glob("pairs.*"))
 
 
 def test_a_configuration_alone_at_its_widths_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_a_configuration_alone_at_its_widths_has_nothing_to_be_compared_with(tmp
     assert not len(found.pairs) and best_section.section(found) is None
 
 
-def test_every_answer_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_per_image_result_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = mixed(tmp_path)
     read: list[str] = []
     original = significance.correct

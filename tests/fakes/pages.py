@@ -21,7 +21,7 @@ def written(runs: Path, sweep: str = "small") -> str:
     """The report of a sweep, as it lies beside its runs."""
     folder = runs.parent / "results" / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    return write.write(results.load(runs, sweep), folder / "report.html").read_text()
+    return write.write(results.load(runs, sweep), folder / "report.html")[-1].read_text()
 
 
 def words(text: str) -> str:

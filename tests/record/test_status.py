@@ -91,9 +91,9 @@ def test_the_suite_and_the_analysis_give_a_stage_the_same_state(
     for _ in range(2):  # the second time with what the first left
         if held:
             with lease.lock(folder):
-                now, table = status_of(STAGE, tmp_path), run_folders.read(tmp_path, "one")
+                now, table = status_of(STAGE, tmp_path), run_folders.load(tmp_path, "one")[0]
         else:
-            now, table = status_of(STAGE, tmp_path), run_folders.read(tmp_path, "one")
+            now, table = status_of(STAGE, tmp_path), run_folders.load(tmp_path, "one")[0]
         assert (now.state, table["state"].tolist()) == (state, [state])
         assert bool(now.error) == (state == "failed") and table["error"].notna().tolist() == [bool(now.error)]
 

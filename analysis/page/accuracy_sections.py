@@ -1,0 +1,124 @@
+"""Report sections of the accuracy: by bits, as a drop from float, and against size and time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare import pareto
+from analysis.compare.configurations import FLOAT_BITS, by_network, hole, point
+from analysis.draw import accuracy, cost
+from analysis.page.parts import Cell, Column, Part, Picture, Section, Table, notes_of
+from analysis.report import wording
+from analysis.report.results import Results
+
+
+def by_bits(results: Results) -> Section:
+    """Top-1 by width: the figure and the same as tables."""
+    alt = (
+        "Top-1 by the bits of a weight, one line for each method, with error bars over seeds. "
+        "The table below holds the same numbers."
+    )
+    caption = (
+        "Mean over seeds; bars: sample standard deviation. Hollow: published, of the same model and data."
+    )
+    figure = accuracy.accuracy(results.summary, results.comparison)
+    parts: list[Part] = [Picture("accuracy", figure, alt, caption)]
+    parts += [_matrix(results, group, "top1", title) for title, group in by_network(results.summary)]
+    return Section("accuracy", "Accuracy by bits", parts)
+
+
+def drop(results: Results) -> Section:
+    """Drop from float: the figure and the same as tables."""
+    alt = (
+        "Drop of top-1 from float for every configuration, the smallest on top. "
+        "The table below holds the same numbers."
+    )
+    caption = "Each run against the float network it started from, in points of top-1."
+    figure = accuracy.drop(results.marked, results.summary, results.comparison)
+    parts: list[Part] = [Picture("drop", figure, alt, caption)]
+    quantized = results.summary[results.summary["method"] != "float"]
+    parts += [_matrix(results, group, "drop", title) for title, group in by_network(quantized)]
+    return Section("drop", "Drop from float", parts)
+
+
+def _matrix(results: Results, group: pd.DataFrame, metric: str, title: str) -> Table:
+    """A row for each label and kind of activations, a column for each width of weights, a cell a configuration."""
+    widths = sorted({int(width) for width in group["weight_bits"]}, reverse=True)
+    lines: dict[tuple[str, str], dict[int, Cell]] = {}
+    for row in group.to_dict("records"):
+        cells = lines.setdefault((row["label"], _activations(row)), {})
+        cells[row["weight_bits"]] = _cell(results, row, metric)
+    rows = [
+        [Cell(label), Cell(acts, tone="quiet"), *(cells.get(width, Cell("")) for width in widths)]
+        for (label, acts), cells in lines.items()
+    ]
+    columns = [Column("method"), Column("activations")]
+    columns += [Column(wording.bits(width), True) for width in widths]
+    caption = (
+        f"{'Top-1 (%)' if metric == 'top1' else 'Drop from float (points)'} by bits of a weight, {title}: "
+        "mean ± sample standard deviation over n seeds, and its 95 % interval"
+    )
+    return Table(caption, columns, rows, notes_of(rows, results.differences.words))
+
+
+def _cell(results: Results, row: dict[str, Any], metric: str) -> Cell:
+    if not row["n"]:
+        return hole_cell(row)
+    if math.isnan(row[metric]):
+        return Cell("no float run", wording.spread(row, metric), tone="wait")
+    return Cell(wording.number(row[metric]), wording.spread(row, metric), results.marks(row))
+
+
+def hole_cell(row: dict[str, Any]) -> Cell:
+    """A configuration without a finished run: why, and of how many runs."""
+    word = hole(row)
+    return Cell(word, f"n 0 of {row['expected']}", tone="hole" if word == "failed" else "wait")
+
+
+def _activations(row: dict[str, Any]) -> str:
+    if row["act_bits"] == FLOAT_BITS:
+        return "float"
+    return "as weights" if row["act_bits"] == row["weight_bits"] else f"{row['act_bits']} bits"
+
+
+def against_cost(results: Results) -> Section:
+    """Accuracy against model size, and against measured time where the runs recorded it."""
+    alt = "Top-1 against {}, each configuration a point. A dashed line joins those that nothing {} equals. "
+    alt += "The table below lists the front."
+    caption = "Against size as stored. Named: the front, which no other configuration beats in both."
+    figure = cost.figure(results.summary, pareto.SIZE)
+    parts: list[Part] = [
+        Picture("size", figure, alt.format("the size of the model", "smaller"), caption),
+    ]
+    for title, group in by_network(results.summary):
+        parts.append(_front(results, group, pareto.SIZE, "MB", f"The front of accuracy and size, {title}"))
+    timed = pareto.latencies(results.marked, results.summary)
+    if len(timed):
+        caption = (
+            "Against the time of the evaluation as it ran, one panel a device. A method that simulates integers in "
+            "floating point pays for the simulation: this is the time of that, not of integer kernels."
+        )
+        figure = cost.figure(timed, pareto.TIME)
+        parts.append(Picture("time", figure, alt.format("the time an image takes", "faster"), caption))
+        for (model, dataset, device), group in timed.groupby(["model", "dataset", "device"], sort=False):
+            name = f"The front of accuracy and time, {model} on {dataset}, {device}"
+            parts.append(_front(results, group, pareto.TIME, "ms an image", name))
+    return Section("cost", "Accuracy against cost", parts)
+
+
+def _front(results: Results, points: pd.DataFrame, what: str, unit: str, caption: str) -> Table:
+    rows = [
+        [
+            Cell(point(row)),
+            Cell(f"{row[what]:.3g}"),
+            Cell(
+                wording.number(row["top1"]), wording.spread({"expected": row["n"]} | row), results.marks(row)
+            ),
+        ]
+        for row in pareto.front(points, what).to_dict("records")
+    ]
+    columns = [Column("configuration"), Column(unit, True), Column("top-1 %", True)]
+    return Table(caption, columns, rows, notes_of(rows, results.differences.words))
