@@ -112,7 +112,7 @@ def test_what_fails_now_is_worse_and_what_only_one_side_has_is_shown(tmp_path: P
 
 
 @pytest.mark.parametrize("lacking", ["answers", "checksum", "same data"])
-def test_without_the_same_images_it_is_the_seeds_that_tell(tmp_path: Path, lacking: str) -> None:
+def test_without_the_same_images_it_is_the_seeds_that_decide(tmp_path: Path, lacking: str) -> None:
     listed = sweep(tmp_path / "a", (950, 940, 900), seeds=3)
     sweep(tmp_path / "b", (950, 940, 900), seeds=3)
     for seed, one in enumerate(listed[1::3]):
@@ -155,7 +155,9 @@ def test_a_sweep_without_results_is_not_called_good(
     )
 
 
-def test_a_sweep_that_was_trained_otherwise_is_matched_by_its_methods_and_it_is_said(tmp_path: Path) -> None:
+def test_a_sweep_that_was_trained_otherwise_is_matched_by_its_methods_and_this_is_reported(
+    tmp_path: Path,
+) -> None:
     sweep(tmp_path / "a", (950, 940, 900))
     longer = [dict(one) for one in stages()]
     for one in longer:
@@ -202,7 +204,7 @@ def test_what_was_trained_again_has_to_differ_over_images_and_over_seeds(
     assert compared(tmp_path)["amax 4"]["verdict"] == "identical per image"
 
 
-def test_trainings_of_one_sweep_that_only_their_own_fields_tell_apart_are_not_mixed(tmp_path: Path) -> None:
+def test_trainings_of_one_sweep_that_only_their_own_fields_distinguish_are_not_mixed(tmp_path: Path) -> None:
     for side, counts in (("a", (950, 900)), ("b", (950, 800))):
         listed = [stage("float", 32, 0, epochs=epochs) for epochs in (3, 30)]
         plan(tmp_path / side, *listed)

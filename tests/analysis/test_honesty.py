@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_was_treated_otherwise_is_marked_wherever_its_number_stands(
+def test_a_run_that_was_treated_otherwise_is_marked_wherever_its_number_is_shown(
     tmp_path: Path, case: str
 ) -> None:
     changed, sentence = CASES[case]
@@ -181,7 +181,7 @@ def test_a_diff_fits_eighty_columns() -> None:
     assert "not significant" in caught.get() and "\N{MINUS SIGN}10.00 to +10.00" in caught.get()
 
 
-def test_marks_that_all_cells_of_a_line_have_stand_at_its_head(tmp_path: Path) -> None:
+def test_marks_that_all_cells_of_a_line_have_are_at_its_head(tmp_path: Path) -> None:
     usual = [stage("amax", bits, 0) for bits in (8, 6, 4)]
     other = [stage("histogram", bits, 0) for bits in (8, 4)]
     plan(tmp_path, *usual, *other)

@@ -83,7 +83,7 @@ def test_only_what_is_shown_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read.count("layers.json") == 20 and read.count("confusion.json") == 2
 
 
-def test_the_most_damaged_that_keeps_half_of_floats_top_1_stands_beside_it(tmp_path: Path) -> None:
+def test_the_most_damaged_that_keeps_half_of_floats_top_1_is_shown_beside_it(tmp_path: Path) -> None:
     sweep(tmp_path)
     (one,) = results.load(tmp_path, "small").evidence.confusions
     assert (

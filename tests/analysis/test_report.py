@@ -26,7 +26,6 @@ from matplotlib.text import Annotation, Text
 
 from analysis.compare import comparability, pareto
 from analysis.draw import training_curves
-from analysis.draw.style import BASELINE, DARK_PAPER, GRAPHICS, STYLES, contrast, on_dark
 from analysis.page import accuracy_sections, write
 from analysis.page.parts import Picture, Section
 from analysis.read import run_folders
@@ -256,27 +255,6 @@ def test_no_two_texts_of_a_new_figure_overlap_at_twenty_methods(tmp_path: Path) 
         assert sum(isinstance(text, Annotation) for text in drawn) > 0 and len(drawn) > 25
         for index, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[index + 1 :]), drawn[index].get_text()
-
-
-def test_every_colour_of_a_figure_stands_out_on_a_dark_page() -> None:
-    css = ((ROOT / "analysis" / "page") / "page.css").read_text()
-    assert f"--paper: {DARK_PAPER}" in css
-    lighter = {c.colour.lower(): on_dark(c.colour) for c in STYLES.values() if c.colour != BASELINE}
-    assert len(lighter) == 9
-    assert all(contrast(light, DARK_PAPER) >= GRAPHICS for light in lighter.values())
-
-
-def test_the_text_of_the_page_has_enough_contrast_in_light_and_dark() -> None:
-    css = ((ROOT / "analysis" / "page") / "page.css").read_text()
-    modes = [
-        dict(re.findall(r"--([\w-]+): (#\w{6})", block))
-        for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
-    ]
-    assert len(modes) == 2
-    for colours in modes:
-        for name in ("ink", "quiet", "accent", "good", "bad"):
-            assert contrast(colours[name], colours["paper"]) >= 4.5, name
-        assert contrast(colours["ink"], colours["alert"]) >= 4.5
 
 
 def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(

@@ -69,7 +69,7 @@ def test_the_pages_of_mlflow_are_asked_of_its_server_where_the_sweep_was_synced(
 
 
 @pytest.mark.parametrize("told_by", ["the variables", "the address"])
-def test_a_server_with_a_login_is_asked_with_it_and_no_link_tells_it(
+def test_a_server_with_a_login_is_asked_with_it_and_no_link_shows_it(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, told_by: str
 ) -> None:
     (tmp_path / "sweeps").mkdir()

@@ -7,12 +7,11 @@ import random
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from fakes.answers import DATA, answered, right
+from fakes.answers import DATA, answered, right, swept
 from fakes.pages import Elements, words, written
 from fakes.runs_folder import Json, begin, finish, plan, stage
 from hypothesis import given, settings
@@ -64,18 +63,6 @@ def table(runs: Path) -> pd.DataFrame:
 def rows(runs: Path) -> dict[str, Json]:
     """The rows of the sweep `small`, by label."""
     return {row["label"]: row for row in table(runs).to_dict("records")}
-
-
-def swept(runs: Path, answers: dict[str, np.ndarray], seeds: int = 1, **params: Any) -> list[Json]:
-    """A finished sweep at 4 bits, of each method with those answers, on a float network for each seed."""
-    listed = []
-    for seed in range(seeds):
-        start = stage("float", 32, seed)
-        listed += [start, *(stage(method, 4, seed, start, **params) for method in answers)]
-    plan(runs, *listed)
-    for one in listed:
-        answered(runs, one, answers.get(one["params"]["method"], right(1000)))
-    return listed
 
 
 def mixed(runs: Path) -> list[Json]:
