@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 PATH = Path(__file__).parent.parent / "published.toml"
 
@@ -33,10 +33,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Published:
-    """All published results, and the source that describes each method, both in the order of the sources."""
+    """All published results and the source that describes each method, in the order of the sources; and the parameters
+    with which a method does what its name says, False where none do."""
 
     numbers: tuple[Number, ...]
     methods: Mapping[str, str]
+    sound: Mapping[str, Mapping[str, Any] | Literal[False]] = field(default_factory=dict)
 
     def drop(self, number: Number) -> float | None:
         """Float accuracy minus `number`, in points; None where the source states no float accuracy."""
@@ -49,4 +51,5 @@ class Published:
 def load(path: Path = PATH) -> Published:
     """Read a file of published results; a TypeError names a field that is missing or too many."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Published(tuple(Number(**entry) for entry in content["number"]), content["methods"])
+    numbers = tuple(Number(**entry) for entry in content["number"])
+    return Published(numbers, content["methods"], content.get("sound", {}))
