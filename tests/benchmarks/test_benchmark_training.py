@@ -1,4 +1,4 @@
-"""The contenders of benchmarks/training.py compute what they are said to, and its command measures what it names."""
+"""The contenders of benchmarks/training compute what their names say, and its command measures what it names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import training
+from benchmarks.training import contenders, timing
+from benchmarks.training.__main__ import main
 from suite.data.images import Images
 from suite.process.ranks import Ranks
 from suite.quantizers.affine import Grid
@@ -23,8 +24,8 @@ BATCH = 8
 
 
 def batches(count: int = 1) -> list[tuple[Tensor, Tensor]]:
-    images = training.subject(count * BATCH, None, training.CPU)
-    return list(images.train_batches(training.sgd(BATCH), 0, 0, Ranks()))
+    images = contenders.subject(count * BATCH, None, contenders.CPU)
+    return list(images.train_batches(contenders.sgd(BATCH), 0, 0, Ranks()))
 
 
 def gradient(quantizer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,9 +41,9 @@ def gradient(quantizer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_the_sources_quantizer_rounds_as_ours(what: str) -> None:
     generator = torch.Generator().manual_seed(0)
     if what == "weights":
-        theirs, mine = training.Composed(None), Quantizer(Grid(8), Dynamic(0), "dynamic", axis=0)
+        theirs, mine = contenders.Composed(None), Quantizer(Grid(8), Dynamic(0), "dynamic", axis=0)
     else:
-        theirs, mine = training.Composed(0.1), Quantizer(Grid(8), MovingMinMax(0.1), "track")
+        theirs, mine = contenders.Composed(0.1), Quantizer(Grid(8), MovingMinMax(0.1), "track")
     for number in range(3):  # ever larger, so that inputs are clipped
         x = torch.randn(16, 8, 3, 3, generator=generator) * (number + 1)
         (a, grad_a), (b, grad_b) = gradient(theirs, x), gradient(mine, x)
@@ -56,11 +57,11 @@ def test_the_sources_quantizer_rounds_as_ours(what: str) -> None:
 
 
 CONTENDERS: dict[str, Callable[[], nn.Module]] = {
-    "float": lambda: training.build("resnet20"),
-    "qat": lambda: training.with_quantizers(training.build("resnet20")),
-    "source 001": lambda: training.composed("resnet20"),
-    "torch.ao in the places of ours": lambda: training.torch_ao_here("resnet20"),
-    "torch.ao": lambda: training.torch_ao("resnet20"),
+    "float": lambda: contenders.build("resnet20"),
+    "qat": lambda: contenders.with_quantizers(contenders.build("resnet20")),
+    "source 001": lambda: contenders.composed("resnet20"),
+    "torch.ao where ours are": lambda: contenders.torch_ao_here("resnet20"),
+    "torch.ao": lambda: contenders.torch_ao("resnet20"),
 }
 
 
@@ -74,11 +75,11 @@ def test_every_contender_learns(name: str, loop: str) -> None:
     before = [parameter.detach().clone() for parameter in model.parameters()]
     if loop == "sources":
         x, labels = ready[0]
-        meters = training.sources(model, [(x.contiguous(), labels)], training.sgd(BATCH))
+        meters = contenders.sources(model, [(x.contiguous(), labels)], contenders.sgd(BATCH))
         losses = [next(meters)[0] for _ in range(6)]
     else:
-        how = training.sgd(BATCH, training.HALF if loop == "ours O2" else training.FULL)
-        steps = training.ours(model, training.Repeated(ready), how, Ranks())
+        how = contenders.sgd(BATCH, contenders.HALF if loop == "ours O2" else contenders.FULL)
+        steps = contenders.ours(model, contenders.Repeated(ready), how, Ranks())
         sums = [next(steps).read().loss * number for number in range(1, 7)]  # read() gives means so far
         losses = [b - a for a, b in zip([0.0, *sums], sums, strict=False)]
     assert losses[-1] < 0.8 * losses[0]
@@ -96,8 +97,8 @@ def test_both_ways_of_loading_give_the_same_images() -> None:
     """Of images of one colour crops show that colour and the padding, and nothing else."""
     labels = torch.arange(32)
     images = Images(torch.full((32, 3, 32, 32), 200, dtype=torch.uint8), labels, Dataset("cifar10"))
-    mine, _ = next(images.train_batches(training.sgd(32), 0, 0, Ranks()))
-    theirs, order = next(iter(training.loader(images, 32, workers=0)))
+    mine, _ = next(images.train_batches(contenders.sgd(32), 0, 0, Ranks()))
+    theirs, order = next(iter(contenders.loader(images, 32, workers=0)))
     assert torch.equal(order.sort().values, labels) and mine.shape == theirs.shape
     for channel in range(3):
         a, b = (x[:, channel].unique() for x in (mine, theirs))
@@ -111,8 +112,8 @@ def test_waits_of_the_host_are_seen() -> None:
         while True:
             yield float((x + 1).item()) if waits else 0.0
 
-    assert training.host_waits(walk(True), 5, training.CPU)["aten::item"] == 5
-    assert not any(training.host_waits(walk(False), 5, training.CPU).values())
+    assert timing.host_waits(walk(True), 5, contenders.CPU)["aten::item"] == 5
+    assert not any(timing.host_waits(walk(False), 5, contenders.CPU).values())
 
 
 def test_a_race_gives_every_contender_the_same_turns() -> None:
@@ -123,8 +124,8 @@ def test_a_race_gives_every_contender_the_same_turns() -> None:
             order.append(name)
             yield
 
-    seconds = training.race({"a": walk("a"), "b": walk("b")}, steps=2, rounds=2)
-    each = training.WARMUP + 2
+    seconds = timing.race({"a": walk("a"), "b": walk("b")}, steps=2, rounds=2)
+    each = timing.WARMUP + 2
     assert "".join(order) == "".join(name * each for name in "abbaab")
     assert {name: len(took) for name, took in seconds.items()} == {"a": 2, "b": 2}
 
@@ -132,7 +133,7 @@ def test_a_race_gives_every_contender_the_same_turns() -> None:
 def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:
     size = "--rounds 1 --steps 1 --epoch-steps 2 --batch 8 --workers 1"
     rehearsal = "--parts cpu gpu avx2 --device cpu --network resnet20 --dtypes bfloat16"
-    training.main([*size.split(), *rehearsal.split()])
+    main([*size.split(), *rehearsal.split()])
     lines = capsys.readouterr().out.splitlines()
     values = json.loads(lines[-1])
     assert set(values) == {
@@ -158,13 +159,13 @@ def test_the_gpu_part_does_not_run_elsewhere_unasked(capsys: pytest.CaptureFixtu
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is here")
     with pytest.raises(SystemExit):
-        training.main(["--parts", "gpu"])
+        main(["--parts", "gpu"])
     assert "--device cpu" in capsys.readouterr().err
 
 
 def test_float16_is_scaled_as_the_sources_peer_on_a_gpu_is() -> None:
-    model, (x, labels) = training.build("resnet20"), batches()[0]
-    steps = training.sources(model, [(x[:2], labels[:2])], training.sgd(2), half=torch.float16)
+    model, (x, labels) = contenders.build("resnet20"), batches()[0]
+    steps = contenders.sources(model, [(x[:2], labels[:2])], contenders.sgd(2), half=torch.float16)
     before = model.get_parameter("linear.weight").detach().clone()
     loss, _ = next(steps)
     assert 0 < loss < 100
