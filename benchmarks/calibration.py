@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -35,12 +34,13 @@ from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
 from suite import networks
 from suite.data import datasets
 from suite.networks import checkpoint_files
-from suite.quantizers import range_search
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.histogram import Histograms, observe
+from suite.quantizers.histogram_ranges import affine_mse, amax, entropy, mse, percentile, symmetric_grid
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Dataset, Network
 from suite.recipe.settings import NetworkName
+from suite.record.provenance import provenance
 
 BITS = (8, 6, 5, 4, 3)
 Ranges = dict[str, Tensor]
@@ -48,69 +48,51 @@ Ranges = dict[str, Tensor]
 
 def our_ranges(seen: Histograms) -> Ranges:
     """All that five methods need at five widths, [layers, widths] each."""
-    low, high = range_search.affine_mse(seen, BITS)
-    return {
-        "amax": range_search.amax(seen, BITS),
-        "percentile": range_search.percentile(seen, BITS),
-        "mse": range_search.mse(seen, BITS),
-        "entropy": range_search.entropy(seen, BITS),
-        "low": low,
-        "high": high,
-    }
+    low, high = affine_mse(seen, BITS)
+    found = {find.__name__: find(seen, BITS) for find in (amax, percentile, mse, entropy)}
+    return found | {"low": low, "high": high}
 
 
-def distinct_layers(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module]]:
-    """The layers whose inputs are different tensors, so that torch.ao too observes each tensor once."""
-    found: list[tuple[str, nn.Module]] = []
-    inputs: list[Tensor] = []
-
-    def note(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if not any(args[0] is known for known in inputs):
-            inputs.append(args[0])
-            found.append((name, module))
-
-    chosen = [(name, module) for name, module in model.named_modules() if isinstance(module, LAYERS)]
-    hooks = [
-        module.register_forward_pre_hook(lambda inner, args, name=name: note(name, inner, args))
-        for name, module in chosen
-    ]
-    with torch.no_grad():
-        model(x)
-    for hook in hooks:
-        hook.remove()
-    return found
+Layers = Sequence[tuple[str, nn.Module]]
 
 
 @torch.no_grad()
-def forward(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    """One plain pass."""
-    for x in batches:
-        model(x)
-
-
-@torch.no_grad()
-def watched(
+def forward(
     model: nn.Module,
     batches: Sequence[Tensor],
-    layers: Sequence[tuple[str, nn.Module]],
-    make: Callable[[], nn.Module],
+    layers: Layers = (),
+    watch: Callable[[int, Tensor], Any] = lambda row, x: None,
+) -> None:
+    """One pass, in which watch(row, x) sees the input `x` of each of the `layers`; it returns `x` or nothing."""
+    hooks = [
+        module.register_forward_pre_hook(lambda inner, args, row=row: watch(row, args[0]))
+        for row, (_, module) in enumerate(layers)
+    ]
+    for x in batches:
+        model(x)
+    for handle in hooks:
+        handle.remove()
+
+
+def distinct_layers(model: nn.Module, x: Tensor) -> Layers:
+    """The layers whose inputs are different tensors, so that torch.ao too observes each tensor once."""
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    inputs: dict[int, Tensor] = {}
+
+    def note(row: int, x: Tensor) -> None:
+        if not any(x is known for known in inputs.values()):
+            inputs[row] = x
+
+    forward(model, [x], layers, note)
+    return [layers[row] for row in inputs]
+
+
+def watched(
+    model: nn.Module, batches: Sequence[Tensor], layers: Layers, make: Callable[[], nn.Module]
 ) -> list[Any]:
     """One pass in which an observer of torch.ao sees each layer's input; the observers, as `layers` are ordered."""
     observers = [make() for _ in layers]
-
-    def hook(observer: nn.Module) -> Callable[..., None]:
-        def watch(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            observer(args[0])
-
-        return watch
-
-    hooks = [
-        module.register_forward_pre_hook(hook(observer))
-        for (_, module), observer in zip(layers, observers, strict=True)
-    ]
-    forward(model, batches)
-    for handle in hooks:
-        handle.remove()
+    forward(model, batches, layers, lambda row, x: observers[row](x))
     return observers
 
 
@@ -121,9 +103,7 @@ def histogram_observer(bits: int) -> HistogramObserver:
     return result
 
 
-def histogram_ranges(
-    model: nn.Module, batches: Sequence[Tensor], layers: Sequence[tuple[str, nn.Module]]
-) -> Ranges:
+def by_histogram(model: nn.Module, batches: Sequence[Tensor], layers: Layers) -> Ranges:
     """(low, high) by HistogramObserver, [layers, widths] each: a pass and a search a width."""
     found = []
     for bits in BITS:
@@ -133,9 +113,7 @@ def histogram_ranges(
     return {"low": low, "high": high}
 
 
-def min_max_ranges(
-    model: nn.Module, batches: Sequence[Tensor], layers: Sequence[tuple[str, nn.Module]]
-) -> Ranges:
+def by_min_max(model: nn.Module, batches: Sequence[Tensor], layers: Layers) -> Ranges:
     """(low, high) by MinMaxObserver, [layers, 1] each: one pass, no search, the same at every width."""
     observers = watched(model, batches, layers, lambda: MinMaxObserver(dtype=torch.quint8))
     ends = torch.stack([torch.stack([observer.min_val, observer.max_val]) for observer in observers])
@@ -144,37 +122,27 @@ def min_max_ranges(
 
 @torch.no_grad()
 def l2_ratios(
-    model: nn.Module,
-    batches: Sequence[Tensor],
-    layers: Sequence[tuple[str, nn.Module]],
-    ours: Ranges,
-    theirs: Ranges,
+    model: nn.Module, batches: Sequence[Tensor], layers: Layers, ours: Ranges, theirs: Ranges
 ) -> dict[str, dict[int, tuple[float, float]]]:
     """Per grid and width: our squared error over torch.ao's, (all layers summed, the worst single layer)."""
     error = torch.zeros(2, 2, len(BITS), len(layers), dtype=torch.float64)  # grid, whose, width, layer
-    amax = torch.maximum(theirs["low"].abs(), theirs["high"].abs())
+    largest = torch.maximum(theirs["low"].abs(), theirs["high"].abs())
 
     def measure(row: int, x: Tensor) -> None:
         for width, bits in enumerate(BITS):
-            affine, symmetric = Grid(bits, signed=False), range_search.symmetric_grid(bits)
-            for whose, low, high, largest in (
+            affine, symmetric = Grid(bits, signed=False), symmetric_grid(bits)
+            for whose, low, high, top in (
                 (0, ours["low"], ours["high"], ours["mse"]),
-                (1, theirs["low"], theirs["high"], amax),
+                (1, theirs["low"], theirs["high"], largest),
             ):
                 for number, grid, (scale, zero_point) in (
                     (0, affine, affine.affine(low[row, width], high[row, width])),
-                    (1, symmetric, symmetric.symmetric(largest[row, width])),
+                    (1, symmetric, symmetric.symmetric(top[row, width])),
                 ):
                     rounded = fake_quantize(x, scale, zero_point, grid.quant_min, grid.quant_max)
                     error[number, whose, width, row] += float((rounded - x).square().sum(dtype=torch.float64))
 
-    hooks = [
-        module.register_forward_pre_hook(lambda inner, args, row=row: measure(row, args[0]))
-        for row, (_, module) in enumerate(layers)
-    ]
-    forward(model, batches)
-    for hook in hooks:
-        hook.remove()
+    forward(model, batches, layers, measure)
     summed, single = error.sum(3), (error[:, 0] / error[:, 1]).amax(2)
     return {
         name: {
@@ -259,7 +227,7 @@ def measure(name: str, images: int, rounds: int, clock: Callable[[], float]) -> 
 def timed(
     model: nn.Module,
     batches: Sequence[Tensor],
-    layers: Sequence[tuple[str, nn.Module]],
+    layers: Layers,
     rounds: int,
     clock: Callable[[], float],
 ) -> tuple[Seconds, dict[str, Ranges]]:
@@ -282,14 +250,14 @@ def timed(
         PLAIN: lambda: forward(model, batches),
         PASS: our_pass,
         SEARCH: our_search,
-        MIN_MAX: peer(MIN_MAX, min_max_ranges),
-        HISTOGRAM: peer(HISTOGRAM, histogram_ranges),
+        MIN_MAX: peer(MIN_MAX, by_min_max),
+        HISTOGRAM: peer(HISTOGRAM, by_histogram),
     }
     forward(model, batches[:1])
     observe(model, batches[:1], LAYERS)
     seconds: Seconds = {step: [] for step in steps}
     for number in range(rounds):
-        # The search needs a pass, so these two change places together.
+        # The search needs a pass, so the pass comes first.
         for step in (HISTOGRAM, MIN_MAX, PASS, SEARCH, PLAIN) if number % 2 else steps:
             start = clock()
             steps[step]()
@@ -311,7 +279,7 @@ def main() -> None:
     kind = "CPU seconds" if chosen.threads == 1 else "seconds on the clock"
     images = 256 if chosen.quick else 1024
     print(
-        f"torch {torch.__version__}, {_processor()}, {os.cpu_count()} cores, {chosen.threads} thread(s), {kind}"
+        f"torch {torch.__version__}, {provenance(torch.device('cpu'))['device']} of {os.cpu_count()} cores, {kind}"
     )
     results = []
     for name in chosen.networks:
@@ -321,13 +289,6 @@ def main() -> None:
     worst["speedup_vs_torch_ao"] = min(result["speedup_vs_torch_ao"] for result in results)
     print("\nthe worst of the networks, L2 of calibration images on the affine grid:")
     print(json.dumps({key: round(value, 4) for key, value in worst.items()}))
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

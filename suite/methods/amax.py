@@ -3,7 +3,7 @@
     y = alpha / (2^(k-1) - 1) * rn((2^(k-1) - 1) / alpha * clip(x, -alpha, alpha))
 
 On every convolution and linear layer: weights per output channel, inputs per tensor, the grid narrow (255 values at
-8 bits), as QuantConv2d and QuantLinear do by default. By default alpha ("amax") of the input is computed in flight
+8 bits), as QuantConv2d and QuantLinear do by default. By default alpha ("amax") of the input is computed anew
 for each batch; with a Calibration as `feed` it is the largest of that and then fixed. The source is sound.
 """
 

@@ -1,8 +1,9 @@
 """Post-training quantization by a histogram (source 002, "hist").
 
-Each activation's histogram is searched for the range of least squared quantization error. Quantizers stand on the
+Each activation's histogram is searched for the range of least squared quantization error. Quantizers are on the
 inputs of convolution, linear, ReLU and average pooling; weights go by their extremes per output channel; nothing is
-folded; the grid is symmetric and signed, also after ReLU, where half of it is never used (`unsigned_after_relu`).
+folded; the grid is symmetric and signed, also after ReLU, where half of it is never used (`unsigned_after_relu`). The
+histogram is the method's own, in equal bins; `mse` is the variant that shares its histograms with other methods.
 
 Where the source misleads: its modified HistogramObserver merges the range it searched with the running min and max,
 so the search does nothing (`search=False`); it searches for as many bins as there are bits, not 2^bits

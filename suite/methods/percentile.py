@@ -1,9 +1,10 @@
 """Post-training quantization by a percentile of |x| (source 002, "fake-hist").
 
 The range of each activation is a moving average (0.1 new) of the batches' 99.99th percentile of |x|, found with
-kthvalue. Quantizers stand on the inputs of convolution, linear, ReLU and average pooling; weights go by their
-extremes per output channel; nothing is folded. The grid is signed
-also after ReLU, where half of it is never used (`unsigned_after_relu`).
+kthvalue. Quantizers are on the inputs of convolution, linear, ReLU and average pooling; weights go by their extremes
+per output channel; nothing is folded. The grid is signed also after ReLU, where half of it is never used
+(`unsigned_after_relu`). The percentile of all images at once, from histograms that methods share, is
+Scheme(inputs=Uniform(Percentile())).
 
 Where the source misleads: it calibrates in training mode and quantizes meanwhile, so BatchNorm's statistics are
 re-estimated on quantized activations without a word: many points up at 4 bits (`train_mode`).

@@ -1,4 +1,4 @@
-"""The drop-in of source 004: NVIDIA's pytorch-quantization, its names over this suite's arithmetic.
+"""The interface of source 004: NVIDIA's pytorch-quantization, its names over this suite's arithmetic.
 
 In an import, replace `pytorch_quantization` by `suite.pytorch_quantization`: its modules nn, tensor_quant and calib
 have their namesakes here, and the common names can be imported from here too. State dicts have NVIDIA's keys and
@@ -6,13 +6,13 @@ shapes (`conv1._input_quantizer._amax`), and a float layer's state dict loads in
 
 What differs from NVIDIA's code (TensorRT, tools/pytorch-quantization):
 
-- A descriptor is narrow unless told otherwise: 255 values in -amax..amax, as source 004 says. NVIDIA's descriptor has
-narrow_range=False, whose lowest integer can be met only under a fixed amax, by what lies below -amax. - The gradient
-is 1 where the rounded integer lies in the grid: up to half a step beyond amax. NVIDIA's ends at amax. - A value is
-divided by its step as torch does it, x * (1 / step); NVIDIA's x * (127 / amax) may differ by a step at ties. An amax
-of at most 2^-24 quantizes like any other; NVIDIA's maps its tensor to zero. - Errors are SuiteError. NaN in a range
-and an unknown calib_method are errors here; a first batch of zeros is none. - Entropy passes over a cut below which
-nothing lies; NVIDIA's divergence is NaN there, and NaN wins.
+- A descriptor is narrow by default: 255 values in -amax..amax, as source 004 says. NVIDIA's descriptor has
+  narrow_range=False, whose lowest integer can be met only under a fixed amax, by what lies below -amax.
+- The gradient is 1 where the rounded integer lies in the grid: up to half a step beyond amax. NVIDIA's ends at amax.
+- A value is divided by its step as torch does it, x * (1 / step); NVIDIA's x * (127 / amax) may differ by a step at
+  ties. An amax of at most 2^-24 quantizes like any other; NVIDIA's maps its tensor to zero.
+- Errors are SuiteError. NaN in a range and an unknown calib_method are errors here; a first batch of zeros is none.
+- Entropy passes over a cut below which nothing lies; NVIDIA's divergence is NaN there, and NaN wins.
 
 Left out: FP8, ONNX export, quantized pooling, normalization, recurrent and transposed layers, and
 quant_modules.initialize(), which rewrites torch.nn.

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from suite.pytorch_quantization.tensor_quant import Axis, reduce_amax
-from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.affine import Grid
 from suite.quantizers.observers import Observer
+from suite.quantizers.range_search import bin_reaching, least_divergence, least_error
 from suite.recipe.errors import SuiteError, check_bits, check_choice, not_finite
 
 MOST_BINS = 1 << 24
 """A histogram that would need more has had a first tensor without meaning."""
-MOST_CELLS = 1 << 22
-"""How many numbers (candidates times bins) are worked on at a time: 32 MB in float64."""
 EXACT = 1 << 24
 """Counts up to here are exact in float32, which torch.histc counts in."""
 
@@ -147,7 +146,7 @@ class HistogramCalibrator(Calibrator):
     ) -> Tensor | None:
         """The amax, of shape [] on the device of the last tensor; None before anything was seen, 0 after only zeros.
 
-        "entropy": the edge, from `start_bin` on each `stride`-th, of least divergence (`divergences`), the last if
+        "entropy": the edge, from `start_bin` on each `stride`-th, of least divergence (range_search), the last if
         several. "mse": the middle of a bin, of the same, of least expected squared error, the first if several.
         "percentile": the lower edge of the bin in which the share of values seen reaches `percentile` (0 to 100).
         """
@@ -163,52 +162,20 @@ class HistogramCalibrator(Calibrator):
                 f"start_bin {start_bin!r} with stride {stride!r} leaves none of {len(self._counts)} bins to try; "
                 "use a start_bin from 1 to below the number of bins and a stride from 1"
             )
+        counts = self._counts.double()
         if method == "mse":
-            return self._least_error(torch.arange(start_bin, len(self._counts), stride)).to(self._device)
-        cuts = torch.arange(start_bin, len(self._counts) + 1, stride)
-        found = divergences(self._counts, cuts, 1 << (self.num_bits - 1 + self.unsigned))
-        return self._edges[cuts[len(cuts) - 1 - found.flip(0).argmin()]].to(self._device)
+            middles = (self._edges[1:] + self._edges[:-1]) / 2
+            grid = Grid(self.num_bits, not self.unsigned)
+            amax = least_error(middles, middles[start_bin::stride], grid, counts=counts)
+        else:
+            # From the widest down, so that of equals the widest is taken.
+            cuts = torch.arange(start_bin, len(counts) + 1, stride).flip(0)
+            levels = 1 << (self.num_bits - 1 + self.unsigned)
+            amax = self._edges[least_divergence(counts, cuts, levels)]
+        return amax.to(self._device)
 
     def _percentile(self, percentile: float) -> Tensor:
         if not 0 <= percentile <= 100:
             raise SuiteError(f"percentile {percentile!r} is out of range; use 0 to 100, such as 99.99")
-        share = (self._counts / self._counts.sum().double()).cumsum(0)
-        return self._edges[torch.searchsorted(share, percentile / 100)]
-
-    def _least_error(self, candidates: Tensor) -> Tensor:
-        middles = (self._edges[1:] + self._edges[:-1]) / 2
-        grid = Grid(self.num_bits, not self.unsigned)
-        costs = []
-        for some in torch.split(candidates, max(1, MOST_CELLS // len(middles))):
-            scale, zero_point = grid.symmetric(middles[some])
-            values = middles.expand(len(some), -1)
-            rounded = fake_quantize(values, scale, zero_point, grid.quant_min, grid.quant_max, axis=0)
-            costs.append((rounded - values).double().square() @ self._counts.double())
-        return middles[candidates[torch.cat(costs).argmin()]]
-
-
-def divergences(counts: Tensor, cuts: Tensor, levels: int) -> Tensor:
-    """KL(p || q) of each cut of a histogram: float64 of shape [cuts], inf where q is zero and p is not.
-
-    counts: int64 of shape [bins]; the first is taken to be as the second, for zeros say nothing about a range.
-    For a cut i, p is the first i bins with all the rest added to the last of them; q is the first i bins, levelled
-    within `levels` equal groups over those that are not empty. Both are normalized. Here in sums of prefixes:
-    sum p log p and sum p log q need the histogram's totals at the groups' bounds alone, [cuts, levels + 1].
-    """
-    counts = torch.cat([counts[1:2], counts[1:]])
-    plain = torch.xlogy(counts.double(), counts.double())
-    below, filled, entropy = (
-        torch.cat([values.new_zeros(1), values.cumsum(0)]) for values in (counts, (counts > 0).long(), plain)
-    )
-    found = []
-    for cut in torch.split(cuts, max(1, MOST_CELLS // (levels + 1))):
-        inside, tail, last = below[cut], below[-1] - below[cut], counts[cut - 1]
-        bounds = (torch.arange(levels + 1) * cut[:, None] + levels - 1) // levels
-        sums, sizes = below[bounds].diff(dim=1), filled[bounds].diff(dim=1)
-        level = sums.double() / sizes.clamp_min(1)
-        last_level = level.gather(1, ((cut - 1) * levels // cut)[:, None])[:, 0]
-        p_log_p = entropy[cut - 1] + torch.xlogy((last + tail).double(), (last + tail).double())
-        p_log_q = torch.xlogy(sums.double(), level).sum(1) + torch.xlogy(tail.double(), last_level)
-        value = (p_log_p - p_log_q) / below[-1] + torch.log(inside / below[-1].double())
-        found.append(torch.where((last == 0) & (tail > 0), float("inf"), value))
-    return torch.cat(found)
+        # In shares, as NVIDIA does: a sum that falls short of 1 by a rounding puts 100 on the last edge.
+        return self._edges[bin_reaching(self._counts / self._counts.sum().double(), percentile / 100)]

@@ -1,4 +1,4 @@
-"""Quantized layers that take the place of torch's: same arguments, same parameters, two quantizers inside."""
+"""Quantized layers that replace torch's: same arguments, same parameters, two quantizers inside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class QuantMixin(nn.Module):
     """What makes a layer of torch a quantized one: a quantizer on its input and one on its weight.
 
     The arguments are the layer's own and, by keyword, quant_desc_input and quant_desc_weight; without them the
-    defaults of the class: 8 bits in flight, inputs per tensor and weights per output channel. The layer's parameters
+    defaults of the class: 8 bits, dynamic, inputs per tensor and weights per output channel. The layer's parameters
     keep their names. Raises SuiteError at a descriptor with fake_quant=False.
     """
 

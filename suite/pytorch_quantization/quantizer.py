@@ -1,4 +1,4 @@
-"""The quantizer of one tensor: its switches, its fixed or in-flight amax, its calibrator, its learned clip."""
+"""The quantizer of one tensor: its switches, its fixed or dynamic amax, its calibrator, its learned clip."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TensorQuantizer(nn.Module):
     """Quantizes what passes through it, as `quant_desc` says.
 
     While calibrating (`enable_calib`) its calibrator watches, and `load_calib_amax` then fixes the amax, a buffer
-    `_amax` in the state dict. Without one the amax is computed in flight, from each tensor. `disable` lets all pass.
+    `_amax` in the state dict. Without one the amax is dynamic: computed from each tensor. `disable` lets all pass.
     if_clip: clip at the learned amax even while not quantizing (`enable_clip`, `disable_clip`).
     """
 
@@ -108,12 +108,12 @@ class TensorQuantizer(nn.Module):
 
     @property
     def step_size(self) -> Tensor | None:
-        """The amax over the highest integer; None while it is computed in flight."""
+        """The amax over the highest integer; None while it is dynamic."""
         return None if self.amax is None else self.amax / self._desc.grid.quant_max
 
     @property
     def amax(self) -> Tensor | None:
-        """The fixed amax, None while it is computed in flight; may be set to numbers of the same shape."""
+        """The fixed amax, None while it is dynamic; may be set to numbers of the same shape."""
         return self._buffers.get("_amax")
 
     @amax.setter

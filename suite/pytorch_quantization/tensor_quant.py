@@ -25,7 +25,7 @@ class QuantDescriptor:
     """How to quantize a tensor; equal descriptors compare equal.
 
     num_bits: 2 to 16. axis: see Axis. amax: a float, list, array or tensor of magnitudes >= 0, kept as nested tuples
-    of float32 values; where given it is used as it is, whatever the axis. Without it the amax is computed in flight.
+    of float32 values; where given it is used as it is, whatever the axis. Without it the amax is dynamic.
     unsigned: integers 0..2^bits - 1, for tensors without negative values. narrow_range: leave out -2^(bits-1).
     calib_method: "max", or "histogram" for entropy, MSE and percentile (per tensor only). scale_amax: a factor on
     every amax. learn_amax: clip at a learned amax (per tensor only). fake_quant: False gives the integers themselves.
@@ -100,12 +100,12 @@ def tensor_quant(
     """(integers in the dtype and shape of `inputs`, scale), with integers / scale ~ inputs as NVIDIA has it.
 
     Arguments and errors are those of fake_tensor_quant. The gradient holds the factor `scale`; NVIDIA's does not.
-    Raises SuiteError where the dtype cannot tell all integers of the grid apart.
+    Raises SuiteError where the dtype does not hold all integers of the grid.
     """
     grid = _grid(num_bits, unsigned, narrow_range)
     if inputs.is_floating_point() and grid.quant_max > 2 / torch.finfo(inputs.dtype).eps:
         raise SuiteError(
-            f"{inputs.dtype} cannot tell integers up to {grid.quant_max} apart; give float32 or fewer bits"
+            f"{inputs.dtype} does not hold all integers up to {grid.quant_max}; give float32 or fewer bits"
         )
     scale, zero_point = _scale(inputs, amax, grid)
     steps = inputs.float() * scale.reciprocal()

@@ -44,7 +44,7 @@ class Grid:
 
         At 8 bits that is NVIDIA's amax/127; steps=128 is the amax/128 of other texts, whose amax is clipped.
         Shapes: those of `amax`. An amax of 0 gives the smallest normal scale, the largest float32 one whose multiples
-        are finite. Raises SuiteError for inf and NaN, unless `checked` is off: looking waits for the device.
+        are finite. Raises SuiteError for inf and NaN, unless `checked` is off: a check waits for the device.
         """
         steps = steps or self.quant_max
         scale = (amax.float() / steps).clamp_min(_TINY)
@@ -78,7 +78,7 @@ _HUGE = torch.finfo(torch.float32).max * (1 - 2**-23)
 def _finite(scale: Tensor, steps: int) -> Tensor:
     """`scale`, made smaller by a hair where rounding would have put the last of `steps` beyond float32."""
     if not scale.isfinite().all():
-        raise not_finite("a range to quantize is wider than float32 can tell, or")
+        raise not_finite("a range to quantize is wider than float32 can hold, or")
     return scale.clamp_max(_HUGE / steps)
 
 
@@ -93,7 +93,7 @@ def fake_quantize(
     """`x` rounded to the grid and mapped back, in the shape and dtype of `x`.
 
     scale and zero_point: one value, or one a channel of `axis` (shape [x.shape[axis]]); no zero_point is 0. Computed
-    in float32; an end of the grid that half precision cannot tell becomes its largest value. What is infinite goes to
+    in float32; an end of the grid beyond half precision becomes its largest value. What is infinite goes to
     an end of the grid, NaN stays. The gradient (straight-through estimator) is 1 where the rounded integer lies in the
     grid, else 0.
     """
@@ -107,7 +107,7 @@ def fake_quantize(
 
 class _FakeQuantize(torch.autograd.Function):
     """In place wherever it can be, and without booleans, which a CPU makes slowly: what clipping cut off, zero inside
-    the grid, stands for the mask."""
+    the grid, serves as the mask."""
 
     @staticmethod
     def forward(

@@ -3,7 +3,7 @@ computed from.
 
 Every value is rounded to bfloat16 (half to even) and counted under its 16 bits, sign included: 65,536 int64 counts a
 tensor. Such a histogram needs no range in advance and has the same relative precision everywhere: a bin is at most
-2^-7 of its value wide. Counts add exactly, so batch size, order of batches and split over ranks change nothing.
+2^-7 of its value wide. Counts add exactly, so the size and the order of the batches change nothing.
 The smallest and the largest value are kept exactly.
 """
 
@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from suite.process.ranks import Ranks
 from suite.recipe.errors import SuiteError, not_finite
 
 PATTERNS = 1 << 16
@@ -31,7 +30,7 @@ class Histograms:
     """What was seen at the input of each of L layers, `names` in the model's order.
 
     counts: int64 [L, 65536], by bfloat16 bit pattern. low, high: float32 [L], exact; inf and -inf where nothing
-    was seen, as on a rank that got no batch.
+    was seen.
     """
 
     names: tuple[str, ...]
@@ -56,25 +55,6 @@ class Histograms:
             if high == -math.inf:
                 raise SuiteError(f"layer {name} saw no tensor; observe the model on at least one image")
         return torch.maximum(-self.low, self.high)
-
-    def merge(self, other: Histograms) -> Histograms:
-        """What both saw together, exactly. Raises SuiteError where they observed different layers."""
-        if self.names != other.names:
-            differing = sorted(set(self.names) ^ set(other.names)) or ["the order of the layers"]
-            raise SuiteError(
-                f"two histograms are not of the same layers (first difference: {differing[0]}); merge those of "
-                f"one model and the same kinds of module"
-            )
-        low, high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
-        return Histograms(self.names, self.counts + other.counts, low, high)
-
-    def sum_over_ranks(self, ranks: Ranks) -> Histograms:
-        """What all ranks saw together, exactly; the same on each."""
-        if ranks.world_size == 1:
-            return self
-        lowest = torch.stack([self.low, -self.high])
-        distributed.all_reduce(lowest, distributed.ReduceOp.MIN)
-        return Histograms(self.names, ranks.sum(self.counts.clone()), lowest[0], -lowest[1])
 
     def state(self) -> dict[str, Any]:
         """Names and plain tensors, the empty bins left out: some ten KB a layer; torch.load(weights_only) reads it."""

@@ -53,9 +53,9 @@ def quantize(
     """
     model = finite_copy(model)
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    for place, (name, module) in enumerate(found):
+    for index, (name, module) in enumerate(found):
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
-        held = Quantized(module, input(place == 0), weight() if weighted else None)
+        held = Quantized(module, input(index == 0), weight() if weighted else None)
         for what, quantizer in (("input", held.input), ("weight", held.weight)):
             observer = getattr(quantizer, "observer", None)  # a peer's quantizer in a benchmark may have none
             if observer is not None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.process.ranks import Ranks
-from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.affine import Grid
+from suite.quantizers.range_search import least_error, rank
 from suite.recipe.errors import SuiteError, not_finite
 
 SMALLEST_EDGE = 2.0**-100
@@ -86,7 +87,7 @@ class MovingMinMax(Observer):
 
 
 class Dynamic(Observer):
-    """The extremes of the tensor seen last, over everything or per channel of `axis`: NVIDIA's amax in flight."""
+    """The extremes of the tensor seen last, over everything or per channel of `axis`: NVIDIA's dynamic amax."""
 
     def __init__(self, axis: int | None = None) -> None:
         super().__init__()
@@ -113,16 +114,9 @@ class LeastError(Dynamic):
     def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """(-amax, amax), float32 [] or [channels]."""
         largest = torch.maximum(-self.low, self.high)
-        best, least = largest, torch.full_like(largest, torch.inf)
-        for k in range(33):
-            amax = largest * 2.0 ** (-k / 16)
-            scale, _ = grid.symmetric(amax, checked=False)
-            rounded = fake_quantize(self._x, scale, None, grid.quant_min, grid.quant_max, self.axis)
-            error = (rounded - self._x).square_()
-            error = error.sum() if self.axis is None else _channels(error, self.axis).sum(1)
-            best = torch.where(error < least, amax, best)
-            least = torch.minimum(error, least)
-        return -best, best
+        fractions = largest.new_tensor([2.0 ** (-k / 16) for k in range(33)])
+        amax = least_error(self._x, fractions.reshape(-1, *(1,) * largest.dim()) * largest, grid, self.axis)
+        return -amax, amax
 
 
 class MovingPercentile(Observer):
@@ -141,8 +135,7 @@ class MovingPercentile(Observer):
         if not (low.isfinite() and high.isfinite()):
             raise not_finite(self.of)
         magnitudes = x.float().abs().flatten()
-        rank = max(1, int(self.percentile * magnitudes.numel()))
-        above = magnitudes.numel() - rank + 1
+        above = magnitudes.numel() - rank(self.percentile, magnitudes.numel()) + 1
         # The k-th smallest is the smallest of the (n - k + 1) largest: far fewer to order at high percentiles.
         amax = magnitudes.topk(above, sorted=False).values.min()
         self.high.lerp_(amax, torch.where(self.seen > 0, self.momentum, 1.0))
@@ -201,24 +194,16 @@ class Histogram(Observer):
         low, high = super().limits(grid)
         if not self.search:
             return low, high
-        amax = self.best_amax(self.search_grid or grid)
+        amax = self._best(self.search_grid or grid)
         return torch.clamp(low, -amax, amax), amax
 
-    def best_amax(self, grid: Grid, candidates: int = 200) -> Tensor:
-        """The amax, among `candidates` even fractions of the largest seen, of least expected squared error.
-
-        Every value counts as the middle of its bin. All candidates are tried at once: [candidates, 2, bins].
-        """
+    def _best(self, grid: Grid) -> Tensor:
+        """The amax, among 200 even fractions of the largest seen; every value counts as the middle of its bin."""
         bins = self.counts.shape[1]
         largest = torch.maximum(-self.low, self.high)
         middles = (torch.arange(bins, device=self.edge.device) + 0.5) * (self.edge / bins)
-        values = torch.stack([-middles, middles])
-        amax = largest * (torch.arange(1, candidates + 1, device=self.edge.device) / candidates)
-        scale, zero_point = grid.symmetric(amax)
-        repeated = values.expand(candidates, *values.shape)
-        error = fake_quantize(repeated, scale, zero_point, grid.quant_min, grid.quant_max, axis=0) - values
-        cost = (error.double().square() * self.counts.double()).sum((1, 2))
-        return amax[cost.argmin()]
+        candidates = largest * (torch.arange(1, 201, device=self.edge.device) / 200)
+        return least_error(torch.stack([-middles, middles]), candidates, grid, counts=self.counts)
 
 
 def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.observers import Dynamic, Observer
+from suite.quantizers.observers import Observer
 
 Mode = Literal["observe", "track", "dynamic", "frozen"]
 
@@ -97,8 +97,3 @@ class Quantizer(nn.Module):
             self.set_range()
         if self.mode != "dynamic":
             self.mode, self.observer = "frozen", None
-
-
-def per_channel(bits: int, mode: Mode) -> Quantizer:
-    """A quantizer of a weight on the narrow symmetric grid, each output channel by its own largest magnitude."""
-    return Quantizer(Grid(bits, narrow=True), Dynamic(axis=0), mode, axis=0)

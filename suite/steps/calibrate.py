@@ -26,8 +26,8 @@ class TakeRanges(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself, in which `Insert` has put quantizers."""
+        from suite.quantizers.histogram_ranges import symmetric_grid
         from suite.quantizers.layers import Quantized
-        from suite.quantizers.range_search import symmetric_grid
 
         seen = feed.histograms(self.calibration)
         held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}

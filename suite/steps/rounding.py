@@ -60,7 +60,7 @@ class MinMax:
         return Watching(axis)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.range_search import amax
+        from suite.quantizers.histogram_ranges import amax
 
         return amax(seen, bits)
 
@@ -75,7 +75,7 @@ class LeastError:
         return Watching(axis)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.range_search import mse
+        from suite.quantizers.histogram_ranges import mse
 
         return mse(seen, bits, unsigned)
 
@@ -85,7 +85,7 @@ class Entropy:
     """The range of least loss of information, by Kullback-Leibler divergence (TensorRT)."""
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.range_search import entropy
+        from suite.quantizers.histogram_ranges import entropy
 
         return entropy(seen, bits, unsigned)
 
@@ -97,7 +97,7 @@ class Percentile:
     fraction: float = 0.9999
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.range_search import percentile
+        from suite.quantizers.histogram_ranges import percentile
 
         return percentile(seen, bits, self.fraction)
 

@@ -16,6 +16,11 @@ HALVES = (torch.float16, torch.bfloat16)
 NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
 
 
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal values, the same at every call."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def dead_channels(x: Tensor) -> Tensor:
     """One of zeros in each dimension, beside others."""
     for dim in range(x.dim()):

@@ -82,7 +82,7 @@ def test_a_weight_or_statistic_that_is_not_finite_is_refused_by_its_name(name: s
             quantized(KINDS[name](), network, images())
 
 
-ACTIVATIONS = [pytest.param(method, id=told) for told, method in variants() if method.act_bits < 32]
+ACTIVATIONS = [pytest.param(method, id=label) for label, method in variants() if method.act_bits < 32]
 
 
 @pytest.mark.parametrize("method", ACTIVATIONS)
@@ -93,22 +93,22 @@ def test_an_activation_that_is_not_finite_is_refused_with_what_to_do(method: Any
         x = images()
         x[3, 1, 5, 5] = value
         with pytest.raises(SuiteError, match="inf or NaN.*learning rate"), torch.no_grad():
-            quantized(method, small(), x)(x)  # a range in flight is looked at in the end
+            quantized(method, small(), x)(x)  # a dynamic range is checked in the evaluation
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "tensor"),
     [
         ("amax", "the input of layer 3"),
         ("histogram", "the input of layer 2"),
         ("builtin_int8", "the output of _0"),
     ],
 )
-def test_the_error_names_the_layer(name: str, told: str) -> None:
+def test_the_error_names_the_layer(name: str, tensor: str) -> None:
     """A variance below zero is a number itself, and makes none of the first convolution's output."""
     network = small()
     network.get_buffer("1.running_var").fill_(-1.0)
-    with pytest.raises(SuiteError, match=f"{told} holds inf or NaN"), torch.no_grad():
+    with pytest.raises(SuiteError, match=f"{tensor} holds inf or NaN"), torch.no_grad():
         quantized(make(name, 8), network, images())(images())
 
 
@@ -132,12 +132,12 @@ def test_weights_of_zeros_of_one_value_and_of_denormals_stay_finite_beside_other
 def quantizers() -> dict[str, Quantizer]:
     """One of each kind that a method puts into a network, under the first method that does."""
     found: dict[Any, tuple[str, Quantizer]] = {}
-    for told, method in variants():
+    for label, method in variants():
         for module in inserted(method, small()).modules():
             if isinstance(module, Quantizer):
                 settings = (module.axis, module.grid, module.symmetric, module.unsigned, module.steps)
-                found.setdefault((type(module.observer), settings), (told, module))
-    return {f"{told} {type(one.observer).__name__}": one for told, one in found.values()}
+                found.setdefault((type(module.observer), settings), (label, module))
+    return {f"{label} {type(one.observer).__name__}": one for label, one in found.values()}
 
 
 QUANTIZERS = quantizers()

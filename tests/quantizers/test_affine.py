@@ -140,7 +140,7 @@ def test_the_largest_float32_is_rounded_without_overflow(grid: Grid, share: floa
 def test_a_range_that_is_not_finite_in_float32_is_refused(value: float) -> None:
     wrong, right = torch.tensor(value, dtype=torch.float64), torch.tensor(0.0)
     with pytest.raises(
-        SuiteError, match="wider than float32 can tell, or holds inf or NaN; .* learning rate"
+        SuiteError, match="wider than float32 can hold, or holds inf or NaN; .* learning rate"
     ):
         Grid(8).affine(*((wrong, right) if value < 0 else (right, wrong)))
     with pytest.raises(SuiteError, match="inf or NaN"):
@@ -151,7 +151,7 @@ def test_a_range_that_is_not_finite_in_float32_is_refused(value: float) -> None:
 
 
 def test_what_is_not_finite_saturates_or_stays_nan_and_passes_no_gradient_on() -> None:
-    """Where a range is fixed nobody looks: what is infinite is clipped, a NaN reaches the logits, as wrong."""
+    """Where a range is fixed nothing checks: what is infinite is clipped, a NaN reaches the logits, as wrong."""
     for dtype in DTYPES:
         x = torch.tensor([1.0, *NOT_FINITE], dtype=dtype, requires_grad=True)
         y = fake_quantize(x, torch.tensor(0.5), None, -3, 3)

@@ -1,4 +1,4 @@
-"""BatchNorm and the edge layers: declared, done as told, refused where they cannot be."""
+"""BatchNorm, and the widths of the first and the last layer: declared, done so, refused where they cannot be."""
 
 from __future__ import annotations
 
@@ -107,22 +107,22 @@ LAYERWISE: list[Method] = [Amax(4, 4), Histogram(4, 4), Percentile(4, 4), Mse(4,
 
 @pytest.mark.parametrize("method", LAYERWISE, ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("bits", [8, 32])
-def test_the_edges_have_their_own_width_and_the_rest_its_own(method: Method, bits: int | None) -> None:
+def test_the_first_and_the_last_layer_have_a_width_of_their_own(method: Method, bits: int | None) -> None:
     x = batches(1)[0]
     method = dataclasses.replace(method, feed=Calibration(len(x)))  # type: ignore[type-var]
     recipe = Recipe(START, method, edge_bits=bits)
     model = quantized(steps_of(recipe), InMemoryFeed(network(), x))
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
     stored = [layer.__dict__.get("stored_bits", {}).get("weight") for layer in layers]
-    edge = bits if bits == 8 else None
-    assert stored == [edge, *[4] * (len(stored) - 2), edge]
+    first_last = bits if bits == 8 else None
+    assert stored == [first_last, *[4] * (len(stored) - 2), first_last]
     held = [module for module in model.modules() if isinstance(module, Quantized)]
     inputs = [module.input.grid.bits for module in held if module.input and isinstance(module.layer, LAYERS)]
-    assert inputs == ([8, *[4] * 18, 8] if edge else [4] * 18)
+    assert inputs == ([8, *[4] * 18, 8] if first_last else [4] * 18)
 
 
 @pytest.mark.parametrize(
-    ("method", "treatment", "told"),
+    ("method", "treatment", "message"),
     [
         (Amax(), {"batch_norm": "lost"}, "use one of kept, folded, frozen, re-estimated"),
         (BuiltinInt8(), {"batch_norm": "re-estimated"}, "not for builtin_int8, whose own is 'folded'"),
@@ -137,12 +137,14 @@ def test_the_edges_have_their_own_width_and_the_rest_its_own(method: Method, bit
         (Amax(), {"edge_bits": 17}, "use a whole number from 2 to 16"),
     ],
 )
-def test_a_treatment_that_cannot_be_is_refused(method: Method, treatment: dict[str, Any], told: str) -> None:
-    with pytest.raises(SuiteError, match=told):
+def test_a_treatment_that_cannot_be_is_refused(
+    method: Method, treatment: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SuiteError, match=message):
         Recipe(START, method, **treatment)
 
 
-def test_each_row_states_what_becomes_of_batch_norm_and_of_the_edges() -> None:
+def test_each_row_states_what_becomes_of_batch_norm_and_of_the_first_and_the_last_layer() -> None:
     def stated(method: Method, **treatment: Any) -> tuple[Any, Any]:
         params = Recipe(START, method, **treatment).params
         return params["batch_norm"], params["edges"]
@@ -160,10 +162,9 @@ def test_a_treatment_changes_the_key_and_the_name_and_none_leaves_the_key_of_bef
     plain, folded = Recipe(START, KSigma()), Recipe(START, KSigma(), batch_norm="folded")
     assert plain.key == "2cc7d6d6e684eeb1" and folded.key != plain.key
     assert folded.name.startswith("k_sigma w5 BatchNorm folded seed 0 from ")
-    edges = dataclasses.replace(Recipe(START, Amax()), edge_bits=32)
-    assert (
-        edges.name.startswith("amax w8a8 edges float seed 0 from ") and edges.key != Recipe(START, Amax()).key
-    )
+    first_last = dataclasses.replace(Recipe(START, Amax()), edge_bits=32)
+    assert first_last.name.startswith("amax w8a8 edges float seed 0 from ")
+    assert first_last.key != Recipe(START, Amax()).key
 
 
 def test_every_treatment_runs_from_a_recipe(tiny_training: Training, tmp_path: Path) -> None:

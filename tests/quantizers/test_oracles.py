@@ -18,8 +18,9 @@ from suite.methods.k_sigma import KSigma, clip_and_round
 from suite.methods.linear import linear_quantize
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.observers import Dynamic, MovingMinMax
-from suite.quantizers.quantizer import Quantizer, per_channel
+from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Calibration
+from suite.steps import Uniform
 
 SEEDS = st.integers(0, 2**31)
 WIDTHS = st.integers(2, 16)
@@ -107,11 +108,11 @@ class Source001(nn.Module):
         return (torch.clamp(Round.apply(x * scale - zero), self.quant_min, self.quant_max) + zero) / scale  # type: ignore[no-untyped-call]
 
 
-def assert_close(ours: Tensor, theirs: Tensor, step: float) -> None:
+def close(ours: Tensor, theirs: Tensor, step: float) -> bool:
     """Equal but for products rounded in another order: a value on a tie may fall one step off, no more than a few."""
     gap = (ours - theirs).abs()
-    assert float(gap.max()) <= step * 1.001
-    assert int((gap > step / 100).sum()) <= max(1, gap.numel() // 200)
+    few = int((gap > step / 100).sum()) <= max(1, gap.numel() // 200)
+    return few and float(gap.max()) <= step * 1.001
 
 
 @given(SEEDS, st.integers(4, 8), st.booleans())
@@ -125,7 +126,7 @@ def test_qat_activations_and_their_gradients_equal_the_lines_of_source_001(
         x, upstream = torch.randn(2, 2, 3, 8, 8, generator=generator)
         x.requires_grad_()
         mine, expected = ours(x), theirs(x)
-        assert_close(mine.detach(), expected.detach(), float(ours.scale))
+        assert close(mine.detach(), expected.detach(), float(ours.scale))
         gradients = [torch.autograd.grad(y, x, upstream)[0] for y in (mine, expected)]
         differ = ~torch.isclose(*gradients, rtol=1e-5, atol=0)  # theirs goes through the scale and back
         assert int(differ.sum()) <= 1, "a value on a tie beside the end of the grid"
@@ -138,7 +139,7 @@ def test_qat_weights_equal_the_lines_of_source_001(seed: int, bits: int, symmetr
     for k in range(3):
         w = weight(seed + k)
         mine = ours(w)
-        assert_close(mine, theirs(w), float(ours.scale.max()))
+        assert close(mine, theirs(w), float(ours.scale.max()))
 
 
 def source_003(w: Tensor, alpha: float, b: int) -> Tensor:
@@ -156,10 +157,10 @@ def test_k_sigma_equals_the_lines_of_source_003_whose_bits_are_one_fewer(seed: i
     alpha = 3 * w.std(correction=0)
     ours = clip_and_round(w, alpha, bits)
     theirs = source_003(w, float(alpha), bits - 1)
-    assert_close(ours, theirs, float(alpha) / (2 ** (bits - 1) - 1))
+    assert close(ours, theirs, float(alpha) / (2 ** (bits - 1) - 1))
 
 
-def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_told(network: nn.Module) -> None:
+def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_asked(network: nn.Module) -> None:
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     network.requires_grad_(False)
     for per_layer in (False, True):
@@ -171,7 +172,7 @@ def test_k_sigma_takes_its_alpha_from_the_first_convolution_unless_told(network:
         for before, after in zip(convs, done, strict=True):
             alpha = 3 * (before if per_layer else convs[0]).weight.std(correction=0)
             assert torch.allclose(after.weight.abs().max(), torch.minimum(alpha, after.weight.abs().max()))
-            assert_close(after.weight, source_003(before.weight, float(alpha), 4), float(alpha) / 15)
+            assert close(after.weight, source_003(before.weight, float(alpha), 4), float(alpha) / 15)
 
 
 @given(SEEDS, WIDTHS, st.sampled_from([None, 0]))
@@ -181,7 +182,7 @@ def test_amax_equals_the_formula_of_source_004(seed: int, bits: int, axis: int |
     bound = 2 ** (bits - 1) - 1
     theirs = alpha / bound * torch.round(bound / alpha * torch.clip(w, -alpha, alpha))
     ours = Quantizer(Grid(bits, narrow=True), Dynamic(axis), "dynamic", axis=axis)
-    assert_close(ours(w), theirs, float(alpha.max()) / bound)
+    assert close(ours(w), theirs, float(alpha.max()) / bound)
 
 
 def test_amax_on_a_grid_of_halves_is_exact() -> None:
@@ -238,7 +239,7 @@ def test_weights_per_channel_equal_brevitas_and_so_do_gradients_but_at_each_chan
     torch.manual_seed(bits)
     conv = layers.QuantConv2d(3, 16, 3, weight_quant=Int8WeightPerChannelFloat, weight_bit_width=bits)
     theirs, w = conv.quant_weight(), conv.weight.detach().clone().requires_grad_()
-    quantizer = per_channel(bits, "dynamic")
+    quantizer = Uniform(per="channel", updates="always").quantizer(bits)
     ours = quantizer(w)
     assert torch.equal(ours, theirs.value) and torch.equal(quantizer.scale, theirs.scale.flatten())
     upstream = torch.randn_like(ours)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from suite import methods
 from suite.pytorch_quantization.calib import Calibrator
-from suite.quantizers import range_search
+from suite.quantizers import histogram_ranges
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.histogram import observe
 from suite.quantizers.observers import Observer
@@ -71,11 +71,11 @@ def watches() -> Iterator[tuple[str, Watch]]:
         for method in names:
             yield f"{kind.__name__} {method}", partial(by_calibrator, make, method)
     for find in (
-        range_search.amax,
-        range_search.percentile,
-        range_search.mse,
-        range_search.affine_mse,
-        range_search.entropy,
+        histogram_ranges.amax,
+        histogram_ranges.percentile,
+        histogram_ranges.mse,
+        histogram_ranges.affine_mse,
+        histogram_ranges.entropy,
     ):
         yield f"ranges.{find.__name__}", partial(by_ranges, find)
 
@@ -135,9 +135,9 @@ def test_half_precision_has_the_range_of_the_same_values_in_float32(
 def test_inf_and_nan_anywhere_in_what_counts_are_refused_with_what_to_do(watch: Watch, value: float) -> None:
     for dtype in (torch.float32, *HALVES):
         good = torch.arange(-6.0, 6).reshape(4, 3).to(dtype)
-        for place in (0, 7, 11):
+        for index in (0, 7, 11):
             bad = good.clone()
-            bad.view(-1)[place] = value
+            bad.view(-1)[index] = value
             for seen in ([bad], [good, bad]):
                 with pytest.raises(SuiteError, match="inf or NaN.*(learning rate|diverged)"):
                     watch(seen, Grid(8))
