@@ -39,17 +39,30 @@ class Scheme(Method):
     after: tuple[Step, ...] = ()
 
     name: ClassVar[str] = "scheme"
+    revision: ClassVar[int] = 2
+    """1 put ranges of histograms on the narrow grid, whatever the grid of `inputs`."""
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         if not self.calibration and not hasattr(self.inputs.range, "observer"):
             name = type(self.inputs.range).__name__
             raise SuiteError(f"{name} is computed from histograms; give the scheme a calibration")
+        if self._of_histograms and self.inputs.updates != "once":
+            name = type(self.inputs.range).__name__
+            raise SuiteError(
+                f"{name} is computed once, from histograms, but updates is {self.inputs.updates!r}; use "
+                f"updates='once' or a range that watches batches, such as MovingMinMax"
+            )
+
+    @property
+    def _of_histograms(self) -> RangeOfHistogram | None:
+        """The range of the inputs, where it is computed from histograms."""
+        wanted = self.inputs.range
+        return wanted if self.calibration and isinstance(wanted, RangeOfHistogram) else None
 
     def steps(self) -> tuple[Step, ...]:
         """The quantizers go in, the inputs get their ranges, the weights are rounded."""
-        of_histograms = self.calibration and isinstance(self.inputs.range, RangeOfHistogram)
-        inputs = replace(self.inputs, range=CurrentMinMax()) if of_histograms else self.inputs
+        inputs = replace(self.inputs, range=CurrentMinMax()) if self._of_histograms else self.inputs
         if not self.calibration:
             inputs = replace(inputs, updates="always")
         insert = Insert(
@@ -65,6 +78,6 @@ class Scheme(Method):
     def _ranges(self) -> tuple[Step, ...]:
         if not self.calibration or self.act_bits == FLOAT_BITS:
             return ()
-        if isinstance(self.inputs.range, RangeOfHistogram):
-            return (TakeRanges(self.inputs.range, self.inputs.unsigned, self.calibration),)
+        if wanted := self._of_histograms:
+            return (TakeRanges(wanted, self.calibration),)
         return (RunCalibration(self.calibration),)

@@ -21,8 +21,8 @@ class Quantizer(nn.Module):
     mode "track": while training watch and round, while evaluating round with the last range (QAT).
     mode "dynamic": watch and round, always.
     mode "frozen": round with the last range.
-    With `unsigned` a tensor that was never below zero gets the unsigned grid of as many bits, any other the narrow
-    one. `steps` is that of Grid.symmetric.
+    With `unsigned`, where symmetric, a tensor that was never below zero gets the unsigned grid of as many bits, any
+    other the narrow one. `steps` is that of Grid.symmetric.
     """
 
     scale: Tensor
@@ -50,9 +50,15 @@ class Quantizer(nn.Module):
         the device."""
         assert self.observer is not None
         if self.unsigned:
-            positive = bool(self.observer.low >= 0)
-            self.grid = Grid(self.grid.bits, signed=not positive, narrow=not positive)
-        low, high = self.observer.range(self.grid) if checked else self.observer.limits(self.grid)
+            self._choose_grid(never_negative=bool(self.observer.low >= 0))
+        answer = self.observer.range if checked else self.observer.limits
+        self._take(*answer(self.grid), checked)
+
+    def _choose_grid(self, never_negative: bool) -> None:
+        if self.unsigned and self.symmetric:
+            self.grid = Grid(self.grid.bits, signed=not never_negative, narrow=not never_negative)
+
+    def _take(self, low: Tensor, high: Tensor, checked: bool = True) -> None:
         if self.symmetric:
             amax = torch.maximum(-low, high)
             self.scale, self.zero_point = self.grid.symmetric(amax, self.steps, checked)
@@ -85,10 +91,12 @@ class Quantizer(nn.Module):
         result: Tensor = self(x)
         return result
 
-    def fix(self, grid: Grid, scale: Tensor, zero_point: Tensor) -> None:
-        """Round to this grid from now on."""
+    def fix(self, low: Tensor, high: Tensor, never_negative: bool) -> None:
+        """Round in this range from now on; `never_negative` is what `unsigned` asks of the tensor."""
         device = self.scale.device
-        self.grid, self.scale, self.zero_point = grid, scale.to(device), zero_point.to(device)
+        self._choose_grid(never_negative)
+        self._take(low, high)
+        self.scale, self.zero_point = self.scale.to(device), self.zero_point.to(device)
         self.mode, self.observer = "frozen", None
 
     def freeze(self) -> None:

@@ -1,4 +1,12 @@
-"""The ranges of the inputs of layers: from histograms that all methods share, or batch by batch as in a source."""
+"""The ranges of the inputs of layers: from histograms that methods share, or batch by batch as in a source.
+
+Shared, in one pass of the float network for all methods at every width: `amax` with a calibration, `mse`, `entropy`,
+and each Scheme whose range of inputs is computed from histograms, such as Uniform(Percentile()).
+
+As their sources calibrate, because the ranges would be others: `histogram` and `percentile` (source 002) also watch
+ReLU and pooling, one by equal bins of its own, one by a moving average of the batches' percentile, and as published
+while the network trains and rounds; `builtin_int8` has torch.ao's observers.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TakeRanges(Step):
-    """Each quantizer of an input gets its range from the histograms of the float network's inputs, at its own width.
-
-    `unsigned`: an input that was never negative is rounded to 0..2^bits - 1; any other to the narrow signed grid.
-    """
+    """Each quantizer of an input gets its range, at its own width, from the histograms of the float network."""
 
     range: RangeOfHistogram = field(default_factory=MinMax)
-    unsigned: bool = False
     calibration: Calibration = field(default_factory=Calibration)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself, in which `Insert` has put quantizers."""
-        from suite.quantizers.histogram_ranges import symmetric_grid
         from suite.quantizers.layers import Quantized
 
+        layers = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
+        quantizers = {name: layer.input for name, layer in layers.items() if layer.input}
+        if not quantizers:
+            return model
         seen = feed.histograms(self.calibration)
-        held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
-        widths = sorted({module.input.grid.bits for module in held.values() if module.input})
-        amax = self.range.amax(seen, widths, self.unsigned)
+        widths = sorted({one.grid.bits for one in quantizers.values()})
+        if all(one.symmetric for one in quantizers.values()):
+            high = self.range.amax(seen, widths, any(one.unsigned for one in quantizers.values()))
+            low = -high
+        else:
+            low, high = self.range.ends(seen, widths)
         for row, name in enumerate(seen.names):
-            if name in held and (quantizer := held[name].input):
-                bits = quantizer.grid.bits
-                grid = symmetric_grid(bits, unsigned=self.unsigned and bool(seen.low[row] >= 0))
-                quantizer.fix(grid, *grid.symmetric(amax[row, widths.index(bits)]))
+            if quantizer := quantizers.get(name):
+                width = widths.index(quantizer.grid.bits)
+                quantizer.fix(low[row, width], high[row, width], never_negative=bool(seen.low[row] >= 0))
         return model
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.recipe.errors import SuiteError
 
@@ -32,12 +32,18 @@ class Range(Protocol):
         """What watches a tensor for it, per channel of `axis` where that is given."""
 
 
-@runtime_checkable
-class RangeOfHistogram(Protocol):
-    """What a range is computed from, once."""
+class RangeOfHistogram:
+    """A range that is computed once, from histograms."""
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        """float32 [layers, widths]: the largest magnitude that is not clipped; `unsigned` as of TakeRanges."""
+        """float32 [layers, widths]: the largest magnitude that is not clipped; `unsigned` as of Uniform."""
+        raise NotImplementedError
+
+    def ends(self, seen: Histograms, bits: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(low, high) for an affine grid, float32 [layers, widths] each: the extremes, clipped at -amax and amax."""
+        from suite.quantizers.histogram_ranges import clipped
+
+        return clipped(seen, self.amax(seen, bits, unsigned=True))
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class CurrentMinMax:
 
 
 @dataclass(frozen=True)
-class MinMax:
+class MinMax(RangeOfHistogram):
     """The extremes of all that was seen."""
 
     def observer(self, axis: int | None) -> Observer:
@@ -66,7 +72,7 @@ class MinMax:
 
 
 @dataclass(frozen=True)
-class LeastError:
+class LeastError(RangeOfHistogram):
     """The range of least squared error."""
 
     def observer(self, axis: int | None) -> Observer:
@@ -79,9 +85,15 @@ class LeastError:
 
         return mse(seen, bits, unsigned)
 
+    def ends(self, seen: Histograms, bits: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Both searched, each for itself."""
+        from suite.quantizers.histogram_ranges import affine_mse
+
+        return affine_mse(seen, bits)
+
 
 @dataclass(frozen=True)
-class Entropy:
+class Entropy(RangeOfHistogram):
     """The range of least loss of information, by Kullback-Leibler divergence (TensorRT)."""
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
@@ -91,7 +103,7 @@ class Entropy:
 
 
 @dataclass(frozen=True)
-class Percentile:
+class Percentile(RangeOfHistogram):
     """The magnitude that `fraction` of all values do not exceed."""
 
     fraction: float = 0.9999

@@ -32,6 +32,7 @@ from suite.steps import (
     TakeRanges,
     Uniform,
 )
+from suite.steps.rounding import RangeOfHistogram
 from suite.sweeps.stored import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
@@ -129,6 +130,47 @@ def test_a_range_of_whole_tensors_is_refused_per_channel(network: nn.Module) -> 
 def test_a_range_of_histograms_is_refused_without_a_calibration() -> None:
     with pytest.raises(SuiteError, match="Percentile is computed from histograms; give the scheme a calib"):
         Scheme(inputs=Uniform(Percentile()), calibration=None)
+
+
+def test_a_range_of_histograms_is_refused_where_training_should_update_it() -> None:
+    with pytest.raises(
+        SuiteError, match="MinMax is computed once, from histograms, but updates is 'training'"
+    ):
+        Scheme(inputs=Uniform(MinMax(), updates="training"))
+    assert Scheme(inputs=Uniform(MinMax(), updates="training"), calibration=None).calibrates_on is None
+
+
+OF_HISTOGRAMS = [MinMax(), LeastError(), LeastLoss(), Percentile(0.999)]
+
+
+@pytest.mark.parametrize("range", OF_HISTOGRAMS, ids=lambda value: type(value).__name__)
+def test_a_range_of_histograms_is_put_on_the_grid_that_the_inputs_ask_for(
+    range: RangeOfHistogram, network: nn.Module
+) -> None:
+    """An affine grid spends no integer on the negative values that an input after ReLU has not."""
+    x = images().normalized(images().pixels)
+    errors, steps = {}, {}
+    for grid in ("narrow", "signed", "affine"):
+        wanted = Uniform(range, grid=grid)  # type: ignore[arg-type]
+        model = quantized(Scheme(32, 4, inputs=wanted), network)
+        inputs = [module.input for module in model.modules() if isinstance(module, Quantized)]
+        assert len(inputs) == 22
+        assert all(one and one.grid == Uniform(grid=grid).quantizer(4).grid for one in inputs)
+        assert all(one and one.symmetric == (grid != "affine") for one in inputs)
+        steps[grid] = torch.stack([one.scale for one in inputs if one])
+        with torch.no_grad():
+            errors[grid] = float((model(x) - network(x)).square().mean())
+    assert torch.equal(steps["narrow"], steps["signed"]) and (steps["affine"] < steps["narrow"]).all()
+    assert errors["affine"] < errors["narrow"]
+
+
+def test_a_range_of_histograms_is_put_on_a_power_of_two_where_that_is_asked_for(network: nn.Module) -> None:
+    scales = []
+    for power_of_two in (False, True):
+        model = quantized(Scheme(32, 8, inputs=Uniform(MinMax(), power_of_two=power_of_two)), network)
+        inputs = [module.input for module in model.modules() if isinstance(module, Quantized)]
+        scales.append(torch.stack([one.scale for one in inputs if one]))
+    assert torch.allclose(scales[1], scales[0] * 127 / 128)
 
 
 def test_steps_before_and_after_are_applied(network: nn.Module) -> None:
