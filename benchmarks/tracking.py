@@ -46,7 +46,7 @@ from suite.record import system_metrics
 from suite.record.journal import Journal, counted_metrics, read_events
 from suite.record.lease import lock
 from suite.sweeps.stored import save_sweep
-from suite.track import run_contents, sync
+from suite.track import run_contents, store, sync
 from suite.train.fit import Step, fit
 
 ROOT = Path(__file__).parent.parent
@@ -189,8 +189,8 @@ def measure(seconds: float, epochs: int, place: Path) -> tuple[dict[str, list[Tu
     images = datasets.load(DATASET, "train", place, RANKS.device)
     mine, theirs = place / "journal", place / "mlflow"
     for runs in (mine, theirs):
-        sync.prepare(runs)
-    client, peer = (sync._client(sync.uri(runs)) for runs in (mine, theirs))
+        store.prepare(runs)
+    client, peer = (store.client(store.uri(runs)) for runs in (mine, theirs))
     experiment = peer.create_experiment(f"plain-{time.time_ns()}")
     name = f"benchmark-{time.time_ns()}"
     stages = [training(epochs, seed) for seed in range(MOST)]
@@ -230,7 +230,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=4, help="of a turn, of 12 steps each")
     chosen = parser.parse_args()
-    for setting, value in sync.SETTINGS.items():
+    for setting, value in store.SETTINGS.items():
         os.environ.setdefault(setting, value)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -136,12 +136,12 @@ def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A prepared database without an experiment; making one takes seconds."""
-    from suite.track import sync
+    from suite.track import store
 
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        sync.prepare(folder)
+        store.prepare(folder)
     return (folder / "mlflow.db").read_bytes()
 
 

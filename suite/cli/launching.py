@@ -150,9 +150,9 @@ def _submit(
 @contextmanager
 def _mlflow_beside(name: str, stages: Sequence[Stage], runs: Path, console: Console) -> Iterator[None]:
     """Keep MLflow up to date meanwhile, and say what it lacks in the end."""
-    from suite.track import follow, sync
+    from suite.track import follow, store
 
-    sync.prepare(runs)
+    store.prepare(runs)
     behind = follow.Follower(name, stages, runs)
     behind.start()
     try:

@@ -133,7 +133,7 @@ def _skipped() -> list[str]:
 
 def _sync(arguments: argparse.Namespace, console: Console) -> int:
     from suite.cli.tables import damage
-    from suite.track import follow, sync
+    from suite.track import follow, store, sync
 
     name = Path(arguments.sweep).stem
     stages = load_sweep(arguments.runs, name)
@@ -149,7 +149,7 @@ def _sync(arguments: argparse.Namespace, console: Console) -> int:
     if words := damage(Statuses(arguments.runs).of_all(stages)):
         console.print(words, soft_wrap=True)
     console.print(f"MLflow has all runs of {name}. Open it with")
-    console.print(sync.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
+    console.print(store.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
     show_pages(name, arguments, console)
     return 0
 

@@ -32,8 +32,22 @@ def tracked(statuses: Sequence[Status], runs: Path, sweep: str, known: Known | N
 
 def note_synced(runs: Path, sweep: str, positions: dict[str, int], pages: dict[str, str]) -> None:
     """Record up to which event of each journal, by key, MLflow has it, and links to its pages by what they show."""
+    _note(runs, sweep, positions=positions, pages=pages)
+
+
+def note_syncer(runs: Path, sweep: str, name: str) -> None:
+    """Record who syncs the sweep from now on."""
+    _note(runs, sweep, syncer=name)
+
+
+def last_syncer(runs: Path, sweep: str) -> str:
+    """Who synced the sweep last; empty where nobody did."""
+    return str(_last_sync(runs, sweep).get("syncer", ""))
+
+
+def _note(runs: Path, sweep: str, **content: Any) -> None:
     _synced(runs, sweep).parent.mkdir(parents=True, exist_ok=True)
-    write_json({"positions": positions, "pages": pages}, _synced(runs, sweep))
+    write_json(_last_sync(runs, sweep) | content, _synced(runs, sweep))
 
 
 def mlflow_pages(runs: Path, sweep: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
-from suite.record.status import Status, Statuses
-from suite.track.sync import AwayError, sync, uri
+from suite.record.status import Status
+from suite.track import store
+from suite.track.sync import Syncer
 
 EVERY_SECONDS = 5.0
 """Between two syncs."""
@@ -20,16 +21,15 @@ PATIENCE_SECONDS = 20.0
 
 
 class Follower(threading.Thread):
-    """Syncs every few seconds while a launcher works; whatever goes wrong with MLflow is told at the end."""
+    """Syncs every few seconds while a launcher works; whatever goes wrong with MLflow is reported at the end."""
 
     def __init__(
         self, sweep: str, stages: Sequence[Stage], runs: Path, every_seconds: float = EVERY_SECONDS
     ) -> None:
         super().__init__(daemon=True)
-        self.sweep, self.stages, self.runs, self.every_seconds = sweep, stages, runs, every_seconds
+        self.stages, self.runs, self.every_seconds = stages, runs, every_seconds
         self._done = threading.Event()
-        self._seen = Statuses(runs)
-        self._synced: list[Status] | None = None
+        self._syncer = Syncer(sweep, stages, runs)
         self.error: Exception | None = None
         self.refused: dict[str, str] = {}
 
@@ -37,6 +37,7 @@ class Follower(threading.Thread):
         """Sync until `finish` is called, and once more."""
         while not self._done.wait(self.every_seconds):
             self._once()
+        self._syncer.ask_again()  # a client that repeated a request may have made a run twice
         self._once()
 
     def finish(self, within_seconds: float = PATIENCE_SECONDS) -> None:
@@ -44,20 +45,20 @@ class Follower(threading.Thread):
         self._done.set()
         self.join(within_seconds)
         if self.is_alive() and self.error is None:
-            self.error = SuiteError(f"{uri(self.runs)} was not up to date after {within_seconds:.0f} s")
+            address = store.uri(self.runs)
+            self.error = SuiteError(f"{address} was not up to date after {within_seconds:.0f} s")
 
     def _once(self) -> None:
         refused: dict[str, str] = {}
         try:
-            statuses = self._seen.of_all(self.stages)
-            # A run that goes on has samples of its node's load beside its journal; what was refused is tried again.
-            if statuses == self._synced and not self.refused and all(s.state != "running" for s in statuses):
+            statuses = self._syncer.seen.of_all(self.stages)
+            if self._syncer.is_settled(statuses) and not self.refused:
                 return
-            sync(self.sweep, self.stages, self.runs, refused=refused, seen=self._seen)
+            self._syncer.sync(refused=refused)
         except Exception as error:
             self.error = error
         else:
-            self.error, self.refused, self._synced = None, refused, statuses
+            self.error, self.refused = None, refused
 
 
 def follow(
@@ -70,14 +71,16 @@ def follow(
     Raises SuiteError for what no waiting mends: an experiment that is deleted, or another runs folder's.
     """
     away_since: float | None = None
-    told: set[str] = set()
-    seen = Statuses(runs)
+    known: set[str] = set()
+    syncer = Syncer(sweep, stages, runs)
     while True:
-        ended = _are_final(seen.of_all(stages))  # asked before the sync, so that this one is the last
+        ended = _are_final(syncer.seen.of_all(stages))  # asked before the sync, so that this one is the last
+        if ended:
+            syncer.ask_again()
         was_away, refused = away_since is not None, dict[str, str]()
         try:
-            sync(sweep, stages, runs, report, refused, seen)
-        except (AwayError, OSError) as error:
+            syncer.sync(report, refused)
+        except (store.AwayError, OSError) as error:
             if away_since is None:
                 away_since = time.monotonic()
                 yield f"MLflow is behind: {error}; trying again every {every_seconds:.0f} s"
@@ -85,11 +88,11 @@ def follow(
             if away_since is not None:
                 yield f"MLflow is back after {time.monotonic() - away_since:.0f} s, and up to date"
                 away_since = None
-            unheard = [words for kind, words in refused.items() if kind not in told]
-            told |= refused.keys()
-            yield from unheard
-            # What a server that hung was asked for, it may do late: whether that changed anything is looked at again.
-            if ended and not was_away and not unheard:
+            new = [line for kind, line in refused.items() if kind not in known]
+            known |= refused.keys()
+            yield from new
+            # What a server that hung was asked for, it may do late: whether that changed anything is checked again.
+            if ended and not was_away and not new:
                 return
         time.sleep(every_seconds)
 

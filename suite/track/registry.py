@@ -1,7 +1,7 @@
 """The best recipe of each width as a model version in MLflow's registry: the sweep is the model, `best-w4` an alias.
 
-Nothing is uploaded: a version names its run, and its run directory or, with a server, the run's place there. What is
-asked for, by which client, is the caller's; `register` is safe to repeat, and to be cut off anywhere.
+Nothing is uploaded: a version names its run, and its run directory or, with a server, the folder of the run's
+artifacts there. By which client is the caller's; `register` is safe to repeat, and to be cut off anywhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from suite.recipe import Recipe
 from suite.record.status import Status
+from suite.track.mlflow_run import MlflowRun
 
 
 def best_by_width(statuses: Sequence[Status]) -> dict[int, Status]:
@@ -19,7 +20,7 @@ def best_by_width(statuses: Sequence[Status]) -> dict[int, Status]:
     best: dict[int, Status] = {}
     for now in statuses:
         if isinstance(now.stage, Recipe) and now.outcome:
-            bits = int(now.stage.params["weight_bits"])
+            bits = now.stage.method.weight_bits
             if bits not in best or _top1(now) > _top1(best[bits]):
                 best[bits] = now
     return dict(sorted(best.items()))
@@ -31,7 +32,7 @@ def _top1(now: Status) -> float:
 
 
 def register(
-    client: Any, sweep: str, best: Mapping[int, Status], runs: Mapping[str, Any], served: bool
+    client: Any, sweep: str, best: Mapping[int, Status], runs: Mapping[str, MlflowRun], served: bool
 ) -> None:
     """Let the alias of each width name the version of its best run; `runs` are MLflow's, by stage key, and `served`
     is whether a server keeps them."""
@@ -42,19 +43,19 @@ def register(
     versions = {str(v.version): v.run_id for v in client.search_model_versions(f"name = '{sweep}'")}
     for bits, now in best.items():
         alias, run = f"best-w{bits}", runs[now.stage.key]
-        of_run = [version for version, run_id in versions.items() if run_id == run.info.run_id]
+        of_run = [version for version, run_id in versions.items() if run_id == run.run_id]
         if not of_run:
             of_run = [_create(client, sweep, now, run, served)]
         if str(model.aliases.get(alias)) not in of_run:
             client.set_registered_model_alias(sweep, alias, of_run[0])
 
 
-def _create(client: Any, sweep: str, now: Status, run: Any, served: bool) -> str:
+def _create(client: Any, sweep: str, now: Status, run: MlflowRun, served: bool) -> str:
     made = client.create_model_version(
         sweep,
-        # A server takes for a source no path but the run's place among its artifacts, wherever it keeps them.
-        run.info.artifact_uri if served else now.folder.as_uri(),
-        run.info.run_id,
+        # A server takes for a source no path but the run's folder among its artifacts, wherever it keeps them.
+        run.artifact_uri if served else now.folder.as_uri(),
+        run.run_id,
         tags={"stage_key": now.stage.key, "run_directory": str(now.folder)},
         description=f"{now.stage.name}: top-1 {_top1(now):.2f} %",
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe import Recipe, Stage
-from suite.record import system_metrics
 from suite.record.journal import ARTIFACT
 from suite.record.status import Status
 
@@ -65,8 +64,8 @@ def _cause(now: Status) -> str:
     if now.state != "stopped":
         return now.cause
     last = now.journal[-1]
-    told = {"interrupted": f"stopped by {last.get('signal')}", "cancelled": "cancelled"}
-    return told.get(last["event"], "killed: it told no error")
+    known = {"interrupted": f"stopped by {last.get('signal')}", "cancelled": "cancelled"}
+    return known.get(last["event"], "killed: no error recorded")
 
 
 def role(stage: Stage) -> str:
@@ -75,24 +74,24 @@ def role(stage: Stage) -> str:
 
 
 def artifacts(now: Status) -> dict[str, tuple[int, bytes | str]]:
-    """By name the small files that the journal tells of, and the stage's description: (the number of the event that
-    tells of it, its content or why it is left out)."""
-    told: dict[str, Mapping[str, Any]] = {}
+    """By name the small files that the journal lists, and the stage's description: (the number of the event that
+    lists it, its content or why it is left out)."""
+    listed: dict[str, Mapping[str, Any]] = {}
     for event in now.journal:
         if event["event"] == "artifact":
-            told[str(event.get("file"))] = event
+            listed[str(event.get("file"))] = event
         elif event["event"] == "started" and (now.folder / "stage.json").exists():
-            told["stage.json"] = event  # it is written anew before each attempt
+            listed["stage.json"] = event  # it is written anew before each attempt
     return {
-        place.rpartition("/")[2][:100]: (event["seq"], _content(now.folder, place, event.get("sha256")))
-        for place, event in told.items()
+        path.rpartition("/")[2][:100]: (event["seq"], _content(now.folder, path, event.get("sha256")))
+        for path, event in listed.items()
     }
 
 
-def _content(folder: Path, place: str, digest: object) -> bytes | str:
+def _content(folder: Path, path: str, digest: object) -> bytes | str:
     """The bytes, or why not. No link is followed: it may lead to what is nobody's business."""
-    file = folder / place
-    if not re.fullmatch(rf"stage\.json|artifacts/{ARTIFACT}", place):
+    file = folder / path
+    if not re.fullmatch(rf"stage\.json|artifacts/{ARTIFACT}", path):
         return "not in the folder of artifacts"
     try:
         if file.resolve() != file or not file.is_file():
@@ -105,14 +104,3 @@ def _content(folder: Path, place: str, digest: object) -> bytes | str:
     if digest and hashlib.sha256(content).hexdigest() != digest:
         return "not the file that was recorded"
     return content
-
-
-def is_complete(run: Any, cursor: Mapping[str, Any], now: Status) -> bool:
-    """Whether MLflow has all of a stage that is done, seen without reading its journal. A run that was made anew, of
-    as many events, ended at another time."""
-    if now.state != "done" or run.info.status != "FINISHED" or cursor.get("record") != 1:
-        return False
-    at_end = cursor.get("state") == "done" and cursor.get("seq") == cursor.get("files") == now.last["seq"]
-    if not at_end or run.info.end_time != int(now.last["time"] * 1000):
-        return False
-    return bool(system_metrics.read(now.folder, cursor["system"])[1] == cursor["system"])

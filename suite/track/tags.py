@@ -1,6 +1,6 @@
-"""What MLflow is told beside points and parameters, so that a table made from it is the one made from the journals.
+"""Tags that hold what points and parameters do not, so that a table made from MLflow is that made from the journals.
 
-The plan, with what has not begun, stands on the experiment; what a run left beside its journal, on the run.
+The plan, with what has not begun, is in tags of the experiment; what a run left beside its journal, in one of the run.
 `analysis/read/mlflow.py` reads both.
 """
 
@@ -21,7 +21,7 @@ PLAN = "mlflow.suite.plan"
 """Of the tags that hold the plan; MLflow's pages do not list tags that begin with `mlflow.`."""
 PART = 15_000
 """Characters in one of them; MLflow takes 20,000."""
-TOLD = ("key", "name", "kind", "params", "needs")
+FIELDS = ("key", "name", "kind", "params", "needs")
 ORIGIN = ("format", "commit", "dirty", "device", "host", "versions")
 OUTCOME = ("key", "top1", "top5", "loss", "images", "images_per_s", "model_size_mb", "seconds")
 
@@ -40,10 +40,10 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
     plan = json.loads(content)
     plan = {
         "format": plan["format"],
-        "stages": [{name: row[name] for name in TOLD} for row in plan["stages"]],
+        "stages": [{name: row[name] for name in FIELDS} for row in plan["stages"]],
     }
     packed = base64.b64encode(zlib.compress(json.dumps(plan).encode(), 9)).decode()
-    parts = [packed[place : place + PART] for place in range(0, len(packed), PART)]
+    parts = [packed[begin : begin + PART] for begin in range(0, len(packed), PART)]
     parts[0] = f"{len(parts)} {digest} {parts[0]}"
     return {f"{PLAN}.{number}": parts[number] for number in reversed(range(len(parts)))}
 
@@ -51,13 +51,13 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
 def record(now: Status) -> str:
     """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag `record`."""
     read = [event for event in now.journal if event["event"] == "data"]
-    told = {
+    content = {
         "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),
         "outcome": _chosen(now.outcome, OUTCOME),
         "data": {str(event.get("split")): str(event.get("sha256")) for event in read},
         "run_seconds": run_seconds(now.journal),
     }
-    return json.dumps(told)
+    return json.dumps(content)
 
 
 def _content(file: Path) -> Any:

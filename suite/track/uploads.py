@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from suite.track.mlflow_run import MlflowRun
+
 PATIENCE_SECONDS = 10.0
 """How long the artifact store may take to refuse files; the others then wait for the next sync."""
 
@@ -25,7 +27,7 @@ class Refusals:
         self._spent, self._files, self._first = 0.0, 0, ""
 
     @contextmanager
-    def told(self, kind: str, what: str) -> Iterator[None]:
+    def reported(self, kind: str, what: str) -> Iterator[None]:
         """What goes wrong as a line; the next sync tries again."""
         try:
             yield
@@ -39,7 +41,7 @@ class Refusals:
         first = re.sub(r"//[^/@\s]*@", "//", first)  # an address may hold a password, and tags are for all
         return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
-    def upload(self, run: Any, files: Mapping[str, bytes]) -> dict[str, str]:
+    def upload(self, run: MlflowRun, files: Mapping[str, bytes]) -> dict[str, str]:
         """Log the files, by name, from copies that nobody changes meanwhile; gives why not, of those refused."""
         refused: dict[str, str] = {}
         for name, content in files.items():
@@ -48,14 +50,14 @@ class Refusals:
                 refused[name] = "not tried: others were refused"
                 continue
             try:
-                with tempfile.TemporaryDirectory() as place:
-                    (Path(place) / name).write_bytes(content)
-                    self._client.log_artifact(run.info.run_id, str(Path(place) / name))
+                with tempfile.TemporaryDirectory() as folder:
+                    (Path(folder) / name).write_bytes(content)
+                    self._client.log_artifact(run.run_id, str(Path(folder) / name))
             except Exception as error:
                 refused[name] = self.why(error).replace("; ", ", ")
                 self._spent += time.monotonic() - began
         for name, why in refused.items():
-            self._first = self._first or f"{name} of {run.info.run_name}: {why}"
+            self._first = self._first or f"{name} of {run.name}: {why}"
             self._files += 1
             more = f"; {self._files - 1} more files are missing" if self._files > 1 else ""
             self.lines["files"] = f"MLflow has no {self._first}{more}; the next sync tries again"

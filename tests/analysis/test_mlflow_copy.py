@@ -28,7 +28,7 @@ from suite.record import lease
 from suite.record.journal import Journal
 from suite.run.stage import Folders, run
 from suite.sweeps.stored import save_sweep
-from suite.track import sync
+from suite.track import store, sync, sync_run
 
 SGD = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, milestones=(1,), precision=Precision("O0"))
 TRAININGS = [Training(Network("resnet20"), Dataset("digits"), SGD, seed=seed) for seed in (0, 1)]
@@ -118,7 +118,7 @@ def test_the_curves_come_from_mlflow_too(synced: Path) -> None:
 
 
 def test_a_plan_that_grew_or_was_cut_off_is_mended_by_the_next_sync(synced: Path) -> None:
-    client = MlflowClient(sync.uri(synced))
+    client = MlflowClient(store.uri(synced))
     experiment = client.get_experiment_by_name("mixed").experiment_id
     client.set_experiment_tag(experiment, f"{mlflow.PLAN}.0", "1 cut-off eJx")
     with pytest.raises(
@@ -136,11 +136,11 @@ def test_a_plan_that_grew_or_was_cut_off_is_mended_by_the_next_sync(synced: Path
 
 
 def test_a_run_of_an_older_sync_is_named_and_the_next_sync_completes_it(synced: Path) -> None:
-    client = MlflowClient(sync.uri(synced))
+    client = MlflowClient(store.uri(synced))
     experiment = client.get_experiment_by_name("mixed").experiment_id
     (found,) = client.search_runs([experiment], "attributes.run_name LIKE 'k_sigma w9 seed 0 from %'")
     client.delete_tag(found.info.run_id, "record")
-    old = found.data.tags["synced"].replace(', "record": 1', "")
+    old = found.data.tags["synced"].replace(f', "record": {sync_run.VERSION}', "")
     client.set_tag(found.info.run_id, "synced", old)
     with pytest.raises(
         AnalysisError,

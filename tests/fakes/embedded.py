@@ -9,7 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from fakes.tracking import content, runs_in
-from suite.track import sync
+from suite.track import store
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def models_of(where: str) -> dict[str, str]:
 
 
 def state_of(runs: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
-    found, client = content(sync.uri(runs)), MlflowClient(sync.uri(runs))
+    found, client = content(store.uri(runs)), MlflowClient(store.uri(runs))
     found["report demo"] = found["report demo"][1:]  # but for its times, which are the sync's
     files = {
         run.data.tags["stage_key"]: [item.path for item in client.list_artifacts(run.info.run_id)]
-        for run in runs_in(sync.uri(runs))
+        for run in runs_in(store.uri(runs))
     }
-    return found, models_of(sync.uri(runs)), files
+    return found, models_of(store.uri(runs)), files

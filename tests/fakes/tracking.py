@@ -24,7 +24,7 @@ from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.record.journal import Journal
-from suite.track import sync
+from suite.track import store
 
 EPOCHS = 4
 
@@ -88,7 +88,7 @@ def runs_in(where: str, sweep: str = "demo") -> list[Any]:
 
 
 def the_run(runs: Path, stage: Stage) -> Any:
-    (found,) = [run for run in runs_in(sync.uri(runs)) if run.data.tags["stage_key"] == stage.key]
+    (found,) = [run for run in runs_in(store.uri(runs)) if run.data.tags["stage_key"] == stage.key]
     return found
 
 

@@ -26,7 +26,7 @@ from suite.record.files import Folders
 from suite.record.journal import Journal, read_events
 from suite.record.lease import lock
 from suite.run.stage import run
-from suite.track import sync
+from suite.track import store, sync
 
 STAGE = journals.stages(1)[0]
 
@@ -180,11 +180,13 @@ def test_a_sync_takes_each_sample_once_with_its_time_and_a_hostile_one_never(
                 stream.write(part)
                 stream.flush()
                 sync.sync("demo", [STAGE], tmp_path)
-            found = points(sync.uri(tmp_path), the_run(tmp_path, STAGE))
+            found = points(store.uri(tmp_path), the_run(tmp_path, STAGE))
             seen.append(sum(point[0].startswith("system/") for point in found))
     assert seen == [1] * 8 + [2, 3]
     assert [point for point in found if point[0].startswith("system/")] == [
         (f"system/{name}", step, 5.0 + step, 10**12 + 1000 * step) for step in range(3)
     ]
     assert len(found) == 3 + journals.EPOCHS * 7
-    assert MlflowClient(sync.uri(tmp_path)).get_run(the_run(tmp_path, STAGE).info.run_id).data.metrics["top1"]
+    assert (
+        MlflowClient(store.uri(tmp_path)).get_run(the_run(tmp_path, STAGE).info.run_id).data.metrics["top1"]
+    )

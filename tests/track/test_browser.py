@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from suite.record import jsonl
 from suite.record.journal import Journal
 from suite.record.status import status_of
-from suite.track import sync
+from suite.track import store, sync
 from suite.track.registry import best_by_width
 from suite.track.ui_view import WIDTHS, pages
 
@@ -54,15 +54,15 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
             (runs / stage.key / "system.jsonl").write_text(jsonl.sealed(told))
             Journal(runs / stage.key).artifact("ranges.png", (report / "accuracy.png").read_bytes())
         experiment = sync.sync("demo", SWEEP, runs, report)
-        command, address = sync.how_to_open(experiment, runs).splitlines()
-        store = shlex.split(command)[-2:]
-        with serving(*store, cwd=folder) as server:
-            client = MlflowClient(sync.uri(runs))
+        command, address = store.how_to_open(experiment, runs).splitlines()
+        backend = shlex.split(command)[-2:]
+        with serving(*backend, cwd=folder) as server:
+            client = MlflowClient(store.uri(runs))
             of_key = {r.data.tags.get("stage_key"): r.info.run_id for r in client.search_runs([experiment])}
             best = best_by_width([status_of(stage, runs) for stage in SWEEP]).values()
             found = pages(server, experiment, [of_key[now.stage.key] for now in best])
             found["run"] = f"{server}/#/experiments/{experiment}/runs/{of_key[SWEEP[0].key]}"
-            assert found["table"] == address.replace(sync.EMBEDDED_PAGE, server)
+            assert found["table"] == address.replace(store.EMBEDDED_PAGE, server)
             yield found
 
 

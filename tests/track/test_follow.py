@@ -9,7 +9,7 @@ from fakes.embedded import embedded
 from fakes.tracking import SWEEP, TRAININGS, content, opened, run_sweep
 
 from suite.record import lease, status
-from suite.track import follow, sync
+from suite.track import follow, store, sync
 from suite.track.follow import Follower
 
 __all__ = ["embedded"]
@@ -21,10 +21,10 @@ def test_a_further_sync_reads_no_journal_of_a_run_that_is_done_and_synced(
 ) -> None:
     run_sweep(tmp_path)
     sync.sync("demo", SWEEP, tmp_path)
-    before, read = content(sync.uri(tmp_path)), list[Path]()
+    before, read = content(store.uri(tmp_path)), list[Path]()
     monkeypatch.setattr(status, "read_events", lambda folder: read.append(folder))
     sync.sync("demo", SWEEP, tmp_path)
-    assert not read and content(sync.uri(tmp_path)) == before
+    assert not read and content(store.uri(tmp_path)) == before
 
 
 def test_a_follower_syncs_when_something_has_changed_and_while_a_run_goes_on(
@@ -57,7 +57,7 @@ def test_a_follower_tries_again_what_failed(tmp_path: Path, monkeypatch: pytest.
     def failing(*words: object, **more: object) -> str:
         tried.append(1)
         if len(tried) < 3:
-            raise sync.AwayError("it is away")
+            raise store.AwayError("it is away")
         return "1"
 
     monkeypatch.setattr(follow, "sync", failing)

@@ -26,13 +26,13 @@ from fakes.missing import missing
 from fakes.tracking import forked
 
 from suite.sweeps.stored import save_sweep
-from suite.track import sync
+from suite.track import store, sync
 
 WRITERS = 64
 
 
 @pytest.fixture
-def store(
+def backend(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Embedded | Server:
     """An embedded database, or a server on PostgreSQL that is chosen by the environment alone."""
@@ -46,14 +46,14 @@ def store(
     return server
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
 def test_64_writers_lose_and_double_no_metric_while_a_sync_follows(
-    tmp_path: Path, store: Embedded | Server, count: int
+    tmp_path: Path, backend: Embedded | Server, count: int
 ) -> None:
     stages = journals.stages(count)
     save_sweep(tmp_path, "storm", {}, stages)
-    sync.prepare(tmp_path)
+    store.prepare(tmp_path)
     words = ["sync", "storm", "--follow", "--runs", str(tmp_path), "--report", str(tmp_path / "none")]
     following = subprocess.Popen(
         [sys.executable, "-m", "suite", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -73,13 +73,13 @@ def test_64_writers_lose_and_double_no_metric_while_a_sync_follows(
     behind = time.monotonic() - written
     assert following.returncode == 0, said
     assert "MLflow has all runs of storm" in said and "behind" not in said, said
-    states = store.ask(RUNS, "storm")
+    states = backend.ask(RUNS, "storm")
     assert len({key for key, _ in states}) == len(states) == count
     assert {status for _, status in states} == {"FINISHED"}
-    found = difference(store, "storm", tmp_path, stages)
+    found = difference(backend, "storm", tmp_path, stages)
     assert found == (count * journals.EPOCHS * 7, 0, 0)
     story = (
-        f"{store}: {WRITERS} writers made {count} runs in {written - began:.0f} s, every fifth in two attempts; "
+        f"{backend}: {WRITERS} writers made {count} runs in {written - began:.0f} s, every fifth in two attempts; "
         f"MLflow was up to date {behind:.1f} s later: {found[0]} points, {found[1]} lost, {found[2]} doubled"
     )
     print(story)
@@ -132,37 +132,37 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_point_once(
-    tmp_path: Path, store: Server, fault: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backend: Server, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     stages, sweep = journals.stages(50), fault.replace(" ", "-").replace(",", "")
     write_share(tmp_path, stages[:40], 0)
     following = Following(sweep, stages, tmp_path)
-    until(lambda: len(store.ask(RUNS, sweep)) > 4)
+    until(lambda: len(backend.ask(RUNS, sweep)) > 4)
     before, after = FAULTS[fault]
-    store(before)
-    trouble = {"port drops all": black_hole(store.port), "disk full": full_disk(store.folder)}
+    backend(before)
+    trouble = {"port drops all": black_hole(backend.port), "disk full": full_disk(backend.folder)}
     with trouble.get(fault, nullcontext()):
         until(lambda: bool(following.said))
         if fault == "port drops all":
-            with pytest.raises(sync.AwayError, match="timed out"):
+            with pytest.raises(store.AwayError, match="timed out"):
                 sync.sync(sweep, stages, tmp_path)
     if fault != "database stopped":
-        there = len(store.ask(RUNS, sweep))
+        there = len(backend.ask(RUNS, sweep))
         assert 4 < there < 40, f"{there} runs were there, so no sync was cut"
     write_share(tmp_path, stages[40:], 0)  # a run goes on meanwhile
-    store(after)
+    backend(after)
     away, back = following.ends()
-    assert away.startswith(f"MLflow is behind: MLflow at {store.address} failed: ") and "\n" not in away
+    assert away.startswith(f"MLflow is behind: MLflow at {backend.address} failed: ") and "\n" not in away
     assert back.startswith("MLflow is back after ")
-    states = store.ask(RUNS, sweep)
+    states = backend.ask(RUNS, sweep)
     assert sorted(key for key, _ in states) == sorted(stage.key for stage in stages)
     assert {status for _, status in states} == {"FINISHED"}
-    assert difference(store, sweep, tmp_path, stages) == (50 * journals.EPOCHS * 7, 0, 0)
+    assert difference(backend, sweep, tmp_path, stages) == (50 * journals.EPOCHS * 7, 0, 0)
 
 
 def test_the_server_asks_for_a_login_and_answers_to_no_other_name(mlflow_server: Server) -> None:

@@ -42,7 +42,7 @@ from suite.recipe import Dataset, Network, Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.journal import read_events
-from suite.track import follow, sync
+from suite.track import follow, mlflow_run, store, sync, ui_view
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_every_stage_with_a_journal_has_one_run_with_its_parameters_points_times
     run_sweep(tmp_path)
     idle = Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=9)
     sync.sync("demo", [*SWEEP, idle], tmp_path)
-    where = sync.uri(tmp_path)
+    where = store.uri(tmp_path)
     found = {run.data.tags["stage_key"]: run for run in runs_in(where)}
     assert len(found) == len(runs_in(where)) == len(SWEEP) == 14
     counted = 0
@@ -88,9 +88,9 @@ def test_every_stage_with_a_journal_has_one_run_with_its_parameters_points_times
 def test_syncing_again_changes_nothing(tmp_path: Path) -> None:
     run_sweep(tmp_path)
     first = sync.sync("demo", SWEEP, tmp_path)
-    before = content(sync.uri(tmp_path))
+    before = content(store.uri(tmp_path))
     assert sync.sync("demo", SWEEP, tmp_path) == first
-    assert content(sync.uri(tmp_path)) == before
+    assert content(store.uri(tmp_path)) == before
     assert len(before) == 14
     assert sum(len(run[-1]) for run in before.values()) == 134
 
@@ -103,7 +103,7 @@ def test_a_sync_between_two_events_of_one_epoch_loses_neither(tmp_path: Path) ->
         sync.sync("demo", [stage], tmp_path)
         score(journal, epoch, 90.0)
         sync.sync("demo", [stage], tmp_path)
-    found = Counter((name, step) for name, step, *_ in points(sync.uri(tmp_path), the_run(tmp_path, stage)))
+    found = Counter((name, step) for name, step, *_ in points(store.uri(tmp_path), the_run(tmp_path, stage)))
     assert len(found) == 12
     assert set(found.values()) == {1}
 
@@ -113,7 +113,7 @@ def test_a_training_of_more_points_than_one_request_takes_arrives_whole(tmp_path
     for epoch in range(1, 401):
         score(journal, epoch, 90.0)
     sync.sync("demo", TRAININGS[:1], tmp_path)
-    assert len(points(sync.uri(tmp_path), the_run(tmp_path, TRAININGS[0]))) == 400 * 5 > 2 * sync.BATCH
+    assert len(points(store.uri(tmp_path), the_run(tmp_path, TRAININGS[0]))) == 400 * 5 > 2 * mlflow_run.BATCH
 
 
 def test_a_failed_stage_is_failed_with_its_first_error_line_and_no_longer_once_it_is_done(
@@ -160,7 +160,7 @@ def test_a_repeated_attempt_puts_its_points_in_the_place_of_the_old_ones(
     for epoch in range(again_from, EPOCHS + 1):
         score(second, epoch, 20.0 + epoch)
         sync.sync("demo", [stage], tmp_path)
-    found = [point for point in points(sync.uri(tmp_path), the_run(tmp_path, stage)) if point[0] == "top1"]
+    found = [point for point in points(store.uri(tmp_path), the_run(tmp_path, stage)) if point[0] == "top1"]
     assert [step for _, step, _, _ in found] == [1, 2, 3, 4]
     assert [value for _, _, value, _ in found] == [(10.0 if s <= kept else 20.0) + s for s in (1, 2, 3, 4)]
 
@@ -174,19 +174,19 @@ def test_a_run_directory_that_was_made_anew_is_a_new_run(tmp_path: Path) -> None
     time.sleep(0.002)
     run_through(tmp_path, stage, top1=80)
     sync.sync("demo", [stage], tmp_path)
-    found = points(sync.uri(tmp_path), the_run(tmp_path, stage))
+    found = points(store.uri(tmp_path), the_run(tmp_path, stage))
     assert [value for name, _, value, _ in found if name == "top1"] == [80]
 
 
 def test_a_run_that_the_client_made_twice_is_there_once_after_the_next_sync(tmp_path: Path) -> None:
     run_through(tmp_path, SWEEP[1])
     experiment = sync.sync("demo", SWEEP[:2], tmp_path)
-    before = content(sync.uri(tmp_path))
+    before = content(store.uri(tmp_path))
     began = int(read_events(tmp_path / SWEEP[1].key)[0]["time"] * 1000)
-    MlflowClient(sync.uri(tmp_path)).create_run(experiment, began, {"stage_key": SWEEP[1].key})
-    assert len(runs_in(sync.uri(tmp_path))) == 2
+    MlflowClient(store.uri(tmp_path)).create_run(experiment, began, {"stage_key": SWEEP[1].key})
+    assert len(runs_in(store.uri(tmp_path))) == 2
     sync.sync("demo", SWEEP[:2], tmp_path)
-    assert content(sync.uri(tmp_path)) == before
+    assert content(store.uri(tmp_path)) == before
 
 
 def test_a_loss_that_is_not_a_number_stays_one_and_is_said(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_a_loss_that_is_not_a_number_stays_one_and_is_said(tmp_path: Path) -> No
     assert math.isnan(run.data.metrics["loss"])
     assert run.data.metrics["top1"] == 10.0
     assert run.data.tags["diverged"] == "the evaluation gave NaN"
-    before = repr(content(sync.uri(tmp_path)))
+    before = repr(content(store.uri(tmp_path)))
     sync.sync("demo", [stage], tmp_path)
-    assert repr(content(sync.uri(tmp_path))) == before
+    assert repr(content(store.uri(tmp_path))) == before
 
 
 def test_the_report_is_one_run_whose_files_follow_the_folder(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_report_is_one_run_whose_files_follow_the_folder(tmp_path: Path) -> 
     report, copied = tmp_path / "results" / "demo", tmp_path / "copied"
     report.mkdir(parents=True)
     copied.mkdir()
-    client = MlflowClient(sync.uri(tmp_path))
+    client = MlflowClient(store.uri(tmp_path))
 
     def synced(**files: str) -> tuple[str, dict[str, str]]:
         for file in report.iterdir():
@@ -218,7 +218,7 @@ def test_the_report_is_one_run_whose_files_follow_the_folder(tmp_path: Path) -> 
         for name, text in files.items():
             (report / f"{name}.md").write_text(text)
         sync.sync("demo", SWEEP[:2], tmp_path, report)
-        (run,) = [run for run in runs_in(sync.uri(tmp_path)) if run.data.tags["role"] == "report"]
+        (run,) = [run for run in runs_in(store.uri(tmp_path)) if run.data.tags["role"] == "report"]
         assert (run.info.run_name, run.info.status) == ("report demo", "FINISHED")
         there = [item.path for item in client.list_artifacts(run.info.run_id)]
         texts = {
@@ -232,7 +232,7 @@ def test_the_report_is_one_run_whose_files_follow_the_folder(tmp_path: Path) -> 
     assert synced(table="one", plot="two") == (first, texts)
     assert synced(table="new", plot="two") == (first, {"table": "new", "plot": "two"})
     assert synced(table="new")[1] == {"table": "new"}
-    assert len(runs_in(sync.uri(tmp_path))) == 2
+    assert len(runs_in(store.uri(tmp_path))) == 2
 
 
 def _sync_to_statement(runs: Path, last: int, counted: Any) -> None:
@@ -267,7 +267,7 @@ def test_a_sync_killed_anywhere_and_repeated_leaves_what_an_undisturbed_one_leav
 
     (runs / "mlflow.db").write_bytes(database)
     assert sync_until(10**9) == 0
-    statements, whole = counted.value, content(sync.uri(runs))
+    statements, whole = counted.value, content(store.uri(runs))
     assert len(whole) == 5
     there_when_killed = set()
     for last in random.Random(0).sample(range(10, statements), 6):
@@ -276,9 +276,9 @@ def test_a_sync_killed_anywhere_and_repeated_leaves_what_an_undisturbed_one_leav
         runs = runs.rename(tmp_path / f"killed at {last}")
         (runs / "mlflow.db").write_bytes(database)
         assert sync_until(last) == -signal.SIGKILL
-        there_when_killed.add(len(runs_in(sync.uri(runs))))
+        there_when_killed.add(len(runs_in(store.uri(runs))))
         assert sync_until(10**9) == 0
-        assert content(sync.uri(runs)) == whole, f"killed at statement {last} of {statements}"
+        assert content(store.uri(runs)) == whole, f"killed at statement {last} of {statements}"
     assert len(there_when_killed) > 2, f"the cuts fell together: {there_when_killed} runs were there"
 
 
@@ -289,7 +289,7 @@ def _sync_together(runs: Path, barrier: Barrier) -> None:
 
 def _prepare_together(runs: Path, barrier: Barrier) -> None:
     barrier.wait()
-    sync.prepare(runs)
+    store.prepare(runs)
 
 
 def _at_once(target: Any, count: int, runs: Path) -> list[int | None]:
@@ -310,7 +310,7 @@ def test_a_fresh_database_prepared_by_four_processes_and_synced_by_two_at_once_i
     assert [file.name for file in runs.glob("mlflow.db*")] == ["mlflow.db"]
     run_sweep(runs)
     assert _at_once(_sync_together, 2, runs) == [0, 0]
-    found = content(sync.uri(runs))
+    found = content(store.uri(runs))
     assert len(found) == 14
     assert sum(len(run[-1]) for run in found.values()) == 134
 
@@ -361,7 +361,7 @@ def test_a_broken_database_is_named_with_the_remedy(tmp_path: Path) -> None:
 
 def test_an_experiment_deleted_in_the_browser_is_named_with_the_remedy(tmp_path: Path) -> None:
     experiment = sync.sync("demo", SWEEP, tmp_path)
-    MlflowClient(sync.uri(tmp_path)).delete_experiment(experiment)
+    MlflowClient(store.uri(tmp_path)).delete_experiment(experiment)
     with pytest.raises(SuiteError, match=rf"restore it with .*--experiment-id {experiment}"):
         sync.sync("demo", SWEEP, tmp_path)
 
@@ -376,7 +376,7 @@ def test_a_server_gets_what_the_embedded_database_gets_and_one_runs_folder_an_ex
     (report / "table.md").write_text("a table")
     (runs / "mlflow.db").write_bytes(database)
     sync.sync("demo", SWEEP, runs)
-    embedded = content(sync.uri(runs))
+    embedded = content(store.uri(runs))
     with serving(cwd=tmp_path) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         experiment = sync.sync("demo", SWEEP, runs, report)
@@ -388,14 +388,14 @@ def test_a_server_gets_what_the_embedded_database_gets_and_one_runs_folder_an_ex
         assert len(found) == 14
         with pytest.raises(SuiteError, match="belongs to another runs folder; launch with another --name"):
             sync.sync("demo", SWEEP, other)
-        assert sync.how_to_open(experiment, runs).startswith(f"{address}/#/experiments/{experiment}/runs?")
+        assert store.how_to_open(experiment, runs).startswith(f"{address}/#/experiments/{experiment}/runs?")
 
 
 def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_space(tmp_path: Path) -> None:
-    command, link = sync.how_to_open("7", tmp_path / "my runs").splitlines()
+    command, link = store.how_to_open("7", tmp_path / "my runs").splitlines()
     assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
     assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
-    assert json.loads(sync.leaderboard(5))["createdAt"] == 5
+    assert json.loads(ui_view.leaderboard(5))["createdAt"] == 5
 
 
 def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from suite.record.status import status_of
 from suite.record.synced import mlflow_pages
 from suite.run import checkpoint
 from suite.sweeps.stored import save_sweep
-from suite.track import run_contents, sync
+from suite.track import run_contents, store, sync
 from suite.track.registry import best_by_width
 from suite.track.ui_view import pages
 
@@ -36,7 +36,7 @@ def _embedded(tmp_path: Path, database: bytes, monkeypatch: pytest.MonkeyPatch) 
 
 def synced(runs: Path, *stages: Any) -> MlflowClient:
     sync.sync("demo", stages or SWEEP, runs)
-    return MlflowClient(sync.uri(runs))
+    return MlflowClient(store.uri(runs))
 
 
 def test_a_run_names_each_split_of_its_data_once_by_digest_however_often_it_was_read(tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
     save_sweep(tmp_path, "demo", {}, SWEEP)
     synced(tmp_path)
     assert mlflow_pages(tmp_path, "demo") == {}
-    place = sync.uri(tmp_path)
-    monkeypatch.setattr(sync, "uri", lambda runs: place)
+    place = store.uri(tmp_path)
+    monkeypatch.setattr(store, "uri", lambda runs: place)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bob:secret@mlflow.example/prefix/")
     synced(tmp_path)
     assert main(["status", "demo", "--runs", str(tmp_path)]) == 0

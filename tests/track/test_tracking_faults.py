@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 from suite.recipe.errors import SuiteError
 from suite.record import journal as journal_module
 from suite.record.journal import Journal
-from suite.track import sync
+from suite.track import store, sync
 from suite.track.follow import follow
 
 __all__ = ["embedded"]
@@ -51,8 +51,8 @@ def _sync_to_call(runs: Path, last: int, counted: Any) -> int:
     counted.value, child = 0, os.fork()
     if not child:
         try:
-            real = sync._client
-            sync._client = lambda where: _Mortal(real(where), last, counted)
+            real = store.client
+            store.client = lambda where: _Mortal(real(where), last, counted)
             sync.sync("demo", journals.stages(3), runs, runs / "report")
             os._exit(0)
         finally:
@@ -175,6 +175,6 @@ def test_a_line_that_is_torn_while_it_is_written_is_read_once_it_is_whole(tmp_pa
 
 def test_a_follower_does_not_wait_for_what_no_waiting_mends(tmp_path: Path) -> None:
     experiment = sync.sync("demo", journals.stages(1), tmp_path)
-    MlflowClient(sync.uri(tmp_path)).delete_experiment(experiment)
+    MlflowClient(store.uri(tmp_path)).delete_experiment(experiment)
     with pytest.raises(SuiteError, match="restore it with"):
         list(follow("demo", journals.stages(1), tmp_path, tmp_path / "none"))

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from suite.cli.main import main
 from suite.sweeps.stored import save_sweep
-from suite.track import sync, uploads
+from suite.track import store, sync, uploads
 from suite.track.follow import follow
 
 __all__ = ["embedded"]
@@ -37,8 +37,8 @@ class Refusing:
 
 
 def refuse(patch: pytest.MonkeyPatch, names: set[str], error: Exception) -> None:
-    real = sync._client
-    patch.setattr(sync, "_client", lambda where: Refusing(real(where), names, error))
+    real = store.client
+    patch.setattr(store, "client", lambda where: Refusing(real(where), names, error))
 
 
 def test_a_registry_that_refuses_is_told_in_a_line_once_and_costs_nothing_else(
@@ -56,12 +56,12 @@ def test_a_registry_that_refuses_is_told_in_a_line_once_and_costs_nothing_else(
         "the next sync tries again"
     )
     assert refused == {"registry": line}
-    client = MlflowClient(sync.uri(tmp_path))
+    client = MlflowClient(store.uri(tmp_path))
     note = client.get_experiment_by_name("demo").tags["mlflow.note.content"]
     assert "Which width does it take?" in note
     assert not client.search_model_versions("name = 'demo'")
     sync.sync("demo", stages, tmp_path)
-    assert set(models_of(sync.uri(tmp_path))) == {"best-w2"}
+    assert set(models_of(store.uri(tmp_path))) == {"best-w2"}
 
 
 def test_a_registry_that_cannot_be_reached_because_mlflow_is_away_is_no_refusal(
@@ -72,7 +72,7 @@ def test_a_registry_that_cannot_be_reached_because_mlflow_is_away_is_no_refusal(
     sync.sync("demo", [], tmp_path)
     monkeypatch.setattr(sync, "describe", lambda *_: None)  # the only other call of these names
     refuse(monkeypatch, away, MlflowException("connection refused"))
-    with pytest.raises(sync.AwayError, match="connection refused"):
+    with pytest.raises(store.AwayError, match="connection refused"):
         sync.sync("demo", journals.stages(3), tmp_path)
 
 
@@ -112,7 +112,7 @@ def test_an_artifact_store_that_refuses_costs_the_files_alone_and_gets_them_when
         assert run.info.status == "FINISHED"
         assert run.data.params == {name: str(value) for name, value in stage.params.items()}
         assert run.data.tags["artifacts_left_out"] == f"curve.csv: {why}"
-    assert set(models_of(sync.uri(tmp_path))) == {"best-w2"}
+    assert set(models_of(store.uri(tmp_path))) == {"best-w2"}
     refused: dict[str, str] = {}
     sync.sync("demo", stages, tmp_path, report, refused)
     assert refused == {}
@@ -134,7 +134,7 @@ def test_files_are_not_tried_for_long_in_a_sync_whose_store_refuses_slowly(
 
 def test_a_refusal_is_told_without_the_password_of_an_address(tmp_path: Path) -> None:
     sync.sync("demo", [], tmp_path)
-    client = MlflowClient(sync.uri(tmp_path))
+    client = MlflowClient(store.uri(tmp_path))
     experiment = client.get_experiment_by_name("demo").experiment_id
     found = uploads.Refusals(client, experiment, {}).why(OSError("no http://bob:secret@host/x\nand more"))
     assert found == "OSError: no http://host/x"

@@ -1,0 +1,61 @@
+"""The experiment of a sweep: whose it is, its plan, its view and its description.
+
+By which client is the caller's; all is safe to repeat, and to be cut off anywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from suite.recipe.errors import SuiteError
+from suite.track import store
+from suite.track.mlflow_run import MlflowRun
+from suite.track.tags import plan_tags
+from suite.track.ui_view import LEADERBOARD_KEY, leaderboard
+
+NOTE = "mlflow.note.content"
+"""The tag of a description, in Markdown."""
+
+
+def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
+    """The id of the experiment, made where it is not there. Raises SuiteError for one that was deleted, and for one of
+    another runs folder than that of the id `owner`."""
+    found = client.get_experiment_by_name(sweep)
+    if found is None:
+        folder = (runs.resolve() / "mlflow-artifacts" / sweep).as_uri() if store.is_embedded(runs) else None
+        found = client.get_experiment(client.create_experiment(sweep, artifact_location=folder))
+    if found.lifecycle_stage == "deleted":
+        raise SuiteError(
+            f"experiment {sweep!r} was deleted in MLflow; restore it with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`, or launch with another --name"
+        )
+    if found.tags.get("runs_folder", owner) != owner:
+        raise SuiteError(
+            f"experiment {sweep!r} at {store.uri(runs)} belongs to another runs folder; launch with another --name"
+        )
+    tags = {
+        "runs_folder": owner,
+        f"mlflow.sharedViewState.{LEADERBOARD_KEY}": leaderboard(found.creation_time),
+    } | plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
+    for name, value in tags.items():
+        if found.tags.get(name) != value:
+            client.set_experiment_tag(found.experiment_id, name, value)
+    return str(found.experiment_id)
+
+
+def description(experiment: str, sweep: str, about: str, report: MlflowRun | None) -> str:
+    """What the sweep asks, of which MLflow shows the first line above its table; with a link to the `report`."""
+    first, _, rest = about.strip().partition("\n")
+    text = f"Sweep `{sweep}`: {first or 'one run a stage.'}"
+    if report:
+        link = f"#/experiments/{experiment}/runs/{report.run_id}?workflowType=machine_learning"
+        text += f" Its table and plots: [report {sweep}]({link})"
+    return f"{text}\n{rest}" if rest else text
+
+
+def describe(client: Any, experiment: str, sweep: str, text: str) -> None:
+    """Set the description, unless a text of the user's own stands there."""
+    there = client.get_experiment(experiment).tags.get(NOTE, "")
+    if there != text and (not there or there.startswith(f"Sweep `{sweep}`:")):
+        client.set_experiment_tag(experiment, NOTE, text)

@@ -1,0 +1,129 @@
+"""One run directory into one MLflow run: what the run lacks of the journal, of the samples and of the small files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from suite.recipe import Stage
+from suite.record import system_metrics
+from suite.record.journal import counted_metrics
+from suite.record.status import Status
+from suite.track import run_contents
+from suite.track.mlflow_run import MlflowRun, created, log, set_status
+from suite.track.tags import record
+from suite.track.uploads import Refusals
+
+STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
+
+VERSION = 2
+"""Of what is synced of a run, kept in its tag `synced`. A run that an earlier version synced is synced again: before
+1 it had no tag `record`, before 2 a method's `momentum` stood in the place of the training's."""
+
+
+def sync_run(
+    client: Any, experiment: str, run: MlflowRun | None, now: Status, colour: str, refusals: Refusals
+) -> MlflowRun:
+    """Bring one run up to date; gives the run, which may be another than `run`."""
+    cursor = run.synced if run else {}
+    if run and is_complete(run, cursor, now):
+        return run
+    metrics, rewinds = counted_metrics(now.journal)
+    began, status = int(now.journal[0]["time"] * 1000), STATUS[now.state]
+    # MLflow cannot forget a point or change a parameter: a run that holds a wrong one gives way to a new run.
+    if run and (
+        run.start_time != began
+        or cursor.get("rewinds", 0) != rewinds
+        or (cursor.get("record") != VERSION and has_wrong_params(run, now.stage))
+    ):
+        client.delete_run(run.run_id)
+        run, cursor = None, {}
+    samples, reached = system_metrics.read(now.folder, cursor.get("system", {}))
+    last = now.journal[-1]["seq"]
+    position = {"seq": last, "rewinds": rewinds, "state": now.state, "system": reached}
+    position |= {"record": VERSION, "files": last}
+    if run and cursor == position and run.status == status:
+        return run
+    run = run or _created(client, experiment, now, colour, began)
+    after = cursor.get("seq", 0)
+    if datasets := _datasets(now, after):
+        client.log_inputs(run.run_id, datasets)
+    files, had = run_contents.artifacts(now), cursor.get("files", 0)
+    waiting = {name: file for name, (seq, file) in files.items() if seq > had and isinstance(file, bytes)}
+    tags = run_contents.tags(now, files) | {"record": record(now)}
+    if waiting:  # which of them are left out is known when the store has answered
+        del tags["artifacts_left_out"]
+    tags["synced"] = json.dumps(position | {"files": had} if waiting else position)
+    # An earlier version knew fewer parameters.
+    params = {name: str(value) for name, value in now.stage.params.items() if name not in run.params}
+    log(client, run, tags, [*run_contents.points(metrics, after), *samples], params)
+    # A clock may have been set back; no run ends before it began.
+    set_status(client, run, status, int(max(began, *(event["time"] * 1000 for event in now.journal))))
+    if waiting:  # last: a store that refuses or hangs costs the run nothing else
+        log(client, run, _upload(run, files, waiting, position, refusals))
+    return run
+
+
+def is_complete(run: MlflowRun, cursor: Mapping[str, Any], now: Status) -> bool:
+    """Whether MLflow has all of a stage that is done, seen without reading its journal. A run that was made anew, of
+    as many events, ended at another time."""
+    if now.state != "done" or run.status != "FINISHED" or cursor.get("record") != VERSION:
+        return False
+    at_end = cursor.get("state") == "done" and cursor.get("seq") == cursor.get("files") == now.last["seq"]
+    if not at_end or run.end_time != int(now.last["time"] * 1000):
+        return False
+    return bool(system_metrics.read(now.folder, cursor["system"])[1] == cursor["system"])
+
+
+def has_wrong_params(run: MlflowRun, stage: Stage) -> bool:
+    """Whether a parameter of the run has another value than in the stage, or is a method's without `method_`."""
+    wanted = {name: str(value) for name, value in stage.params.items()}
+    return any(
+        wanted[name] != value if name in wanted else f"method_{name}" in wanted
+        for name, value in run.params.items()
+    )
+
+
+def _created(client: Any, experiment: str, now: Status, colour: str, began: int) -> MlflowRun:
+    stage = now.stage
+    tags = {
+        "stage_key": stage.key,
+        "role": run_contents.role(stage),
+        "mlflow.source.type": "JOB",
+        "mlflow.source.name": f"suite run {stage.key}",
+        "mlflow.runColor": colour,
+    }
+    return created(client, experiment, stage.name, tags, start_time=began)
+
+
+def _upload(
+    run: MlflowRun,
+    files: Mapping[str, tuple[int, bytes | str]],
+    waiting: Mapping[str, bytes],
+    position: Mapping[str, Any],
+    refusals: Refusals,
+) -> dict[str, str]:
+    """Log those of `files` that are waiting; gives the tags that say what was refused and is to be tried again."""
+    refused = refusals.upload(run, waiting)
+    reached = min((files[name][0] - 1 for name in refused), default=position["files"])
+    contents = {name: refused.get(name, content) for name, (_, content) in files.items()}
+    return {
+        "artifacts_left_out": run_contents.left_out(contents),
+        "synced": json.dumps({**position, "files": reached}),
+    }
+
+
+def _datasets(now: Status, after: int) -> list[Any]:
+    """The data that the journal names after event `after`, each split with its digest. MLflow keeps one of each."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name, found = str(now.stage.params["dataset"]), {}
+    for event in now.journal:
+        if event["event"] == "data" and event["seq"] > after:
+            digest, split = str(event.get("sha256"))[:64], str(event.get("split"))[:64]
+            source = json.dumps({"sha256": digest})
+            profile = json.dumps({"images": str(event.get("images"))[:64]})
+            dataset = Dataset(name, digest[:16], "sha256", source, profile=profile)
+            found[split, digest] = DatasetInput(dataset, [InputTag("mlflow.data.context", split)])
+    return list(found.values())
