@@ -4,10 +4,10 @@ The stages are as real ones leave them: each training of EPOCHS epochs and the r
 journal, outcome, lock and progress. Measured are:
 - status: the whole command `python -m suite status`, from the start of Python to the prompt, seconds on the clock and
   of a core;
-- a look: what `status --watch` does every 5 s and the live view of a launch every 0.4 s, the first and a further one,
-  seconds of a core. The peer, in the same process: to read and parse all journals and outcomes at each look;
+- a check: what `status --watch` does every 5 s and the live view of a launch every 0.4 s, the first and a further one,
+  seconds of a core. The peer, in the same process: to read and parse all journals and outcomes at each check;
 - a launch that waits: the live view over all stages and one more, whose process appends an event every second, for
-  some seconds; the share of a core that it takes, its looks included. MLflow is not synced meanwhile.
+  some seconds; the share of a core that it takes, its checks included. MLflow is not synced meanwhile.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def write_finished(runs: Path, stage: Stage) -> None:
     for epoch in range(1, (EPOCHS if stage.trains_by else 1) + 1):
         lines += [{"event": "metrics", "step": epoch, "values": values} for values in (train, test)]
     lines.append({"event": "finished"})
-    told = ({"seq": seq, "time": 1.7e9 + seq, "attempt": 1} | line for seq, line in enumerate(lines, 1))
-    (folder / "events.jsonl").write_text("".join(map(sealed, told)))
+    sequence = ({"seq": seq, "time": 1.7e9 + seq, "attempt": 1} | line for seq, line in enumerate(lines, 1))
+    (folder / "events.jsonl").write_text("".join(map(sealed, sequence)))
     outcome = {"format": 1, "key": stage.key, "attempt": 1, **test, "seconds": 9.5, "correct": "A" * 1668}
     (folder / "outcome.json").write_text(json.dumps(outcome, indent=1))
     (folder / "progress.json").write_text('{"doing": "evaluates", "part": 1.0}')
@@ -84,16 +84,16 @@ def core_seconds(work: Callable[[], object]) -> float:
 
 def command(runs: Path) -> tuple[float, float]:
     """(seconds on the clock, seconds of a core) of one `python -m suite status`."""
-    words = [sys.executable, "-m", "suite", "status", "big", "--runs", str(runs)]
+    arguments = [sys.executable, "-m", "suite", "status", "big", "--runs", str(runs)]
     before, began = os.times(), time.perf_counter()
-    subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     took, after = time.perf_counter() - began, os.times()
     busy = sum(after[2:4]) - sum(before[2:4])
     return took, busy
 
 
 def whole_journals(runs: Path, listed: Sequence[Stage]) -> None:
-    """The peer's look: every journal and outcome is read and parsed."""
+    """The peer's check: every journal and outcome is read and parsed."""
     for stage in listed:
         examine_events(runs / stage.key)
         read_outcome(runs / stage.key)
@@ -130,8 +130,8 @@ def main() -> None:
     chosen = parser.parse_args()
     *listed, running = stages(chosen.stages + 1)
     found: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as place:
-        runs = Path(place)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
         save_sweep(runs, "big", {}, listed)
         for stage in listed:
             write_finished(runs, stage)
@@ -142,12 +142,12 @@ def main() -> None:
             measured = {
                 "status, on the clock": clock,
                 "status, of a core": core,
-                "first look": core_seconds(lambda: statuses.of_all(listed)),  # noqa: B023
-                "further look": core_seconds(lambda: statuses.of_all(listed)),  # noqa: B023
+                "first check": core_seconds(lambda: statuses.of_all(listed)),  # noqa: B023
+                "further check": core_seconds(lambda: statuses.of_all(listed)),  # noqa: B023
                 "whole journals": core_seconds(lambda: whole_journals(runs, listed)),
             }
             before = tracked(statuses.of_all(listed), runs, "big", known)
-            measured["further look, with MLflow"] = core_seconds(
+            measured["further check, with MLflow"] = core_seconds(
                 lambda: tracked(statuses.of_all(listed), runs, "big", known) == before  # noqa: B023
             )
             for name, value in measured.items():
@@ -166,15 +166,15 @@ def report(chosen: argparse.Namespace, found: dict[str, list[float]], share: flo
     for name, values in found.items():
         print(f"{name:28s}{statistics.median(values):10.4f}{min(values):10.4f}{max(values):10.4f}")
     median = {name: statistics.median(values) for name, values in found.items()}
-    watch = median["further look, with MLflow"] / STATUS_SECONDS
-    print(f"share of a core, status --watch, a look every {STATUS_SECONDS:g} s: {100 * watch:.2f} %")
-    print(f"share of a core, launch, a look every {LOOK_SECONDS:g} s: {100 * share:.2f} %")
+    watch = median["further check, with MLflow"] / STATUS_SECONDS
+    print(f"share of a core, status --watch, a check every {STATUS_SECONDS:g} s: {100 * watch:.2f} %")
+    print(f"share of a core, launch, a check every {LOOK_SECONDS:g} s: {100 * share:.2f} %")
     summary = {
         "status_seconds": median["status, on the clock"],
         "status_core_seconds": median["status, of a core"],
         "watch_core_percent": 100 * watch,
         "launch_core_percent": 100 * share,
-        "look_over_whole_journals": median["further look"] / median["whole journals"],
+        "check_over_whole_journals": median["further check"] / median["whole journals"],
     }
     print(json.dumps({name: float(f"{value:.3g}") for name, value in summary.items()}))
 

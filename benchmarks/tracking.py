@@ -2,7 +2,7 @@
 
 All train the same network on the same images by suite.train.fit, on one thread. Each turn is timed from before the
 recording is opened to after it is closed, on the clock and in seconds that this process had a core (its threads
-included); imports, the server's start and the first look at a database are not counted. Every round gives each
+included); imports, the server's start and the first use of a database are not counted. Every round gives each
 contender a turn, every second round in reverse, until the time is up; a first round is not counted.
 
 - nothing: the loss and accuracy of each epoch are read, and dropped.
@@ -55,7 +55,7 @@ RANKS = Ranks()
 MOST = 200
 """Rounds."""
 Record = Callable[[Step, dict[str, float]], None]
-"""What is told after each step, with the values of the epoch at its end, else none."""
+"""What is called after each step, with the values of the epoch at its end, else none."""
 
 
 class Turn(NamedTuple):
@@ -84,7 +84,7 @@ def training(epochs: int, seed: int) -> Training:
 
 
 def train(images: Any, stage: Training, record: Record) -> None:
-    """Train, and tell `record`."""
+    """Train, and call `record` after each step."""
     torch.manual_seed(stage.seed)
     for step in fit(networks.build(stage.network), images, stage.sgd, stage.seed, RANKS):
         values = {}
@@ -99,8 +99,8 @@ def train(images: Any, stage: Training, record: Record) -> None:
 def followed(sweep: str, stages: Sequence[Training], runs: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The process of `sync --follow`, stopped."""
     save_sweep(runs, sweep, {}, stages)
-    words = ["sync", sweep, "--follow", "--runs", str(runs), "--report", str(runs / "none")]
-    following = subprocess.Popen([sys.executable, "-m", "suite", *words], cwd=ROOT)
+    arguments = ["sync", sweep, "--follow", "--runs", str(runs), "--report", str(runs / "none")]
+    following = subprocess.Popen([sys.executable, "-m", "suite", *arguments], cwd=ROOT)
     try:
         while not (runs / "sweeps" / f"{sweep}.mlflow").exists():
             assert following.poll() is None
@@ -184,10 +184,10 @@ def lost_and_doubled(client: Any, sweep: str, stages: Sequence[Training], runs: 
     return (wanted - found).total(), (found - wanted).total()
 
 
-def measure(seconds: float, epochs: int, place: Path) -> tuple[dict[str, list[Turn]], int, int]:
+def measure(seconds: float, epochs: int, folder: Path) -> tuple[dict[str, list[Turn]], int, int]:
     """For each contender the turns of each round; and our points lost and doubled."""
-    images = datasets.load(DATASET, "train", place, RANKS.device)
-    mine, theirs = place / "journal", place / "mlflow"
+    images = datasets.load(DATASET, "train", folder, RANKS.device)
+    mine, theirs = folder / "journal", folder / "mlflow"
     for runs in (mine, theirs):
         store.prepare(runs)
     client, peer = (store.client(store.uri(runs)) for runs in (mine, theirs))
@@ -253,8 +253,8 @@ def main() -> None:
         print(f"{row}{share:14.3%}")
     print("slowdown: of each round a turn by that of nothing; the median and where it is 19 times of 20")
     figures = {"slowdown": slowdown["journal", "wall"], "slowdown_cpu": slowdown["journal", "cpu"]}
-    told = {name: round(value, 4) for name, value in figures.items()}
-    print(json.dumps({"lost": lost, "doubled": doubled, **told, "rounds": rounds}))
+    summary = {name: round(value, 4) for name, value in figures.items()}
+    print(json.dumps({"lost": lost, "doubled": doubled, **summary, "rounds": rounds}))
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class JournalReader:
 
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
-    """(device, inode, bytes, time of the last change): what differs between two looks at a file that was written."""
+    """(device, inode, bytes, time of the last change): what differs after a file was written to."""
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 

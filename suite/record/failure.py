@@ -28,7 +28,7 @@ def report_failure(folder: Path, rank: int, failure: Failure) -> None:
 
 
 def reported_failure(folder: Path, within_seconds: float = 0) -> Failure | None:
-    """The first failure that another rank has told in this attempt, or tells presently; or None."""
+    """The first failure that another rank has reported in this attempt, or soon reports; or None."""
     deadline = time.monotonic() + within_seconds
     while not (files := list(folder.glob("rank-*.failed"))):
         if time.monotonic() >= deadline:

@@ -89,7 +89,7 @@ class Journal:
 
     @property
     def progress_due(self) -> bool:
-        """Whether the last progress was told a second ago or more."""
+        """Whether the last progress was recorded a second ago or more."""
         return self.writes and time.monotonic() - self._progress_at >= 1
 
     def progress(self, doing: str, part: float, **facts: float) -> None:
@@ -125,7 +125,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the journal stays."""
-        with suppress(OSError):  # what a full disk did not take was told when it was written
+        with suppress(OSError):  # what a full disk did not take was reported when it was written
             self._stream.close()
 
 
@@ -197,7 +197,7 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """The last progress that the run in `folder` told, or None."""
+    """The last progress that the run in `folder` recorded, or None."""
     try:
         return dict(json.loads((folder / "progress.json").read_text()))
     except (OSError, ValueError):

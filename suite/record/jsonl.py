@@ -1,4 +1,4 @@
-"""JSON lines, each closed by a CRC-32 of what stands before it, so that a damaged line is recognized."""
+"""JSON lines, each closed by a CRC-32 of what precedes it, so that a damaged line is recognized."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 SEAL = b', "crc32": "'
-"""What stands between a line's record and its checksum, CRC-32 in eight hex digits."""
+"""Between a line's record and its checksum, CRC-32 in eight hex digits."""
 
 _decode = json.JSONDecoder().raw_decode
 """Half the time of json.loads."""
@@ -40,7 +40,7 @@ class Opener:
 
 
 def opened(content: bytes) -> Iterator[Any]:
-    """The record of each line, and None for one that is damaged. What stands after the last newline may still be
+    """The record of each line, and None for one that is damaged. What follows the last newline may still be
     written: it counts once it is whole."""
     opener = Opener()
     *lines, last = content.split(b"\n")

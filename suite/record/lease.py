@@ -16,15 +16,15 @@ from suite.recipe.errors import SuiteError
 from suite.record.files import open_regular, write_bytes
 
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
-"""What flock says of a file that somebody else holds; anything else means that it cannot tell."""
+"""What flock says of a file that somebody else holds; anything else means that it does not know."""
 
 
-LOOKS = 20
+TRIES = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
 
 
 LAST_WORDS_SECONDS = 60.0
-"""How long a job waits for what is left of an earlier turn of it to notice that it has been replaced."""
+"""How long a job waits for what is left of an earlier attempt of it to notice that it has been replaced."""
 
 
 class ReplacedError(SuiteError):
@@ -42,9 +42,9 @@ def lock(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     job = os.environ.get("SUITE_JOB", "")
     with (folder / "lock").open("a+") as stream:
-        # `locked` holds the file for a moment when somebody looks: only what lasts is another process.
-        free = _obtained(stream, LOOKS * 0.05)
-        if _is_earlier_turn(job, _leased(folder)):
+        # `locked` holds the file for a moment when somebody checks: only what lasts is another process.
+        free = _obtained(stream, TRIES * 0.05)
+        if _is_earlier_attempt(job, _leased(folder)):
             raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
         if not free and not (job and ", job " in holder(folder)):
             raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
@@ -70,13 +70,13 @@ def _obtained(stream: IO[str], seconds: float) -> bool:
             time.sleep(0.05)
 
 
-def _is_earlier_turn(job: str, lease: str) -> bool:
-    """Whether `job`, as `12.0`, is an earlier turn of the job that holds the lease, as `..., job 12.1, ...`."""
+def _is_earlier_attempt(job: str, lease: str) -> bool:
+    """Whether `job`, as `12.0`, is an earlier attempt of the job that holds the lease, as `..., job 12.1, ...`."""
     found = re.search(r", job (\d+)\.(\d+),", lease)
     if not found or not job:
         return False
-    number, _, turn = job.partition(".")
-    return number == found[1] and int(turn) < int(found[2])
+    number, _, attempt = job.partition(".")
+    return number == found[1] and int(attempt) < int(found[2])
 
 
 def _leased(folder: Path) -> str:

@@ -46,8 +46,8 @@ def commit_and_diff() -> dict[str, Any]:
 
 def is_committed(file: Path) -> bool:
     """Whether git has a file of the code just as it is now; never where there is no git to ask."""
-    place = str(file.resolve())
-    return bool(_git("ls-files", "--", place)) and not _git("status", "--porcelain", "--", place)
+    path = str(file.resolve())
+    return bool(_git("ls-files", "--", path)) and not _git("status", "--porcelain", "--", path)
 
 
 def _untracked() -> str:

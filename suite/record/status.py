@@ -17,7 +17,7 @@ from suite.record.events import JournalReader, read_finished
 from suite.record.journal import counted_metrics, read_events, read_outcome
 
 MANY = 100
-"""From so many stages on that are not done, the runs folder is listed once, instead of a look for each of them."""
+"""From so many stages on that are not done, the runs folder is listed once, instead of asking for each of them."""
 
 State = Literal["done", "running", "failed", "stopped", "queued", "pending"]
 
@@ -40,7 +40,7 @@ def state_of(done: bool, held: bool, last: Mapping[str, Any]) -> State:
 @dataclass(frozen=True)
 class Status:
     """How far a stage is. "stopped" has begun, but no process runs it any more and it recorded no error; "queued"
-    waits in a cluster's queue, which `job` tells of."""
+    waits in a cluster's queue, as `job` says."""
 
     stage: Stage
     state: State
@@ -50,7 +50,7 @@ class Status:
     alive_at: float | None = None
     """When it gave its last sign of life, an event or its progress, in seconds since 1970. None before the first."""
     failure: dict[str, Any] = field(default_factory=dict)
-    """The event that tells why it failed; empty in any other state."""
+    """The event with the reason why it failed; empty in any other state."""
     job: str = ""
     mlflow: str = ""
     """How far MLflow is; empty where it was never synced."""
@@ -111,7 +111,7 @@ class Statuses:
     """The statuses of stages of one runs folder, kept up to date for whoever asks again and again.
 
     Of a journal only what was appended is read. A stage that is done does not change any more: nothing of it is
-    looked at again. A status that has not changed is the same object as before.
+    read again. A status that has not changed is the same object as before.
     """
 
     def __init__(self, runs: Path) -> None:

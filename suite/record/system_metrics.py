@@ -1,8 +1,8 @@
-"""How busy the machine is while a stage runs: a process of each node tells it every few seconds in a file of its own.
+"""How busy the machine is while a stage runs: a process of each node samples it every few seconds, into its own file.
 
 Beside the journal and not in it: what happened to a run stays its last event, and other nodes cannot write there.
 Names and units are those of MLflow's own system metrics, so that its page shows them; where a run has several nodes,
-each one's name stands before them, as MLflow has it.
+each one's name precedes them, as MLflow has it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def sampled(journal: Journal, ranks: Ranks) -> Iterator[None]:
     """While this lasts, the first rank of each node samples it. Whatever goes wrong there costs samples alone."""
     ended = threading.Event()
     node = f"-{platform.node()}" if ranks.nodes > 1 else ""
-    words = (journal, journal.folder / f"system{node}.jsonl", ended)
-    sampling = threading.Thread(target=_sample, args=words, daemon=True)
+    given = (journal, journal.folder / f"system{node}.jsonl", ended)
+    sampling = threading.Thread(target=_sample, args=given, daemon=True)
     if ranks.local_rank == 0:
         with suppress(RuntimeError):  # there may be no memory for a thread
             sampling.start()
@@ -52,7 +52,7 @@ def _sample(journal: Journal, file: Path, ended: threading.Event) -> None:
     with suppress(Exception):
         import psutil
 
-        psutil.cpu_percent()  # each call tells of the time since the last
+        psutil.cpu_percent()  # each call measures the time since the last
         gpus, step = _gpus(), _samples(file)
         last = False
         while not last:
@@ -90,12 +90,12 @@ def _busy(gpus: Sequence[Any]) -> dict[str, float]:
         "system_memory_usage_percentage": memory.used / memory.total * 100,
     }
     for number, gpu in enumerate(gpus):
-        values |= {f"gpu_{number}_{name}": value for name, value in _told_by(gpu).items()}
+        values |= {f"gpu_{number}_{name}": value for name, value in _load_of(gpu).items()}
     return values
 
 
-def _told_by(gpu: Any) -> dict[str, float]:
-    """What a GPU tells of itself: not each tells everything."""
+def _load_of(gpu: Any) -> dict[str, float]:
+    """What a GPU reports of itself: not each reports everything."""
     import pynvml
 
     values: dict[str, float] = {}

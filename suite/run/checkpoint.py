@@ -25,7 +25,7 @@ def _write(state: dict[str, Any], fresh: Path) -> str:
             os.fsync(stream.fileno())
     except Exception as error:
         fresh.unlink(missing_ok=True)
-        if isinstance(error.__context__, OSError):  # torch tells of a full disk in words of its own
+        if isinstance(error.__context__, OSError):  # torch raises an error of its own for a full disk
             raise error.__context__ from None
         raise
     return sha256(fresh)

@@ -44,7 +44,7 @@ def explained(error: Exception, folder: Path, world_size: int) -> Failure:
 
 @contextmanager
 def survived(what: str) -> Iterator[None]:
-    """What is recorded beside a result never costs it: where that fails, it is said, and the run goes on."""
+    """What is recorded beside a result never costs it: where that fails, a line is printed, and the run goes on."""
     try:
         yield
     except ReplacedError:

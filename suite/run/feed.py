@@ -58,7 +58,7 @@ class RunFeed:
         images = self.attempt.images(self.recipe.start.dataset, "train")
         for number, x in enumerate(images.calibration_batches(calibration), start=1):
             yield x
-            if self.attempt.ranks.world_size == 1:  # several would stop at different places
+            if self.attempt.ranks.world_size == 1:  # several would stop at different steps
                 self.attempt.stop_if_asked()
             self.attempt.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
 

@@ -35,7 +35,7 @@ from suite.recipe import Calibration
 
 BINS = 128
 IMAGES = 32
-"""Test images, which are at hand, whose activations are looked at: six million values a ResNet-20."""
+"""Test images, which are at hand, whose activations are measured: six million values a ResNet-20."""
 
 Weights = dict[str, Tensor | None]
 Limits = tuple[Tensor, Tensor]
@@ -80,11 +80,11 @@ def layers(network: nn.Module, weights: Weights, model: nn.Module, batch: Tensor
     network.eval()
     observe_over(model.eval(), Ranks())
     inputs = _inputs(network, model, list(weights), batch) if batch is not None else {}
-    told = [
+    records = [
         {"name": name, "weight": _weight_record(weight, _held(model, name)), "input": inputs.get(name)}
         for name, weight in weights.items()
     ]
-    return {"format": 1, "images": 0 if batch is None else len(batch), "layers": told}
+    return {"format": 1, "images": 0 if batch is None else len(batch), "layers": records}
 
 
 def confusion(labels: Tensor, predicted: Tensor, classes: int, names: Sequence[str] | None) -> Record:
@@ -104,7 +104,7 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int, names: Sequence[s
 
 
 def _held(model: nn.Module, name: str) -> nn.Module | None:
-    """What stands in `model` where the float network has the layer `name`."""
+    """The module of `model` in the position of the float network's layer `name`."""
     while isinstance(model, (CastInput, OnCpu)):
         model = model.model
     try:
@@ -226,8 +226,8 @@ def _histogram(x: Tensor) -> Record | None:
         return None
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)  # as it lies in memory: flattened without a copy
-    places = (x.flatten() - low).mul_(BINS / (high - low) if high > low else 0.0).clamp_(0, BINS - 1)
-    counts = torch.bincount(places.to(torch.uint8), minlength=BINS)  # of small integers, which is fastest
+    bins = (x.flatten() - low).mul_(BINS / (high - low) if high > low else 0.0).clamp_(0, BINS - 1)
+    counts = torch.bincount(bins.to(torch.uint8), minlength=BINS)  # of small integers, which is fastest
     return {"low": _short(low), "high": _short(high), "counts": counts.tolist()}
 
 

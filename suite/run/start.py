@@ -44,7 +44,7 @@ def observed(
     """What the layers of the float `network` see on the images that `calibration` draws; whether it was there before.
 
     It is observed once for all that start from the network, in whose run directory `folder` it stays under a name that
-    tells what it was made from; `digest` is the data's. The size of the `batches` does not matter to it. It is on the
+    names what it was made from; `digest` is the data's. The size of the `batches` does not matter to it. It is on the
     CPU, so that the ranges are the same for all.
     """
     whole = hashlib.sha256(digest.encode())

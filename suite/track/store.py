@@ -100,7 +100,7 @@ def client(where: str) -> Any:
 def prepare(runs: Path) -> None:
     """Make the embedded database, once, in one process: two that open a fresh one at once break it for good.
 
-    It is made beside its place and moved there whole, so that a process killed here leaves none, not a half.
+    It is made under another name and renamed when it is whole, so that a process killed here leaves none, not a half.
     """
     runs.mkdir(parents=True, exist_ok=True)
     file = runs / "mlflow.db"
@@ -118,7 +118,7 @@ def prepare(runs: Path) -> None:
 
 
 def how_to_open(experiment: str, runs: Path) -> str:
-    """The command that opens MLflow on these runs, where it is embedded, and the page to look at."""
+    """The command that opens MLflow on these runs, where it is embedded, and the address of its page."""
     if address := server():
         return pages(address, experiment)["table"]
     mlflow = Path(sys.executable).with_name("mlflow")

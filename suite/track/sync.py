@@ -1,7 +1,7 @@
 """Journals into MLflow: idempotent, resumable, never in a run's way.
 
 One experiment a sweep, one flat run a stage. A run is found by its `stage_key` tag; one syncer at a time holds a
-lock, since looking for a tag and then creating a run is not atomic. A run's tag `synced` says how far its journal
+lock, since searching for a tag and then creating a run is not atomic. A run's tag `synced` says how far its journal
 was read; it is written after what it vouches for, and MLflow drops a point that it has, so a sync cut anywhere is
 mended by the next.
 """
@@ -61,7 +61,7 @@ class _Known:
 class Syncer:
     """Brings MLflow up to date with the journals of a sweep, again and again.
 
-    MLflow is asked for its runs once; afterwards it is only told what has changed. It is asked again after an error,
+    MLflow is asked for its runs once; afterwards only what has changed is written. It is asked again after an error,
     after `ask_again`, and where another process has synced the sweep meanwhile.
     """
 

@@ -19,7 +19,7 @@ STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running"
 
 VERSION = 2
 """Of what is synced of a run, kept in its tag `synced`. A run that an earlier version synced is synced again: before
-1 it had no tag `record`, before 2 a method's `momentum` stood in the place of the training's."""
+1 it had no tag `record`, before 2 a method's `momentum` replaced the training's."""
 
 
 def sync_run(

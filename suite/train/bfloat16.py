@@ -47,7 +47,7 @@ class Float32Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While entered, convolutions and products of matrices in bfloat16 are computed in float32 from the bfloat16
     tensors, and their results rounded to bfloat16: forward and, where it runs while entered, backward.
 
-    It stands below autograd, autocast and modules. So a layer in a Quantized is seen like any other, autograd keeps
+    It works below autograd, autocast and modules. So a layer in a Quantized is seen like any other, autograd keeps
     bfloat16 tensors, and a model that is copied carries nothing. Other dtypes and operations pass. torch.compile
     leaves alone what runs while it is entered.
     """

@@ -20,7 +20,7 @@ from suite.process.ranks import Ranks
 class Score:
     """`top1` and `top5` in percent of `images`, `loss` the mean cross entropy in nats.
 
-    `correct` says of each image, in the data set's order, whether top 1 was right: bool [images], for comparing two
+    `correct` holds for each image, in the data set's order, whether top 1 was right: bool [images], for comparing two
     models image by image. `predicted` is each image's class of top 1, int64 [images], -1 where every logit is NaN.
     """
 
@@ -59,10 +59,10 @@ def evaluate(
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
         done += len(labels)
         yield done * ranks.world_size
-    places, predicted = ranks.sum(seen)
+    ranking, predicted = ranks.sum(seen)
     count = len(images)
-    top1, top5 = (100 * int((places < k).sum()) / count for k in (1, 5))
-    yield Score(top1, top5, float(ranks.sum(loss)) / count, count, places < 1, predicted)
+    top1, top5 = (100 * int((ranking < k).sum()) / count for k in (1, 5))
+    yield Score(top1, top5, float(ranks.sum(loss)) / count, count, ranking < 1, predicted)
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:

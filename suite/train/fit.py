@@ -85,12 +85,7 @@ def fit(
         _load_model(model, state["model"])
     mixed = Mixed(model, sgd.precision, partial(_optimizer, sgd))
     tally = Tally(ranks.device)
-    start_epoch, first = 0, 0
-    if state:
-        mixed.load_state(state["mixed"])
-        tally.load_state(state["tallies"][ranks.rank])
-        _restore_generators(state["generators"][ranks.rank])
-        start_epoch, first = state["epoch"] - 1, state["batches"]
+    start_epoch, first = _restore(state, mixed, tally, ranks) if state else (0, 0)
     working = _over_ranks(mixed.working, sgd, ranks)
     fast: Any = torch.compile(working, dynamic=False) if compiled else working
     steps = math.ceil(len(images) / sgd.batch)
@@ -117,6 +112,14 @@ def fit(
         first = 0
         ranks.share_buffers(mixed.update_model())
         yield Step(epoch + 1, steps, len(images), (epoch + 1) * steps, True, tally, mixed, ranks)
+
+
+def _restore(state: dict[str, Any], mixed: Mixed, tally: Tally, ranks: Ranks) -> tuple[int, int]:
+    """Go on from a Step's `state`; gives how many epochs are done, and how many batches of the next."""
+    mixed.load_state(state["mixed"])
+    tally.load_state(state["tallies"][ranks.rank])
+    _restore_generators(state["generators"][ranks.rank])
+    return state["epoch"] - 1, state["batches"]
 
 
 def _over_ranks(working: nn.Module, sgd: Sgd, ranks: Ranks) -> nn.Module:

@@ -108,7 +108,7 @@ class Mixed:
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):
             self.optimizer.grad_scale, self.optimizer.found_inf = None, self._overflow  # type: ignore[attr-defined]
             self.optimizer.step()
-        elif not self._overflow.item():  # an optimizer that cannot be told on the device: apex's
+        elif not self._overflow.item():  # an optimizer that cannot skip on the device: apex's
             self.optimizer.step()
         torch._amp_update_scale_(self._scale, self._good_steps, self._overflow, 2.0, 0.5, 2000)
         self._skipped_steps += self._overflow

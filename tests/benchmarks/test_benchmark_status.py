@@ -24,7 +24,7 @@ def test_the_benchmark_ends_with_its_json_line(
         "status_core_seconds",
         "watch_core_percent",
         "launch_core_percent",
-        "look_over_whole_journals",
+        "check_over_whole_journals",
     ]
     assert lines[0].startswith("30 finished stages") and all(value > 0 for value in values.values())
 

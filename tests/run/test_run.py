@@ -314,7 +314,7 @@ def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more
 def test_a_job_takes_nothing_from_a_person_and_a_person_nothing_from_a_job(
     jobs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LOOKS", 2)
+    monkeypatch.setattr(lease, "TRIES", 2)
     monkeypatch.setenv("SUITE_JOB", jobs[0])
     with lease.lock(tmp_path) as first:
         monkeypatch.setenv("SUITE_JOB", jobs[1])
