@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
-from suite.recipe.serialize import DATA_FIELDS, default, flat, text
+from suite.recipe.serialize import DATA_FIELDS, content_of, default, flat, text
 from suite.recipe.settings import Calibration, Sgd
 
 FLOAT_BITS = 32
@@ -144,7 +144,7 @@ def _variations(method: Any) -> list[str]:
     usual = _data(type(method)())
     words = _data_variations(usual, data) if data else ["not calibrated"] * bool(usual)
     for item in dataclasses.fields(method):
-        value = getattr(method, item.name)
+        value = content_of(method, item)
         if item.name not in ("weight_bits", "act_bits", *DATA_FIELDS) and value != default(item):
             label = item.name.replace("_", " ")
             words.append(

@@ -15,13 +15,14 @@ Params = dict[str, Any]
 
 def network_params(network: Network, dataset: Dataset) -> Params:
     """The fields of a float network and its data set, flat."""
+    data = flat(dataset)
     return {
         "model": network.name,
         "shortcut": network.shortcut,
         "classes": network.classes,
         "dataset": dataset.name,
-        "mean": ",".join(map(str, dataset.mean)),
-        "std": ",".join(map(str, dataset.std)),
+        "mean": data["mean"],
+        "std": data["std"],
         "image_size": dataset.size,
     }
 
@@ -70,7 +71,7 @@ def network_words(network: Network, dataset: Dataset) -> list[str]:
 
 def training_words(sgd: Sgd) -> list[str]:
     """Epochs, batch and learning rate, and what else is not as usual: `30 epochs batch 128 lr 0.1 momentum 0.0`."""
-    shown = [f"{sgd.epochs} epochs", f"batch {sgd.batch}", f"lr {sgd.lr}"]
+    shown = [f"{sgd.epochs} epochs", f"batch {sgd.batch}", f"lr {flat(sgd)['lr']}"]
     return [str(sgd.precision), *shown, *_unusual(sgd, ("epochs", "batch", "lr", "precision"))]
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import hashlib
+import json
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
 
 DATA_FIELDS = ("feed", "calibration")
 """The fields of methods that hold the data that they need. Their parameters are those of the data itself."""
+
+AS_GIVEN = ("warmup_epochs",)
+"""The float fields of which 5 and 5.0 are two keys: shipped sweeps have both."""
 
 
 def flat(value: Any) -> dict[str, Any]:
@@ -14,7 +20,7 @@ def flat(value: Any) -> dict[str, Any]:
     DATA_FIELDS stay out, and so does a field that came later where it has its default."""
     result = {}
     for item in dataclasses.fields(value):
-        content = getattr(value, item.name)
+        content = content_of(value, item)
         if item.name not in DATA_FIELDS and not _as_before(item, content):
             plain = isinstance(content, (str, int, float, bool))
             result[item.name] = content if plain else text(content)
@@ -30,7 +36,7 @@ def text(value: Any) -> str:
     changed = [
         f"{item.name}={text(content)}"
         for item in dataclasses.fields(value)
-        if (content := getattr(value, item.name)) != default(item)
+        if (content := content_of(value, item)) != default(item)
     ]
     return f"{type(value).__name__}({', '.join(changed)})" if changed else type(value).__name__
 
@@ -42,27 +48,69 @@ def default(item: dataclasses.Field[Any]) -> Any:
     return item.default
 
 
+def content_of(value: Any, item: dataclasses.Field[Any]) -> Any:
+    """What a field of a dataclass holds; a whole number in the place of a float is one: `lr=1` is `lr=1.0`."""
+    content = getattr(value, item.name)
+    kind = _floats(type(value)).get(item.name)
+    return content if kind is None else _with_floats(content, kind)
+
+
+@cache
+def _floats(kind: type) -> dict[str, Any]:
+    """The types of the fields that hold a float, or floats in a tuple, by their names."""
+    try:
+        kinds = get_type_hints(kind)
+    except NameError:  # of what a user's file imports for type checkers alone
+        return {}
+    names = (item.name for item in dataclasses.fields(kind) if item.name not in AS_GIVEN)
+    return {name: kinds[name] for name in names if _holds_float(kinds[name])}
+
+
+def _holds_float(kind: Any) -> bool:
+    return kind is float or any(map(_holds_float, get_args(kind)))
+
+
+def _with_floats(content: Any, kind: Any) -> Any:
+    """`content`, which the type `kind` describes, with floats wherever that has floats."""
+    parts = get_args(kind)
+    if type(content) is int:
+        return float(content) if kind is float or float in parts else content
+    if type(content) is not tuple or get_origin(kind) is not tuple:
+        return content
+    parts = parts[:1] * len(content) if parts[-1:] == (...,) else parts
+    return tuple(map(_with_floats, content, parts)) if len(parts) == len(content) else content
+
+
+def key_of(value: Any, as_given: bool = False) -> str:
+    """The first 16 hex digits of SHA-256 over every field that changes the result, nested ones included.
+
+    `as_given` is the key of a version to which `lr=1` and `lr=1.0` were two values.
+    """
+    content = to_json(value, for_key=True, as_given=as_given)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _as_before(item: dataclasses.Field[Any], content: object) -> bool:
     return content == item.default and not item.metadata.get("in_key_by_default", True)
 
 
-def to_json(value: Any, for_key: bool = False) -> Any:
+def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
     """Nested dataclasses as plain data, each with its `type`, a method also with its `revision`."""
-    if isinstance(
-        value, (str, int, float)
-    ):  # most values of a stage, and the keys of thousands are asked for at once
+    # First, because most values of a stage are such, and the keys of thousands are asked for at once.
+    if isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result: dict[str, Any] = {"type": type_name(type(value))}
         if hasattr(value, "revision"):
             result["revision"] = value.revision
         for item in dataclasses.fields(value):
-            content = getattr(value, item.name)
+            content = getattr(value, item.name) if as_given else content_of(value, item)
             if not for_key or (item.metadata.get("in_key", True) and not _as_before(item, content)):
-                result[item.name] = to_json(content, for_key)
+                result[item.name] = to_json(content, for_key, as_given)
         return result
     if isinstance(value, tuple):
-        return [to_json(item, for_key) for item in value]
+        return [to_json(item, for_key, as_given) for item in value]
     return value
 
 

@@ -5,8 +5,6 @@ Nothing here imports torch: planning a sweep, asking its status and reading its 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +14,7 @@ from typing import Any, get_args
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
 from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
-from suite.recipe.serialize import flat, to_json
+from suite.recipe.serialize import flat, key_of
 from suite.recipe.settings import (
     NEW,
     Dataset,
@@ -40,8 +38,7 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """The first 16 hex digits of SHA-256 over every field that changes the result, nested ones included."""
-        text = json.dumps(to_json(self, for_key=True), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return key_of(self)
 
     @property
     def name(self) -> str:

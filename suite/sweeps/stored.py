@@ -24,7 +24,7 @@ from suite.recipe import (
     Training,
 )
 from suite.recipe.errors import SuiteError
-from suite.recipe.serialize import to_json, type_name
+from suite.recipe.serialize import key_of, to_json, type_name
 from suite.record.files import write_json
 
 VALUES: tuple[type, ...] = (
@@ -232,9 +232,18 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
 
 def _stage(row: dict[str, Any]) -> Stage:
     stage = from_json(row["stage"])
+    if isinstance(stage, Stage) and stage.key != row["key"]:
+        _take_key_as_given(stage)
     if not isinstance(stage, Stage) or stage.key != row["key"]:
         raise SuiteError(f"the record of {row['key']!r} is not that of its stage; plan the sweep again")
     return stage
+
+
+def _take_key_as_given(stage: Stage) -> None:
+    """Let a stage and its float stage keep the keys, and with them the run directories, of an older version, which
+    made two keys of `lr=1` and `lr=1.0`. Newer records hold floats."""
+    for older in (stage, *stage.needs):
+        vars(older)["key"] = key_of(older, as_given=True)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

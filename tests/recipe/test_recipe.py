@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.qat_symmetric import QatSymmetric
+from suite.methods.scheme import Scheme
 from suite.recipe import (
     Calibration,
     Dataset,
@@ -24,11 +26,13 @@ from suite.recipe import (
     Stage,
     Training,
     plan,
+    serialize,
 )
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
+from suite.steps import MovingPercentile, Uniform
 from suite.sweeps import find
-from suite.sweeps.stored import from_json
+from suite.sweeps.stored import find_stages, from_json, load_sweep, save_sweep
 
 SGD = st.builds(
     Sgd,
@@ -104,6 +108,37 @@ def test_where_a_checkpoint_lies_is_not_in_the_key_but_its_checksum_is() -> None
     there = dataclasses.replace(here, file="/there/w.pt")
     other = dataclasses.replace(here, sha256="b" * 64)
     assert here.key == there.key != other.key
+
+
+def test_a_whole_number_in_the_place_of_a_float_makes_the_same_stage_of_the_same_name() -> None:
+    def stages(zero: float, one: float) -> list[Stage]:
+        sgd = Sgd(6, 32, one, momentum=zero, weight_decay=zero, decay=one)
+        start = Training(Network(), Dataset("digits", (zero, zero, zero), (one, one, one)), sgd)
+        ranges = Uniform(MovingPercentile(one, momentum=zero))
+        methods = [KSigma(5, 2 * one), QatSymmetric(feed=sgd), Scheme(inputs=ranges, calibration=None)]
+        return [start, *(Recipe(start, method) for method in methods)]
+
+    def shown(stage: Stage) -> str:
+        return json.dumps([stage.key, stage.name, stage.params, to_json(stage)])
+
+    assert list(map(shown, stages(0, 1))) == list(map(shown, stages(0.0, 1.0)))
+
+
+def test_a_sweep_of_a_version_that_told_whole_numbers_from_floats_is_read_with_its_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stages() -> tuple[Stage, ...]:
+        start = Training(Network(), Dataset("digits"), Sgd(6, 32, 1, momentum=0))
+        return plan([Recipe(start, KSigma(5, 2))])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(serialize, "content_of", lambda value, item: getattr(value, item.name))
+        older = [stage.key for stage in stages()]
+        save_sweep(tmp_path, "older", {}, stages())
+    assert not {*older} & {stage.key for stage in stages()}
+    assert [stage.key for stage in load_sweep(tmp_path, "older")] == older
+    (alone,) = find_stages(tmp_path, older[1:])
+    assert [stage.key for stage in plan([alone])] == older
 
 
 def test_keys_do_not_change_by_accident() -> None:
