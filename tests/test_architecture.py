@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ FLOORS = [
 ]
 """The packages of the suite, from the ground up: a package imports those of lower floors alone."""
 
+CODE = ("suite", "slurm", "analysis", "benchmarks")
+FILE_LINES, FUNCTION_LINES = 300, 50
+
+
+def code() -> list[Path]:
+    """Every Python file but those of the tests."""
+    return sorted(file for folder in CODE for file in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """As it is imported."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
 
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
@@ -50,7 +64,7 @@ def floor_of(module: str) -> int:
 def test_imports_point_down() -> None:
     checked = 0
     for file in sorted((ROOT / "suite").rglob("*.py")):
-        module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = name_of(file)
         if module in ("suite", "suite.__main__"):
             continue
         for used in imports(file):
@@ -64,14 +78,21 @@ def test_imports_point_down() -> None:
     assert checked > 60
 
 
-def test_only_tracking_imports_mlflow_and_only_its_follower_and_the_command_line_know_tracking() -> None:
-    users = {"mlflow": set[str](), "suite.track.sync": set[str]()}
+def test_no_import_goes_in_a_circle() -> None:
+    modules = {name_of(file): file for file in code()}
+    TopologicalSorter(
+        {name: imports(file) & modules.keys() - {name} for name, file in modules.items()}
+    ).prepare()
+
+
+def test_only_tracking_imports_mlflow_and_only_the_command_line_knows_tracking() -> None:
+    users = {"mlflow": set[str](), "suite.track": set[str]()}
     for file in (ROOT / "suite").rglob("*.py"):
         for used in imports(file):
             for name, found in users.items():
                 if used == name or used.startswith(f"{name}."):
-                    found.add(file.name)
-    assert users == {"mlflow": {"sync.py"}, "suite.track.sync": {"main.py", "launching.py", "follow.py"}}
+                    found.add(file.parent.name)
+    assert users == {"mlflow": {"track"}, "suite.track": {"track", "cli"}}
 
 
 def test_slurm_stands_on_the_suite_and_the_suite_loads_it_by_its_name_in_a_table() -> None:
@@ -170,12 +191,30 @@ def test_no_test_imports_a_test_and_each_stands_in_the_folder_of_what_it_tests()
         assert file.parent.name in folders | {"fakes"}, file
 
 
-def test_no_file_is_long_and_no_name_says_nothing() -> None:
-    files = [file for folder in ("suite", "analysis") for file in (ROOT / folder).rglob("*.py")]
-    assert len(files) > 40
-    for file in files:
-        assert len(file.read_text().splitlines()) <= 350, file
-        assert file.stem not in ("utils", "common", "helpers", "base", "manager"), file
+def test_no_file_has_more_than_300_lines_and_no_function_more_than_50() -> None:
+    long: list[str] = []
+    for file in code():
+        text, place = file.read_text(), str(file.relative_to(ROOT))
+        long += [f"{place}: {lines} lines" for lines in [len(text.splitlines())] if lines > FILE_LINES]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{place}:{node.name}: {lines} lines"] * (lines > FUNCTION_LINES)
+    assert not long, "\n".join(["too long:", *long])
+
+
+def test_no_files_name_says_nothing() -> None:
+    names = {file.stem for file in code()}
+    assert len(names) > 100 and not names & {"utils", "common", "helpers", "base", "manager"}
+
+
+def test_there_are_few_packages_and_each_says_what_it_is() -> None:
+    for folder, most in (("suite", 15), ("analysis", 5)):
+        made = sorted((ROOT / folder).glob("*/__init__.py"))
+        assert 0 < len(made) <= most, [file.parent.name for file in made]
+        assert sorted((ROOT / folder).rglob("__init__.py")) == sorted([ROOT / folder / "__init__.py", *made])
+        for file in made:
+            assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring"
 
 
 def test_the_command_line_knows_no_launcher_by_its_name() -> None:

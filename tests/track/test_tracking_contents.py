@@ -14,18 +14,21 @@ from fakes.tracking import SWEEP, TRAININGS, opened, run_sweep, run_through, run
 from mlflow.tracking import MlflowClient
 
 from suite.cli.main import main
-from suite.recipe import FORMAT, Recipe
+from suite.methods.amax import Amax
+from suite.methods.percentile import Percentile
+from suite.recipe import FORMAT, Dataset, Network, Pretrained, Recipe
 from suite.record import files
 from suite.record.journal import Journal
 from suite.record.status import status_of
 from suite.record.synced import mlflow_pages
 from suite.run import checkpoint
 from suite.sweeps.stored import save_sweep
-from suite.track import run_contents, store, sync
+from suite.track import run_contents, store, sync, sync_run
 from suite.track.registry import best_by_width
 from suite.track.ui_view import pages
 
 RECIPES = [stage for stage in SWEEP if isinstance(stage, Recipe)]
+PRETRAINED = Pretrained(Network(), Dataset("cifar10"), "weights.pt", "0" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -146,16 +149,46 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
     client.set_tag(run.info.run_id, "synced", json.dumps(cursor))
     client.delete_tag(run.info.run_id, "record")
     Path(unquote(urlparse(run.info.artifact_uri).path), "stage.json").unlink()
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
-        assert store.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
-        store.execute("update params set value = 'told otherwise then' where key = 'method'")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        assert database.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
     assert files_of(client, run, copied) == {}
     synced(tmp_path, stage)
     run = the_run(tmp_path, stage)
     assert files_of(client, run, copied) == {"stage.json": '{"key": 1}'}
-    wanted = {name: str(value) for name, value in stage.params.items()}
-    assert run.data.params == wanted | {"method": "told otherwise then"}
+    assert run.data.params == {name: str(value) for name, value in stage.params.items()}
     assert "record" in run.data.tags
+
+
+@pytest.mark.parametrize("start", [TRAININGS[0], PRETRAINED], ids=["trained", "pretrained"])
+def test_a_run_whose_momentum_was_the_methods_gives_way_to_one_with_both(
+    tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow changes no parameter: what an earlier version recorded wrongly, a run of its own records anew."""
+    wrong, right = Recipe(start, Percentile(4, 4)), Recipe(TRAININGS[0], Amax(4, 4))
+    for stage in (wrong, right):
+        run_through(tmp_path, stage)
+        Journal(tmp_path / stage.key).artifact("ranges.csv", b"kept")
+    as_then = {name: value for name, value in wrong.params.items() if name != "method_momentum"}
+    with monkeypatch.context() as patch:
+        patch.setattr(sync_run, "VERSION", 1)
+        patch.setattr(Recipe, "params", property(lambda stage: as_then | {"momentum": 0.1}))
+        synced(tmp_path, wrong)
+        patch.undo()
+        patch.setattr(sync_run, "VERSION", 1)
+        client = synced(tmp_path, wrong, right)
+    then = {key: the_run(tmp_path, stage) for key, stage in {"wrong": wrong, "right": right}.items()}
+    assert then["wrong"].data.params.get("momentum") == "0.1"
+    for _ in range(2):
+        synced(tmp_path, wrong, right)
+        now = {key: the_run(tmp_path, stage) for key, stage in {"wrong": wrong, "right": right}.items()}
+        assert now["right"].info.run_id == then["right"].info.run_id
+        assert now["wrong"].info.run_id != then["wrong"].info.run_id
+        assert now["wrong"].data.params == {name: str(value) for name, value in wrong.params.items()}
+        assert now["wrong"].data.params["method_momentum"] == "0.1"
+        assert now["wrong"].data.params.get("momentum") == (None if start is PRETRAINED else "0.9")
+        assert now["wrong"].data.metrics == then["wrong"].data.metrics
+        assert files_of(client, now["wrong"], tmp_path / "copied") == {"ranges.csv": "kept"}
+    assert client.get_run(then["wrong"].info.run_id).info.lifecycle_stage == "deleted"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +198,7 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
         ("failed", {"error": "node n2 died", "cause": "node"}, "FAILED", "node"),
         ("interrupted", {"signal": "SIGTERM"}, "KILLED", "stopped by SIGTERM"),
         ("cancelled", {"job": "12_3"}, "KILLED", "cancelled"),
-        ("metrics", {"step": 1, "values": {"top1": 1.0}}, "KILLED", "killed: it told no error"),
+        ("metrics", {"step": 1, "values": {"top1": 1.0}}, "KILLED", "killed: no error recorded"),
     ],
 )
 def test_a_run_that_died_is_closed_with_its_cause(
