@@ -50,8 +50,8 @@ def default(item: dataclasses.Field[Any]) -> Any:
 
 def content_of(value: Any, item: dataclasses.Field[Any]) -> Any:
     """What a field of a dataclass holds; a whole number in the place of a float is one: `lr=1` is `lr=1.0`."""
-    content = getattr(value, item.name)
-    kind = _floats(type(value)).get(item.name)
+    content, of = getattr(value, item.name), type(value)
+    kind = _floats(of).get(item.name)
     return content if kind is None else _with_floats(content, kind)
 
 

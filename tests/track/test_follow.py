@@ -96,13 +96,11 @@ def test_it_is_asked_again_after_an_error_and_after_another_process_has_synced(
     tmp_path: Path, calls: list[str]
 ) -> None:
     run_sweep(tmp_path)
+    (tmp_path / TRAININGS[1].key / "outcome.json").unlink()
     syncer = Syncer("demo", SWEEP, tmp_path)
     syncer.sync()
-    (tmp_path / TRAININGS[1].key / "outcome.json").unlink()
-    opened(tmp_path, TRAININGS[1]).metrics(1, top1=50.0)
-    sync.sync(
-        "demo", SWEEP, tmp_path
-    )  # of another attempt, whose points take the place of the old: a run of its own
+    opened(tmp_path, TRAININGS[1]).metrics(1, top1=50.0)  # replaces a point, so that the other makes a new run
+    sync.sync("demo", SWEEP, tmp_path)
     before = content(store.uri(tmp_path))
     calls.clear()
     syncer.sync()
