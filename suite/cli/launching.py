@@ -87,7 +87,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 def resume(arguments: argparse.Namespace, console: Console) -> int:
     """Launch again what was launched of a sweep and is not done, as it was launched the last time."""
     name = Path(arguments.sweep).stem
-    stages, before = load_sweep(arguments.runs, name), launched.last_launched(arguments.runs, name)
+    stages = load_sweep(arguments.runs, name, checked=True)
+    before = launched.last_launched(arguments.runs, name)
     on, options = arguments.on, options_of(arguments)
     if before and not options and on in (None, before.on):
         on, options = before.on, dict(before.options)
@@ -235,9 +236,7 @@ def status(arguments: argparse.Namespace, console: Console) -> int:
     """Show how far the stages of a launched sweep are."""
     from suite.cli.live import shown, watch_status
 
-    gc.set_threshold(
-        50_000
-    )  # thousands of stages are many values that all stay: a quarter of the time otherwise
+    gc.disable()  # thousands of stages are many values that all stay: to search them for others costs a sixth
     name = Path(arguments.sweep).stem
     stages = matching(load_sweep(arguments.runs, name), arguments.only)
     seen, known = Statuses(arguments.runs), Known()
@@ -247,6 +246,7 @@ def status(arguments: argparse.Namespace, console: Console) -> int:
         return tracked(statuses, arguments.runs, name, known), note
 
     if arguments.watch:
+        gc.enable()
         watch_status(console, look)
     console.print(shown(*look()))
     show_pages(name, arguments, console)

@@ -50,9 +50,10 @@ def default(item: dataclasses.Field[Any]) -> Any:
 
 def content_of(value: Any, item: dataclasses.Field[Any]) -> Any:
     """What a field of a dataclass holds; a whole number in the place of a float is one: `lr=1` is `lr=1.0`."""
-    content, of = getattr(value, item.name), type(value)
+    content = getattr(value, item.name)
+    of: Any = type(value)
     kind = _floats(of).get(item.name)
-    return content if kind is None else _with_floats(content, kind)
+    return content if kind is None or type(content) is float else _with_floats(content, kind)
 
 
 @cache

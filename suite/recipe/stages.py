@@ -40,7 +40,7 @@ class Stage:
         """The first 16 hex digits of SHA-256 over every field that changes the result, nested ones included."""
         return key_of(self)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What people read: in plans, in MLflow, in tables. It tells whatever differs between two stages, but for what
         two recipes start from: that is told by the beginning of its key."""
@@ -82,7 +82,7 @@ class Training(Stage):
     def trains_by(self) -> Sgd:
         return self.sgd
 
-    @property
+    @cached_property
     def name(self) -> str:
         words = ["train", *network_words(self.network, self.dataset), *training_words(self.sgd)]
         return " ".join([*words, f"seed {self.seed}"])
@@ -112,7 +112,7 @@ class Pretrained(Stage):
                 f"prints, or leave it out, and it is computed"
             )
 
-    @property
+    @cached_property
     def name(self) -> str:
         words = ["pretrained", *network_words(self.network, self.dataset), self.sha256[:8]]
         return " ".join(words)
@@ -178,7 +178,7 @@ class Recipe(Stage):
             return self.start.seed
         return self.method.calibrates_on.seed if self.method.calibrates_on else 0
 
-    @property
+    @cached_property
     def name(self) -> str:
         method = self.method
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")

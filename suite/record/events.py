@@ -135,7 +135,7 @@ def read_finished(folder: Path) -> tuple[dict[str, Any], int]:
     which is so but for a damaged disk and for older versions, only the last is decoded. Raises SuiteError as
     `examine_events` does."""
     try:
-        content = files.read_bytes(folder / "events.jsonl", MOST_BYTES)
+        content = files.read_bytes(f"{folder}/events.jsonl", MOST_BYTES)
     except FileNotFoundError:
         return {}, 0
     except OSError as error:

@@ -50,7 +50,7 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
         raise
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path | str) -> BinaryIO:
     """`path` for reading. Raises FileNotFoundError where it is not there, and OSError, with the reason in words that
     follow the name, where it is no regular file (a link may lead to a device, a FIFO waits) or cannot be read."""
     try:
@@ -58,7 +58,7 @@ def open_regular(path: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None
     except OSError as error:
-        what = "is a link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        what = "is a link" if os.path.islink(path) else f"cannot be read: {error.strerror}"
         raise OSError(what) from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
@@ -66,7 +66,7 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(number, "rb")
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
     """The content of `path` when it was opened. Raises as `open_regular` does, and OSError beyond `most` bytes."""
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size

@@ -144,13 +144,15 @@ def _check_told_apart(stages: Sequence[Stage]) -> None:
             )
 
 
-def load_sweep(runs: Path, name: str) -> tuple[Stage, ...]:
-    """The stages of a sweep that was launched in this runs folder, in plan order."""
+def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...]:
+    """The stages of a sweep that was launched in this runs folder, in plan order, with the keys and names that were
+    recorded. Raises SuiteError where there is none and, `checked`, where a stage has another key today: whoever runs
+    stages has to know, whoever reads need not wait for it."""
     file = runs / "sweeps" / f"{name}.json"
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
         raise SuiteError(f"no sweep {name!r} was planned or launched in {runs}; there is {there}")
-    return tuple(_stage(row) for row in _rows(file))
+    return tuple(map(_checked if checked else _recorded, _rows(file)))
 
 
 def about(runs: Path, name: str) -> str:
@@ -226,17 +228,37 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
             raise SuiteError(
                 f"{problem} key {key!r} in {runs}; `suite plan SWEEP` shows the keys and records them"
             )
-        found.append(_stage(matches[0]))
+        found.append(_checked(matches[0]))
     return found
 
 
 def _stage(row: dict[str, Any]) -> Stage:
     stage = from_json(row["stage"])
-    if isinstance(stage, Stage) and stage.key != row["key"]:
-        _take_key_as_given(stage)
-    if not isinstance(stage, Stage) or stage.key != row["key"]:
-        raise SuiteError(f"the record of {row['key']!r} is not that of its stage; plan the sweep again")
+    if not isinstance(stage, Stage):
+        raise _other_stage(row)
     return stage
+
+
+def _recorded(row: dict[str, Any]) -> Stage:
+    """To make key and name of thousands of stages takes longer than all else that `status` does."""
+    stage = _stage(row)
+    vars(stage).update(key=row["key"], name=row["name"])
+    for needed, key in zip(stage.needs, row["needs"], strict=True):
+        vars(needed)["key"] = key
+    return stage
+
+
+def _checked(row: dict[str, Any]) -> Stage:
+    stage = _stage(row)
+    if stage.key != row["key"]:
+        _take_key_as_given(stage)
+    if stage.key != row["key"]:
+        raise _other_stage(row)
+    return stage
+
+
+def _other_stage(row: dict[str, Any]) -> SuiteError:
+    return SuiteError(f"the record of {row['key']!r} is not that of its stage; plan the sweep again")
 
 
 def _take_key_as_given(stage: Stage) -> None:
@@ -250,7 +272,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(file.read_text())
         version, rows = content.get("format"), content["stages"]
-        if not all(isinstance(row["key"], str) and isinstance(row["stage"], dict) for row in rows):
+        if not all(map(_is_row, rows)):
             raise ValueError
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise SuiteError(f"{file} is not a sweep's record; remove it and launch the sweep again") from None
@@ -259,3 +281,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             f"{file} has format {version}, this version reads {FORMAT}; move the folder away or use --runs"
         )
     return list(rows)
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether its keys are such as name run directories, and all else is there."""
+    keys = all(re.fullmatch("[0-9a-f]{16}", key) for key in (row["key"], *row["needs"]))
+    return keys and isinstance(row["stage"], dict) and isinstance(row["name"], str)

@@ -141,6 +141,25 @@ def test_a_sweep_of_a_version_that_told_whole_numbers_from_floats_is_read_with_i
     assert [stage.key for stage in plan([alone])] == older
 
 
+def test_a_record_with_the_key_of_another_stage_is_read_but_not_run_and_a_key_is_no_path(
+    tmp_path: Path,
+) -> None:
+    stages = plan([Recipe(training(), KSigma(5))])
+    save_sweep(tmp_path, "one", {}, stages)
+    file, other = tmp_path / "sweeps" / "one.json", "0" * 16
+    record = file.read_text()
+    assert load_sweep(tmp_path, "one", checked=True) == load_sweep(tmp_path, "one") == stages
+    file.write_text(record.replace(stages[1].key, other))
+    assert [stage.key for stage in load_sweep(tmp_path, "one")] == [stages[0].key, other]
+    with pytest.raises(SuiteError, match=f"the record of '{other}' is not that of its stage"):
+        load_sweep(tmp_path, "one", checked=True)
+    with pytest.raises(SuiteError, match=f"the record of '{other}' is not that of its stage"):
+        find_stages(tmp_path, [other])
+    file.write_text(record.replace(stages[0].key, "../0123456789abc"))
+    with pytest.raises(SuiteError, match="is not a sweep's record"):
+        load_sweep(tmp_path, "one")
+
+
 def test_keys_do_not_change_by_accident() -> None:
     """Golden: a key that changes here orphans every run directory that users have. Raise a revision instead."""
     assert training(seed=3).key == "ee2f7faa762ac5c2"

@@ -99,7 +99,9 @@ def test_it_is_asked_again_after_an_error_and_after_another_process_has_synced(
     (tmp_path / TRAININGS[1].key / "outcome.json").unlink()
     syncer = Syncer("demo", SWEEP, tmp_path)
     syncer.sync()
-    opened(tmp_path, TRAININGS[1]).metrics(1, top1=50.0)  # replaces a point, so that the other makes a new run
+    opened(tmp_path, TRAININGS[1]).metrics(
+        1, top1=50.0
+    )  # replaces a point, so that the other makes a new run
     sync.sync("demo", SWEEP, tmp_path)
     before = content(store.uri(tmp_path))
     calls.clear()
