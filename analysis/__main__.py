@@ -2,146 +2,101 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+from cyclopts import App, CycloptsError, Parameter
 
 from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+P = ParamSpec("P")
+
 # Width of the table where there is no terminal to ask.
 WIDTH = 200
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(f"{message}; see {self.prog} --help")
-        raise SystemExit(2)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line of the report."""
-    made = _Parser(
-        prog="suite report",
-        description="The results of one sweep as files, and its table on the terminal.",
-        epilog="other commands: `suite verdicts --help`, every published number judged by all sweeps; `suite diff "
-        "--help`, what changed between two sweeps; `suite export --help`, all runs as Parquet or CSV",
-    )
-    made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
-    _add_runs(made)
-    _add_from(made)
-    _add_out(made, "where the folder SWEEP with the results is written")
-    _add_readme(made, "SWEEP")
-    return made
-
-
-def verdicts_parser() -> argparse.ArgumentParser:
-    """The command line of `verdicts`."""
-    made = _Parser(
-        prog="suite verdicts",
-        description="Of every published number whether it was reproduced, by all runs of all sweeps in a folder.",
-    )
-    _add_runs(made)
-    _add_out(made, "where the folder verdicts with verdicts.md and verdicts.csv is written")
-    _add_readme(made, "verdicts")
-    return made
-
-
-def diff_parser() -> argparse.ArgumentParser:
-    """The command line of `diff`."""
-    made = _Parser(
-        prog="suite diff",
-        description="What changed from sweep A to sweep B, configuration by configuration, and whether by chance.",
-        epilog="exit status: 0 nothing is significantly worse, 1 something is, or is not done that was done before, "
-        "or nothing could be tested, 2 bad input",
-    )
-    made.add_argument("before", metavar="SWEEP_A", help="name of the sweep that is measured against")
-    made.add_argument("after", metavar="SWEEP_B", nargs="?", help="name of the other (default: SWEEP_A)")
-    _add_runs(made)
-    made.add_argument(
-        "--runs-b", type=Path, metavar="DIR", help="folder of the runs of SWEEP_B, where it is another"
-    )
-    _add_out(made, "where the folder SWEEP_A-SWEEP_B with diff.md and diff.csv is written")
-    return made
-
-
-def export_parser() -> argparse.ArgumentParser:
-    """The command line of `export`."""
-    made = _Parser(
-        prog="suite export",
-        description="All runs of a sweep as a typed table, a row a run, and beside it, with -epochs in its name, a "
-        "row a metric of an epoch.",
-    )
-    made.add_argument("sweep", metavar="SWEEP", help="name of a planned sweep, such as quick")
-    _add_runs(made)
-    _add_from(made)
-    made.add_argument("--parquet", type=Path, metavar="FILE", help="write both as Parquet")
-    made.add_argument("--csv", type=Path, metavar="FILE", help="write both as CSV")
-    return made
-
-
-def _add_runs(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--runs", type=Path, default=Path(os.environ.get("SUITE_RUNS", "runs")), metavar="DIR",
-        help="folder of the run directories (default: SUITE_RUNS, else runs)",
-    )  # fmt: skip
-
-
-def _add_from(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--from", dest="source", default="journals", metavar="SOURCE",
-        help="journals (default), mlflow (MLFLOW_TRACKING_URI, else mlflow.db in the folder of the runs), or a "
-        "runs.csv that this command wrote",
-    )  # fmt: skip
-
-
-def _add_readme(made: argparse.ArgumentParser, name: str) -> None:
-    made.add_argument(
-        "--readme", type=Path, metavar="FILE",
-        help=f"also put the table, in short, between <!-- table: {name} --> and <!-- /table --> in FILE",
-    )  # fmt: skip
-
-
-def _add_out(made: argparse.ArgumentParser, what: str) -> None:
-    made.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help=f"{what} (default: results)"
-    )
+Sweep = Annotated[str, Parameter(name="SWEEP", help="name of a planned sweep, such as quick")]
+Runs = Annotated[Path, Parameter(env_var="SUITE_RUNS", help="folder of the run directories")]
+Source = Annotated[
+    str,
+    Parameter(
+        name="--from",
+        help="journals, mlflow (MLFLOW_TRACKING_URI, else mlflow.db in the folder of the runs), or a runs.csv that "
+        "this command wrote",
+    ),
+]
+Out = Annotated[Path, Parameter(help="where the folder with the results is written")]
+Readme = Annotated[
+    Path | None,
+    Parameter(
+        help="also put the table of sound methods between <!-- table: NAME --> and <!-- /table --> in this file; NAME "
+        "is SWEEP, or verdicts"
+    ),
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`suite report`: a command of COMMANDS, or the report of the sweep that is named."""
+    """`suite report`, `suite verdicts`, `suite diff`, `suite export`, or the report of the sweep that is named."""
+    app = App(
+        "suite",
+        help="The results of one sweep as files, and its table on the terminal; and the other commands.",
+        help_format="plaintext",
+        version_flags=(),
+        default_parameter=Parameter(negative=()),
+        console=_console(),
+    )
+    for function in (report, verdicts, diff, export):
+        app.command(function)
+    app.default(report)
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in COMMANDS:
-        return command(words[0], words[1:])
-    return command("report", words)
-
-
-def command(name: str, words: list[str]) -> int:
-    """Do one of COMMANDS with the words that follow it; the exit status, 2 after one line that says what is wrong."""
     try:
-        return COMMANDS[name](words)
-    except (AnalysisError, OSError) as error:
-        _complain(str(error))
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        program = " ".join(["suite", *(error.command_chain or ["report"])])
+        _complain(f"{str(error).strip()} See {program} --help")
         return 2
+    return command(*bound.args, **bound.kwargs) or 0
 
 
-def _report(words: list[str]) -> int:
-    options = parser().parse_args(words)
+def _guarded(command: Callable[P, int]) -> Callable[P, int]:
+    """The command; where it cannot do what it is asked, status 2 after one line that says what is wrong."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **options: P.kwargs) -> int:
+        try:
+            return command(*args, **options)
+        except (AnalysisError, OSError) as error:
+            _complain(str(error))
+            return 2
+
+    return guarded
+
+
+@_guarded
+def report(
+    sweep: Sweep,
+    /,
+    *,
+    runs: Runs = Path("runs"),
+    source: Source = "journals",
+    out: Out = Path("results"),
+    readme: Readme = None,
+) -> int:
+    """Write the table, the figures and report.html of a sweep, and show the table."""
     # Imported here so that --help and a wrong argument answer at once.
     from analysis.page import write
-    from analysis.report import latex, results, tables, terminal
+    from analysis.report import latex, results, sound_methods, tables, terminal
 
-    sweep, readme = options.sweep, options.readme
     if readme is not None:
         replaced(readme, sweep, "")
-    found = results.load(options.runs, sweep, options.source)
+    found = results.load(runs, sweep, source)
     table = tables.joined(found.summary, found.comparison)
-    folder = options.out / sweep
+    folder = out / sweep
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (("runs", found.marked), ("table", table), ("published", found.comparison)):
         rows.to_csv(folder / f"{name}.csv", index=False)
@@ -155,7 +110,7 @@ def _report(words: list[str]) -> int:
     paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
     paths += write.write(found, folder / "report.html")
     if readme is not None:
-        readme.write_text(replaced(readme, sweep, texts["summary.md"]), encoding="utf-8")
+        readme.write_text(replaced(readme, sweep, sound_methods.table(found)), encoding="utf-8")
         paths.append(readme)
 
     console = _console()
@@ -172,79 +127,99 @@ def _report(words: list[str]) -> int:
     return 0
 
 
-def _diff(words: list[str]) -> int:
-    if not words:
-        raise AnalysisError(
-            "diff wants SWEEP_A and SWEEP_B; see suite diff --help, "
-            "and for the report of a sweep that is called diff: suite report diff"
-        )
-    options = diff_parser().parse_args(words)
-    from analysis.compare import sweeps
-    from analysis.report import diff, terminal
+@_guarded
+def diff(
+    before: Annotated[str, Parameter(name="SWEEP_A", help="name of the sweep that is measured against")],
+    after: Annotated[str | None, Parameter(name="SWEEP_B", help="name of the other; else SWEEP_A")] = None,
+    /,
+    *,
+    runs: Runs = Path("runs"),
+    runs_b: Annotated[
+        Path | None, Parameter(help="folder of the runs of SWEEP_B, where it is another")
+    ] = None,
+    out: Out = Path("results"),
+) -> int:
+    """Show what changed from sweep A to sweep B, configuration by configuration, and whether by chance.
 
-    after = (options.runs_b or options.runs, options.after or options.before)
-    found = sweeps.load((options.runs, options.before), after)
-    folder = options.out / f"{options.before}-{after[1]}"
+    Returns 0 where nothing is significantly worse; 1 where something is, or is not done that was done before, or
+    nothing could be tested.
+    """
+    from analysis.compare import sweeps
+    from analysis.report import diff as written
+    from analysis.report import terminal
+
+    after = after or before
+    found = sweeps.load((runs, before), (runs_b or runs, after))
+    folder = out / f"{before}-{after}"
     folder.mkdir(parents=True, exist_ok=True)
     found.table.to_csv(folder / "diff.csv", index=False)
-    (folder / "diff.md").write_text(diff.markdown(found), encoding="utf-8")
+    (folder / "diff.md").write_text(written.markdown(found), encoding="utf-8")
     console = _console()
-    for title, rows in diff.sections(found):
-        console.print(terminal.table(title, diff.COLUMNS, rows, diff.COLOURS, diff.LEAST, console.width))
-    for line in diff.notes(found):
+    for title, rows in written.sections(found):
+        console.print(
+            terminal.table(title, written.COLUMNS, rows, written.COLOURS, written.LEAST, console.width)
+        )
+    for line in written.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
     _print_paths([folder / "diff.csv", folder / "diff.md"])
     style = "red" if found.is_worse else "green" if found.is_tested else "yellow"
-    console.print(diff.summary(found), style=style, markup=False, highlight=False)
+    console.print(written.summary(found), style=style, markup=False, highlight=False)
     return 0 if found.is_tested and not found.is_worse else 1
 
 
-def _verdicts(words: list[str]) -> int:
-    options = verdicts_parser().parse_args(words)
-    from analysis.report import tables, terminal, verdicts
+@_guarded
+def verdicts(*, runs: Runs = Path("runs"), out: Out = Path("results"), readme: Readme = None) -> int:
+    """Judge every published number by all runs of all sweeps in a folder: was it reproduced?"""
+    from analysis.report import tables, terminal
+    from analysis.report import verdicts as written
 
-    if options.readme is not None:
-        replaced(options.readme, "verdicts", "")
-    judged = verdicts.load(options.runs)
-    found, folder = judged.table, options.out / "verdicts"
+    if readme is not None:
+        replaced(readme, "verdicts", "")
+    judged = written.load(runs)
+    found, folder = judged.table, out / "verdicts"
     folder.mkdir(parents=True, exist_ok=True)
     found.to_csv(folder / "verdicts.csv", index=False)
-    (folder / "verdicts.md").write_text(verdicts.markdown(found), encoding="utf-8")
-    if options.readme is not None:
-        text = replaced(options.readme, "verdicts", verdicts.short(found))
-        options.readme.write_text(text, encoding="utf-8")
+    (folder / "verdicts.md").write_text(written.markdown(found), encoding="utf-8")
+    if readme is not None:
+        text = replaced(readme, "verdicts", written.short(found))
+        readme.write_text(text, encoding="utf-8")
     console = _console()
     console.print(
         terminal.table(
             "Published numbers",
-            verdicts.COLUMNS,
-            verdicts.cells(found),
+            written.COLUMNS,
+            written.cells(found),
             tables.COLOURS,
-            verdicts.LEAST,
+            written.LEAST,
             console.width,
         )
     )
     _print_paths([folder / "verdicts.csv", folder / "verdicts.md"])
-    console.print(verdicts.summary(found), markup=False, highlight=False)
+    console.print(written.summary(found), markup=False, highlight=False)
     for problem in judged.problems:
         _complain(problem)
     return 0
 
 
-def _export(words: list[str]) -> int:
-    if not words:
-        raise AnalysisError(
-            "export wants SWEEP and --parquet FILE or --csv FILE; see suite export --help, "
-            "and for the report of a sweep that is called export: suite report export"
-        )
-    options = export_parser().parse_args(words)
-    if not options.parquet and not options.csv:
+@_guarded
+def export(
+    sweep: Sweep,
+    /,
+    *,
+    runs: Runs = Path("runs"),
+    source: Source = "journals",
+    parquet: Annotated[Path | None, Parameter(help="write both as Parquet")] = None,
+    csv: Annotated[Path | None, Parameter(help="write both as CSV")] = None,
+) -> int:
+    """Write all runs of a sweep as a typed table, a row a run, and beside it, with -epochs in its name, a row a metric
+    of an epoch."""
+    if not parquet and not csv:
         raise AnalysisError("export wants a file to write; give --parquet FILE or --csv FILE, or both")
     from analysis.compare import configurations
-    from analysis.report import export
+    from analysis.report import export as written
 
-    marked, curves = configurations.load(options.runs, options.sweep, options.source)
-    _print_paths(export.write(marked, curves, options.parquet, options.csv))
+    marked, curves = configurations.load(runs, sweep, source)
+    _print_paths(written.write(marked, curves, parquet, csv))
     return 0
 
 
@@ -276,9 +251,6 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _complain(message: str) -> None:
     _console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-
-
-COMMANDS = {"report": _report, "verdicts": _verdicts, "diff": _diff, "export": _export}
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def test_the_analysis_imports_nothing_of_the_suite_but_its_record_and_no_torch()
         ("slurm.launcher, suite.launch.local", ["torch", "numpy", "mlflow", "submitit"]),
         ("suite.run.stage", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),
         (
-            "suite.cli.main",
+            "suite.cli.main, suite.cli.launching, suite.cli.following",
             ["torch", "numpy", "mlflow", "submitit", "pandas", "matplotlib", "torchvision", "sklearn"],
         ),
     ],

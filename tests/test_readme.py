@@ -1,105 +1,110 @@
-"""The README's commands, links, example and table are true."""
+"""The commands, links, examples and tables of the README and of docs/ are true."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from analysis import __main__ as analysis
-from analysis.report import latex, results, tables
+from analysis.read import published
+from analysis.report import latex, results, sound_methods, tables
 from suite import sweeps
-from suite.cli.analyses import ANALYSES
-from suite.cli.main import COMMANDS
-from suite.cli.options import parser
+from suite.cli.main import command_line
 from suite.methods import find
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+PAGES = {file.name: file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
 def test_every_link_leads_to_a_file() -> None:
     links = {
-        file.parent / link
-        for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
-        for link in re.findall(r"\]\(([^)#]+)\)", file.read_text())
+        (ROOT if name == "README.md" else ROOT / "docs") / link
+        for name, text in PAGES.items()
+        for link in re.findall(r"\]\(([^)#]+)\)", text)
         if not link.startswith("http")
     }
-    assert len(links) > 10
+    assert len(links) > 40
     assert [link for link in links if not link.exists()] == []
 
 
+def test_every_page_is_linked_from_the_readme_which_is_one_page_long() -> None:
+    assert [name for name in PAGES if name != "README.md" and f"](docs/{name})" not in README] == []
+    assert len(README.splitlines()) <= 120
+
+
 def test_every_method_is_listed() -> None:
-    assert all(f"[{name}](suite/methods/{name}.py)" in TEXT for name in find())
+    assert all(f"[{name}](suite/methods/{name}.py)" in README for name in find())
 
 
 def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
-    commands = re.findall(r"^(?:make|python) .*", TEXT, re.MULTILINE)
+    commands = re.findall(r"^(?:make|python) .*", README, re.MULTILINE)
     assert [command.split("#")[0].split() for command in commands[:2]] == [
         ["make", "sweep"],
         ["make", "test"],
     ]
-    makefile = (ROOT / "Makefile").read_text()
-    assert "\nsweep:" in makefile and "\ntest:" in makefile
 
 
-def commands(names: Iterable[str]) -> list[str]:
-    """What follows `suite` in the README, of the commands of these names."""
-    found = re.findall(r"(?:^|`)suite ([^`\n#]*)", TEXT, re.MULTILINE)
-    assert all(command.split()[0] in COMMANDS | ANALYSES for command in found)
-    chosen = [command for command in found if command.split()[0] in names]
-    assert len(chosen) >= 4
-    return chosen
+def test_every_target_of_make_that_is_named_is_one() -> None:
+    named = {name for text in PAGES.values() for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"sweep", "test", "slurm-up"} <= named <= targets
 
 
-def test_every_command_is_understood(tmp_path: Path) -> None:
-    for command in commands(COMMANDS):
+def test_every_benchmark_that_is_named_is_there() -> None:
+    for text in PAGES.values():
+        for name in re.findall(r"python -m benchmarks\.(\w+)", text):
+            there = (ROOT / "benchmarks" / f"{name}.py", ROOT / "benchmarks" / name / "__main__.py")
+            assert name == "NAME" or any(file.exists() for file in there), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_understood(page: str, tmp_path: Path) -> None:
+    for command in re.findall(r"(?:^|`|/bin/)suite ([a-z][^`\n#]*)", PAGES[page], re.MULTILINE):
         words = shlex.split(command)
-        try:
-            arguments, rest = parser("", COMMANDS).parse_known_args(words)
-        except SystemExit:
-            pytest.fail(f"not understood: {command}")
-        if rest:
-            known = (
-                sweeps.find(arguments.sweep).parser()
-                if not arguments.sweep.endswith(".py")
-                else own(tmp_path)
-            )
-            known.parse_args(rest)
+        if len(words) == 1 and command_line()[words[0]] or "..." in words:
+            continue  # a command that is spoken of
+        _, bound, _ = command_line().parse_args(words, exit_on_error=False, print_error=False)
+        if of_sweep := bound.arguments.get("words"):
+            name = bound.arguments.get("sweep", "explain")
+            of_sweep = [*(["--source", bound.arguments["source"]] if name == "explain" else []), *of_sweep]
+            sweeps.find(own(tmp_path) if name.endswith(".py") else name).options.parse(of_sweep)
 
 
-def own(folder: Path) -> argparse.ArgumentParser:
-    """The parser of the README's own sweep, loaded as a user would."""
-    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
+def own(folder: Path) -> str:
+    """The first sweep of docs/sweeps.md, as a user's file."""
+    code = re.search(r"```python\n(.*?)```", PAGES["sweeps.md"], re.DOTALL)
     assert code
     (folder / "my_sweep.py").write_text(code[1])
-    return sweeps.find(str(folder / "my_sweep.py")).parser()
+    return str(folder / "my_sweep.py")
 
 
 def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
-    own(tmp_path)
-    stages, _ = sweeps.find(str(tmp_path / "my_sweep.py")).stages(["--seeds", "5"])
+    stages, _ = sweeps.find(own(tmp_path)).stages(["--seeds", "5"])
     assert len(stages) == 20
 
 
-def test_every_command_of_the_analysis_is_understood() -> None:
-    parsers = {"report": analysis.parser, "verdicts": analysis.verdicts_parser}
-    parsers |= {"diff": analysis.diff_parser, "export": analysis.export_parser}
-    assert parsers.keys() == ANALYSES.keys() == analysis.COMMANDS.keys()
-    for command in commands(ANALYSES):
-        name, *rest = shlex.split(command)
-        parsers[name]().parse_args(rest)
-
-
-def test_the_table_is_the_one_that_the_analysis_makes_of_the_committed_runs() -> None:
+def test_the_tables_are_those_that_the_analysis_makes_of_the_committed_runs() -> None:
     folder = ROOT / "results" / "cifar10"
     found = results.load(Path("none"), "cifar10", str(folder / "runs.csv"))
-    block = re.search(r"<!-- table: cifar10 -->\n(.*?)<!-- /table -->", TEXT, re.DOTALL)
-    assert block and block[1] == tables.summary(found) == (folder / "summary.md").read_text()
+    block = re.search(r"<!-- table: cifar10 -->\n(.*?)<!-- /table -->", README, re.DOTALL)
+    assert block and block[1] == sound_methods.table(found)
     assert "| float " in block[1] and "10,000 test images" in block[1]
+    assert tables.summary(found) == (folder / "summary.md").read_text()
     assert tables.markdown(found) == (folder / "table.md").read_text()
     assert latex.table(found) == (folder / "table.tex").read_text()
+
+
+def test_the_readme_counts_the_published_numbers_as_they_are() -> None:
+    numbers = published.load().numbers
+    words = f"{sum(number.metric == 'top1' for number in numbers)} top-1 accuracies ({len(numbers)} numbers"
+    assert words in " ".join(README.split())
+
+
+def test_sound_parameters_are_fields_of_the_methods_they_are_of() -> None:
+    methods = find()
+    for name, wanted in published.load().sound.items():
+        if wanted is not False:
+            assert wanted.keys() <= vars(methods[name]()).keys(), name

@@ -32,9 +32,7 @@ def table(found: Results) -> str:
         columns = [(f"top-1 %, {model} on {dataset}", False), *((f"{width} bits", True) for width in WIDTHS)]
         rows = [["float", *(number(value) for value in floats["top1"][:1]), *[""] * (len(WIDTHS) - 1)]]
         for title, is_alone in PARTS:
-            part = group[
-                ((group["act_bits"] == FLOAT_BITS) == is_alone) & group["weight_bits"].isin(WIDTHS)
-            ]
+            part = group[((group["act_bits"] == FLOAT_BITS) == is_alone) & group["weight_bits"].isin(WIDTHS)]
             if len(part):
                 rows += [[f"*{title}*", *[""] * len(WIDTHS)], *_rows(part, names)]
         texts.append(f"{grid(rows, columns)}\n\n{_conditions(found, group)}")
@@ -81,8 +79,8 @@ def _conditions(found: Results, group: pd.DataFrame) -> str:
     )
     counts = sorted({int(n) for n in group["n"]})
     return (
-        f"{int(group['test_images'].max()):,} test images; a cell is the mean of {_range(counts)}; 95 % intervals are at most "
-        f"±{half:.2f} points; best of each width in bold; {devices}; {', '.join(torch)}."
+        f"{int(group['test_images'].max()):,} test images; a cell is the mean of {_range(counts)}; 95 % intervals "
+        f"are at most ±{half:.2f} points; best of each width in bold; {devices}; {', '.join(torch)}."
     )
 
 

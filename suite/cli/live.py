@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from suite.cli.tables import span, status_summary, status_table
+from suite.cli.tables import shown, span
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
 from suite.record.journal import read_progress
@@ -155,11 +155,6 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     test = f"test top-1 {event['values']['top1']:.2f} %"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
     return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
-
-
-def shown(statuses: Sequence[Status], note: str) -> RenderableType:
-    """The status of a sweep, and a note where there is one."""
-    return Group(status_table(statuses), status_summary(statuses), *filter(None, [note]))
 
 
 def watch_status(console: Console, look: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:

@@ -1,210 +1,136 @@
-"""The command line: COMMANDS, at the end, lists its commands."""
+"""The command line: COMMANDS lists its commands."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
-from pathlib import Path
 
+import rich
+from cyclopts import App, CycloptsError, Parameter
+from rich import get_console
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
-from suite.cli import launching
-from suite.cli.analyses import ANALYSES, analyse
-from suite.cli.launching import chosen_from, escaped, folders_of, show_pages
-from suite.cli.options import parser
-from suite.recipe import Pretrained, plan
-from suite.recipe.errors import SuiteError
-from suite.recipe.planning import matching
-from suite.record.status import Statuses
-from suite.sweeps.stored import find_stages, load_sweep, save_plan
+COMMANDS = {
+    "plan": (
+        "suite.cli.launching:show_plan",
+        "Show each stage of a sweep: key, what it is, what it needs, done or pending; with --on also the jobs. What "
+        "was launched stays.",
+    ),
+    "launch": ("suite.cli.launching:launch", "Run a sweep; what is done already is not repeated."),
+    "explain": (
+        "suite.cli.launching:explain",
+        "Run a source's steps from published to corrected, one switch at a time.",
+    ),
+    "run": ("suite.cli.running:run", "Run single stages in this process."),
+    "status": (
+        "suite.cli.following:status",
+        "Show state, top-1, age and job of each stage of a launched sweep, and its errors.",
+    ),
+    "sync": (
+        "suite.cli.following:sync",
+        "Bring MLflow up to date with a sweep's journals and its report; repeats safely.",
+    ),
+    "verify-resume": (
+        "suite.cli.running:verify_resume",
+        "Kill runs at random moments and show that they go on to the same weights, bit for bit.",
+    ),
+    "resume": (
+        "suite.cli.launching:resume",
+        "Launch again what was launched and is not done, in the same way.",
+    ),
+    "cancel": (
+        "suite.cli.following:cancel",
+        "Ask what runs of a sweep to save and end, and take out what waits.",
+    ),
+    "logs": ("suite.cli.following:logs", "Show what the job of a stage wrote."),
+    "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
+    "report": ("analysis.__main__:report", "Write the table, the figures and report.html of a sweep."),
+    "verdicts": ("analysis.__main__:verdicts", "Judge every published number by all runs of the folder."),
+    "diff": (
+        "analysis.__main__:diff",
+        "Show what changed from sweep A to sweep B, and whether by chance. Exit status: 0 nothing is significantly "
+        "worse; 1 something is, or is not done that was done before, or nothing could be tested; 2 bad input.",
+    ),
+    "export": ("analysis.__main__:export", "Write all runs of a sweep as Parquet or CSV."),
+}
+"""Each command: its function, which is imported when the command is given, and what it does."""
+
+
+EXAMPLES = """examples:
+  suite plan quick                        what the quick sweep consists of, and what of it is done
+  suite launch quick --on here            run it on this machine, all cores or GPUs
+  suite status quick                      how far it is
+  suite report quick                      its table and plots
+  suite launch cifar10 --help             the options of one sweep
+  suite launch my/own_sweep.py --only amax
+"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
     words = sys.argv[1:] if words is None else list(words)
-    if words and words[0] in ANALYSES:
-        return analyse(words[0], words[1:])
-    known = parser(__doc__, COMMANDS)
-    arguments, rest = known.parse_known_args(words)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    if not hasattr(arguments, "command"):
-        known.print_help()
-        return 2
-    if rest and arguments.command not in TAKE_SWEEP_OPTIONS:
-        known.error(f"unknown arguments: {' '.join(rest)}")
-    arguments.sweep_words = rest
+    rich.reconfigure(width=None if sys.stdout.isatty() else 160, emoji=False)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
-        return int(arguments.command(arguments, console))
-    except SuiteError as error:
-        Console(stderr=True).print(
-            f"[bold red]error:[/] {escaped(str(error))}", highlight=False, soft_wrap=True
-        )
-        return 2
-    except OSError as error:
-        Console(stderr=True).print(
-            f"[bold red]error:[/] {escaped(str(error))}", highlight=False, soft_wrap=True
-        )
-        return 2
+        return _do(words)
     except KeyboardInterrupt:
-        console.print("\nstopped; finished runs are kept, the same command goes on from here")
+        get_console().print("\nstopped; finished runs are kept, the same command goes on from here")
         return 130
+    except Exception as error:
+        problem = _explained(error)
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+    return 2
+
+
+def _explained(error: Exception) -> str:
+    """What the user has to mend; any other error is raised. Imports what no command without an error needs."""
+    from suite.recipe.errors import SuiteError
+    from suite.sweeps.options import explained
+
+    if isinstance(error, CycloptsError):
+        return f"{explained(error)} See {' '.join(['suite', *(error.command_chain or ())])} --help"
+    if not isinstance(error, (SuiteError, OSError)):
+        raise error
+    return str(error)
+
+
+def command_line() -> App:
+    """All commands with their options."""
+    app = App(
+        name="suite",
+        help="Sweeps of quantization methods: plan them, run them, follow them, report them.",
+        help_format="plaintext",
+        help_epilogue=EXAMPLES,
+        version_flags=(),
+        group_parameters="Options",
+        default_parameter=Parameter(
+            negative=(), consume_multiple=True, show_default=lambda value: None if value is False else value
+        ),
+        console=get_console(),
+    )
+    for place, (name, (function, about)) in enumerate(COMMANDS.items()):
+        app.command(function, name=name, help=about, sort_key=place, help_epilogue="")
+    return app
+
+
+def _do(words: Sequence[str]) -> int:
+    """Do a command; its exit status."""
+    app = command_line()
+    command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    status = command(*bound.args, **bound.kwargs)
+    if command != app.help_print:
+        return int(status)
+    if words and words[0] in ("plan", "launch"):
+        from suite import sweeps
+
+        for sweep in [word for word in words[1:] if word in sweeps.names() or word.endswith(".py")][:1]:
+            sweeps.find(sweep).options.print_help(get_console())
+    return 0 if words else 2
 
 
 def _interrupt(number: int, frame: object) -> None:
     """A closed terminal and a polite kill end a launch as Ctrl-C does: with its workers."""
     raise KeyboardInterrupt
-
-
-def _plan(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.cli.tables import plan_summary, plan_table
-
-    name, every, options, about = chosen_from(arguments)
-    stages = matching(every, arguments.only)
-    statuses = Statuses(arguments.runs).of_all(stages)
-    pending = [now.stage for now in statuses if now.state != "done"]
-    if any(isinstance(stage, Pretrained) for stage in plan(pending)):
-        from suite.launch.preflight import check_checkpoints  # which waits for torch
-
-        check_checkpoints(pending)
-    note = save_plan(arguments.runs, name, options, every, about)
-    console.print(plan_table(statuses))
-    console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
-    if note:
-        console.print(f"[yellow]{escaped(note)}[/]", soft_wrap=True, highlight=False)
-    if arguments.on or launching.options_of(arguments):
-        launching.show_jobs(pending, arguments, console)
-    return 0
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.cli.live import watched
-    from suite.process.ranks import from_environment
-    from suite.process.stop import REQUEUE, Stop
-    from suite.record.lease import ReplacedError
-    from suite.run.attempt import InterruptedRunError
-    from suite.run.stage import run
-
-    stop = Stop().listen()
-    stages = find_stages(arguments.runs, arguments.keys)
-    ranks = from_environment()
-    failed = 0
-    for stage in stages:
-        if stage.key in _skipped():
-            console.print(f"cancelled: {stage.name}")
-            continue
-        try:
-            with watched(console, stage, arguments.runs, shown=ranks.writes):
-                run(stage, ranks, folders_of(arguments), stop)
-        except InterruptedRunError as asked:
-            if ranks.writes:
-                console.print(f"{stop.asked_by}: {stage.name}: {escaped(str(asked))}", soft_wrap=True)
-            ranks.leave()
-            return REQUEUE
-        except ReplacedError as error:
-            console.print(f"{stage.name}: {escaped(str(error))}", soft_wrap=True)
-            return 1  # whoever took this stage takes the others too
-        except Exception as error:
-            failed += 1
-            if not isinstance(error, SuiteError):
-                traceback.print_exc()
-            words = f"[red]failed[/] {stage.name}: {type(error).__name__}: {escaped(str(error))}"
-            console.print(words, soft_wrap=True)
-            if ranks.world_size > 1:
-                return 1  # the other ranks may be at another stage by now, or gone
-    ranks.leave()
-    return 1 if failed else 0
-
-
-def _skipped() -> list[str]:
-    """The stages that were cancelled while this process works on others, from the file that SUITE_SKIPPED names."""
-    file = Path(os.environ.get("SUITE_SKIPPED", ""))
-    return list(json.loads(file.read_text())) if file.is_file() else []
-
-
-def _sync(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.cli.tables import damage
-    from suite.track import follow, store, sync
-
-    name = Path(arguments.sweep).stem
-    stages = load_sweep(arguments.runs, name)
-    said, refused = set[str](), dict[str, str]()
-    if arguments.follow:
-        for words in follow.follow(name, stages, arguments.runs, arguments.report / name):
-            console.print(escaped(words), soft_wrap=True, highlight=False)
-            said.add(words)
-    experiment = sync.sync(name, stages, arguments.runs, arguments.report / name, refused)
-    for words in refused.values():
-        if words not in said:
-            console.print(escaped(words), soft_wrap=True, highlight=False)
-    if words := damage(Statuses(arguments.runs).of_all(stages)):
-        console.print(words, soft_wrap=True)
-    console.print(f"MLflow has all runs of {name}. Open it with")
-    console.print(store.how_to_open(experiment, arguments.runs), soft_wrap=True, highlight=False)
-    show_pages(name, arguments, console)
-    return 0
-
-
-def _verify_resume(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.launch.verify_resume import stages, verify
-
-    with tempfile.TemporaryDirectory() as folder:
-        bad = 0
-        for verdict in verify(stages(arguments.ranks), arguments.tries, arguments.seed, Path(folder)):
-            words = "[green]equal[/]" if not verdict.differences else "[red]DIFFERENT[/]"
-            name = f"{verdict.stage.name}, {verdict.stage.world_size} ranks"
-            console.print(
-                f"{words}  {name}: {verdict.tries} runs, {verdict.kills} kills, {verdict.resumed} resumed",
-                soft_wrap=True,
-            )
-            for difference in verdict.differences:
-                bad += 1
-                console.print(escaped(difference[:300]), soft_wrap=True)
-    console.print("every run went on to the same bits" if not bad else f"[red]{bad} differences[/]")
-    return 1 if bad else 0
-
-
-def _methods(arguments: argparse.Namespace, console: Console) -> int:
-    from suite.methods import find
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method", no_wrap=True)
-    table.add_column("fields and their defaults")
-    table.add_column("what it is")
-    for name, kind in find().items():
-        shown = [
-            f"{f.name}={f.default!r}" if f.default is not MISSING else f.name
-            for f in fields(kind)
-            if f.name != "feed"
-        ]
-        module = sys.modules[kind.__module__]
-        table.add_row(name, ", ".join(shown), (module.__doc__ or "").strip().splitlines()[0])
-    console.print(table)
-    return 0
-
-
-COMMANDS = {
-    "plan": _plan,
-    "launch": launching.launch,
-    "explain": launching.explain,
-    "run": _run,
-    "status": launching.status,
-    "sync": _sync,
-    "verify-resume": _verify_resume,
-    "resume": launching.resume,
-    "cancel": launching.cancel,
-    "logs": launching.logs,
-    "methods": _methods,
-}
-
-TAKE_SWEEP_OPTIONS = (_plan, launching.launch, launching.explain)
-"""The commands that hand on what they do not know to the sweep."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.console import Group, RenderableType
+
 from suite.cli.rows import Rows
 from suite.recipe import Stage
 from suite.record.status import State, Status
@@ -98,3 +100,8 @@ def damage(statuses: Sequence[Status]) -> str:
     total, more = sum(now.damaged for now in statuses), f" and {len(keys) - 5} more" * (len(keys) > 5)
     which = ", ".join(keys[:5]) + more
     return f"{total} damaged line{'s' * (total > 1)}, not counted, in the journals of {which}"
+
+
+def shown(statuses: Sequence[Status], note: str) -> RenderableType:
+    """The status of a sweep, and a note where there is one."""
+    return Group(status_table(statuses), status_summary(statuses), *filter(None, [note]))

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +64,8 @@ def _git(*words: str) -> str:
 
 
 def _version(package: str) -> str:
+    from importlib import metadata  # here, because `suite status` is faster without
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import inspect
 import sys
@@ -12,29 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from suite.recipe import Pretrained, Recipe, Stage
 from suite.recipe.errors import SuiteError
 from suite.record import files
+from suite.sweeps.options import Options
 
 FOLDER = Path(__file__).parent
-NO_SWEEPS = ("__init__", "stored")
-TAKEN = (
-    "runs",
-    "data",
-    "only",
-    "name",
-    "on",
-    "workers",
-    "gpus_per_run",
-    "cluster",
-    "download",
-    "replace",
-    "help",
-    "help_sweep",
-)
-"""Options of the command line itself."""
+NO_SWEEPS = ("__init__", "options", "stored")
 
 
 @dataclass(frozen=True)
@@ -45,32 +30,17 @@ class Sweep:
     about: str
     function: Callable[..., Sequence[Stage]]
 
-    def parser(self) -> argparse.ArgumentParser:
-        """A parser of the function's parameters: `Annotated[int, "help"]` gives type and help."""
-        parser = argparse.ArgumentParser(
-            prog=f"suite ... {self.name}", description=self.about, allow_abbrev=False
-        )
-        hints = get_type_hints(self.function, include_extras=True)
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            if name not in hints:
-                raise SuiteError(
-                    f"{self.function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write "
-                    f"{name}: int, or Annotated[int, 'what it is']"
-                )
-            if name in TAKEN:
-                raise SuiteError(
-                    f"{self.function.__code__.co_filename}: sweep() cannot have a parameter {name!r}, "
-                    f"the command line has --{name} already; rename it"
-                )
-            _add_option(parser, name, hints[name], parameter.default)
-        return parser
+    @property
+    def options(self) -> Options:
+        """The function's parameters, as options. Raises SuiteError for one that cannot be an option."""
+        return Options(self.name, self.about, self.function)
 
     def stages(self, words: Sequence[str]) -> tuple[list[Stage], dict[str, Any]]:
         """(what the sweep lists for these command line words, the options as they were understood).
 
         A checkpoint that it names without a checksum has that of its file. Raises SuiteError where there is no file.
         """
-        options = vars(self.parser().parse_args(list(words)))
+        options = self.options.parse(words)
         try:
             stages = list(self.function(**options))
         except SuiteError:
@@ -100,26 +70,6 @@ def _from(complete: Callable[[Pretrained], Pretrained], stage: Stage) -> Stage:
     if isinstance(stage, Recipe) and isinstance(stage.start, Pretrained):
         return replace(stage, start=complete(stage.start))
     return stage
-
-
-def _add_option(parser: argparse.ArgumentParser, name: str, annotation: Any, default: Any) -> None:
-    """`name: Annotated[int | None, "help"] = None` as `--name INT`; a bool as `--name` and `--no-name`."""
-    words = ""
-    if get_origin(annotation) is Annotated:
-        annotation, words = get_args(annotation)[:2]
-    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    kind = kinds[0] if kinds else annotation
-    options = None
-    if get_origin(annotation) is Literal:
-        options, kind = list(get_args(annotation)), type(get_args(annotation)[0])
-    required = default is inspect.Parameter.empty
-    about = words if required or default is None else f"{words} (default: {default})".strip()
-    how: dict[str, Any] = (
-        {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind, "choices": options}
-    )
-    flag = f"--{name.replace('_', '-')}"
-    about = about.replace("%", "%%")
-    parser.add_argument(flag, required=required, default=None if required else default, help=about, **how)
 
 
 def names() -> list[str]:

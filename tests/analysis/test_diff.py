@@ -220,7 +220,7 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_distinguish_are_not_m
     [
         (
             ["diff"],
-            "diff wants SWEEP_A and SWEEP_B; .* sweep that is called diff: suite report diff",
+            "parameter SWEEP_A requires an argument. See suite diff --help",
         ),
         (
             ["diff", "small"],
@@ -228,7 +228,7 @@ def test_trainings_of_one_sweep_that_only_their_own_fields_distinguish_are_not_m
         ),
         (["diff", "small", "none"], "holds no sweep 'none'; it holds other, small"),
         (["diff", "small", "other"], "'small' and 'other' have no configuration in common; compare others"),
-        (["diff", "small", "--what"], "unrecognized arguments: --what; see suite diff --help"),
+        (["diff", "small", "--what"], "Unknown option: --what. See suite diff --help"),
     ],
 )
 def test_bad_input_is_a_line_and_exit_2(
@@ -236,12 +236,7 @@ def test_bad_input_is_a_line_and_exit_2(
 ) -> None:
     sweep(tmp_path, (950, 940, 900))
     plan(tmp_path, stage("k_sigma", 8, 0, dataset="digits"), sweep="other")
-    try:
-        code = main(
-            words if words == ["diff"] else [*words, "--runs", str(tmp_path), "--out", str(tmp_path / "out")]
-        )
-    except SystemExit as left:
-        code = int(left.code or 0)
+    code = main([*words, "--runs", str(tmp_path), "--out", str(tmp_path / "out")])
     out, err = capsys.readouterr()
     assert code == 2 and not out and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
     assert re.search(message, err)

@@ -69,10 +69,7 @@ def test_a_sweep_that_trains_nothing_has_an_empty_table_of_epochs(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["export"],
-            "export wants SWEEP and --parquet FILE or --csv FILE; see suite export --help",
-        ),
+        (["export"], "parameter SWEEP requires an argument. See suite export --help"),
         (["export", "small"], "export wants a file to write; give --parquet FILE or --csv FILE, or both"),
     ],
 )

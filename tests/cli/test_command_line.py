@@ -154,9 +154,97 @@ def test_a_sweep_file_may_use_ordinary_python(capsys: pytest.CaptureFixture[str]
     ).replace("epochs: Annotated", "kind: Literal['a', 'b'] = 'a', fast: bool = False, epochs: Annotated")
     (tmp_path / "rich.py").write_text(text.replace("epochs of the training", "100 % of the epochs"))
     assert main(["plan", str(tmp_path / "rich.py"), "--kind", "b", "--fast", "--runs", str(tmp_path)]) == 0
-    with pytest.raises(SystemExit):
-        main(["plan", str(tmp_path / "rich.py"), "--help-sweep"])
+    assert main(["plan", str(tmp_path / "rich.py"), "--help"]) == 0
     assert "100 % of the epochs" in capsys.readouterr().out
+
+
+OPTIONS = """
+from pathlib import Path
+from typing import Annotated, Literal
+from suite.recipe.errors import SuiteError
+
+def sweep(
+    bits: tuple[int, ...] = (8,),
+    rates: list[float] | None = None,
+    pair: Annotated[tuple[int, str], "a number and a word"] = (1, "a"),
+    depth: Literal[20, 32] = 20,
+    weights: Annotated[Path | None, "a checkpoint"] = None,
+    fast: bool = False,
+    slow: bool = True,
+    epochs: int | None = 3,
+    momentum: float = 0.9,
+):
+    raise SuiteError(f"got {dict(sorted(locals().items()))}")
+"""
+GOT = {
+    "bits": (8,),
+    "depth": 20,
+    "epochs": 3,
+    "fast": False,
+    "momentum": 0.9,
+    "pair": (1, "a"),
+    "rates": None,
+    "slow": True,
+    "weights": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ("", {}),
+        ("--bits 4 8", {"bits": (4, 8)}),
+        ("--bits 4 --bits 8", {"bits": (4, 8)}),
+        ("--rates 0.1 -2 1e-3 --fast", {"rates": [0.1, -2.0, 0.001], "fast": True}),
+        ("--pair 2 b --depth 32", {"pair": (2, "b"), "depth": 32}),
+        ("--weights a/b.pt --no-slow", {"weights": Path("a/b.pt"), "slow": False}),
+        ("--epochs=5 --momentum -1", {"epochs": 5, "momentum": -1.0}),
+    ],
+)
+def test_the_types_of_a_sweeps_parameters_are_those_of_its_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str, changed: dict[str, object]
+) -> None:
+    (tmp_path / "typed.py").write_text(OPTIONS)
+    said = refused(capsys, "plan", tmp_path / "typed.py", *words.split(), "--runs", tmp_path)
+    assert f"got {GOT | changed}" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--bits four", 'Invalid value for --bits: unable to convert "four" into int'),
+        ("--epochs 2.5", 'Invalid value for --epochs: unable to convert "2.5" into int'),
+        ("--bits 4 2.5", 'Invalid value for --bits: unable to convert "2.5" into int'),
+        ("--depth 44", 'Invalid value "44" for --depth'),
+        ("--epochs", "--epochs requires an argument"),
+        ("--pair 1", "--pair requires 2"),
+        ("stray", "stray"),
+        ("--bit 4", "Unknown option: --bit. Did you mean --bits? There is --bits, --rates, --pair, --depth"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_with_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str, message: str
+) -> None:
+    (tmp_path / "typed.py").write_text(OPTIONS)
+    said = refused(capsys, "plan", tmp_path / "typed.py", *words.split(), "--runs", tmp_path)
+    assert message in said and "See suite plan SWEEP --help" in said
+
+
+def test_the_help_of_a_sweep_shows_each_option_with_its_text_and_default(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "typed.py").write_text(OPTIONS)
+    assert main(["plan", str(tmp_path / "typed.py"), "--help"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "--bits",
+        "--no-slow",
+        "a number and a word",
+        "[default: 0.9]",
+        "[choices: 20, 32]",
+        "--only",
+    ):
+        assert line in said
 
 
 def test_a_key_that_plan_showed_can_be_run_and_status_takes_the_files_path(
@@ -249,16 +337,30 @@ def test_a_training_of_several_ranks_is_refused_here(
     assert "is shared by 4 ranks" in said and "--gpus-per-run 1" in said
 
 
-@pytest.mark.parametrize("words", [[], ["lunch", "quick"], ["plan"], ["status", "quick", "--weights", "x"]])
-def test_words_that_are_no_command_get_the_usage(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lunch", "quick"], 'Unknown command "lunch". Did you mean "launch"? .*See suite --help'),
+        (["plan"], "parameter SWEEP requires an argument. See suite plan --help"),
+        (
+            ["status", "quick", "--weights", "x"],
+            "Unknown option: --weights. There is --only, --watch, --runs, --data. See suite status --help",
+        ),
+        (
+            ["plan", "quick", "--sedes", "3"],
+            "Unknown option: --sedes. Did you mean --seeds? There is --seeds, --epochs. See suite plan SWEEP --help",
+        ),
+    ],
+)
+def test_words_that_are_not_understood_are_named_with_what_there_is(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        status = main(words)
-    except SystemExit as leave:
-        status = int(str(leave.code))
-    said = capsys.readouterr()
-    assert status == 2 and "usage: suite" in said.out + said.err
+    assert re.search(message.replace("?", "[?]"), refused(capsys, *words))
+
+
+def test_no_command_gets_the_commands_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage: suite COMMAND" in capsys.readouterr().out
 
 
 def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
@@ -269,12 +371,10 @@ def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
             ["--help"],
             ("plan", "launch", "run", "status", "methods", "sync", "suite launch quick --on here"),
         ),
-        (["plan", "cifar10", "--help-sweep"], ("--weights", "--shortcut", "the checksum it must have")),
-        (["launch", "--help"], ("--only PATTERN", "--download", "--workers")),
+        (["plan", "cifar10", "--help"], ("--only", "--weights", "--shortcut", "the checksum it must have")),
+        (["launch", "--help"], ("--only", "--download", "--workers")),
     ):
-        with pytest.raises(SystemExit) as leave:
-            main(words)
-        assert leave.value.code == 0
+        assert main(words) == 0
         said = capsys.readouterr().out
         assert all(word in said for word in expected), said
 

@@ -73,8 +73,8 @@ def test_the_commands_of_the_analysis_are_those_of_suite(place: Path) -> None:
     assert "A and B are both 'small'" in suite(place, "diff", "small", status=2)
     assert "holds no sweep 'diff'" in suite(place, "report", "diff", status=2)
     shown = suite(place, "--help")
-    assert all(f"    {name} " in shown for name in ("report", "verdicts", "diff", "export", "launch"))
-    assert "usage: suite report" in suite(place, "report", "--help")
+    assert all(f" {name} " in shown for name in ("report", "verdicts", "diff", "export", "launch"))
+    assert "Usage: suite report" in suite(place, "report", "--help")
 
 
 def test_the_command_line_of_the_analysis_alone_is_as_before(place: Path) -> None:

@@ -64,7 +64,9 @@ class Forker:
 def _serve() -> None:
     import torch
 
+    import suite.cli.launching
     import suite.cli.main
+    import suite.cli.running
     import suite.launch.local  # noqa: F401
 
     torch.set_num_threads(1)

@@ -1,0 +1,97 @@
+"""The commands that run stages without a launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich import get_console
+from rich.markup import escape
+
+from suite.cli.live import watched
+from suite.cli.options import FOLDERS, FolderOptions, Whole
+from suite.process.ranks import from_environment
+from suite.process.stop import REQUEUE, Stop
+from suite.recipe.errors import SuiteError
+from suite.record.lease import ReplacedError
+from suite.sweeps.stored import find_stages
+
+
+def run(
+    keys: Annotated[
+        list[str], Parameter(name="KEYS", help="keys of stages as plan shows them, or their beginnings")
+    ],
+    /,
+    *,
+    folders: FolderOptions = FOLDERS,
+) -> int:
+    """Run single stages in this process."""
+    from suite.run import stage as stage_run  # which waits for torch
+    from suite.run.attempt import InterruptedRunError
+
+    console, stop = get_console(), Stop().listen()
+    stages = find_stages(folders.runs, keys)
+    ranks = from_environment()
+    failed = 0
+    for stage in stages:
+        if stage.key in _skipped():
+            console.print(f"cancelled: {stage.name}")
+            continue
+        try:
+            with watched(console, stage, folders.runs, shown=ranks.writes):
+                stage_run.run(stage, ranks, folders, stop)
+        except InterruptedRunError as asked:
+            if ranks.writes:
+                console.print(f"{stop.asked_by}: {stage.name}: {escape(str(asked))}", soft_wrap=True)
+            ranks.leave()
+            return REQUEUE
+        except ReplacedError as error:
+            console.print(f"{stage.name}: {escape(str(error))}", soft_wrap=True)
+            return 1  # whoever took this stage takes the others too
+        except Exception as error:
+            failed += 1
+            if not isinstance(error, SuiteError):
+                traceback.print_exc()
+            words = f"[red]failed[/] {stage.name}: {type(error).__name__}: {escape(str(error))}"
+            console.print(words, soft_wrap=True)
+            if ranks.world_size > 1:
+                return 1  # the other ranks may be at another stage by now, or gone
+    ranks.leave()
+    return 1 if failed else 0
+
+
+def _skipped() -> list[str]:
+    """The stages that were cancelled while this process works on others, from the file that SUITE_SKIPPED names."""
+    file = Path(os.environ.get("SUITE_SKIPPED", ""))
+    return list(json.loads(file.read_text())) if file.is_file() else []
+
+
+def verify_resume(
+    *,
+    tries: Annotated[Whole, Parameter(help="runs to kill of each kind")] = 1,
+    ranks: Annotated[tuple[Whole, ...], Parameter(help="numbers of ranks")] = (1, 2),
+    seed: Annotated[Whole, Parameter(help="of the moments")] = 0,
+) -> int:
+    """Kill runs at random moments and show that they go on to the same weights, bit for bit."""
+    from suite.launch.verify_resume import stages, verify
+
+    console = get_console()
+    with tempfile.TemporaryDirectory() as folder:
+        bad = 0
+        for verdict in verify(stages(ranks), tries, seed, Path(folder)):
+            words = "[green]equal[/]" if not verdict.differences else "[red]DIFFERENT[/]"
+            name = f"{verdict.stage.name}, {verdict.stage.world_size} ranks"
+            console.print(
+                f"{words}  {name}: {verdict.tries} runs, {verdict.kills} kills, {verdict.resumed} resumed",
+                soft_wrap=True,
+            )
+            for difference in verdict.differences:
+                bad += 1
+                console.print(escape(difference[:300]), soft_wrap=True)
+    console.print("every run went on to the same bits" if not bad else f"[red]{bad} differences[/]")
+    return 1 if bad else 0

@@ -1,0 +1,104 @@
+"""The parameters of a function as options of the command line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
+from rich.console import Console
+
+from suite.recipe.errors import SuiteError
+
+TAKEN = [
+    "runs",
+    "data",
+    "only",
+    "name",
+    "on",
+    "workers",
+    "gpus_per_run",
+    "cluster",
+    "download",
+    "replace",
+    "help",
+]
+"""Options of the command line itself."""
+
+
+class Options:
+    """Those of the sweep `name`, which asks what `about` says: `Annotated[int, "help"]` gives type and help.
+
+    Raises SuiteError for a parameter that cannot be an option.
+    """
+
+    def __init__(self, name: str, about: str, function: Callable[..., Any]) -> None:
+        def given(**options: Any) -> None: ...
+
+        given.__signature__ = _signature(function)  # type: ignore[attr-defined]
+        self._app = App(
+            help=about,
+            help_flags=(),
+            version_flags=(),
+            help_format="plaintext",
+            usage="",
+            group_parameters=f"Options of {name}",
+            default_parameter=Parameter(consume_multiple=True, negative_iterable=(), converter=exact),
+        )
+        self._app.default(given)
+
+    def parse(self, words: Sequence[str]) -> dict[str, Any]:
+        """The value of each, by its name. Raises SuiteError for words that are none."""
+        try:
+            _, bound, _ = self._app.parse_args(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            raise SuiteError(f"{explained(error)} See suite plan SWEEP --help") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def print_help(self, console: Console) -> None:
+        """Show what the sweep asks, and each option with its default."""
+        self._app.help_print([], console=console)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """That of the function, its parameters given by name alone and described as cyclopts takes it."""
+    hints, parameters = get_type_hints(function, include_extras=True), []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in hints:
+            raise SuiteError(
+                f"{function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write {name}: int, or "
+                f"Annotated[int, 'what it is']"
+            )
+        if name in TAKEN:
+            raise SuiteError(
+                f"{function.__code__.co_filename}: sweep() cannot have a parameter {name!r}, the command line has "
+                f"--{name.replace('_', '-')} already; rename it"
+            )
+        described = _described(hints[name])
+        parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=described))
+    return inspect.Signature(parameters)
+
+
+def _described(hint: Any) -> Any:
+    """The type with its text as cyclopts takes it."""
+    if get_origin(hint) is not Annotated:
+        return hint
+    kind, *notes = get_args(hint)
+    return Annotated[kind, *(Parameter(help=note) if isinstance(note, str) else note for note in notes)]
+
+
+def explained(error: CycloptsError) -> str:
+    """What is wrong with the words of a command; of an unknown option also which are known."""
+    text = str(error).strip()
+    text += "" if text.endswith((".", "?")) else "."
+    if not isinstance(error, UnknownOptionError):
+        return text
+    known = [argument.name for argument in error.argument_collection if argument.name.startswith("--")]
+    return f"{text} There is {', '.join(known) or 'none'}."
+
+
+def exact(kind: Any, tokens: Sequence[Any]) -> Any:
+    """The value of an option as cyclopts converts it, but no fraction becomes a whole number."""
+    return convert(kind, tokens, lambda leaf, text: int(text) if leaf is int else convert(leaf, [text]))
