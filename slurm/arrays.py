@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Array:
     """Jobs of one shape that wait for the same: `tasks` holds the keys of each job's stages; `after` is (name, index)
-    of the tasks that must succeed before. `owner` tells this runs folder from all others. `job_id` is None from when
-    it was written down until SLURM has it. `retries` are the turns that each cause may cost."""
+    of the tasks that must succeed before. `owner` distinguishes this runs folder from all others. `attempt` counts how
+    often the tasks were submitted. `job_id` is None until SLURM has it. `retries` are the further attempts of a job
+    that each cause may cost."""
 
     tasks: tuple[tuple[str, ...], ...]
     world_size: int

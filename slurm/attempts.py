@@ -1,8 +1,8 @@
-"""A job's turns: why each one ended, and whether there is another.
+"""The attempts of a job: why each one ended, and whether there is another.
 
-SLURM starts a job again whose node is lost or whose place somebody else takes; a job whose time is up, or whose node
-is broken, asks for it itself. Each cause has a budget, and a job that twice gains nothing has no other turn. The turns
-of a task are kept beside its job's record, as JSON lines.
+SLURM starts a job again whose node is lost or that is preempted; a job whose time is up, or whose node is broken, asks
+for it itself. Each cause has a budget, and a job that makes no progress in two attempts in a row has no other. The
+attempts of a task are recorded beside its job's record, as JSON lines.
 
 The last line of each batch script that fails comes here: `python -m slurm.attempts RECORD RUNS STATUS`.
 """
@@ -20,30 +20,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm import client, end_causes
-from suite.launch.ends import ended_without_a_word, record_failure
+from suite.launch.ends import exit_error, record_failure
 from suite.recipe.errors import SuiteError
 from suite.record.cause import Cause, cause_of
 from suite.record.journal import read_events, read_outcome
 from suite.run import checkpoint
 
-SPENT = 76
-"""Exit status of a task that has no turn left."""
+RETRIES_EXHAUSTED = 76
+"""Exit status of a task that has no attempt left."""
 
 ENDING = ("cause", "suspects", "ended")
-"""The fields of a turn that its end tells."""
+"""The fields of an attempt that are recorded when it ends."""
 
 TRIES = 12
 """How often SLURM is asked to queue a job again, five seconds apart."""
 
-LAST_SECONDS = 60
+EXIT_GRACE_SECONDS = 60
 """How long a job that SLURM is about to end waits for it: one that ended by itself would count as failed."""
 
 
 @dataclass(frozen=True)
-class Turn:
+class JobAttempt:
     """One start of a task: `number` counts SLURM's restarts from 0, `reached` is how far the stages were then, `logs`
-    how long its logs. `cause` is empty while it runs, and until somebody finds out where it ended without a word;
-    `suspects` are the nodes that are at fault."""
+    the bytes of its logs then. `cause` is empty while it runs, and after an end that nobody recorded until the next
+    attempt finds it out; `suspects` are the nodes at fault."""
 
     number: int
     job: str
@@ -66,7 +66,7 @@ class Task:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What was written down of its array."""
+        """The record of its array."""
         return dict(json.loads(self.record.read_text()))
 
     @property
@@ -87,19 +87,19 @@ class Task:
 
     @property
     def _file(self) -> Path:
-        return self.record.with_name(f"turns-{self.index}.jsonl")
+        return self.record.with_name(f"turns-{self.index}.jsonl")  # the name that older runs have
 
     @property
-    def turns(self) -> list[Turn]:
-        """All turns of it so far; a torn line is left out."""
-        found: dict[int, Turn] = {}
+    def attempts(self) -> list[JobAttempt]:
+        """All attempts of it so far; a torn line is left out."""
+        found: dict[int, JobAttempt] = {}
         for line in self._file.read_text().splitlines() if self._file.exists() else ():
             try:
                 content = json.loads(line)
                 if "cause" in content:
                     found[content["number"]] = replace(found[content["number"]], **content)
                 else:
-                    found[content["number"]] = Turn(**content)
+                    found[content["number"]] = JobAttempt(**content)
             except (ValueError, KeyError, TypeError):
                 continue
         return list(found.values())
@@ -130,98 +130,99 @@ class Task:
         return {file.name: file.stat().st_size for file in self.record.parent.glob(f"{stem}_*.log")}
 
     def budget(self, cause: str) -> int:
-        """How many turns the cause may cost."""
+        """How many further attempts the cause may cost."""
         return int(self.content["retries"].get(cause, 0))
 
     def begin(self) -> str:
-        """Note that a turn begins; the reason where there must be none, which the journals then tell."""
-        earlier = self.turns
+        """Record that an attempt begins; the reason where there must be none, which the journals then have too."""
+        earlier = self.attempts
         if earlier and not earlier[-1].cause:
             cause = end_causes.of_unrecorded(earlier[-1].job, earlier[-1].nodes)
             earlier[-1] = self._note_end(earlier[-1], cause)
-        turn = self._begun(time.time())
-        noted = {name: value for name, value in vars(turn).items() if name not in ENDING}
-        self._note(**noted)
-        reason = self._refused(earlier, turn.reached)
+        attempt = self._begun(time.time())
+        self._note(**{name: value for name, value in vars(attempt).items() if name not in ENDING})
+        reason = self._refused(earlier, attempt.reached)
         if reason and earlier[-1].cause:
             self.fail(earlier[-1].cause, reason)
         return reason
 
-    def _begun(self, began: float) -> Turn:
+    def _begun(self, began: float) -> JobAttempt:
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
-        return Turn(number, job, nodes, began, self.reached, self.logs)
+        return JobAttempt(number, job, nodes, began, self.reached, self.logs)
 
-    def _note_end(self, turn: Turn, cause: Cause) -> Turn:
-        suspects = end_causes.at_fault(turn.nodes) if cause == "node" else ""
-        told = {"cause": cause, "suspects": suspects, "ended": time.time()}
-        self._note(number=turn.number, **told)
-        return replace(turn, **told)  # type: ignore[arg-type]
+    def _note_end(self, attempt: JobAttempt, cause: Cause) -> JobAttempt:
+        suspects = end_causes.at_fault(attempt.nodes) if cause == "node" else ""
+        end = {"cause": cause, "suspects": suspects, "ended": time.time()}
+        self._note(number=attempt.number, **end)
+        return replace(attempt, **end)  # type: ignore[arg-type]
 
-    def _refused(self, ended: list[Turn], reached: int) -> str:
-        """Why there is no turn after those that have ended, or nothing."""
+    def _refused(self, ended: list[JobAttempt], reached: int) -> str:
+        """Why there is no attempt after those that have ended, or nothing."""
         if not ended:
             return ""
         cause = ended[-1].cause
-        spent, budget = Counter(turn.cause for turn in ended)[cause], self.budget(cause)
+        spent, budget = Counter(attempt.cause for attempt in ended)[cause], self.budget(cause)
         if spent > budget:
             return f"ended {spent} times by {cause}, at last on {ended[-1].nodes}; its budget is {budget}"
         if len(ended) > 1 and ended[-2].reached == ended[-1].reached == reached:
-            return f"gained nothing in two turns in a row, which ended by {ended[-2].cause} and {cause}"
+            return f"no progress in two attempts in a row ({ended[-2].cause}, {cause})"
         return ""
 
     def end(self, status: int) -> int:
-        """Note why a turn ended that failed with `status`, and ask SLURM for another where the budget has one. The
-        status that the job ends with."""
-        turns = self.turns
+        """Record why an attempt ended that failed with `status`, and ask SLURM for another where the budget has one.
+        The status that the job ends with."""
+        attempts = self.attempts
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if status == SPENT or (turns and turns[-1].number > number):
-            return 1  # in the last case this is what is left on a lost node of a turn that has a successor
-        if not turns or turns[-1].number < number:  # it ended before it could note that it had begun
-            turns.append(self._begun(began=0.0))
-        cause, words = self._cause(turns[-1], status)
+        if status == RETRIES_EXHAUSTED or (attempts and attempts[-1].number > number):
+            return (
+                1  # in the last case this is what is left on a lost node of an attempt that has a successor
+            )
+        if not attempts or attempts[-1].number < number:  # it ended before it could record that it had begun
+            attempts.append(self._begun(began=0.0))
+        cause, words = self._cause(attempts[-1], status)
         if not cause:
-            print(f"asked to end by {words}; SLURM says what becomes of the job", flush=True)
-            time.sleep(LAST_SECONDS)
+            print(f"asked to end by {words}; SLURM decides whether the job runs again", flush=True)
+            time.sleep(EXIT_GRACE_SECONDS)
             return status
-        turn = self._note_end(turns[-1], cause)
-        reason = self._refused([*turns[:-1], turn], self.reached)
-        if not reason and _again(turn):
-            print(f"turn {number} ended by {cause}; the job is queued again", flush=True)
-            time.sleep(LAST_SECONDS)
+        attempt = self._note_end(attempts[-1], cause)
+        reason = self._refused([*attempts[:-1], attempt], self.reached)
+        if not reason and _again(attempt):
+            print(f"attempt {number} ended by {cause}; the job is queued again", flush=True)
+            time.sleep(EXIT_GRACE_SECONDS)
             return status
         self.fail(cause, words or reason or f"ended by {cause}, and SLURM did not queue it again")
         return status
 
-    def _cause(self, turn: Turn, status: int) -> tuple[Cause | None, str]:
-        """(the cause of a turn's end, its words); no cause where SLURM or somebody asked it to end."""
+    def _cause(self, attempt: JobAttempt, status: int) -> tuple[Cause | None, str]:
+        """(the cause of an attempt's end, its words); no cause where SLURM or somebody asked it to end."""
         last = [journal[-1] for folder in self.unfinished if (journal := read_events(folder))]
-        mine = [event for event in last if event["time"] >= turn.began]
+        mine = [event for event in last if event["time"] >= attempt.began]
         signals = [str(event["signal"]) for event in mine if event["event"] == "interrupted"]
-        taken = bool(signals) and end_causes.preempted(turn.job, turn.began)
-        logs = end_causes.written([self.record.parent / name for name in self.logs], turn.logs)
+        taken = bool(signals) and end_causes.preempted(attempt.job, attempt.began)
+        logs = end_causes.written([self.record.parent / name for name in self.logs], attempt.logs)
         cause = cause_of(journal=mine, exit_status=status, accounting="", preempted=taken, logs=logs)
         if signals:
             return cause, "" if cause else signals[0]
         failed = next((event for event in mine if event["event"] == "failed"), None)
         if cause == "memory" and (failed is None or failed["cause"] != cause):
             return cause, end_causes.TOO_LITTLE_MEMORY
-        return cause, failed["error"] if failed else ended_without_a_word(status)
+        return cause, failed["error"] if failed else exit_error(status)
 
     def fail(self, cause: Cause, words: str) -> None:
-        """Let the journals of the stages that were at work tell why, where they do not already; where none had come
-        to a journal, that of the first."""
+        """Record why in the journals of the stages that were at work, where they do not have it already; where none
+        had come to a journal, in that of the first."""
         for folder in [folder for folder in self.unfinished if read_events(folder)] or self.unfinished[:1]:
             record_failure(folder, cause, words)
 
 
-def _again(turn: Turn) -> bool:
-    """Ask SLURM to queue the job again, elsewhere where its node is at fault; whether it does."""
-    if turn.suspects:
-        _keep_away(turn)
+def _again(attempt: JobAttempt) -> bool:
+    """Ask SLURM to queue the job again, away from a node that is at fault; whether it does."""
+    if attempt.suspects:
+        _keep_away(attempt)
     for _ in range(TRIES):
         try:
-            client.ask("scontrol", "requeue", turn.job)
+            client.ask("scontrol", "requeue", attempt.job)
             return True
         except SuiteError as error:
             print(f"SLURM does not queue the job again: {error}", flush=True)
@@ -229,31 +230,32 @@ def _again(turn: Turn) -> bool:
     return False
 
 
-def _keep_away(turn: Turn) -> None:
-    """Send a small job that takes the suspects from this job's nodes once it waits in the queue: only a job that waits
-    can be changed, and this one ends before it does."""
-    shunned = ",".join(filter(None, [end_causes.excluded(turn.job), turn.suspects]))
-    words = f"until scontrol update JobId={turn.job} ExcNodeList={shunned}; do sleep 1; done"
+def _keep_away(attempt: JobAttempt) -> None:
+    """Submit a small job that excludes the suspects from this job's nodes once it waits in the queue: only a job that
+    waits can be changed, and this process ends before that."""
+    excluded = ",".join(filter(None, [end_causes.excluded(attempt.job), attempt.suspects]))
+    words = f"until scontrol update JobId={attempt.job} ExcNodeList={excluded}; do sleep 1; done"
     names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
     asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
     asked += ["--job-name=suite-elsewhere", "--time=10", "--mem=100M", "--output=/dev/null"]
     try:
-        client.ask("sbatch", *asked, f"--exclude={turn.suspects}", f"--wrap={words}")
+        client.ask("sbatch", *asked, f"--exclude={attempt.suspects}", f"--wrap={words}")
     except SuiteError as error:
-        print(f"the job may come to {turn.suspects} again: {error}", flush=True)
+        print(f"the job may come to {attempt.suspects} again: {error}", flush=True)
 
 
 def suspects(folder: Path, since: float) -> set[str]:
-    """The nodes that turns of any job recorded in `folder` ended by since that time, as SLURM writes them."""
+    """The nodes that attempts of any job recorded in `folder` ended by since that time, as SLURM writes them."""
     found = set()
     for file in folder.glob("suite-*/turns-*.jsonl"):
         task = Task(file.with_name("array.json"), int(file.stem.partition("-")[2]), folder.parent)
-        late = [turn.suspects for turn in task.turns if turn.suspects and turn.ended > since]
+        attempts = task.attempts
+        late = [one.suspects for one in attempts if one.suspects and one.ended > since]
         found |= {node for nodes in late for node in nodes.split(",")}
     return found
 
 
 if __name__ == "__main__":
-    place, where, ended_with = sys.argv[1:]
+    record, runs, exit_status = sys.argv[1:]
     array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
-    sys.exit(Task(Path(place), array_index, Path(where)).end(int(ended_with)))
+    sys.exit(Task(Path(record), array_index, Path(runs)).end(int(exit_status)))

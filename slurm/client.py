@@ -26,7 +26,7 @@ REMEDIES = {
     "feature": "set constraint in the cluster file; sinfo --format=%f lists the features",
     "Problem talking to the database": "slurmdbd does not answer; the queue and the journals still do",
 }
-"""What to do, by what SLURM complains of."""
+"""What to do, by a part of the error that SLURM prints."""
 
 PATIENCE_SECONDS = 60
 
@@ -52,10 +52,10 @@ def ask(*words: str, holding: tuple[int, ...] = ()) -> str:
     except subprocess.TimeoutExpired:
         raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
     if done.returncode:
-        complaint = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it says nothing"]
-        told = complaint[0].removeprefix(f"{words[0]}: ").removeprefix("error: ")
+        complaint = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it printed no error"]
+        error = complaint[0].removeprefix(f"{words[0]}: ").removeprefix("error: ")
         remedy = next((advice for sign, advice in REMEDIES.items() if sign in done.stderr), "")
-        raise SuiteError(f"{words[0]}: {told}{remedy and f'; {remedy}'}")
+        raise SuiteError(f"{words[0]}: {error}{remedy and f'; {remedy}'}")
     return str(done.stdout)
 
 

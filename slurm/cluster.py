@@ -15,7 +15,7 @@ EARLY_SECONDS = 60
 
 
 BUDGETS = {"time": 100, "preempted": 100, "node": 5, "memory": 1, "disk": 0, "code": 0, "diverged": 0}
-"""How many further turns a job gets for each cause that may end one, unless its cluster.toml says otherwise."""
+"""How many further attempts a job gets for each cause that may end one, unless its cluster.toml says otherwise."""
 
 
 @dataclass(frozen=True)

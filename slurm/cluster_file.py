@@ -10,48 +10,48 @@ from typing import Any
 
 from suite.recipe.errors import SuiteError
 
-Place = tuple[str, ...]
+Location = tuple[str, ...]
 """Where a value lies in the file: ("minutes",), or ("retries", "node") in the table [retries]."""
 
 
 class ClusterError(SuiteError):
     """A value of a cluster file is wrong; `at` is where it lies, the message what is wrong and what to write."""
 
-    def __init__(self, at: Place, message: str) -> None:
+    def __init__(self, at: Location, message: str) -> None:
         super().__init__(f"{'.'.join(at)} {message}")
         self.at = at
 
 
-def _text(at: Place, value: object) -> None:
+def _text(at: Location, value: object) -> None:
     if not isinstance(value, str):
         raise ClusterError(at, f'must be text in quotes, got {value!r}; write {at[-1]} = "..."')
     if not value or re.search(r"[\s\0]", value):
         raise ClusterError(at, f"must be one word, got {value!r}; write it, or leave the line out")
 
 
-def _whole(at: Place, value: object) -> None:
+def _whole(at: Location, value: object) -> None:
     if type(value) is not int:
         raise ClusterError(at, f"must be a whole number without quotes or point, got {value!r}")
 
 
-def _number(at: Place, value: object) -> None:
+def _number(at: Location, value: object) -> None:
     if type(value) not in (int, float) or not 0 < value < float("inf"):  # type: ignore[operator]
         raise ClusterError(at, f"must be a number above 0 without quotes or unit, got {value!r}")
 
 
-def _lines(at: Place, value: object) -> None:
+def _lines(at: Location, value: object) -> None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(line, str) for line in value):
         wanted = f"[{value!r}]".replace("'", '"') if isinstance(value, str) else '["...", "..."]'
         raise ClusterError(at, f"must be a list of lines of text, got {value!r}; write {at[-1]} = {wanted}")
 
 
-def _table(at: Place, value: object) -> Mapping[str, object]:
+def _table(at: Location, value: object) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise ClusterError(at, f"must be a table, got {value!r}; write [{at[-1]}] and below it NAME = VALUE")
     return value
 
 
-def _variables(at: Place, value: object) -> None:
+def _variables(at: Location, value: object) -> None:
     for name, content in _table(at, value).items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ClusterError(
@@ -61,12 +61,12 @@ def _variables(at: Place, value: object) -> None:
             raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
 
 
-def _counts(at: Place, value: object) -> None:
+def _counts(at: Location, value: object) -> None:
     for name, content in _table(at, value).items():
         _whole((*at, name), content)
 
 
-CHECKS: dict[str, Callable[[Place, object], None]] = {
+CHECKS: dict[str, Callable[[Location, object], None]] = {
     "str | None": _text,
     "int": _whole,
     "float": _number,
@@ -104,10 +104,10 @@ def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
         raise SuiteError(f"{file} is not TOML: {error}") from None
 
 
-def line_of(text: str, at: Place) -> int | None:
+def line_of(text: str, at: Location) -> int | None:
     """The line, from 1, where the statement begins that gives TOML `text` a value at `at`; None where none does.
 
-    tomllib tells no lines: the statement is what stands between the longest beginning of the text that parses without
+    tomllib gives no lines: the statement is what stands between the longest beginning of the text that parses without
     the value and the shortest that has it.
 
     >>> line_of('minutes = 5\\n\\n[retries]\\nnode = 1\\n', ("retries", "node"))

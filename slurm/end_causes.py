@@ -59,7 +59,7 @@ def written(logs: Sequence[Path], begin: Mapping[str, int] | None = None) -> str
 
 def of_unrecorded(job: str, nodes: str) -> Cause:
     """Why an attempt ended of which nobody noted it, and after which SLURM started the job again: as accounting has it
-    or, where that says nothing, by whether its nodes are still up."""
+    or, where it has nothing, by whether its nodes are still up."""
     words = ("sacct", "-X", "-D", "--noheader", "--parsable2", "--format=State", "--jobs", job)
     try:
         states = [line.split(" ")[0] for line in client.ask(*words).splitlines()]
@@ -80,13 +80,13 @@ def _shown(job: str) -> dict[str, str]:
 
 
 def preempted(job: str, began: float) -> bool:
-    """Whether SLURM has ended the turn that began then for another job; otherwise its time is up, or somebody asked
+    """Whether SLURM has ended the attempt that began then for another job; otherwise its time is up, or somebody asked
     for it."""
     try:
         when = time.mktime(time.strptime(_shown(job).get("PreemptTime", ""), "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         return False
-    return when >= began - 5  # an earlier one is that of an earlier turn
+    return when >= began - 5  # an earlier one is that of an earlier attempt
 
 
 def excluded(job: str) -> str:
@@ -107,7 +107,7 @@ def _is_down(state: str) -> bool:
 
 
 def at_fault(nodes: str) -> str:
-    """Which of a lost turn's nodes to suspect: its only one or, of several, those that are not up."""
+    """Which of a lost attempt's nodes to suspect: its only one or, of several, those that are not up."""
     states = _states(nodes)
     return (
         nodes if len(states) == 1 else ",".join(sorted(n for n, state in states.items() if _is_down(state)))

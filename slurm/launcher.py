@@ -25,7 +25,7 @@ from suite.record.files import Folders, write_json
 from suite.record.journal import read_events
 from suite.record.status import State, Status
 
-NO_ACCOUNTING = "this cluster keeps no accounting: what SLURM says of jobs that have ended is not known"
+NO_ACCOUNTING = "this cluster keeps no accounting: how SLURM ended jobs is not known"
 
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
@@ -130,14 +130,14 @@ class Slurm:
         }, note
 
     def _with_job(self, now: Status, job: JobState, array: Array, number: int) -> Status:
-        """The status with its job; of one that was killed before it could tell, with the cause of that."""
-        turns = self.sender.task(array, number).turns
-        ended_by = ", ".join(turn.cause for turn in turns if turn.cause)
+        """The status with its job; of one that was killed before it recorded an error, with the cause of that."""
+        attempts = self.sender.task(array, number).attempts
+        ended_by = ", ".join(attempt.cause for attempt in attempts if attempt.cause)
         state, failure = now.state, now.failure
         if state in ("pending", "stopped") or (state == "failed" and job.state == "PENDING"):
             state = QUEUE_STATES.get(job.state, state)
         if state in ("pending", "stopped"):
-            since = turns[-1].began if turns else 0.0
+            since = attempts[-1].began if attempts else 0.0
             last = next((event for event in now.journal[-1:] if event["time"] >= since), {})
             folder = self.sender.folder / array.name
             logs = sorted(folder.glob(f"{job.id}_*.log"))

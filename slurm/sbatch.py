@@ -1,4 +1,4 @@
-"""The sbatch script of an array, as submitit writes it, and what becomes of a job that fails."""
+"""The sbatch script of an array of jobs: what each asks for, what it runs, and what becomes of one that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from slurm.cluster import Cluster
 from suite.record.files import Folders
@@ -27,39 +26,56 @@ def text(
     `folder` holds the array's record and logs, and its name is the job's; `code` is what the jobs run; `avoid` are the
     nodes they shall not come to.
     """
-    from submitit.slurm.slurm import _make_sbatch_string
+    log = f"{folder}/{'%A_%a' if tasks > 1 else '%j'}"
+    options = _options(world_size, cluster) | {
+        "job-name": folder.name,
+        "output": f"{log}_0.log",
+        "array": f"0-{tasks - 1}%{min(tasks, cluster.parallel)}" if tasks > 1 else None,
+        "dependency": "afterok:" + ":".join(after) if after else None,
+        "exclude": ",".join(avoid) or None,
+    }
+    python = [sys.executable, "-u", "-m"]
+    record, runs, data = (
+        str(path) for path in (folder / "array.json", folders.runs.resolve(), folders.data.resolve())
+    )
+    # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
+    srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log", "--kill-on-bad-exit=1"]
+    ranks = [*srun, f"--cpus-per-task={cluster.cpus_per_rank}", *python, "slurm.worker", record, runs, data]
+    lines = [
+        "#!/bin/bash",
+        *(
+            f"#SBATCH --{name}={shlex.quote(value)}"
+            for name, value in sorted(options.items())
+            if value is not None
+        ),
+        "#SBATCH --requeue",
+        *_before_the_suite(cluster, code),
+        shlex.join(ranks),
+        "status=$?",
+        f"[ $status = 0 ] || exec {shlex.join([*python, 'slurm.attempts', record, runs])} $status",
+    ]
+    return "\n".join(lines) + "\n"
 
+
+def _options(world_size: int, cluster: Cluster) -> dict[str, str | None]:
+    """What one job asks for, by sbatch's names; None for what it does not ask for."""
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
-    places = folder / "array.json", folders.runs.resolve(), folders.data.resolve()
-    written = str(
-        _make_sbatch_string(
-            command=shlex.join([sys.executable, "-u", "-m", "slurm.worker", *map(str, places)]),
-            folder=folder,
-            job_name=folder.name,
-            partition=cluster.partition,
-            account=cluster.account,
-            qos=cluster.qos,
-            constraint=cluster.constraint,
-            time=cluster.minutes,
-            nodes=nodes,
-            ntasks_per_node=ranks,
-            cpus_per_task=cluster.cpus_per_rank,
-            gpus_per_node=ranks if cluster.gpus_per_node else None,
-            mem=f"{round(1000 * cluster.memory_gb_per_rank * ranks)}MB",
-            signal_delay_s=cluster.warning_seconds,
-            array_parallelism=cluster.parallel,
-            map_count=tasks if tasks > 1 else None,
-            setup=_before_the_suite(cluster, code),
-            stderr_to_stdout=True,
-            wckey=None,  # type: ignore[arg-type]  # it has one of its own, which some clusters refuse
-            # srun has not taken the latter from sbatch since SLURM 22.05
-            srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus_per_rank}"],
-            additional_parameters=_own_options(after, avoid),
-        )
-    ).replace("_log.out", ".log")
-    afterwards = shlex.join([sys.executable, "-u", "-m", "slurm.attempts", *map(str, places[:2])])
-    return f"{written}\nstatus=$?\n[ $status = 0 ] || exec {afterwards} $status\n"
+    return {
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "time": str(cluster.minutes),
+        "nodes": str(nodes),
+        "ntasks-per-node": str(ranks),
+        "cpus-per-task": str(cluster.cpus_per_rank),
+        "gpus-per-node": str(ranks) if cluster.gpus_per_node else None,
+        "mem": f"{round(1000 * cluster.memory_gb_per_rank * ranks)}MB",
+        "signal": f"USR2@{cluster.warning_seconds}",
+        "open-mode": "append",  # a further attempt writes after the one before
+        "kill-on-invalid-dep": "yes",
+    }
 
 
 def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:
@@ -69,13 +85,3 @@ def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:
     own = {"PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL", "PYTHONSAFEPATH": "1"}
     environment = {**cluster.environment, **own}
     return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
-
-
-def _own_options(after: Sequence[str], avoid: Sequence[str]) -> dict[str, Any]:
-    """The options of sbatch that submitit has no name for."""
-    own: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"}
-    if avoid:
-        own["exclude"] = ",".join(avoid)
-    if after:
-        own["dependency"] = "afterok:" + ":".join(after)
-    return own

@@ -1,8 +1,7 @@
 """Sends arrays of jobs to SLURM: each stage exactly once, whoever is killed on the way.
 
 An array of jobs is written down before it is sent, under a name made of what it holds; whoever comes after a crash
-finds by that name what SLURM has, and sends only what it has not. submitit writes the sbatch text; its idea of a job's
-state is not used.
+finds by that name what SLURM has, and sends only what it has not.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Sender:
     folders: Folders
     cluster: Cluster
     ending: int = 0
-    """How many jobs were about to end when it last looked: stopped, but still in the queue."""
+    """How many jobs were about to end at the last check: stopped, but still in the queue."""
 
     @property
     def folder(self) -> Path:
@@ -122,15 +121,15 @@ class Sender:
         """Give `handle` each array that SLURM lacks, with its sbatch text, what is needed first; it returns the array
         with its job's id."""
         known = self.adopt()
-        place = self._places(known)
-        missing = [stage for stage in pending if stage.key not in place]
+        task_of = self._task_of(known)
+        missing = [stage for stage in pending if stage.key not in task_of]
         code, avoid = self._snapshot(), self._avoided(missing)
-        for array in self._grouped(missing, place, known, largest):
-            handled = handle(array, self._text(array, place, code, avoid))
-            place |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
+        for array in self._grouped(missing, task_of, known, largest):
+            handled = handle(array, self._text(array, task_of, code, avoid))
+            task_of |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
 
-    def _places(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
-        """Where each stage is that SLURM has: its array and the task. Those that were cancelled count no more."""
+    def _task_of(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
+        """By key the array and the task of each stage that SLURM has and that was not cancelled."""
         alive = self.alive(arrays)
         return {
             key: (array, n)
@@ -146,7 +145,7 @@ class Sender:
     def _grouped(
         self,
         stages: Sequence[Stage],
-        place: dict[str, tuple[Array, int]],
+        task_of: dict[str, tuple[Array, int]],
         known: Sequence[Array],
         largest: int,
     ) -> Iterator[Array]:
@@ -155,11 +154,11 @@ class Sender:
         groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, ...]]] = {}
         for job in jobs(stages, LIGHT_JOBS):
             wanted = {needed.key for stage in job for needed in stage.needs}
-            shape = job[0].world_size, tuple(sorted(wanted & (pending | place.keys())))
+            shape = job[0].world_size, tuple(sorted(wanted & (pending | task_of.keys())))
             groups.setdefault(shape, []).append(tuple(stage.key for stage in job))
         sent = [task for array in known for task in array.tasks]
         for (world_size, needs), tasks in groups.items():
-            after = tuple(sorted({(place[key][0].name, place[key][1]) for key in needs}))
+            after = tuple(sorted({(task_of[key][0].name, task_of[key][1]) for key in needs}))
             for start in range(0, len(tasks), largest):
                 part = tuple(tasks[start : start + largest])
                 attempt = 1 + max(sent.count(task) for task in part)
@@ -173,16 +172,16 @@ class Sender:
         return without(suspected, self.cluster, widest) if suspected else []
 
     def _text(
-        self, array: Array, place: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str]
+        self, array: Array, task_of: dict[str, tuple[Array, int]], code: Path, avoid: Sequence[str]
     ) -> str:
-        named = {at[0].name: at[0] for at in place.values()}
+        named = {at[0].name: at[0] for at in task_of.values()}
         after = [named[name].task_id(number) for name, number in array.after]
         folder, count = self.folder / array.name, len(array.tasks)
         return sbatch.text(folder, array.world_size, count, after, self.cluster, self.folders, code, avoid)
 
     def _send(self, array: Array, text: str, lock: int) -> Array:
         """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `adopt`
-        finds by the name whether SLURM has it; no other launcher looks before that sbatch has ended."""
+        finds by the name whether SLURM has it; no other launcher asks before that sbatch has ended."""
         record = self.folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(dataclasses.asdict(array), record)
@@ -227,13 +226,13 @@ class Sender:
         names = ("suite", "slurm")
         files = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
         content = b"".join(str(f.relative_to(ROOT)).encode() + b"\0" + f.read_bytes() for f in files)
-        place = self.folder / "code" / hashlib.sha256(content).hexdigest()[:16]
-        if not place.exists():
-            fresh = place.with_suffix(".writing")
+        copy = self.folder / "code" / hashlib.sha256(content).hexdigest()[:16]
+        if not copy.exists():
+            fresh = copy.with_suffix(".writing")
             shutil.rmtree(fresh, ignore_errors=True)
             for file in files:
                 (fresh / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, fresh / file.relative_to(ROOT))
             write_json(commit_and_diff(), fresh / "commit.json")
-            fresh.rename(place)
-        return place
+            fresh.rename(copy)
+        return copy

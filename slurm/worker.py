@@ -11,13 +11,13 @@ from pathlib import Path
 from suite.process.stop import Stop
 
 WAIT_SECONDS = 120
-"""How long ranks wait for the first one to say where they meet."""
+"""How long ranks wait for rank 0's address and port."""
 
 
 def main(record: str, runs: str, data: str) -> int:
     """Run the stages of this task; the exit status."""
     Stop().listen()  # SLURM may warn of the time limit while Python still imports
-    from slurm.attempts import SPENT, Task
+    from slurm.attempts import RETRIES_EXHAUSTED, Task
     from suite.cli.main import main as suite
 
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))  # which torch reads
@@ -27,8 +27,8 @@ def main(record: str, runs: str, data: str) -> int:
         return 0
     os.environ["SUITE_SKIPPED"] = str(task.skip_list)
     if os.environ["SLURM_PROCID"] == "0" and (reason := task.begin()):
-        print(f"this job is not run again: it {reason}", flush=True)
-        return SPENT
+        print(f"this job is not run again: {reason}", flush=True)
+        return RETRIES_EXHAUSTED
     _set_ranks(Path(record).parent)
     return suite(["run", *keys, "--runs", runs, "--data", data])
 

@@ -13,7 +13,7 @@ from suite.record.lease import lock
 
 
 def record_failure(folder: Path, cause: Cause, words: str) -> None:
-    """Record in the journal of a run why it failed, unless its last event says so already, or another process runs it
+    """Record in the journal of a run why it failed, unless its last event has that already, or another process runs it
     by now."""
     last = (read_events(folder) or [{"event": "none"}])[-1]
     if last["event"] == "failed" and last.get("cause") == cause:
@@ -34,14 +34,14 @@ def record_cancelled(folder: Path, job: str) -> None:
         journal.close()
 
 
-def ended_without_a_word(exit_status: int, log: str = "") -> str:
-    """The error of a process that left no message, with the last line of its `log`. A negative status is the signal
-    that killed it, one above 128 is that as a shell has it."""
+def exit_error(exit_status: int, log: str = "") -> str:
+    """The error of a process that recorded none, with the last line of its `log`. A negative status is the signal that
+    killed it, one above 128 is that as a shell has it."""
     number = -exit_status if exit_status < 0 else exit_status - 128
     try:
-        by = f"killed by {signal.Signals(number).name}"
+        end = f"was killed by {signal.Signals(number).name}"
     except ValueError:
-        by = f"with status {exit_status}"
+        end = f"exited with status {exit_status}"
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
-    wrote = f"it wrote at last {last!r}; " if last else ""
-    return f"its process ended without a word, {by}; {wrote}logs KEY shows all it wrote"
+    wrote = f"the last line that it wrote is {last!r}; " if last else ""
+    return f"its process {end} and recorded no error; {wrote}logs KEY shows all it wrote"

@@ -1,4 +1,4 @@
-"""Which stages travel together in one process, and what they cost."""
+"""Which stages share one process, and what they cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Job = tuple[Stage, ...]
 
 
 def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
-    """Stages in jobs: one that trains is a job of its own; light ones with one start travel together, in up to
-    `parts` jobs, so that all workers have some."""
+    """Stages in jobs: one that trains is a job of its own; light ones of the same float stage share up to `parts`
+    jobs, so that all workers have some."""
     result: list[Job] = []
     light: dict[str, list[Stage]] = {}
     for stage in stages:
@@ -24,16 +24,16 @@ def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
     return result
 
 
-def start_of(stage: Stage) -> Training | Pretrained:
+def float_stage_of(stage: Stage) -> Training | Pretrained:
     """The float network that a stage is or starts from."""
-    start = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
-    assert isinstance(start, (Training, Pretrained))
-    return start
+    float_stage = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
+    assert isinstance(float_stage, (Training, Pretrained))
+    return float_stage
 
 
 def image_passes(stage: Stage) -> int:
     """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
-    train, test = Dataset.IMAGES[start_of(stage).dataset.name]
+    train, test = Dataset.IMAGES[float_stage_of(stage).dataset.name]
     if stage.trains_by:
         return stage.trains_by.epochs * (3 * train + test)
     calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None

@@ -18,6 +18,7 @@ from typing import ClassVar
 from suite.launch import ends, local_jobs
 from suite.launch.environment import worker_environment
 from suite.launch.grouping import Job, jobs
+from suite.launch.job_queue import JobQueue
 from suite.launch.launcher import Cancelled, Preview, Submitted
 from suite.launch.local_process import Running, elastic, unfinished, wait_or_kill
 from suite.recipe import Stage
@@ -29,9 +30,9 @@ from suite.record.status import Status
 
 @dataclass
 class Here:
-    """Runs jobs as processes of this machine on `places`: its GPUs or, without, shares of its cores.
+    """Runs jobs as processes of this machine in `slots`: its GPUs or, without, shares of its cores.
 
-    A stage takes as many places as it has ranks. `workers` is the number of places, if not all.
+    A stage takes as many slots as it has ranks. `workers` is the number of slots, if not all.
     """
 
     folders: Folders
@@ -46,12 +47,11 @@ class Here:
         if self.workers is not None and self.workers < 1:
             raise SuiteError(f"--workers {self.workers} is too few; use 1 or more")
         self._launch: local_jobs.Launch | None = None
-        self._waiting: dict[str, tuple[Job, frozenset[str]]] = {}
+        self._waiting = JobQueue({})
         self._running: dict[str, Running] = {}
-        self._ended: dict[str, bool] = {}
 
     @cached_property
-    def places(self) -> int:
+    def slots(self) -> int:
         """By default one for each GPU; without GPUs, one for each core, up to 8."""
         import torch
 
@@ -93,15 +93,15 @@ class Here:
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
         listed = self._queue(stages)
-        self.places = self._side_by_side(stages)
-        self._waiting |= listed
+        self.slots = self._side_by_side(stages)
+        self._waiting = JobQueue(listed)
         if listed:
             content = [[stage.key for stage in job] for job, _ in listed.values()]
             self._launch = local_jobs.record(self.folders.runs, self.name, content)
-        return Submitted(len(stages), f"to run, {self.places} processes at a time")
+        return Submitted(len(stages), f"to run, {self.slots} processes at a time")
 
     def _side_by_side(self, stages: Sequence[Stage]) -> int:
-        return min(self.places, max(1, sum(stage.world_size for stage in stages)))
+        return min(self.slots, max(1, sum(stage.world_size for stage in stages)))
 
     def _queue(self, stages: Sequence[Stage]) -> dict[str, tuple[Job, frozenset[str]]]:
         """Each job by its id, its first stage's key, with the ids of those that have to succeed before it."""
@@ -120,61 +120,65 @@ class Here:
         """
         if self._launch is None:
             return
+        skipped = set[str]()
         with lease.lock(self._launch.folder):
             try:
                 while self._waiting or self._running:
-                    skipped = self._launch.skipped
+                    before, skipped = skipped, self._launch.skipped
+                    if skipped != before:
+                        self._give_up(self._waiting.within(skipped))
                     self._reap(skipped)
-                    self._start(skipped)
+                    self._start()
                     yield
                     time.sleep(0.1)
             finally:
                 self._stop()
 
     def _reap(self, skipped: set[str]) -> None:
+        assert self._launch is not None
         for name, running in list(self._running.items()):
             status = running.process.poll()
             if status is not None:
                 del self._running[name]
                 running.record_end(self.folders.runs, status)
-                self._end(name, well=status == 0 and not skipped & running.keys)
+                self._launch.note_ended(name)
+                if status == 0 and not skipped & running.keys:
+                    self._waiting.succeeded(name)
+                else:
+                    self._give_up([name])
             elif skipped & running.keys and unfinished(self.folders.runs, running.keys) <= skipped:
                 running.ask_to_end()
 
-    def _end(self, name: str, well: bool) -> None:
+    def _give_up(self, names: list[str]) -> None:
+        """Jobs have failed or were cancelled: those that need them never start."""
         assert self._launch is not None
-        self._ended[name] = well
-        self._launch.note_ended(name)
+        for name in self._waiting.give_up(names):
+            self._launch.note_ended(name)
 
-    def _start(self, skipped: set[str]) -> None:
+    def _start(self) -> None:
         """Start what is ready, first come first served: a wide job is not passed by narrow ones for ever."""
-        for name, (job, after) in list(self._waiting.items()):
-            lost = any(self._ended.get(need) is False for need in after)
-            if lost or {stage.key for stage in job} <= skipped:
-                del self._waiting[name]
-                self._end(name, well=False)
-            elif all(need in self._ended for need in after):
-                taken = {place for running in self._running.values() for place in running.places}
-                free = [place for place in range(self.places) if place not in taken]
-                wanted = job[0].world_size
-                if len(free) < wanted:
-                    return
-                del self._waiting[name]
-                self._running[name] = self._process(job, free[:wanted])
+        while job := self._waiting.first():
+            taken = {slot for running in self._running.values() for slot in running.slots}
+            free = [slot for slot in range(self.slots) if slot not in taken]
+            wanted = job[0].world_size
+            if len(free) < wanted:
+                return
+            self._waiting.take(job[0].key)
+            self._running[job[0].key] = self._process(job, free[:wanted])
 
-    def _process(self, job: Job, places: list[int]) -> Running:
+    def _process(self, job: Job, slots: list[int]) -> Running:
         import torch
 
         assert self._launch is not None
         folder = self.folders.runs / job[0].key
         folder.mkdir(parents=True, exist_ok=True)
-        threads = str(max(1, (os.cpu_count() or 1) // self.places))
+        threads = str(max(1, (os.cpu_count() or 1) // self.slots))
         environment = {**worker_environment(), "OMP_NUM_THREADS": threads}
         environment["SUITE_SKIPPED"] = str(self._launch.skip_list.resolve())
         if torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[place % len(gpus)] for place in places)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot % len(gpus)] for slot in slots)
         with (folder / "job.log").open("ab") as log:
             began_at = log.tell()
             process = subprocess.Popen(
@@ -185,7 +189,7 @@ class Here:
                 env=environment,
                 start_new_session=True,
             )
-        return Running(job, process, places, folder / "job.log", began_at)
+        return Running(job, process, slots, folder / "job.log", began_at)
 
     def _command(self, job: Job) -> list[str]:
         words = ["-m", "suite", "run", *(stage.key for stage in job)]
@@ -262,7 +266,7 @@ class Here:
 
 
 class Torchrun(Here):
-    """As Here, and a stage may have as many ranks as there are places.
+    """As Here, and a stage may have as many ranks as there are slots.
 
     One of several ranks is started by torchrun (torch.distributed's elastic launch), which ends all of them when one
     dies.
@@ -273,4 +277,4 @@ class Torchrun(Here):
 
     @property
     def most_ranks(self) -> int:
-        return self.places
+        return self.slots

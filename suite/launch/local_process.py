@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from suite.launch.ends import ended_without_a_word, record_failure
+from suite.launch.ends import exit_error, record_failure
 from suite.launch.grouping import Job
 from suite.record.cause import cause_of
 from suite.record.journal import read_events, read_outcome
@@ -19,16 +19,16 @@ SAVE_SECONDS = 60.0
 """How long a job that is asked to end may take to save."""
 
 ENDINGS = ("failed", "interrupted", "cancelled", "finished")
-"""The events by which a run tells itself how it ended."""
+"""The events by which a run itself records how it ended."""
 
 
 @dataclass
 class Running:
-    """A job at work on some `places`: since when, and how long its log was then."""
+    """A job that runs on some `slots`: since when, and the bytes of its log then."""
 
     job: Job
     process: subprocess.Popen[bytes]
-    places: list[int]
+    slots: list[int]
     log: Path
     log_began: int
     began: float = field(default_factory=time.time)
@@ -49,8 +49,8 @@ class Running:
             kill_tree(self.process)
 
     def record_end(self, runs: Path, status: int) -> None:
-        """Where it ended with `status` and no message, let the journals tell why: of the stages that were at work or,
-        where none had come to a journal, of the first."""
+        """Where it ended with `status` and recorded no error, record why: in the journals of the stages that were at
+        work or, where none had come to a journal, in that of the first."""
         if status == 0 or self.asked is not None:
             return
         with self.log.open("rb") as stream:
@@ -64,7 +64,7 @@ class Running:
                 continue
             cause = cause_of(journal=last[folder], exit_status=status, logs=text)
             if cause not in (None, "cancelled"):
-                record_failure(folder, cause, ended_without_a_word(status, text))
+                record_failure(folder, cause, exit_error(status, text))
 
 
 def unfinished(runs: Path, keys: set[str]) -> set[str]:
@@ -87,7 +87,7 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
         family = [psutil.Process(process.pid)]
         for parent in family:
             with suppress(psutil.NoSuchProcess):
-                parent.suspend()  # so that no child is born while we look
+                parent.suspend()  # so that it starts no child meanwhile
                 family += parent.children()
         for member in family:
             with suppress(psutil.NoSuchProcess):

@@ -25,10 +25,10 @@ def check(
     report: Callable[[int, int], None] | None = None,
     on_gpu: bool | None = None,
 ) -> None:
-    """Everything the stages will need, looked at before any of them runs, of which one gets up to `most_ranks` ranks.
+    """Check all that the stages will need before any of them runs, of which one gets up to `most_ranks` ranks.
 
-    `on_gpu` tells whether they will run on GPUs; by default as here. `report` gets (files looked at, files in all) of
-    a data set of many files. Raises SuiteError with the remedy.
+    `on_gpu` is whether they will run on GPUs; by default as here. `report` gets (files checked, files in all) of a
+    data set of many files. Raises SuiteError with the remedy.
     """
     gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
     folders.runs.mkdir(parents=True, exist_ok=True)
@@ -65,19 +65,19 @@ def check(
 def check_checkpoints(stages: Sequence[Stage]) -> None:
     """Raise SuiteError unless every checkpoint that the stages start from is there, has its checksum and fits its
     network."""
-    for start in plan(stages):
-        if not isinstance(start, Pretrained):
+    for stage in plan(stages):
+        if not isinstance(stage, Pretrained):
             continue
-        file = Path(start.file)
+        file = Path(stage.file)
         if not file.is_file():
             raise SuiteError(f"no checkpoint {file}; put it there, or name another file in the sweep")
         found = files.sha256(file)
-        if found != start.sha256:
+        if found != stage.sha256:
             raise SuiteError(
-                f"{file} has sha256 {found[:16]}, not {start.sha256[:16]} as the sweep names; it is another file or "
+                f"{file} has sha256 {found[:16]}, not {stage.sha256[:16]} as the sweep names; it is another file or "
                 f"damaged: put the right one there, or name the checksum of this one"
             )
-        checkpoint_files.load_weights(start.network, file)
+        checkpoint_files.load_weights(stage.network, file)
 
 
 def _check_method(stage: Recipe) -> None:

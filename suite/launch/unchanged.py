@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from suite.data import datasets
-from suite.launch.grouping import start_of
+from suite.launch.grouping import float_stage_of
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.recipe.sources import source_file, sources
@@ -60,7 +60,7 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
     read: dict[tuple[str, str], list[tuple[str, Status]]] = {}
     whole: dict[str, Dataset] = {}
     for now in kept:
-        dataset = start_of(now.stage).dataset
+        dataset = float_stage_of(now.stage).dataset
         whole.setdefault(dataset.name, dataset)
         last = {
             str(event.get("split")): event.get("sha256") for event in now.journal if event["event"] == "data"
@@ -78,7 +78,7 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
 
 
 def _digest(dataset: Dataset, split: str, data: Path) -> str:
-    """Of the images that are there now; empty where they are not, which preflight says if a run needs them."""
+    """Of the images that are there now; empty where they are not, which preflight reports if a run needs them."""
     with suppress(SuiteError, OSError):
         return datasets.load(dataset, split, data, torch.device("cpu")).digest
     return ""

@@ -106,7 +106,7 @@ def _kill(stage: Stage, runs: Path, seconds: float) -> bool:
 
 
 def _start(stage: Stage, runs: Path) -> subprocess.Popen[bytes]:
-    """A run that saves its state as often as it looks."""
+    """A run that saves its state whenever it checks whether it is time."""
     folder = runs / stage.key
     folder.mkdir(parents=True, exist_ok=True)
     command = [

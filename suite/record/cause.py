@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 Cause = Literal["code", "diverged", "memory", "disk", "node", "time", "preempted", "cancelled"]
 """`code`: an error of the program, or a process that was killed and left no message. `time`: the time limit of its
-job. `preempted`: another job took its place. `cancelled`: somebody asked it to end, and it can go on. `node`: the
+job. `preempted`: another job took its nodes. `cancelled`: somebody asked it to end, and it can go on. `node`: the
 machine was lost, or is broken."""
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -41,7 +41,7 @@ ASKED = {
 75 as `suite run` leaves when it has saved."""
 
 BROKEN_NODE = ("uncorrectable ECC", "no CUDA-capable device", "busy or unavailable", "NVLink", "GPU is lost")
-"""What CUDA says where a node, not the code, is at fault."""
+"""What CUDA reports where a node, not the code, is at fault."""
 
 NO_MEMORY_LEFT = (
     "can't allocate memory",
@@ -49,7 +49,7 @@ NO_MEMORY_LEFT = (
     "failed to map segment",
     "can't start new thread",
 )
-"""What torch, the system, the loader of libraries and Python say where there is no memory left."""
+"""What torch, the system, the loader of libraries and Python report where there is no memory left."""
 
 KILLED_FOR_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory", "OUT_OF_MEMORY")
 """What SLURM writes into the log of a step that it, or the kernel, has killed."""
@@ -69,7 +69,7 @@ def cause_of(
     `error` is the exception in the process itself, which decides alone. Otherwise: `journal` has the last event of
     each stage that the attempt left unfinished (none where it came to no event); `exit_status` is that of its process,
     negative for a signal; `accounting` is the scheduler's state of its job, empty while the scheduler has not decided,
-    None where there is no scheduler; `preempted` is whether the scheduler says that another job took the place; `logs`
+    None where there is no scheduler; `preempted` is whether the scheduler has that another job took its nodes; `logs`
     is what the attempt wrote.
     """
     if error is not None:
@@ -104,7 +104,7 @@ def _recorded(journal: Sequence[Mapping[str, Any]]) -> Cause | None:
 
 def _of_request(signals: Sequence[str], accounting: str | None, preempted: bool) -> Cause | None:
     """Of an attempt that was asked to end: SIGUSR2 is the warning of a time limit, unless another job was the reason.
-    Of any other signal the scheduler says later whether it sent it; where there is none, somebody did."""
+    Of any other signal the scheduler has later whether it sent it; where there is no scheduler, somebody did."""
     if preempted:
         return "preempted"
     if "SIGUSR2" in signals:

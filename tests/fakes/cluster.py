@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from fakes import ROOT
 from fakes.user import OUTSIDE, User
-from fakes.waiting import limit, until
+from fakes.waiting import limit, slowness, until
+from suite.launch import verify_resume
 from suite.recipe import Stage
+from suite.record.journal import read_events
 
 CLUSTER = """
 gpus_per_node = 4
@@ -21,7 +28,7 @@ minutes = 60
 COMMAND = ROOT / "slurm" / "local" / "cluster"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "slurmdbd", "munged", "mariadbd")
 HELD_AT = 10
-"""The step at which a training is held: one of those at which several ranks look whether they shall stop."""
+"""The step at which a training is held: one of those at which several ranks check whether they shall stop."""
 HOLD = """
 import signal
 from pathlib import Path
@@ -49,7 +56,15 @@ class Cluster:
         node, rest = (
             (arguments[:1], arguments[1:]) if command.startswith(("node", "slurmd")) else ((), arguments)
         )
-        return manage(command, *node, str(self.folder), *rest)
+        done = subprocess.run(
+            [COMMAND, command, *node, str(self.folder), *rest],
+            env=OUTSIDE | {"SLOWNESS": str(math.ceil(slowness()))},
+            capture_output=True,
+            text=True,
+            timeout=limit(200),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def __call__(self, command: str, *arguments: str) -> str:
         """What one of SLURM's commands prints when it succeeds."""
@@ -103,9 +118,11 @@ class Cluster:
 
     def clear(self) -> None:
         """End what a test left, and bring the nodes back that it lost."""
-        if self.queue():
-            self("scancel --user=root")
-            self.empty()
+
+        def emptied() -> bool:  # a job that asked to be queued again while it was cancelled is cancelled again
+            return not (self.queue() and self("scancel --user=root") + self.queue())
+
+        until(emptied, self.queue, every=0.5)
         for line in self("sinfo --noheader --Node --partition=main", "--format=%N %T").splitlines():
             node, state = line.split()
             if state.startswith(("down", "drain")):
@@ -115,30 +132,15 @@ class Cluster:
         until(self.idle, lambda: self("sinfo"))
 
 
-def manage(command: str, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [COMMAND, command, *arguments],
-        env=OUTSIDE | environment,
-        capture_output=True,
-        text=True,
-        timeout=limit(200),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def traces(folder: Path) -> list[str]:
     """The processes that know of a folder and the mounts in it."""
-    known, found = str(folder).encode(), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue  # it has ended
-        if known in text:
-            found.append(f"{process.name} {text[:80]!r}")
-    mounts = Path("/proc/mounts").read_text().splitlines()
-    return found + [mount for mount in mounts if str(folder) in mount]
+    found = [str(disk) for disk in psutil.disk_partitions(all=True) if str(folder) in disk.mountpoint]
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended
+            words = [*process.cmdline(), *process.environ().values()]
+            if any(str(folder) in word for word in words):
+                found.append(str(process))
+    return found
 
 
 class Place(User):
@@ -170,17 +172,12 @@ class Place(User):
     def process_of(self, stage: Stage, rank: int = 0) -> int:
         """The number on this machine, outside of the node, of a rank's process; of two on different nodes the
         younger."""
-        wanted = f"slurm.worker\0{self.runs}".encode(), f"SLURM_PROCID={rank}\0".encode()
         found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if (
-                    wanted[0] in (process / "cmdline").read_bytes()
-                    and wanted[1] in (process / "environ").read_bytes()
-                ):
-                    found.append(int(process.name))
-            except OSError:
-                continue  # it has ended
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended
+                words = process.cmdline()
+                if "slurm.worker" in words and any(word.startswith(f"{self.runs}/") for word in words):
+                    found += [process.pid] * (process.environ().get("SLURM_PROCID") == str(rank))
         return max(found)
 
     def change(self, more: str) -> None:
@@ -196,14 +193,47 @@ class Place(User):
     def hold(self) -> None:
         """Let trainings wait at the step HELD_AT until `release` or a signal."""
         (self.folder / "hold").touch()
-        places = {"reached": str(self.folder / "reached"), "hold": str(self.folder / "hold")}
-        self.change(HOLD.format(step=HELD_AT, **places))
+        files = {"reached": str(self.folder / "reached"), "hold": str(self.folder / "hold")}
+        self.change(HOLD.format(step=HELD_AT, **files))
 
     def is_held(self) -> bool:
         return (self.folder / "reached").exists()
 
     def release(self) -> None:
         (self.folder / "hold").unlink()
+
+    def in_queue(self, field: str) -> str:
+        """What squeue has of the one job of this folder, such as its nodes (%N) or its number (%i)."""
+        [record] = self.runs.glob("slurm/suite-*/array.json")
+        return self.cluster(f"squeue --noheader --name={record.parent.name} --format={field}")
+
+    def held(self, *words: str) -> tuple[Stage, Path]:
+        """A training of 18 steps that waits in the middle of them, and its run directory."""
+        self.hold()
+        self.launch("--only", "train", "--epochs", "3", *words)
+        self.until(self.is_held)
+        return self.training()
+
+    def ended(self, training: Stage, state: str = "done") -> list[dict[str, Any]]:
+        """What its journal has when the training has come to `state`, and to no other for good."""
+        self.comes_to(training, state)
+        return read_events(self.runs / training.key)
+
+    def causes(self) -> list[str]:
+        """Why each attempt of the one job ended; empty of one that goes on or ended well."""
+        from slurm.attempts import Task
+
+        [record] = self.runs.glob("slurm/suite-*/array.json")
+        return [attempt.cause for attempt in Task(record, 0, self.runs).attempts]
+
+    def equals_one_left_alone(self, training: Stage, folder: Path) -> bool:
+        """Whether its result is, bit for bit, that of a run that nobody interrupts."""
+        from suite.process.ranks import Ranks
+        from suite.record.files import Folders
+        from suite.run.stage import run
+
+        run(training, Ranks(), Folders(folder / "alone", folder / "data"))
+        return verify_resume.compare(folder / "alone" / training.key, self.runs / training.key) == []
 
     def logs(self) -> str:
         return "\n".join(file.read_text()[-1500:] for file in self.runs.glob("slurm/suite-*/*.log"))

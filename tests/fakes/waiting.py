@@ -18,7 +18,7 @@ model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.R
 for _ in range(10):
     model(torch.ones(16, 3, 32, 32)).square().mean().backward()
 """
-LOOK_SECONDS = 0.1
+CHECK_SECONDS = 0.1
 
 
 @cache
@@ -39,9 +39,11 @@ def until(
     instead: Callable[[], str] = str,
     seconds: float = 60,
     alive: Callable[[], object] | None = None,
+    every: float = CHECK_SECONDS,
 ) -> None:
-    """Wait until it is `true`; fail with what is so `instead` when the limit has passed. With `alive` the limit
-    counts from when what that gives has last changed: work that goes on may take as long as it needs."""
+    """Wait until it is `true`, checked `every` so many seconds; fail with what is so `instead` when the limit has
+    passed. With `alive` the limit counts from when what that gives has last changed: work that goes on may take as
+    long as it needs."""
     patience = limit(seconds)
     deadline, last = time.monotonic() + patience, None
     while not true():
@@ -49,4 +51,4 @@ def until(
             deadline, last = time.monotonic() + patience, now
         if time.monotonic() >= deadline:
             raise AssertionError(f"not so after {patience:.0f} s: {instead()}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(every)

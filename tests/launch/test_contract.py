@@ -55,7 +55,7 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     assert "own: all is done" in user("resume", "own")
 
 
-def test_a_run_that_is_killed_without_a_word_has_failed_with_its_cause(user: User) -> None:
+def test_a_run_that_is_killed_has_failed_with_its_cause(user: User) -> None:
     user.launch_and_leave("--epochs", "10000", "--only", "train", *ranks(user))
     user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
     training, folder = user.training()
@@ -64,6 +64,6 @@ def test_a_run_that_is_killed_without_a_word_has_failed_with_its_cause(user: Use
     user.comes_to(training, "failed")
     user.nothing_runs()
     now = status_of(training, user.runs)
-    assert now.cause == "code" and "without a word" in now.error, now.error
+    assert now.cause == "code" and "recorded no error" in now.error, now.error
     assert f"code: {now.error[:40]}" in user("logs", "own", "--errors")
     assert "3 stages: 1 failed, 2 pending" in user("status", "own")

@@ -1,25 +1,19 @@
-"""Sweeps on a real SLURM of four nodes: sent once, run once, and nothing lost when a node or a launcher dies."""
+"""Sweeps on a real SLURM of four nodes: sent, run, cancelled, and nothing lost when a node dies."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import ROOT
 from fakes.cluster import CLUSTER, Cluster, Place
 from fakes.user import SWEEP
-from fakes.waiting import until
+from fakes.waiting import limit, until
 
-from suite.launch import verify_resume
-from suite.recipe import plan
 from suite.record.journal import read_events
 from suite.record.status import status_of
 
@@ -56,32 +50,8 @@ def test_the_ranks_of_a_training_meet_over_two_nodes(place: Place, ranks: int, o
     assert "n[" in place("status", "own", "--only", "train"), "two nodes"
 
 
-@pytest.mark.long
-def test_a_job_whose_time_is_up_saves_queues_itself_and_ends_with_the_same_weights(
-    place: Place, cluster: Cluster, tmp_path: Path
-) -> None:
-    """The signal that SLURM sends before the limit, here by scancel, to every process of the step."""
-    place.hold()
-    place.launch("--epochs", "3", "--only", "train")
-    training, folder = place.training()
-    place.until(place.is_held)
-    [name] = [file.parent.name for file in place.runs.glob("slurm/suite-*/array.json")]
-    cluster(f"scancel --signal=USR2 --name={name}")
-    place.comes_to(training)
-    names = [event["event"] for event in read_events(folder)]
-    assert names.count("interrupted") == names.count("resumed") == 1
-    from suite.process.ranks import Ranks
-    from suite.run.stage import Folders, run
-
-    run(training, Ranks(), Folders(tmp_path / "alone", tmp_path))
-    assert verify_resume.compare(tmp_path / "alone" / training.key, folder) == []
-
-
 def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, cluster: Cluster) -> None:
-    place.hold()
-    place.launch("--epochs", "3", "--only", "train")
-    _, folder = place.training()
-    place.until(place.is_held)
+    _, folder = place.held()
     assert "1 jobs of own cancelled" in place("cancel", "own")
     cluster.empty()
     assert read_events(folder)[-1]["event"] == "interrupted"
@@ -93,12 +63,9 @@ def test_a_node_that_loses_its_power_costs_its_job_the_last_minutes_only(
     place: Place, cluster: Cluster
 ) -> None:
     place.environment["SUITE_SAVE_SECONDS"] = "0"
-    place.hold()
-    place.launch("--epochs", "3", "--only", "train")
-    training, folder = place.training()
-    place.until(place.is_held)
-    node = cluster("squeue --noheader --format=%N")
-    job = cluster("squeue --noheader --format=%i")
+    training, folder = place.held()
+    node = place.in_queue("%N")
+    job = place.in_queue("%i")
     cluster.manage("node-kill", node)
     place.release()
     cluster.lose(node)
@@ -121,11 +88,11 @@ def test_recipes_of_a_failing_training_are_cancelled_and_resume_sends_what_is_mi
     assert {place.state(recipe) for recipe in recipes} == {"pending"}
     assert "became inf or NaN" in status_of(training, place.runs).error
 
-    def told() -> bool:  # the accounting is some seconds behind the queue
+    def recorded() -> bool:  # the accounting is some seconds behind the queue
         said = place("status", "own")
         return "FAILED" in said and "CANCELLED" in said
 
-    until(told, lambda: place("status", "own"))
+    until(recorded, lambda: place("status", "own"))
     cluster("scontrol update partitionname=main state=down")  # what is sent stays in the queue
     try:
         said = place("resume", "own", "--cluster", "cluster.toml")
@@ -155,85 +122,6 @@ def test_a_slice_of_recipes_can_be_cancelled_from_jobs_whose_others_go_on(
     place.comes_to(cancelled)
 
 
-@pytest.fixture
-def waiting(cluster: Cluster) -> Iterator[None]:
-    """What is sent waits in the queue, and can be ended at once."""
-    cluster("scontrol update partitionname=main state=down")
-    yield
-    cluster("scancel --user=root")
-    cluster("scontrol update partitionname=main state=up")
-
-
-KILLED = """
-import os, sys
-from slurm import client, cluster, sender
-left = int(os.environ["CALLS"])
-def count(function):
-    def counted(*words, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os._exit(9)
-        result = function(*words, **named)
-        left -= 1
-        if left < 0:
-            os._exit(9)
-        return result
-    return counted
-client.ask = cluster.ask = count(client.ask)
-sender.write_json = count(sender.write_json)
-from suite.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def killed_at(place: Place, calls: int) -> bool:
-    """Whether a launcher is killed before or after that many of its steps, and the next one sends what it had not."""
-    shutil.rmtree(place.runs, ignore_errors=True)
-    place.environment["CALLS"] = str(calls)
-    words = ("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "2")
-    first = place.attempt(*words, program=KILLED)
-    if first.returncode == 9:
-        place.launch("--seeds", "2")
-    else:
-        assert first.returncode == 0, first.stdout + first.stderr
-    assert len(place.cluster.queue().splitlines()) == 6, calls
-    place.cluster("scancel --user=root")
-    place.cluster.empty()
-    return first.returncode == 9
-
-
-@pytest.mark.usefixtures("waiting")
-def test_a_launcher_killed_before_or_after_some_of_its_steps_sends_each_stage_once(place: Place) -> None:
-    """Its steps are what it asks SLURM and what it writes down. Each jobs' stages are counted in SLURM's queue."""
-    offset = int(time.time()) % 10  # others each time
-    assert [killed_at(place, calls) for calls in range(offset, 30, 10)] == 3 * [True]
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("waiting")
-def test_a_launcher_killed_before_or_after_any_of_its_steps_sends_each_stage_once(place: Place) -> None:
-    killed = 0
-    while killed_at(place, killed):
-        killed += 1
-    assert killed >= 30
-
-
-@pytest.mark.usefixtures("waiting")
-def test_two_launchers_at_once_send_each_stage_once(place: Place, cluster: Cluster) -> None:
-    words = ("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "3")
-    both = [place.start(*words) for _ in range(2)]
-    said = sorted(process.communicate()[0] for process in both)
-    assert said[0].startswith("own: 0 of 9 stages sent"), said
-    assert said[1].startswith("own: 9 of 9 stages sent"), said
-    assert len(cluster.queue().splitlines()) == 9
-    assert "3 jobs of own cancelled" in place("cancel", "own", "--only", "train")
-    cluster(
-        "scontrol update partitionname=main state=up"
-    )  # in one that is down no job's dependency is looked at
-    cluster.empty()
-
-
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -260,52 +148,11 @@ def test_what_the_cluster_would_refuse_is_said_before_anything_is_sent(
     assert not cluster.queue()
 
 
-@pytest.mark.parametrize(
-    ("identity", "tasks"),
-    [
-        ("12", ["12"]),
-        ("12_3", ["12_3"]),
-        ("5_[0-2,7]", ["5_0", "5_1", "5_2", "5_7"]),
-        ("6_[0-6:3]", ["6_0", "6_3", "6_6"]),
-        ("12_[0-1,7%4]", ["12_0", "12_1", "12_7"]),
-        ("5_[0-1,...,48-50...]", ["5_0", "5_1"]),
-    ],
-)
-def test_the_short_forms_of_arrays_are_read(identity: str, tasks: list[str]) -> None:
-    from slurm.client import expanded
-
-    assert expanded(identity) == tasks
-
-
 def test_without_slurm_the_remedy_is_said(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SWEEP)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
     command = [sys.executable, "-m", "suite", "launch", "own.py", "--on", "slurm"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "there is no sinfo on this machine" in done.stderr
-
-
-def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
-    """Golden: two trainings of two nodes in one array, their recipes after each. `UPDATE=1` writes it anew."""
-    from slurm.cluster import read_cluster
-    from slurm.sender import Sender
-    from suite import sweeps
-    from suite.run.stage import Folders
-
-    golden = ROOT / "tests" / "golden" / "sbatch.txt"
-    (tmp_path / "own.py").write_text(SWEEP)
-    (tmp_path / "runs" / "slurm").mkdir(parents=True)
-    (tmp_path / "runs" / "slurm" / "owner").write_text('"golden"')
-    (tmp_path / "cluster.toml").write_text(
-        CLUSTER + 'partition = "gpu"\naccount = "lab"\nsetup = ["module load cuda"]\n'
-        '[environment]\nHTTPS_PROXY = "http://proxy:3128"\n'
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=limit(60)
     )
-    cluster = read_cluster(tmp_path / "cluster.toml")
-    listed, _ = sweeps.find(str(tmp_path / "own.py")).stages(["--ranks", "8", "--seeds", "2"])
-    planned = Sender(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed), 1001)
-    text = re.sub(r"/code/\w+", "/code/DIGEST", "\n".join(text for _, text in planned))
-    text = text.replace(str(tmp_path), "/PLACE").replace(sys.executable, "/PYTHON")
-    if os.environ.get("UPDATE"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text)
-    assert text == golden.read_text()
+    assert done.returncode == 2 and "there is no sinfo on this machine" in done.stderr

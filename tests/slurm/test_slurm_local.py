@@ -197,7 +197,7 @@ def test_an_up_that_is_interrupted_leaves_no_process_and_the_next_one_works(seco
     starting = subprocess.Popen([COMMAND, "up", second.folder], env=OUTSIDE, stderr=subprocess.PIPE)
     until(lambda: (second.folder / "run" / "mariadbd.pid").exists())
     starting.send_signal(signal.SIGTERM)
-    starting.communicate(timeout=30)
+    starting.communicate(timeout=limit(30))
     assert starting.returncode != 0 and traces(second.folder) == []
     second.manage("up", "1")
     assert second("srun hostname") == "n1"
