@@ -19,6 +19,7 @@ from fakes.journals import Server
 from fakes.missing import missing
 from fakes.networks import lived_in
 from fakes.user import User, forker
+from fakes.waiting import limit
 from torch import nn
 from xdist.scheduler import LoadFileScheduling
 
@@ -130,7 +131,7 @@ def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
     yield one
     for process in one.launches:
         process.terminate()
-        process.communicate(timeout=90)
+        process.communicate(timeout=limit(90))
 
 
 @pytest.fixture(scope="session")

@@ -119,8 +119,12 @@ class Cluster:
     def clear(self) -> None:
         """End what a test left, and bring the nodes back that it lost."""
 
-        def emptied() -> bool:  # a job that asked to be queued again while it was cancelled is cancelled again
-            return not (self.queue() and self("scancel --user=root") + self.queue())
+        def emptied() -> (
+            bool
+        ):  # a job that asked to be queued again while it was cancelled is cancelled again
+            if self.queue():
+                self.attempt("scancel --user=root")
+            return not self.queue()
 
         until(emptied, self.queue, every=0.5)
         for line in self("sinfo --noheader --Node --partition=main", "--format=%N %T").splitlines():
@@ -148,6 +152,7 @@ class Place(User):
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         super().__init__(folder, "slurm")
+        self.by = ("--on", "slurm", "--cluster", "cluster.toml")
         self.cluster = cluster
         self.settings(CLUSTER)
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -158,7 +163,7 @@ class Place(User):
         (self.folder / "cluster.toml").write_text(text)
 
     def launch(self, *words: str) -> str:
-        return self("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", *words)
+        return self("launch", "own.py", *self.by, *words)
 
     def launch_and_leave(self, *words: str) -> None:
         self.launch(*words)

@@ -41,6 +41,7 @@ class User:
 
     def __init__(self, folder: Path, on: str) -> None:
         self.folder, self.runs, self.on = folder, folder / "runs", on
+        self.by: tuple[str, ...] = ("--on", on, "--workers", "2")
         (folder / "own.py").write_text(SWEEP)
         self.environment = OUTSIDE | {"PYTHONPATH": str(ROOT)}
         self.launches: list[subprocess.Popen[str]] = []
@@ -66,7 +67,7 @@ class User:
 
     def launch_and_leave(self, *words: str) -> None:
         """Launch the sweep, and go on while it runs."""
-        self.launches.append(self.start("launch", "own.py", "--on", self.on, "--workers", "2", *words))
+        self.launches.append(self.start("launch", "own.py", *self.by, *words))
 
     def resume_and_leave(self) -> None:
         """Resume it, and go on while it runs."""

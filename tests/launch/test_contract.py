@@ -1,4 +1,4 @@
-"""What every launcher does alike, through the commands of a user: launch, status, logs, cancel, resume."""
+"""What every launcher does alike, through the commands of a user: plan, launch, status, logs, cancel, resume."""
 
 from __future__ import annotations
 
@@ -16,6 +16,33 @@ def ranks(user: User) -> tuple[str, str]:
     return "--ranks", "2" if user.on == "torchrun" else "1"
 
 
+def test_a_plan_shows_the_jobs_in_full_in_the_order_in_which_they_start_and_submits_none(user: User) -> None:
+    said = user("plan", "own.py", *user.by, *ranks(user))
+    first, *further = [line for line in said.splitlines() if " ranks, after " in line]
+    assert first.endswith(f"{ranks(user)[1]} ranks, after nothing") and "train" in first + said
+    assert further and not any(line.endswith("after nothing") for line in further)
+    command = "-m slurm.worker" if user.on == "slurm" else "-m suite run"
+    assert said.count(command) == 1 + len(further)
+    assert not [
+        *user.runs.glob("local/*"),
+        *user.runs.glob("slurm/suite-*"),
+        *user.runs.glob("*/events.jsonl"),
+    ]
+
+
+def test_what_the_launcher_cannot_do_is_refused_before_anything_is_recorded(user: User) -> None:
+    for command in ("plan", "launch"):
+        refused = user.attempt(command, "own.py", *user.by, "--ranks", "40")
+        if command == "plan" and user.on != "slurm":
+            continue
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        limit = (
+            "a stage takes 10 nodes, and partition main has 4" if user.on == "slurm" else "shared by 40 ranks"
+        )
+        assert limit in " ".join(refused.stderr.split())
+    assert not (user.runs / "sweeps").exists() and not (user.runs / "launched").exists()
+
+
 def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_resume_does_the_rest(
     user: User,
 ) -> None:
@@ -29,6 +56,11 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     user.until(lambda: "epoch 1/30  test top-1" in user("logs", training.key))
     said = user("status", "own")
     assert "3 stages: 1 running, 2 queued" in said, said
+    again = user.attempt("launch", "own.py", *user.by, "--epochs", "30", *ranks(user))
+    if user.on == "slurm":
+        assert "0 of 3 stages sent" in again.stdout, again.stdout + again.stderr
+    else:
+        assert again.returncode == 2 and "wait for it, or" in again.stderr, again.stdout + again.stderr
     refused = user.attempt("logs", first.key)
     assert refused.returncode == 2 and "has written anything yet" in refused.stderr
     assert "1 jobs of own cancelled; resume own" in user("cancel", "own", "--only", first.key)

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from fakes import ROOT
 from fakes.user import User
+from fakes.waiting import limit, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=limit(240))
     return said
 
 
@@ -68,11 +68,8 @@ def outcomes(folder: Path) -> int:
 
 
 def wait_for_outcomes(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while outcomes(folder) < count:
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120, every=0.02)
+    assert outcomes(folder) >= count, finish(process)
 
 
 @pytest.mark.parametrize(("killed_by", "after"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
@@ -86,12 +83,8 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     if killed_by is signal.SIGTERM:  # as Ctrl-C: see _interrupt
         assert process.returncode == 130 and "finished runs are kept" in said
     stages = load_sweep(tmp_path / "runs", "own")
-    deadline = time.monotonic() + 60
-    while any(
-        lease.locked(tmp_path / "runs" / s.key) for s in stages
-    ):  # workers of a killed launcher end their job
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    # workers of a killed launcher end their job
+    until(lambda: not any(lease.locked(tmp_path / "runs" / s.key) for s in stages))
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
@@ -121,7 +114,7 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
     assert (now.state, now.cause) == ("failed", "code")
     assert (
         "1 failed" in said
-        and f"{victim.name} ({victim.key}): its process ended without a word, killed by" in said
+        and f"{victim.name} ({victim.key}): its process was killed by SIGKILL and recorded no error" in said
     )
     assert "SIGKILL" in said
     assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
@@ -150,25 +143,26 @@ def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> Non
     assert f"{victim.name} ({victim.key}): IsADirectoryError" in said
 
 
-def test_looking_at_a_stage_never_keeps_it_from_starting(tmp_path: Path) -> None:
+def test_asking_whether_a_stage_is_locked_never_keeps_it_from_starting(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
-    looker = subprocess.Popen(
+    checking = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "from suite.record.lease import locked; from pathlib import Path\n"
-            f"while True: locked(Path({str(tmp_path)!r}))",
+            f"folder = Path({str(tmp_path)!r})\n"
+            "while True: locked(folder) or (folder / 'begun').touch()",
         ],
         cwd=ROOT,
     )
     try:
-        time.sleep(1)
+        until((tmp_path / "begun").exists)
         for _ in range(500):
             with lease.lock(tmp_path):
                 pass
     finally:
-        looker.kill()
-        looker.wait()
+        checking.kill()
+        checking.wait()
     assert not lease.locked(tmp_path)
 
 

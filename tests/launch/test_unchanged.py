@@ -13,6 +13,7 @@ import pytest
 import torch
 from fakes import ROOT
 from fakes.trainings import digits
+from fakes.waiting import limit
 
 from suite import methods
 from suite.data import datasets
@@ -201,7 +202,7 @@ def test_editing_a_method_inside_a_copy_of_the_package_stops_the_next_launch(tmp
 
     def launch() -> tuple[int, str]:
         command = [sys.executable, "-m", "suite", "launch", "own.py"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=limit(300))
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     assert launch()[0] == 0

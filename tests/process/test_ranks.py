@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from fakes import ROOT
 from fakes.methods import inserted
 from fakes.ranks import together
-from fakes.waiting import limit
+from fakes.waiting import limit, until
 
-from suite.recipe import Recipe, Training, over_ranks, plan
+from suite.recipe import Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.record.journal import read_events
 from suite.record.status import status_of
@@ -175,9 +176,9 @@ def suite(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_places(tmp_path: Path) -> None:
+def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_slots(tmp_path: Path) -> None:
     words = ("--workers", "4", "--gpus-per-run", "2", "--ranks", "1", "--seeds", "2")
-    said, _ = suite(tmp_path, "launch", "wide.py", "--on", "torchrun", *words).communicate(timeout=240)
+    said, _ = suite(tmp_path, "launch", "wide.py", "--on", "torchrun", *words).communicate(timeout=limit(240))
     assert said.endswith("4 stages: 4 done\n"), said
     assert said.count("epoch 1/1  test top-1") == 2 and "images/s" in said
     stages = load_sweep(tmp_path / "runs", "wide")
@@ -191,12 +192,14 @@ def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_places(tm
 
 
 def test_gpus_per_run_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    said, _ = suite(tmp_path, "launch", "wide.py", "--gpus-per-run", "2").communicate(timeout=60)
+    said, _ = suite(tmp_path, "launch", "wide.py", "--gpus-per-run", "2").communicate(timeout=limit(60))
     assert "--on here gives it up to 1; use --on torchrun" in said
     words = ("--on", "torchrun", "--workers", "2")
-    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--gpus-per-run", "0").communicate(timeout=60)
+    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--gpus-per-run", "0").communicate(
+        timeout=limit(60)
+    )
     assert "--gpus-per-run 0 is too few" in said
-    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--ranks", "3").communicate(timeout=60)
+    said, _ = suite(tmp_path, "launch", "wide.py", *words, "--ranks", "3").communicate(timeout=limit(60))
     assert "is shared by 3 ranks, and here one run has up to 2" in said
 
 
@@ -211,40 +214,34 @@ def test_over_ranks_changes_every_training_and_nothing_else() -> None:
     assert plan(over_ranks(stage, 1) for stage in shared) == stages
 
 
-def running(folder: Path, training: Training | Recipe) -> list[int]:
-    """The process ids of the ranks that run the stage, told by /proc."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            words = (place / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if training.key.encode() in words and b"torch.distributed.run" not in words:
-            found.append(int(place.name))
-    return sorted(found)
+def running(training: Stage) -> dict[int, psutil.Process]:
+    """By rank the processes that run the stage."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended
+            words = process.cmdline()
+            if training.key in words and "torch.distributed.run" not in words:
+                found[int(process.environ()["RANK"])] = process
+    return found
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(
     tmp_path: Path, victim: int
 ) -> None:
-    suite(tmp_path, "plan", "wide.py", "--epochs", "500").communicate(timeout=60)
+    suite(tmp_path, "plan", "wide.py", "--epochs", "500").communicate(timeout=limit(60))
     training = load_sweep(tmp_path / "runs", "wide")[0]
     process = torchrun(2, "-m", "suite", "run", training.key, "--runs", "runs", folder=tmp_path)
     progress = tmp_path / "runs" / training.key / "progress.json"
-    while not progress.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    ranks = {}
-    for pid in running(tmp_path, training):  # type: ignore[arg-type]
-        words = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
-        ranks[int(next(w for w in words if w.startswith(b"RANK=")).split(b"=")[1])] = pid
-    assert set(ranks) == {0, 1}
-    os.kill(ranks[victim], signal.SIGKILL)
+    until(lambda: progress.exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[0]
+    ranks = running(training)
+    assert ranks.keys() == {0, 1}
+    ranks[victim].kill()
     began = time.monotonic()
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=limit(120))
     assert time.monotonic() - began < limit(30) and process.returncode != 0
-    assert not running(tmp_path, training)  # type: ignore[arg-type]
+    assert not running(training)
     now = status_of(training, tmp_path / "runs")
     if victim == 0:
         assert now.state == "stopped"  # it could write no last word; the lock says that nobody works on it
@@ -271,12 +268,12 @@ run(stage, ranks, Folders(Path("runs"), Path("data")))
 
 
 def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> None:
-    suite(tmp_path, "plan", "wide.py").communicate(timeout=60)
+    suite(tmp_path, "plan", "wide.py").communicate(timeout=limit(60))
     training = load_sweep(tmp_path / "runs", "wide")[0]
     (tmp_path / "failing.py").write_text(FAILING)
     began = time.monotonic()
     process = torchrun(2, "failing.py", training.key, folder=tmp_path)
-    process.communicate(timeout=120)
+    process.communicate(timeout=limit(120))
     assert process.returncode != 0 and time.monotonic() - began < limit(60)
     now = status_of(training, tmp_path / "runs")
     assert now.state == "failed"
