@@ -98,29 +98,29 @@ def a_round(
     suite = [sys.executable, "-m", "suite"]
     counts = ["--trainings", str(trainings), "--widths", str(widths)]
     found = {}
-    found["plan"], said = seconds([*suite, "plan", "big.py", *counts], place, environment)
-    found["plan --cluster"], said = seconds(
+    found["plan"], printed = seconds([*suite, "plan", "big.py", *counts], place, environment)
+    found["plan --cluster"], printed = seconds(
         [*suite, "plan", "big.py", *counts, "--cluster", str(cluster)], place, environment
     )
     total = trainings * (1 + 2 * widths)
-    assert f"{total} stages for" in said
+    assert f"{total} stages for" in printed
     launch = [*suite, "launch", "big.py", *counts, "--on", "slurm", "--cluster", str(cluster)]
-    found["submit"], said = seconds(launch, place, environment)
-    assert f"{total} of {total} stages sent" in said, said
+    found["submit"], printed = seconds(launch, place, environment)
+    assert f"{total} of {total} stages sent" in printed, printed
     _write_journals(place / "runs")
-    found["status"], said = seconds([*suite, "status", "big"], place, environment)
-    assert f"{total} stages: " in said and "queued" in said.rpartition("stages:")[2], said
+    found["status"], printed = seconds([*suite, "status", "big"], place, environment)
+    assert f"{total} stages: " in printed and "queued" in printed.rpartition("stages:")[2], printed
     _empty(environment)
     peer = [sys.executable, "peer.py", str(trainings), str(2 * widths)]
-    found["submitit, the whole command"], said = seconds(peer, place, environment)
-    count, found["  its map_array"], found["  its job.state"] = map(float, said.split())
+    found["submitit, the whole command"], printed = seconds(peer, place, environment)
+    count, found["  its map_array"], found["  its job.state"] = map(float, printed.split())
     assert count == total
     _empty(environment)
     return found
 
 
 def _write_journals(runs: Path) -> None:
-    """What runs that go on would have told by now: 200 epochs of each training, and the evaluation of each recipe."""
+    """What runs that go on would have recorded by now: 200 epochs of each training, and the evaluation of each recipe."""
     for row in json.loads((runs / "sweeps" / "big.json").read_text())["stages"]:
         folder = runs / row["key"]
         folder.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from suite.record.files import Folders, write_json
 from suite.record.journal import read_events
 from suite.record.status import State, Status
 
-NO_ACCOUNTING = "this cluster keeps no accounting: how SLURM ended jobs is not known"
+NO_ACCOUNTING = "this cluster keeps no accounting, so how its jobs ended is unknown"
 
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
@@ -100,11 +100,11 @@ class Slurm:
         if not self.sender.folder.is_dir():
             return list(statuses), ""
         if shutil.which("squeue") is None:
-            return list(statuses), "there is no SLURM on this machine: how its jobs are is not known here"
+            return list(statuses), "there is no SLURM on this machine, so the state of its jobs is unknown"
         try:
             states, note = self._states()
         except SuiteError as error:
-            return list(statuses), f"how the jobs are is not known: {error}"
+            return list(statuses), f"cannot query SLURM, so the state of its jobs is unknown: {error}"
         return [
             self._with_job(now, *states[now.stage.key]) if now.stage.key in states else now
             for now in statuses
@@ -119,7 +119,7 @@ class Slurm:
             found = client.ended(ids=[array.job_id for array in arrays if array.job_id]) | found
             note = "" if client.keeps_accounting() else NO_ACCOUNTING
         except SuiteError as error:
-            note = f"how jobs ended is not known: {error}"
+            note = f"cannot query the accounting, so how jobs ended is unknown: {error}"
         ordered = sorted(arrays, key=lambda array: array.attempt)
         return {
             key: (found[array.task_id(n)], array, n)

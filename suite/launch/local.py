@@ -227,7 +227,7 @@ class Here:
         done = Cancelled()
         for launch in self._alive():
             done += self._cancel_in(launch, set(keys))
-        return done + self._cancel_strays(keys) if self.adopts else done
+        return done + self._cancel_unlaunched(keys) if self.adopts else done
 
     def _cancel_in(self, launch: local_jobs.Launch, wanted: set[str]) -> Cancelled:
         """Put stages on the list that the launch and its jobs read."""
@@ -247,7 +247,7 @@ class Here:
             ends.record_cancelled(self.folders.runs / key, launch.launcher)
         return Cancelled(ended, len(left_out))
 
-    def _cancel_strays(self, keys: Sequence[str]) -> Cancelled:
+    def _cancel_unlaunched(self, keys: Sequence[str]) -> Cancelled:
         """Ask processes of this machine to end that no living launcher has."""
         launches = [launch for launch in local_jobs.launches(self.folders.runs) if launch.alive]
         held = {key for launch in launches for job in launch.jobs for key in job}

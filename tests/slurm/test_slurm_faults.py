@@ -75,7 +75,7 @@ def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Plac
     cluster.manage("controller-kill")
     try:
         said = place("status", "own", "--only", "train")
-        assert "how the jobs are is not known: squeue" in said and "running" in said
+        assert "cannot query SLURM, so the state of its jobs is unknown: squeue" in said and "running" in said
         refused = place.attempt("resume", "own", "--cluster", "cluster.toml")
         assert refused.returncode == 2 and "slurmctld does not answer" in refused.stderr
     finally:
