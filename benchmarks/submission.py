@@ -120,7 +120,7 @@ def a_round(
 
 
 def _write_journals(runs: Path) -> None:
-    """What runs that go on would have recorded by now: 200 epochs of each training, and the evaluation of each recipe."""
+    """What runs that go on would have recorded by now: 200 epochs of each training, one evaluation of each recipe."""
     for row in json.loads((runs / "sweeps" / "big.json").read_text())["stages"]:
         folder = runs / row["key"]
         folder.mkdir(exist_ok=True)
