@@ -116,6 +116,17 @@ class Cluster:
         """Tell the controller that a node is lost, which it would notice in some 25 s."""
         self(f"scontrol update nodename={node} state=down reason=lost")
 
+    def takes_up(self, node: str) -> None:
+        """Start the slurmd of a node that was set down, and wait until jobs may come to it. It becomes idle by itself
+        when it registers; SLURM then refuses to resume it."""
+        self.manage("slurmd-start", node)
+
+        def up() -> bool:
+            self.attempt(f"scontrol update nodename={node} state=resume")
+            return self(f"sinfo --noheader --nodes={node} --partition=main --format=%T") in ("idle", "mixed")
+
+        until(up)
+
     def clear(self) -> None:
         """End what a test left, and bring the nodes back that it lost."""
 

@@ -59,8 +59,7 @@ def test_what_goes_on_on_a_lost_node_is_fenced_off_and_the_node_avoided(
     assert psutil.pid_exists(orphan), "it still is in the training"
     place.release()
     until(lambda: not psutil.pid_exists(orphan), place.logs)
-    cluster.manage("slurmd-start", node)
-    cluster(f"scontrol update nodename={node} state=resume")
+    cluster.takes_up(node)
     journal = place.ended(training)
     hosts = [event["host"] for event in journal if event["event"] == "started"]
     assert hosts[0] == node and len(set(hosts)) == len(hosts) == 2
