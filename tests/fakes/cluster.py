@@ -167,7 +167,7 @@ class Place(User):
         self.cluster = cluster
         self.settings(CLUSTER)
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-        self.environment |= cluster.environment | {"PATH": path}
+        self.environment = cluster.environment | self.environment | {"PATH": path}
 
     def settings(self, text: str) -> None:
         """Write another cluster.toml."""
