@@ -64,7 +64,7 @@ def test_every_benchmark_that_is_named_is_there() -> None:
 def test_every_command_is_understood(page: str, tmp_path: Path) -> None:
     for command in re.findall(r"(?:^|`|/bin/)suite ([a-z][^`\n#]*)", PAGES[page], re.MULTILINE):
         words = shlex.split(command)
-        if len(words) == 1 and command_line()[words[0]] or "..." in words:
+        if (len(words) == 1 and command_line()[words[0]]) or "..." in words:
             continue  # a command that is spoken of
         _, bound, _ = command_line().parse_args(words, exit_on_error=False, print_error=False)
         if of_sweep := bound.arguments.get("words"):

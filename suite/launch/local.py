@@ -178,6 +178,7 @@ class Here:
         if torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+            environment |= {"SUITE_DEVICE": "cuda", "TORCHINDUCTOR_COMPILE_THREADS": threads}
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot % len(gpus)] for slot in slots)
         with (folder / "job.log").open("ab") as log:
             began_at = log.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,22 +80,49 @@ class Ranks:
 
 def from_environment() -> Ranks:
     """Ranks as torchrun sets them (RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE); one rank without. Joins the
-    process group."""
+    process group.
+
+    Raises SuiteError where the launcher gave this process a GPU (SUITE_DEVICE=cuda) that it does not see, and where
+    more ranks of this node than it has GPUs ask for one each.
+    """
     rank, local_rank, world_size = (int(os.environ.get(n, d)) for n, d in _VARIABLES.items())
     gpu = torch.cuda.is_available()
-    device = (
-        torch.device("cuda", local_rank % max(1, torch.cuda.device_count())) if gpu else torch.device("cpu")
-    )
+    if os.environ.get("SUITE_DEVICE") == "cuda" and not gpu:
+        raise SuiteError(f"no CUDA-capable device is visible on {platform.node()}: {_reason()}")
+    device = CPU
     if gpu:
+        if local_rank >= torch.cuda.device_count():
+            raise SuiteError(
+                f"rank {local_rank} of this machine has no GPU, of which {torch.cuda.device_count()} are visible; "
+                "use as many ranks as GPUs"
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-        # A run that was killed goes on to the same weights: kernels are those that give the same bits each time.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
+        _same_bits_each_time()
     if world_size > 1:
         distributed.init_process_group("nccl" if gpu else "gloo")
     nodes = world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     return Ranks(rank, local_rank, world_size, device, nodes)
+
+
+def _reason() -> str:
+    """Why torch sees no GPU, in its own words."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        return str(error).strip().splitlines()[0]
+    return "torch says nothing"
+
+
+def _same_bits_each_time() -> None:
+    """A run that was killed goes on to the same weights: kernels are those that give the same bits each time, and
+    float32 is float32. New tensors are not filled, which costs as many kernels as there are layers."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 _VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

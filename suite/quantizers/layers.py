@@ -46,7 +46,8 @@ def quantize(
     input: Callable[[bool], Quantizer | None],
     weight: Callable[[], Quantizer | None],
 ) -> nn.Module:
-    """A copy of `model` in which each module of `kinds` is held by a Quantized with quantizers of its own.
+    """A copy of `model` in which each module of `kinds` is held by a Quantized with quantizers of its own, all on the
+    model's device.
 
     input(is_first) makes the quantizer of a module's input; is_first is true of the first of `kinds` in the model's
     order, the one that sees the image. weight() makes that of a weight, where the module has one.
@@ -61,7 +62,7 @@ def quantize(
             if observer is not None:
                 observer.of = f"the {what} of layer {name}"
         model.set_submodule(name, held)
-    return model
+    return model.to(next((parameter.device for parameter in model.parameters()), None))
 
 
 def finite_copy(model: nn.Module) -> nn.Module:

@@ -235,8 +235,11 @@ def _channels(x: Tensor, axis: int) -> Tensor:
 
 
 def observe_over(model: nn.Module, ranks: Ranks) -> None:
-    """Let every observer of `model` take the tensors of all ranks for one. Raises SuiteError for one that cannot."""
-    for module in model.modules():
+    """Let every observer of an activation in `model` take the tensors of all ranks for one; a weight is the same on
+    each. Raises SuiteError for an observer that cannot."""
+    for name, module in model.named_modules():
+        if name.endswith("weight.observer"):
+            continue
         if isinstance(module, (MovingPercentile, Histogram)) and ranks.world_size > 1:
             raise SuiteError(f"{type(module).__name__} observes on one rank only; use world_size 1")
         if isinstance(module, Observer):

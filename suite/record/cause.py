@@ -40,14 +40,29 @@ ASKED = {
 """Exit statuses of a process that was asked to end: negative as Python has them, above 128 as a shell has them, and
 75 as `suite run` leaves when it has saved."""
 
-BROKEN_NODE = ("uncorrectable ECC", "no CUDA-capable device", "busy or unavailable", "NVLink", "GPU is lost")
-"""What CUDA reports where a node, not the code, is at fault."""
+BROKEN_NODE = (
+    "uncorrectable ECC",
+    "no CUDA-capable device",
+    "busy or unavailable",
+    "NVLink",
+    "GPU is lost",
+    "unspecified launch failure",
+    "CUDA error: unknown error",
+    "system not yet initialized",
+    "No CUDA GPUs are available",
+    "Found no NVIDIA driver",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+    "ncclSystemError",
+    "remote process exited or there was a network error",
+)
+"""What CUDA, cuDNN and NCCL report where a node, not the code, is at fault."""
 
 NO_MEMORY_LEFT = (
     "can't allocate memory",
     "annot allocate memory",
     "failed to map segment",
     "can't start new thread",
+    "CUDA error: out of memory",
 )
 """What torch, the system, the loader of libraries and Python report where there is no memory left."""
 
@@ -90,6 +105,8 @@ def cause_of(
     if recorded or exit_status is not None or accounting == "FAILED":
         if any(words in logs for words in KILLED_FOR_MEMORY):
             return "memory"
+        if not recorded and any(words in logs for words in BROKEN_NODE):
+            return "node"
         return "node" if exit_status == NO_LOG_WRITTEN and not logs else "code"
     return None
 

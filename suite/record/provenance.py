@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,33 @@ def provenance(device: torch.device) -> dict[str, Any]:
     """commit, dirty, diff (cut at 200,000 characters), versions, device, and host, as plain data."""
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_threads()}"
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{_cpu()}, {_threads()}"
     return {
         **commit_and_diff(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": name,
         "host": platform.node(),
         "pid": os.getpid(),
+        **({"gpu": _gpu()} if on_gpu else {}),
     }
+
+
+def _gpu() -> dict[str, Any]:
+    """What decides a GPU's bits besides its name: the versions below torch, how many there are, whether float32 is
+    TF32."""
+    import torch
+
+    found: dict[str, Any] = {"cuda": torch.version.cuda, "gpus": torch.cuda.device_count()}
+    found |= {"cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}  # type: ignore[no-untyped-call]
+    with suppress(Exception):
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    with suppress(Exception):
+        import pynvml
+
+        pynvml.nvmlInit()
+        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
+    return found
 
 
 def commit_and_diff() -> dict[str, Any]:

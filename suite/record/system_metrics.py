@@ -7,6 +7,7 @@ each one's name precedes them, as MLflow has it.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import threading
@@ -53,7 +54,7 @@ def _sample(journal: Journal, file: Path, ended: threading.Event) -> None:
         import psutil
 
         psutil.cpu_percent()  # each call measures the time since the last
-        gpus, step = _gpus(), _samples(file)
+        gpus, step = _gpus(os.environ.get("CUDA_VISIBLE_DEVICES")), _samples(file)
         last = False
         while not last:
             last = ended.wait(EVERY_SECONDS)
@@ -70,14 +71,23 @@ def _samples(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def _gpus() -> list[Any]:
-    """NVIDIA's handles of the GPUs of this node; none where there is no driver."""
+def _gpus(visible: str | None) -> list[Any]:
+    """NVIDIA's handles of the GPUs of this node that this process may use; none where there is no driver.
+
+    visible: CUDA_VISIBLE_DEVICES, numbers or UUIDs; None where all are. One that NVML refuses is left out.
+    """
+    gpus: list[Any] = []
     with suppress(Exception):
         import pynvml
 
         pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-    return []
+        chosen = map(str, range(pynvml.nvmlDeviceGetCount())) if visible is None else visible.split(",")
+        for name in filter(None, (name.strip() for name in chosen)):
+            with suppress(Exception):
+                by_number = name.isdigit()
+                find = pynvml.nvmlDeviceGetHandleByIndex if by_number else pynvml.nvmlDeviceGetHandleByUUID
+                gpus.append(find(int(name) if by_number else name))
+    return gpus
 
 
 def _busy(gpus: Sequence[Any]) -> dict[str, float]:

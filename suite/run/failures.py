@@ -14,6 +14,9 @@ from suite.record.failure import Failure, reported_failure
 from suite.record.lease import ReplacedError
 from suite.run import checkpoint
 
+LOST_PEER = ("closed by peer", "Connection reset", "remote process exited or there was a network error")
+"""What gloo and NCCL say where another rank is gone."""
+
 
 def of(error: Exception) -> Failure:
     """The failure of an exception that is being handled."""
@@ -29,7 +32,7 @@ def explained(error: Exception, folder: Path, world_size: int) -> Failure:
         elsewhere = reported_failure(folder, within_seconds=2)
         if elsewhere:
             found = elsewhere
-        elif "closed by peer" in found.error or "Connection reset" in found.error:
+        elif any(words in found.error for words in LOST_PEER):
             words = f"another rank ended without a word, as when it is killed ({found.error})"
             found = replace(found, error=words)
     if found.cause == "diverged":

@@ -28,7 +28,7 @@ from suite.run.attempt import Attempt, InterruptedRunError
 from suite.run.feed import RunFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.start import load_float
-from suite.run.training import Confusion, score, train
+from suite.run.training import Confusion, eager_because, score, train
 from suite.train.bfloat16 import kernels
 
 
@@ -57,7 +57,8 @@ def _work_and_record(attempt: Attempt) -> None:
     """Of rank 0."""
     stage, journal, device = attempt.stage, attempt.journal, attempt.ranks.device
     began = time.monotonic()
-    facts = {**provenance(device), "bfloat16": kernels(device), "sources": sources(stage)}
+    facts = {**provenance(device), "bfloat16": kernels(device), "eager": eager_because(device)}
+    facts["sources"] = sources(stage)
     attempt.watch_others()
     try:
         files.write_json({**_description(stage), **facts}, journal.folder / "stage.json")

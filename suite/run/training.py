@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from suite.data import cifar
@@ -36,10 +37,11 @@ def train(
     saved_as: what is saved to resume from, made of fit's own state; count_from: of Attempt.save_or_stop.
     """
     images = attempt.images(start.dataset, "train")
-    compiled = attempt.ranks.device.type == "cuda" and os.environ.get("SUITE_COMPILE") != "0"
+    compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
-    for step in fit(model, images, sgd, seed, attempt.ranks, state, compiled):
-        attempt.alive_at = time.monotonic()
+    for number, step in enumerate(fit(model, images, sgd, seed, attempt.ranks, state, compiled), start=1):
+        if number > 1:  # the second step is compiled, which may take minutes
+            attempt.alive_at = time.monotonic()
         if images_before is None:
             images_before = 0 if step.batches == 1 else step.images
         rate = (step.images - images_before) / (time.monotonic() - began)
@@ -65,6 +67,24 @@ def train(
             score(attempt, model, start, step.epoch)
         began, images_before = time.monotonic(), 0
     return step
+
+
+@cache
+def eager_because(device: torch.device) -> str:
+    """Why trainings on `device` go without torch.compile; empty where they are compiled.
+
+    A GPU compiles one small kernel to see whether that works: it needs a C compiler and Python's headers.
+    """
+    if device.type != "cuda":
+        return "on a CPU"
+    if os.environ.get("SUITE_COMPILE") == "0":
+        return "SUITE_COMPILE=0"
+    try:
+        torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(8, device=device))
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {lines[0]}"
+    return ""
 
 
 def _record_progress(attempt: Attempt, step: Step, sgd: Sgd, images: int, rate: float) -> None:

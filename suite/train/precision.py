@@ -39,12 +39,12 @@ class Mixed:
     ) -> None:
         self.model, self.precision = model, precision
         self.half = HALF[precision.dtype]
+        shared = {id(parameter): parameter for parameter in _shared(model, precision.level)}
+        self.working = copy.deepcopy(model, shared)
         if precision.level in ("O2", "O3"):
-            self.working = _cast(copy.deepcopy(model), self.half, precision.level == "O3")
-        else:
-            self.working = copy.deepcopy(
-                model, {id(parameter): parameter for parameter in model.parameters()}
-            )
+            _cast(self.working, self.half, precision.level == "O3")
+        pairs = zip(model.parameters(), self.working.parameters(), strict=True)
+        self._copied = [(m, w) for m, w in pairs if m is not w] if precision.level == "O2" else []
         self.stepped = self.working if precision.level == "O3" else model
         self.optimizer = make_optimizer(self.stepped.parameters())
         self.scales = precision.dtype == "float16" and precision.level in ("O1", "O2")
@@ -87,9 +87,8 @@ class Mixed:
         """
         with self._products():
             torch.autograd.backward(loss * self._scale.squeeze() if self.scales else loss)
-        if self.precision.level == "O2":
-            for master, worker in zip(self.model.parameters(), self.working.parameters(), strict=True):
-                master.grad = None if worker.grad is None else worker.grad.float()
+        for master, worker in self._copied:
+            master.grad = None if worker.grad is None else worker.grad.float()
         if self.scales:
             self._scaled_step()
         else:
@@ -115,7 +114,8 @@ class Mixed:
 
     @torch.no_grad()
     def _copy_masters(self) -> None:
-        torch._foreach_copy_(list(self.working.parameters()), list(self.model.parameters()))
+        # All are half: of a list of several dtypes CUDA's fast path wrote wrong values (PyTorch issue 173383).
+        torch._foreach_copy_([worker for _, worker in self._copied], [master for master, _ in self._copied])
 
     @torch.no_grad()
     def update_model(self) -> nn.Module:
@@ -155,6 +155,16 @@ def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
                 old.copy_(new)
             else:
                 setattr(module, key, new.detach().to(old.dtype, copy=True))
+
+
+def _shared(model: nn.Module, level: str) -> list[nn.Parameter]:
+    """The parameters that the working copy has in common with the model: in O2 those of BatchNorm, always float32."""
+    if level == "O3":
+        return []
+    if level == "O2":
+        kept = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        return [parameter for module in kept for parameter in module.parameters(recurse=False)]
+    return list(model.parameters())
 
 
 def _cast(model: nn.Module, half: torch.dtype, batch_norm_too: bool) -> nn.Module:

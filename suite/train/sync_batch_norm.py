@@ -1,4 +1,4 @@
-"""BatchNorm over the images of all ranks."""
+"""BatchNorm over the images of all ranks, with one collective forward and one backward."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ def synchronize_batch_norm(model: nn.Module, ranks: Ranks) -> nn.Module:
     """`model` with each BatchNorm normalizing by the images of all ranks together; weights and buffers stay."""
     if ranks.world_size == 1:
         return model
-    for name, module in list(model.named_modules()):
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm):
-            if ranks.device.type == "cuda":
-                model.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
-            else:
-                module.__class__ = BatchNormOverRanks
+            module.__class__ = BatchNormOverRanks
     return model
 
 
 class BatchNormOverRanks(nn.BatchNorm2d):
-    """What nn.SyncBatchNorm does on GPUs, for a CPU: statistics over the images of all ranks, in float32.
+    """Statistics over the images of all ranks, in float32, on a CPU and on GPUs. A rank's share may be empty.
 
-    A rank's share may be empty.
+    nn.SyncBatchNorm lets the host wait for the device three times a layer and cannot be compiled.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,33 +32,52 @@ class BatchNormOverRanks(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        count = wide.new_tensor(x.numel() // x.shape[1])
-        distributed.all_reduce(count)
-        mean: Tensor = _SumOverRanks.apply(wide.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
-        centred = wide - mean[:, None, None]
-        squares = centred.square().sum((0, 2, 3))
-        variance: Tensor = _SumOverRanks.apply(squares) / count  # type: ignore[no-untyped-call]
+        normalized, mean, variance, count = _Normalize.apply(wide, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             unbiased = variance * count / (count - 1)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
-        normalized = centred * torch.rsqrt(variance + self.eps)[:, None, None]
-        return (normalized * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        result: Tensor = normalized.to(x.dtype)
+        return result
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """The sum over all ranks; so is its gradient."""
+class _Normalize(torch.autograd.Function):
+    """(normalized, mean, variance, count): the last three of all ranks, [channels] and [1].
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        distributed.all_reduce(total)
-        return total
+    Each rank puts its mean, its sum of squared differences from it and its count into a row of its own; the rows are
+    joined as Chan, Golub and LeVeque have it (1979), which loses no digits.
+    """
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
-        total = grad[0].clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        channels, own = x.shape[1], x.numel() // x.shape[1]
+        rows = x.new_zeros(distributed.get_world_size(), 2 * channels + 1)
+        own_mean = x.sum((0, 2, 3)) / max(1, own)
+        own_squares = (x - own_mean[:, None, None]).square().sum((0, 2, 3))
+        rows[distributed.get_rank()] = torch.cat([own_mean, own_squares, x.new_full((1,), own)])
+        distributed.all_reduce(rows)
+        means, squares, counts = rows.split([channels, channels, 1], dim=1)  # type: ignore[no-untyped-call]
+        count = counts.sum(0)
+        mean = (means * counts).sum(0) / count
+        variance = (squares + counts * (means - mean).square()).sum(0) / count
+        inverse = torch.rsqrt(variance + eps)
+        ctx.save_for_backward(x, weight, mean, inverse, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        scaled = (x - mean[:, None, None]) * (inverse * weight)[:, None, None]
+        return scaled + bias[:, None, None], mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, inverse, count = ctx.saved_tensors
+        grad = grads[0]
+        normalized = (x - mean[:, None, None]) * inverse[:, None, None]
+        own_bias, own_weight = grad.sum((0, 2, 3)), (grad * normalized).sum((0, 2, 3))
+        sums = torch.cat([own_bias, own_weight])
+        distributed.all_reduce(sums)
+        of_bias, of_weight = (sums / count).chunk(2)
+        centred = grad - of_bias[:, None, None] - normalized * of_weight[:, None, None]
+        return centred * (weight * inverse)[:, None, None], own_weight, own_bias, None

@@ -190,3 +190,24 @@ def test_a_sync_takes_each_sample_once_with_its_time_and_a_hostile_one_never(
     assert (
         MlflowClient(store.uri(tmp_path)).get_run(the_run(tmp_path, STAGE).info.run_id).data.metrics["top1"]
     )
+
+
+def test_only_the_gpus_a_process_may_use_are_sampled_and_one_that_is_refused_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def by_index(number: int) -> str:
+        if number == 1:
+            raise RuntimeError("NVML_ERROR_NO_PERMISSION")
+        return f"gpu {number}"
+
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 4,
+        nvmlDeviceGetHandleByIndex=by_index,
+        nvmlDeviceGetHandleByUUID=lambda name: f"gpu of {name}",
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert system_metrics._gpus(None) == ["gpu 0", "gpu 2", "gpu 3"]
+    assert system_metrics._gpus("3, 0") == ["gpu 3", "gpu 0"]
+    assert system_metrics._gpus("GPU-5a") == ["gpu of GPU-5a"]
+    assert system_metrics._gpus("") == []

@@ -1,0 +1,436 @@
+"""Pretend that some CPU tensors lie on a GPU: real values, real autograd, and an error where CUDA would raise one.
+
+Why not FakeTensorMode: it has no values, so a calibration, an evaluation or a resume cannot run under it, and it stops
+at the first `item()`. Here every tensor stays an ordinary CPU tensor and only its *storage* is tagged with the device
+that it pretends to be on, so that parameters, `.data =`, deepcopy, views, hooks, autograd and torch.save work as ever.
+
+Two modes together:
+
+- a TorchFunctionMode sees what Python asks for: `.to("cuda")`, `.cpu()`, `device=...`, `.device`, `.is_cuda`,
+  `.numpy()`, generators of the wrong device, pinned memory;
+- a TorchDispatchMode sees each kernel that would be launched: it raises where CUDA and CPU tensors meet (but for what
+  CUDA allows: CPU scalars in arithmetic, CPU indices, copy_), and notes what makes the host wait for the device.
+
+What C++ makes on its own (gradients' zeros, buckets of DDP) has no tag and goes with everything: there are no false
+alarms, and what only a real device shows stays unseen: kernels' own limits, dtypes, memory, speed.
+
+    with pretend_cuda() as gpu:
+        ...                       # torch.cuda.is_available() is True, tensors go to "cuda:0" and come back
+    gpu.waits                     # Counter of (what, file:line)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+aten = torch.ops.aten
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+HERE = Path(__file__).resolve()
+
+
+class DeviceError(RuntimeError):
+    """What CUDA would refuse."""
+
+
+SCALARS_MAY_BE_ON_THE_CPU = {
+    "add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "pow", "pow_", "remainder", "fmod",
+    "eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum", "fmax", "fmin", "atan2", "copysign",
+    "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor",
+    "bitwise_and_", "bitwise_or_", "__lshift__", "__rshift__", "xlogy", "where", "masked_fill", "masked_fill_",
+    "fill_", "fill", "lerp", "lerp_", "addcmul", "addcdiv", "addcmul_", "addcdiv_", "index_put_", "index_put",
+}  # fmt: skip
+"""Whose TensorIterator takes a CPU tensor of no dimension beside CUDA tensors."""
+
+WAITS = {
+    "_local_scalar_dense": "reads a value (item, bool, float, int)",
+    "nonzero": "nonzero: how many there are",
+    "masked_select": "masked_select: how many there are",
+    "_unique2": "unique", "unique_dim": "unique", "unique_consecutive": "unique",
+    "equal": "equal",
+    "bincount": "bincount reads min and max",
+    "repeat_interleave": "repeat_interleave: how many there are",
+    "is_set_to": "",
+}  # fmt: skip
+
+VIEWS = {
+    "view", "detach", "t", "transpose", "permute", "expand", "_unsafe_view", "alias", "slice", "select", "unsqueeze",
+    "squeeze", "as_strided", "unbind", "split", "lift_fresh", "is_pinned", "_local_scalar_dense",
+}  # fmt: skip
+"""What launches nothing."""
+
+FACTORIES = {
+    "zeros", "ones", "empty", "full", "arange", "range", "linspace", "logspace", "eye", "rand", "randn", "randint",
+    "randperm", "tensor", "as_tensor", "scalar_tensor", "from_numpy", "asarray", "empty_strided", "tril_indices",
+    "frombuffer", "load", "get_rng_state", "normal", "multinomial_", "hann_window",
+}  # fmt: skip
+
+
+class Tags:
+    """Which storages pretend: "cuda" or "cpu"; those that nobody named are neither."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, x: Tensor) -> str | None:
+        try:
+            storage = x.untyped_storage()
+        except NotImplementedError:
+            return None
+        found = self._of.get(storage._cdata)
+        return found[1] if found else None
+
+    def put(self, x: Tensor, tag: str | None) -> None:
+        if tag is None:
+            return
+        try:
+            storage = x.untyped_storage()
+        except NotImplementedError:
+            return
+        with self._lock:
+            self._of[storage._cdata] = (
+                StorageWeakRef(storage),
+                tag,
+            )  # the reference keeps the address from reuse
+            if len(self._of) > 200_000:
+                self._of = {key: kept for key, kept in self._of.items() if not kept[0].expired()}
+
+
+class Gpu:
+    """What a pretended GPU met: `waits` by (what, where), `launches` by operator, `refused` where it only notes."""
+
+    def __init__(self, strict: bool = True, devices: int = 1, index: int = 0) -> None:
+        self.tags, self.strict, self.devices = Tags(), strict, devices
+        self.device = torch.device("cuda", index)
+        self.waits: Counter[tuple[str, str]] = Counter()
+        self.launches: Counter[str] = Counter()
+        self.launched_at: Counter[tuple[str, str]] = Counter()
+        self.locates = False  # which line launched what: slow
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self.bytes_moved = 0
+        self.rng = torch.Generator().get_state()
+        self.quiet = 0
+
+    def wait(self, what: str) -> None:
+        self.waits[what, where()] += 1
+
+    def refuse(self, what: str) -> None:
+        self.refused[what, where()] += 1
+        if self.strict:
+            raise DeviceError(what)
+
+
+def where() -> str:
+    """The innermost line of ours: not of torch, not of this file."""
+    frame: Any = sys._getframe(1)
+    lines = []
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if (
+            "site-packages" not in file
+            and file != str(HERE)
+            and "<" not in file
+            and "/lib/python3" not in file
+        ):
+            lines.append(f"{'/'.join(Path(file).parts[-2:])}:{frame.f_lineno}")
+            if len(lines) == 2:
+                break
+        frame = frame.f_back
+    return " < ".join(lines)
+
+
+def _kind(func: Any) -> tuple[str, str]:
+    """("get"/"set"/"call", name)."""
+    name = getattr(func, "__name__", "")
+    owner = getattr(func, "__self__", None)
+    if name in ("__get__", "__set__") and owner is not None:
+        return ("get" if name == "__get__" else "set"), getattr(owner, "__name__", "")
+    return "call", name
+
+
+class _Above(TorchFunctionMode):
+    def __init__(self, gpu: Gpu) -> None:
+        super().__init__()
+        self.gpu, self.tags = gpu, gpu.tags
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        how, name = _kind(func)
+        first = args[0] if args else None
+        on_gpu = isinstance(first, Tensor) and self.tags.get(first) == "cuda"
+        if how == "get":
+            if name == "device" and on_gpu:
+                return self.gpu.device
+            if name == "is_cuda":
+                return on_gpu
+            if name == "is_cpu" and on_gpu:
+                return False
+            return func(*args, **kwargs)
+        if how == "set":
+            return func(*args, **kwargs)
+        if isinstance(first, Tensor):
+            if name == "to":
+                return self._to(func, args, kwargs)
+            if name == "cuda":
+                return self._moved(first, self.gpu.device, bool(kwargs.get("non_blocking")))
+            if name == "cpu":
+                return self._moved(first, CPU, False)
+            if name in ("numpy", "__array__") and on_gpu:
+                self.gpu.refuse("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+            if name == "tolist" and on_gpu:
+                self.gpu.wait("tolist: device to host")
+            if name == "get_device":
+                return self.gpu.device.index if on_gpu else -1
+            if name == "pin_memory":
+                if on_gpu:
+                    self.gpu.refuse("cannot pin a cuda tensor; only dense CPU tensors can be pinned")
+                return first.clone()
+            if name == "is_pinned":
+                return False
+            if name in ("data_ptr", "untyped_storage"):
+                return func(*args, **kwargs)
+            if name == "__deepcopy__":  # copies the storage itself
+                copied = func(*args, **kwargs)
+                self.tags.put(copied, self.tags.get(first))
+                return copied
+        return self._call(func, name, args, kwargs)
+
+    def _to(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        x, rest = args[0], list(args[1:])
+        device: Any = kwargs.pop("device", None)
+        non_blocking = bool(kwargs.pop("non_blocking", False))
+        if rest and isinstance(rest[0], Tensor):
+            like = rest.pop(0)
+            tag = self.tags.get(like)
+            device, kwargs["dtype"] = (
+                (self.gpu.device if tag == "cuda" else CPU),
+                kwargs.get("dtype", like.dtype),
+            )
+        elif rest and isinstance(rest[0], (torch.device, str, int)) and not isinstance(rest[0], bool):
+            device = rest.pop(0)
+        elif rest and rest[0] is None:
+            rest.pop(0)
+        if rest and isinstance(rest[0], torch.dtype):
+            kwargs["dtype"] = rest.pop(0)
+        if rest and isinstance(rest[0], bool):
+            non_blocking = rest.pop(0)
+        if rest and isinstance(rest[0], bool):
+            kwargs["copy"] = rest.pop(0)
+        device = None if device is None else torch.device(device)
+        if device is not None and device.type == "cuda":
+            self._check_index(device)
+        tag = self.tags.get(x)
+        target = tag if device is None else ("cuda" if device.type == "cuda" else "cpu")
+        if device is not None and (tag or "cpu") != target:
+            x = self._moved(x, device, non_blocking)
+        result = x.to(**kwargs) if kwargs else x  # this mode is off in here
+        if result.untyped_storage()._cdata != x.untyped_storage()._cdata:
+            self.tags.put(result, target)
+        return result
+
+    def _check_index(self, device: torch.device) -> None:
+        if (device.index or 0) >= self.gpu.devices:
+            self.gpu.refuse(f"CUDA error: invalid device ordinal {device}")
+
+    def _moved(self, x: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
+        source = self.tags.get(x) or "cpu"
+        if source == device.type:
+            return x
+        if not (non_blocking and device.type == "cuda"):
+            self.gpu.wait("host to device" if device.type == "cuda" else "device to host")
+        result = x.clone()
+        self.tags.put(result, device.type)
+        return result
+
+    def _call(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        asked = "device" in kwargs
+        device = kwargs.pop("device", None)
+        device = None if device is None else torch.device(device)
+        if device is not None and device.type == "cuda":
+            self._check_index(device)
+            generator = kwargs.get("generator")
+            if isinstance(generator, torch.Generator) and generator.device.type == "cpu":
+                self.gpu.refuse("Expected a 'cuda' device type for generator but found 'cpu'")
+            if name in ("tensor", "as_tensor"):
+                self.gpu.wait("host to device")
+        elif device is not None and asked:
+            kwargs["device"] = device
+        if name == "pin_memory":
+            kwargs.pop("pin_memory", None)
+        result = func(*args, **kwargs)
+        tag: str | None = None
+        if device is not None:
+            tag = "cuda" if device.type == "cuda" else "cpu"
+        elif name in FACTORIES and not any(isinstance(a, Tensor) for a in args):
+            tag = "cpu"
+        elif name == "new_tensor" and isinstance(args[0], Tensor):
+            tag = self.tags.get(args[0])
+            if tag == "cuda":
+                self.gpu.wait("host to device")
+        if tag is not None and isinstance(result, Tensor):
+            self.tags.put(result, tag)
+        return result
+
+
+class _Below(TorchDispatchMode):
+    def __init__(self, gpu: Gpu) -> None:
+        super().__init__()
+        self.gpu, self.tags = gpu, gpu.tags
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._overloadpacket.__name__
+        flat = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        tags = [self.tags.get(x) for x in flat]
+        on_gpu, on_cpu = "cuda" in tags, "cpu" in tags
+        if on_gpu:
+            self.gpu.launches[str(func)] += 1
+            if self.gpu.locates and name not in VIEWS:
+                self.gpu.launched_at[name, where()] += 1
+            if on_cpu:
+                self._mixed(name, func, args, kwargs, flat, tags)
+            self._waits(name, args, kwargs)
+        result = func(*args, **kwargs)
+        tag = "cuda" if on_gpu else "cpu" if on_cpu else None
+        if name == "copy_" or name == "_foreach_copy_":
+            return result
+        if name == "index" and self.tags.get(args[0]) is not None:
+            tag = self.tags.get(args[0])
+        known = {x.untyped_storage()._cdata for x in flat if x.layout is torch.strided and not _opaque(x)}
+        for out in tree_flatten(result)[0]:
+            if isinstance(out, Tensor) and not _opaque(out) and out.untyped_storage()._cdata not in known:
+                self.tags.put(out, tag)
+        return result
+
+    def _mixed(
+        self, name: str, func: Any, args: Any, kwargs: Any, flat: list[Tensor], tags: list[Any]
+    ) -> None:
+        if name.startswith("c10d") or func.namespace == "c10d":
+            self.gpu.refuse("No backend type associated with device type cpu (NCCL)")
+            return
+        if name in ("copy_", "_foreach_copy_"):
+            if not (len(args) > 2 and args[2]):
+                self.gpu.wait(f"{name} between host and device")
+            return
+        if name == "set_data":
+            return
+        if name in ("index", "index_put_", "index_put", "_index_put_impl_"):
+            if self.tags.get(args[0]) != "cuda":
+                self.gpu.refuse(
+                    "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+                )
+            for index in args[1]:
+                if isinstance(index, Tensor) and self.tags.get(index) == "cpu":
+                    self.gpu.wait("index from the host: host to device")
+            values = args[2] if len(args) > 2 and isinstance(args[2], Tensor) else None
+            if values is not None and self.tags.get(values) == "cpu" and values.dim():
+                self.gpu.refuse("index_put_: values on the CPU")
+            return
+        if name in SCALARS_MAY_BE_ON_THE_CPU and not (name.endswith("_") and tags[0] == "cpu"):
+            scalars = [x.dim() == 0 for x, tag in zip(flat, tags, strict=True) if tag == "cpu"]
+            many = {"where": 3, "index_put_": 9, "index_put": 9}.get(
+                name, 1
+            )  # "too many CPU scalars to non-CPU kernel"
+            if all(scalars) and len(scalars) <= many:
+                if name in ("where",):
+                    self.gpu.wait("where with a CPU scalar: host to device")
+                return
+        shapes = [f"{tag or 'any'}{list(x.shape)}" for x, tag in zip(flat, tags, strict=True)]
+        where_they_are = " ".join(shapes) if len(shapes) < 6 else f"{len(shapes)} tensors"
+        self.gpu.refuse(f"{func}: tensors on cuda:0 and on cpu: {where_they_are}")
+
+    def _waits(self, name: str, args: Any, kwargs: Any) -> None:
+        if name in WAITS:
+            self.gpu.wait(WAITS[name] or name)
+        elif name in ("index", "index_put_", "index_put"):
+            for index in args[1]:
+                if isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8):
+                    self.gpu.wait("boolean mask: how many are true")
+        elif name == "histc":
+            self.gpu.wait("histc")
+
+
+def _opaque(x: Tensor) -> bool:
+    try:
+        x.untyped_storage()
+    except NotImplementedError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def pretend_cuda(strict: bool = True, devices: int = 1, index: int = 0) -> Iterator[Gpu]:
+    """While this lasts, torch has a CUDA device that is none."""
+    gpu = Gpu(strict, devices, index)
+
+    def get_rng_state(device: Any = None) -> Tensor:
+        return gpu.rng.clone()
+
+    def set_rng_state(state: Tensor, device: Any = None) -> None:
+        if gpu.tags.get(state) == "cuda":
+            gpu.refuse("set_rng_state: RNG state must be a torch.ByteTensor on the CPU")
+        gpu.rng = state.clone()
+
+    grouped = torch._C._group_tensors_by_device_and_dtype
+
+    def group(lists: Any, with_indices: bool = False) -> Any:
+        """torch's optimizers ask C++ where tensors lie."""
+        found = {}
+        for (device, dtype), content in grouped(lists, with_indices).items():
+            first = next(x for tensors in content[0] for x in tensors if x is not None)
+            found[gpu.device if gpu.tags.get(first) == "cuda" else device, dtype] = content
+        return found
+
+    class Autocast(torch.amp.autocast_mode.autocast):
+        def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
+            super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+
+    cuda = {
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "device_count": lambda: devices,
+        "current_device": lambda: index,
+        "set_device": lambda device: None,
+        "get_device_name": lambda device=None: "Pretended GPU",
+        "synchronize": lambda device=None: gpu.wait("torch.cuda.synchronize"),
+        "get_rng_state": get_rng_state,
+        "set_rng_state": set_rng_state,
+        "get_device_capability": lambda device=None: (9, 0),
+        "_lazy_init": lambda: None,
+        "empty_cache": lambda: None,
+    }
+    with contextlib.ExitStack() as stack:
+        for name, instead in cuda.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, instead))
+        stack.enter_context(mock.patch.object(torch, "autocast", Autocast))
+        stack.enter_context(mock.patch.object(torch._C, "_group_tensors_by_device_and_dtype", group))
+        accelerator = {
+            "is_available": lambda: True,
+            "current_accelerator": lambda check_available=False: torch.device("cuda"),
+            "current_device_index": lambda: index,
+            "set_device_index": lambda device: None,
+        }
+        for name, instead in accelerator.items():
+            stack.enter_context(mock.patch.object(torch.accelerator, name, instead))
+        stack.enter_context(
+            mock.patch("torch.utils.data._utils.pin_memory.pin_memory", lambda data, device=None: data)
+        )
+        before = torch.are_deterministic_algorithms_enabled()
+        stack.callback(torch.use_deterministic_algorithms, before)
+        stack.enter_context(_Below(gpu))
+        stack.enter_context(_Above(gpu))
+        yield gpu

@@ -1,0 +1,128 @@
+"""What a rank does on a GPU, as far as it can be tried without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from fakes.ranks import together
+
+from suite.process.ranks import from_environment
+from suite.recipe.errors import SuiteError
+from suite.record.cause import cause_of
+from suite.run import training
+
+
+def test_a_process_that_was_given_a_gpu_and_sees_none_ends_with_the_cause_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SUITE_DEVICE", "cuda")
+    with (
+        mock.patch.object(torch.cuda, "is_available", return_value=False),
+        pytest.raises(SuiteError) as raised,
+    ):
+        from_environment()
+    assert cause_of(error=raised.value) == "node"
+    assert cause_of(exit_status=1, logs=f"error: {raised.value}") == "node"
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with (
+        mock.patch.object(torch.cuda, "is_available", return_value=True),
+        mock.patch.object(torch.cuda, "device_count", return_value=2),
+        pytest.raises(SuiteError, match="rank 2 of this machine has no GPU, of which 2 are visible"),
+    ):
+        from_environment()
+
+
+def test_on_a_gpu_float32_is_float32_and_new_tensors_are_not_filled() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul, torch.utils.deterministic
+    before = flags[0].allow_tf32, flags[1].allow_tf32, flags[2].fill_uninitialized_memory
+    try:
+        with (
+            mock.patch.object(torch.cuda, "is_available", return_value=True),
+            mock.patch.object(torch.cuda, "device_count", return_value=1),
+            mock.patch.object(torch.cuda, "set_device"),
+        ):
+            assert from_environment().device == torch.device("cuda", 0)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not (flags[0].allow_tf32 or flags[1].allow_tf32 or flags[2].fill_uninitialized_memory)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        flags[0].allow_tf32, flags[1].allow_tf32, flags[2].fill_uninitialized_memory = before
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("CUDA error: out of memory", "memory"),
+        ("CUDA error: unspecified launch failure", "node"),
+        ("CUDA error: unknown error", "node"),
+        ("Error 802: system not yet initialized", "node"),
+        ("No CUDA GPUs are available", "node"),
+        ("Found no NVIDIA driver on your system.", "node"),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "node"),
+        ("NCCL error: ncclSystemError: System call (e.g. socket, malloc) failed", "node"),
+        ("ncclRemoteError: remote process exited or there was a network error", "node"),
+        ("CUDA error: device-side assert triggered", "code"),
+    ],
+)
+def test_the_cause_of_what_cuda_and_nccl_say(words: str, cause: str) -> None:
+    assert cause_of(error=RuntimeError(words)) == cause
+
+
+def test_a_machine_that_cannot_compile_trains_eagerly_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    monkeypatch.delenv("SUITE_COMPILE", raising=False)
+    training.eager_because.cache_clear()
+    with mock.patch.object(torch, "compile", side_effect=RuntimeError("Failed to find C compiler.\nat all")):
+        assert training.eager_because(gpu) == "RuntimeError: Failed to find C compiler."
+    training.eager_because.cache_clear()
+    monkeypatch.setenv("SUITE_COMPILE", "0")
+    assert training.eager_because(gpu) == "SUITE_COMPILE=0"
+    training.eager_because.cache_clear()
+    assert training.eager_because(torch.device("cpu")) == "on a CPU"
+
+
+def test_a_step_over_ranks_has_two_collectives_a_batch_norm_and_one_a_range_in_a_single_graph(
+    tmp_path: Path,
+) -> None:
+    said = together(
+        2,
+        """
+import torch
+from torch import distributed, nn
+from suite.process.ranks import from_environment
+from suite.quantizers.affine import Grid
+from suite.quantizers.layers import LAYERS, quantize
+from suite.quantizers.observers import MovingMinMax, Dynamic, observe_over
+from suite.quantizers.quantizer import Quantizer
+from suite.train.sync_batch_norm import synchronize_batch_norm
+ranks = from_environment()
+plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+weight = lambda: Quantizer(Grid(8), Dynamic(0), "dynamic", axis=0)
+model = quantize(plain, LAYERS, lambda first: Quantizer(Grid(8), MovingMinMax(), "track"), weight).train()
+observe_over(model, ranks)
+synchronize_batch_norm(model, ranks)
+count, usual = 0, distributed.all_reduce
+def counted(*words, **named):
+    global count
+    count += 1
+    return usual(*words, **named)
+distributed.all_reduce = counted
+model(torch.randn(2, 3, 8, 8)).sum().backward()
+assert count == 2 * 2 + 2, count
+distributed.all_reduce = usual
+shared = synchronize_batch_norm(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)), ranks).train()
+explained = torch._dynamo.explain(shared)(torch.randn(2, 3, 4, 4))
+assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained
+print("fine")
+distributed.barrier()
+distributed.destroy_process_group()
+""",
+        tmp_path,
+    )
+    assert all("fine" in words for words in said)
