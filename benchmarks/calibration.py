@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.histogram_ranges import affine_mse, amax, entropy, mse, percentile, symmetric_grid
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Dataset, Network
-from suite.recipe.settings import NetworkName
 from suite.record.provenance import provenance
 
 BITS = (8, 6, 5, 4, 3)
@@ -173,7 +172,7 @@ def subject(name: str, images: int) -> tuple[nn.Module, list[Tensor], str]:
     else:
         x = pseudo_images(images + 256)
     torch.manual_seed(0)
-    network = Network(cast(NetworkName, name), "A" if name == "resnet20" else "B")
+    network = Network(name, "A" if name == "resnet20" else "B")
     if name == "resnet20" and weights:
         model = checkpoint_files.load_weights(network, Path(weights))
     else:

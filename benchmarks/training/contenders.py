@@ -27,7 +27,6 @@ from suite.networks.torchvision_import import torchvision
 from suite.process.ranks import Ranks
 from suite.quantizers.layers import quantize
 from suite.recipe import Dataset, Network, Precision, Sgd
-from suite.recipe.settings import NetworkName
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import Insert
@@ -46,7 +45,7 @@ def sgd(batch: int, precision: Precision = FULL) -> Sgd:
 def build(name: str) -> nn.Module:
     """A network for 32x32 images, its random weights the same at every call."""
     torch.manual_seed(0)
-    return networks.build(Network(cast(NetworkName, name)))
+    return networks.build(Network(name))
 
 
 def with_quantizers(network: nn.Module) -> nn.Module:

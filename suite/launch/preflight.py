@@ -10,6 +10,7 @@ import torch
 
 from suite.data import datasets, verify
 from suite.networks import checkpoint_files
+from suite.networks.fit import check_networks
 from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files, lease
@@ -50,6 +51,7 @@ def check(
     for stage in plan(stages):
         if isinstance(stage, Recipe):
             _check_method(stage)
+    check_networks(stages)
     check_checkpoints(stages)
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:

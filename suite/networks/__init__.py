@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from torch import nn
 
+from suite.networks import zoo
 from suite.networks.cifar_resnet import resnet_for_32
 from suite.recipe import Network
+from suite.recipe.user_files import is_reference
 
 
 def build(network: Network) -> nn.Module:
-    """The float network, its weights drawn from torch's current generator."""
-    if network.name == "resnet50_imagenet":
-        from suite.networks.torchvision_import import torchvision
+    """The float network, its weights drawn from torch's current generator.
 
-        model: nn.Module = torchvision.models.resnet50(num_classes=network.classes)
-        return model
+    Raises SuiteError where torchvision or timm has no such network, timm is not installed, or the user's file fails.
+    """
+    if is_reference(network.name):
+        return zoo.of_user_file(network)
+    if network.name == "resnet50_imagenet":
+        return zoo.of_torchvision("resnet50", network.classes)
+    if "/" in network.name:
+        kind, _, name = network.name.partition("/")
+        return (zoo.of_torchvision if kind == "torchvision" else zoo.of_timm)(name, network.classes)
     return resnet_for_32(network.name, network.shortcut, network.classes)

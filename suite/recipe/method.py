@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -92,11 +93,17 @@ class Method:
     """A way to quantize: its steps, in order. Methods are frozen dataclasses."""
 
     name: ClassVar[str]
-    """Of the file, in tables, and in keys and records, which is why it never changes."""
+    """Of the file, in tables, and in keys and records, which is why it never changes. A class of the user's that has
+    none is named as its class."""
     revision: ClassVar[int] = 1
     """Raised when the arithmetic changes, so that no older result is reused."""
     edges: ClassVar[str] = "as the rest"
     """What the method itself does to the first and the last layer, for tables."""
+
+    def __init_subclass__(cls) -> None:
+        """A class without a name of its own has that of the class: MyMethod is `my_method`."""
+        if "name" not in vars(cls):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     @property
     def weight_bits(self) -> int:

@@ -18,7 +18,7 @@ def network_params(network: Network, dataset: Dataset) -> Params:
     data = flat(dataset)
     return {
         "model": network.name,
-        "shortcut": network.shortcut,
+        **({"network_sha256": network.sha256} if network.sha256 else {"shortcut": network.shortcut}),
         "classes": network.classes,
         "dataset": dataset.name,
         "mean": data["mean"],
@@ -63,7 +63,8 @@ def combined(*parts: Mapping[str, Any]) -> Params:
 
 def network_words(network: Network, dataset: Dataset) -> list[str]:
     """Network and data set, and what of them is not as usual: `resnet20 digits shortcut A`."""
-    words = [network.name, dataset.name, *_unusual(network, ("name",))]
+    words = [network.name, network.sha256[:8], dataset.name, *_unusual(network, ("name", "sha256"))]
+    words = [word for word in words if word]
     if (dataset.mean, dataset.std) == (IMAGENET_MEAN, IMAGENET_STD):
         return [*words, "ImageNet normalization", *_unusual(dataset, ("name", "mean", "std"))]
     return [*words, *_unusual(dataset, ("name",))]

@@ -8,6 +8,8 @@ import json
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
+from suite.recipe import user_files
+
 DATA_FIELDS = ("feed", "calibration")
 """The fields of methods that hold the data that they need. Their parameters are those of the data itself."""
 
@@ -103,6 +105,8 @@ def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result: dict[str, Any] = {"type": type_name(type(value))}
+        if own := user_files.of_value(value):
+            result["type_sha256"] = own.sha256
         if hasattr(value, "revision"):
             result["revision"] = value.revision
         for item in dataclasses.fields(value):
@@ -149,7 +153,10 @@ a module may move, a name may not change."""
 
 
 def type_name(kind: type) -> str:
-    """The name of a class in keys and records: `Training`, or `k_sigma.KSigma` of the method named k_sigma."""
+    """The name of a class in keys and records: `Training`, `k_sigma.KSigma` of the method named k_sigma, or
+    `my_file.py:Mine` of a user's file."""
     if TYPES.get(kind.__name__) == kind.__module__:
         return kind.__name__
+    if own := user_files.of_class(kind):
+        return own.name
     return f"{kind.name}.{kind.__name__}"  # type: ignore[attr-defined]

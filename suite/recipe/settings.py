@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+from suite.recipe import user_files
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -13,7 +14,7 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-NetworkName = Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet"]
+RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet")
 
 
 NEW = {"in_key_by_default": False}
@@ -49,20 +50,42 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Network:
-    """An architecture. `shortcut` is how a residual block changes shape: "A" slices with stride 2 and pads
-    channels with zeros (He et al. 2015, CIFAR), "B" is a 1x1 convolution with BatchNorm."""
+    """An architecture of `classes` outputs.
 
-    name: NetworkName = "resnet20"
+    name: one of RESNETS; `torchvision/NAME` or `timm/NAME` of those packages; or `my_net.py:build`, a function or
+    class in the user's file that makes the nn.Module, called with `classes` or `num_classes` where it takes such a
+    parameter.
+    shortcut: how a residual block of one of RESNETS changes shape: "A" slices with stride 2 and pads channels with
+    zeros (He et al. 2015, CIFAR), "B" is a 1x1 convolution with BatchNorm.
+    sha256: of the user's file; found when the value is made.
+
+    Raises SuiteError for a name of no kind, and where there is no such file.
+    """
+
+    name: str = "resnet20"
     shortcut: Literal["A", "B"] = "B"
     classes: int = 10
+    sha256: str = field(default="", metadata=NEW)
 
     def __post_init__(self) -> None:
-        check_choice("model", self.name, get_args(NetworkName))
+        kind, _, name = self.name.partition("/")
+        if user_files.is_reference(self.name):
+            _find_user_file(self)
+        elif kind not in ("torchvision", "timm") or not name:
+            check_choice("model", self.name, (*RESNETS, "torchvision/NAME", "timm/NAME", "my_net.py:build"))
         check_choice("shortcut", self.shortcut, ("A", "B"))
-        if self.shortcut == "A" and self.name.startswith("resnet50"):
+        if self.shortcut == "A" and self.name not in RESNETS[:4]:
             raise SuiteError(f"shortcut 'A' does not exist for {self.name}; use 'B'")
         if self.classes < 2:
             raise SuiteError(f"Network.classes must be 2 or more, got {self.classes}")
+
+
+def _find_user_file(value: Network) -> None:
+    """Fill in the SHA-256 of the file that a name refers to, and take the folder out of the name."""
+    if not value.sha256:
+        name, sha256 = user_files.resolved(value.name)
+        object.__setattr__(value, "name", name)
+        object.__setattr__(value, "sha256", sha256)
 
 
 @dataclass(frozen=True)

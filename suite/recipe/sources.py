@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from suite.recipe import user_files
 from suite.recipe.stages import Stage
 
 SHARED = ("suite.recipe.", "suite.steps.")
@@ -17,7 +18,8 @@ SHARED = ("suite.recipe.", "suite.steps.")
 
 def sources(stage: Stage) -> dict[str, str]:
     """The SHA-256, by module, of each file that the stage's method is written in: those of its classes, of the classes
-    they inherit from, of the values in its fields and of its own steps. Empty for a stage without a method."""
+    they inherit from, of the values in its fields and of its own steps. Empty for a stage without a method. A user's
+    own file is left out: its SHA-256 is in the key."""
     method = getattr(stage, "method", None)
     modules = _modules(method) | _modules(method.steps()) if method else set()
     return {module: source_sha256(module) for module in sorted(modules)}
@@ -41,8 +43,8 @@ def _modules(value: Any) -> set[str]:
     made_by: type = type(value)
     if not dataclasses.is_dataclass(value):
         return set()
-    names = {kind.__module__ for kind in made_by.__mro__}
-    own = {name for name in names if _has_own_file(name)}
+    kinds = [kind for kind in made_by.__mro__ if not user_files.of_class(kind)]
+    own = {kind.__module__ for kind in kinds if _has_own_file(kind.__module__)}
     return own.union(*(_modules(getattr(value, item.name)) for item in dataclasses.fields(value)))
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from suite.recipe import user_files
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
 from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
@@ -206,6 +207,8 @@ class Recipe(Stage):
             "act_bits": self.method.act_bits,
             "seed": self.seed,
         }
+        if own_file := user_files.of_value(self.method):
+            identity |= {"method_file": own_file.name, "method_sha256": own_file.sha256}
         return combined(
             {name: value for name, value in self.start.params.items() if name not in identity},
             {f"feed_{name}": value for name, value in feed.items()},

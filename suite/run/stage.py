@@ -13,7 +13,7 @@ from torch import nn
 from suite import networks
 from suite.process.ranks import Ranks
 from suite.process.stop import Stop
-from suite.recipe import FORMAT, Pretrained, Recipe, Stage, Training
+from suite.recipe import FORMAT, Pretrained, Recipe, Stage, Training, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.recipe.sources import sources
@@ -62,6 +62,7 @@ def _work_and_record(attempt: Attempt) -> None:
     attempt.watch_others()
     try:
         files.write_json({**_description(stage), **facts}, journal.folder / "stage.json")
+        user_files.keep(to_json(stage), journal.folder)
         where = {name: facts[name] for name in ("host", "pid", "device", "bfloat16", "commit", "sources")}
         journal.write("started", **where, job=os.environ.get("SUITE_JOB", ""))
         with system_metrics.sampled(journal, attempt.ranks):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from suite.recipe import Pretrained, Recipe, Stage
+from suite.recipe import Pretrained, Recipe, Stage, user_files
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.sweeps.options import Options
@@ -46,7 +45,7 @@ class Sweep:
         except SuiteError:
             raise
         except Exception as error:
-            raise _broken(self.function.__code__.co_filename, error) from error
+            raise user_files.broken(Path(self.function.__code__.co_filename), error) from error
         if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise SuiteError(
                 f"{self.function.__code__.co_filename}: sweep() must return Stages and at least one"
@@ -101,22 +100,17 @@ def _load(file: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    folder = str(file.resolve().parent)
-    if not own and folder not in sys.path:
-        sys.path.append(folder)  # for what the file imports beside it; last, so that it hides nothing
+    folder = file.resolve().parent
+    if not own and str(folder) not in sys.path:
+        sys.path.append(str(folder))  # for what the file imports beside it; last, so that it hides nothing
+    if not own and folder not in user_files.BESIDE:
+        user_files.BESIDE.append(folder)
     try:
         spec.loader.exec_module(module)
     except SuiteError:
         raise
     except Exception as error:
-        raise _broken(str(file), error) from error
+        raise user_files.broken(file, error) from error
+    if not own:
+        user_files.note(file, module)
     return module
-
-
-def _broken(file: str, error: Exception) -> SuiteError:
-    """The error with the line of the sweep's file that it comes from."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
-    return SuiteError(f"{file}, line {line}: {type(error).__name__}: {error}")

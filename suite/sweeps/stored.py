@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from suite.recipe import (
     Sgd,
     Stage,
     Training,
+    user_files,
 )
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of, to_json, type_name
@@ -63,6 +65,7 @@ def save_sweep(
         for stage in stages
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
+    user_files.keep([row["stage"] for row in rows], runs)
     content = {"format": FORMAT, "sweep": name, "about": about, "options": options}
     content |= {"launched": launched, "stages": rows}
     write_json(content, file)
@@ -123,13 +126,13 @@ def _was_launched(file: Path) -> bool:
 
 
 def _check_found_by_workers(stage: Stage) -> None:
-    kinds = {type(value) for value in (stage, getattr(stage, "method", None)) if value is not None}
-    strange = [kind for kind in kinds if kind not in (*VALUES, *find_methods().values())]
-    if strange:
-        raise SuiteError(
-            f"{stage.name} uses {strange[0].__qualname__}, which workers cannot find; put a method into a file of its "
-            f"own in suite/methods/, named as its class"
-        )
+    for value in filter(None, (stage, getattr(stage, "method", None))):
+        kind, own = type(value), user_files.of_value(value)
+        if kind not in (*VALUES, *find_methods().values()) and (own is None or "." in kind.__qualname__):
+            raise SuiteError(
+                f"{stage.name} uses {kind.__qualname__}, which workers cannot find; put it into a .py file of your "
+                f"own, as a class of its top level"
+            )
 
 
 def _check_told_apart(stages: Sequence[Stage]) -> None:
@@ -152,7 +155,8 @@ def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
         raise SuiteError(f"no sweep {name!r} was planned or launched in {runs}; there is {there}")
-    return tuple(map(_checked if checked else _recorded, _rows(file)))
+    read = _checked if checked else _recorded
+    return tuple(read(row, runs) for row in _rows(file))
 
 
 def about(runs: Path, name: str) -> str:
@@ -184,8 +188,10 @@ def _float_stage(text: str) -> Any:
 
 
 def _value(data: dict[str, Any]) -> Any:
-    kind = _by_name((*VALUES, *find_methods().values())).get(str(data.get("type")))
-    if kind is None:
+    kind = _by_name((*VALUES, *find_methods().values())).get(name := str(data.get("type")))
+    if user_files.is_reference(name):
+        kind = user_files.load(user_files.Reference(name, str(data.get("type_sha256"))))
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
         raise SuiteError(
             f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
         )
@@ -194,7 +200,8 @@ def _value(data: dict[str, Any]) -> Any:
             f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
             f"{data.get('revision')}; plan the sweep again"
         )
-    fields = {name: from_json(item) for name, item in data.items() if name not in ("type", "revision")}
+    own = ("type", "type_sha256", "revision")
+    fields = {name: from_json(item) for name, item in data.items() if name not in own}
     try:
         return kind(**fields)
     except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
@@ -228,28 +235,29 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
             raise SuiteError(
                 f"{problem} key {key!r} in {runs}; `suite plan SWEEP` shows the keys and records them"
             )
-        found.append(_checked(matches[0]))
+        found.append(_checked(matches[0], runs))
     return found
 
 
-def _stage(row: dict[str, Any]) -> Stage:
+def _stage(row: dict[str, Any], runs: Path) -> Stage:
+    user_files.find_kept(row["stage"], runs)
     stage = from_json(row["stage"])
     if not isinstance(stage, Stage):
         raise _other_stage(row)
     return stage
 
 
-def _recorded(row: dict[str, Any]) -> Stage:
+def _recorded(row: dict[str, Any], runs: Path) -> Stage:
     """To make key and name of thousands of stages takes longer than all else that `status` does."""
-    stage = _stage(row)
+    stage = _stage(row, runs)
     vars(stage).update(key=row["key"], name=row["name"])
     for needed, key in zip(stage.needs, row["needs"], strict=True):
         vars(needed)["key"] = key
     return stage
 
 
-def _checked(row: dict[str, Any]) -> Stage:
-    stage = _stage(row)
+def _checked(row: dict[str, Any], runs: Path) -> Stage:
+    stage = _stage(row, runs)
     if stage.key != row["key"]:
         _take_key_as_given(stage)
     if stage.key != row["key"]:

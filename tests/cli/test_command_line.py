@@ -133,9 +133,9 @@ def test_a_checkpoint_that_is_missing_wrong_or_of_another_architecture_is_refuse
             "cannot have a parameter 'data', the command line has --data",
         ),
         (
-            "from suite.recipe import *\nfrom suite.methods.amax import Amax\nclass Mine(Amax):\n    pass\n"
-            + SWEEP.replace("Amax(bits, bits)", "Mine(bits, bits)"),
-            "uses Mine, which workers cannot find; put a method into a file of its own in suite/methods/",
+            "from suite.methods.amax import Amax\ndef make():\n    class Mine(Amax):\n        pass\n    return Mine\n"
+            + SWEEP.replace("Amax(bits, bits)", "make()(bits, bits)"),
+            "uses make.<locals>.Mine, which workers cannot find; put it into a .py file of your own",
         ),
         ("def sweep(bits):\n    return []\n", "parameter 'bits' of sweep() has no type"),
     ],

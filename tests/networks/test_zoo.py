@@ -1,0 +1,105 @@
+"""Networks of torchvision, of timm and of a user's file, and what is said where one does not fit."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from fakes.user_files import NETWORK
+
+from suite import networks
+from suite.methods.amax import Amax
+from suite.networks import fit
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+from suite.recipe.errors import SuiteError
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "vgg11_bn", "googlenet"])
+def test_torchvisions_classifiers_have_as_many_outputs_as_there_are_classes(name: str) -> None:
+    model = networks.build(Network(f"torchvision/{name}", classes=7)).eval()
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_the_weights_are_drawn_from_torchs_generator() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return next(networks.build(Network("torchvision/resnet18")).parameters())
+
+    assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
+
+
+def test_timms_networks_are_built_where_timm_is_installed() -> None:
+    network = Network("timm/resnet18", classes=7)
+    if importlib.util.find_spec("timm") is None:
+        with pytest.raises(
+            SuiteError, match="timm/resnet18 needs the package timm, which is not installed; pip inst"
+        ):
+            networks.build(network)
+        return
+    assert networks.build(network).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "vgg16",
+            "model 'vgg16' is unknown; use one of resnet20, .*, torchvision/NAME, timm/NAME, my_net.py:build",
+        ),
+        ("torchvision/", "model 'torchvision/' is unknown"),
+        ("keras/vgg16", "model 'keras/vgg16' is unknown"),
+    ],
+)
+def test_a_name_of_no_kind_is_refused_when_the_value_is_made(name: str, words: str) -> None:
+    with pytest.raises(SuiteError, match=words):
+        Network(name)
+
+
+def test_an_unknown_model_of_torchvision_is_refused_with_the_nearest_names() -> None:
+    with pytest.raises(
+        SuiteError, match="torchvision has no model 'mobilenetv2'; the nearest of its .* mobilenet_v2"
+    ):
+        networks.build(Network("torchvision/mobilenetv2"))
+
+
+def test_only_the_resnets_for_small_images_have_shortcut_a() -> None:
+    with pytest.raises(SuiteError, match="shortcut 'A' does not exist for torchvision/resnet18; use 'B'"):
+        Network("torchvision/resnet18", "A")
+    assert "shortcut" in Training(Network("resnet20"), Dataset("digits"), Sgd(1, 32, 0.1)).params
+
+
+def of_file(folder: Path, text: str) -> Network:
+    (folder / "my_net.py").write_text(text)
+    return Network(f"{folder}/my_net.py:build", classes=10)
+
+
+def test_a_users_network_fits_and_torchs_generator_is_left_as_it_was(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    fit.check_fits(of_file(tmp_path, NETWORK), Dataset("digits", size=8), trains=True)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            NETWORK.replace("Conv2d(3, 8", "Conv2d(1, 8"),
+            r"does not take the images of digits, \[3, 8, 8\] each: Given",
+        ),
+        (
+            NETWORK.replace("(classes)\n", "(3)\n"),
+            r"gives \[2, 3\] for two images, not \[2, 10\], a value a class",
+        ),
+        (NETWORK.replace("return self.linear", "return 1, self.linear"), "gives a tuple for two images"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_runs(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    training = Training(
+        of_file(tmp_path, text), Dataset("digits", size=8), Sgd(1, 32, 0.1, precision=Precision("O0"))
+    )
+    with pytest.raises(SuiteError, match=words):
+        fit.check_networks([Recipe(training, Amax())])
