@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from suite.networks.graph import is_called
 from suite.recipe.errors import SuiteError, not_finite
 
 PATTERNS = 1 << 16
@@ -84,7 +85,7 @@ def observe(model: nn.Module, batches: Iterable[Tensor], kinds: tuple[type[nn.Mo
     The model is left as it was, its hooks off and its modes restored, also after an error. A tensor that feeds several
     layers is counted once. Raises SuiteError, naming the layer, where an input is empty or holds inf or NaN.
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    found = [(name, module) for name, module in model.named_modules() if is_called(module, kinds)]
     if not found:
         raise SuiteError(
             f"the model has no {' or '.join(kind.__name__ for kind in kinds)} to observe; name other kinds of module"

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.networks.graph import graph_of, is_called
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe import FLOAT_BITS
 from suite.recipe.errors import SuiteError, not_finite
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Quantized(nn.Module):
@@ -34,7 +38,7 @@ class Quantized(nn.Module):
         weight = self.weight(self.layer.weight)
         bias = self.layer.bias
         assert isinstance(bias, Tensor) or bias is None
-        if isinstance(self.layer, nn.Conv2d):
+        if isinstance(self.layer, CONVOLUTIONS):
             convolved: Tensor = self.layer._conv_forward(x, weight, bias)
             return convolved
         return F.linear(x, weight, bias)
@@ -49,14 +53,16 @@ def quantize(
     """A copy of `model` in which each module of `kinds` is held by a Quantized with quantizers of its own, all on the
     model's device.
 
-    input(is_first) makes the quantizer of a module's input; is_first is true of the first of `kinds` in the model's
-    order, the one that sees the image. weight() makes that of a weight, where the module has one.
+    input(is_first) makes the quantizer of a module's input; is_first is true of those that see the image. weight()
+    makes that of a weight, where the module has one. A layer that its module does not call, such as the projections of
+    multi-head attention, stays as it is.
     """
     model = finite_copy(model)
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    for index, (name, module) in enumerate(found):
+    found = [(name, module) for name, module in model.named_modules() if is_called(module, kinds)]
+    first = graph_of(model, partial(is_called, kinds=kinds), kinds).first
+    for name, module in found:
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
-        held = Quantized(module, input(index == 0), weight() if weighted else None)
+        held = Quantized(module, input(name in first), weight() if weighted else None)
         for what, quantizer in (("input", held.input), ("weight", held.weight)):
             observer = getattr(quantizer, "observer", None)  # a peer's quantizer in a benchmark may have none
             if observer is not None:
@@ -73,10 +79,11 @@ def finite_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model)
 
 
-def first_and_last(model: nn.Module) -> tuple[str, str]:
-    """The names of the first and of the last layer that `quantize` put quantizers on and that multiplies."""
-    held = [name for name, module in model.named_modules() if _multiplies(module)]
-    return held[0], held[-1]
+def first_and_last(model: nn.Module) -> tuple[str, ...]:
+    """The names of the first and the last layers of those that `quantize` put quantizers on and that multiply: what
+    the image reaches, and what reaches the output, through no other layer."""
+    graph = graph_of(model, _multiplies, (Quantized,)).reported()
+    return (*graph.first, *graph.last)
 
 
 def _multiplies(module: nn.Module) -> bool:
@@ -106,8 +113,8 @@ def _of_width(quantizer: Quantizer | None, bits: int) -> Quantizer | None:
     return quantizer
 
 
-LAYERS: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear)
-"""The layers that multiply: those with a weight to quantize."""
+LAYERS: tuple[type[nn.Module], ...] = (*CONVOLUTIONS, nn.Linear)
+"""The layers that multiply: those with a weight to quantize. Convolutions may be grouped or depthwise."""
 
 
 RELU_AND_POOL: tuple[type[nn.Module], ...] = (nn.ReLU, nn.AdaptiveAvgPool2d)

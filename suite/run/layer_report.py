@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
+from suite.networks.graph import is_called
 from suite.process.ranks import Ranks
 from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized
 from suite.quantizers.observers import observe_over
@@ -61,7 +62,7 @@ def float_weights(network: nn.Module, prepared: nn.Module) -> Weights:
     """
     found: Weights = {}
     for name, layer in network.named_modules():
-        if isinstance(layer, LAYERS):
+        if is_called(layer, LAYERS):
             module = _layer(_held(prepared, name))
             if module is not None and "weight" in module.__dict__.get("stored_bits", {}):
                 module = layer  # rounded already

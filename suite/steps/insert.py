@@ -55,6 +55,7 @@ class Insert(Step):
         """A copy of `model`. Raises SuiteError for a value that is not finite, and for a layer that is not there."""
         from torch import nn
 
+        from suite.networks.graph import left_in_float
         from suite.quantizers.layers import LAYERS, RELU_AND_POOL, first_and_last, quantize, set_widths
 
         def activation(first: bool) -> Quantizer | None:
@@ -64,6 +65,8 @@ class Insert(Step):
         def weight() -> Quantizer | None:
             return None if self.weight_bits == FLOAT_BITS else self.weights.quantizer(self.weight_bits)
 
+        if left := left_in_float(model):
+            feed.keep("left_in_float.json", {"parameters": left})
         kinds = LAYERS if self.linear else (nn.Conv2d,)
         kinds += RELU_AND_POOL if self.relu_and_pool else ()
         model = quantize(model, kinds, activation, weight)
