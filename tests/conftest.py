@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from fakes.cifar10 import folder_with_npz
 from fakes.cluster import PROGRAMS, Cluster, Place, traces
 from fakes.journals import Server
 from fakes.missing import missing
@@ -57,13 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_CLUSTER))
 
 
-@pytest.fixture
-def cifar10_folder() -> Path:
-    """The folder that SUITE_TEST_CIFAR10 names; it is 100 to 180 MB, so no test downloads it."""
+@pytest.fixture(scope="session")
+def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CIFAR-10 of the folder that SUITE_TEST_CIFAR10 names; it is 100 to 180 MB, so no test downloads it."""
     folder = os.environ.get("SUITE_TEST_CIFAR10")
     if not folder:
         pytest.skip("SUITE_TEST_CIFAR10 names no folder with CIFAR-10")
-    return Path(folder)
+    return folder_with_npz(Path(folder), tmp_path_factory.mktemp("cifar10"))
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from suite.cli.options import (
     SweepName,
     SweepWords,
 )
+from suite.data.complete import completed
 from suite.launch import launched, launcher
 from suite.launch.launcher import Launcher
 from suite.recipe import Pretrained, Stage, over_ranks, plan
@@ -39,12 +40,12 @@ from suite.sweeps.stored import check_keeps, load_sweep, save_plan, save_sweep
 
 
 def _chosen_from(
-    sweep: str, words: Sequence[str], name: str | None
+    sweep: str, words: Sequence[str], name: str | None, data: Path
 ) -> tuple[str, tuple[Stage, ...], dict[str, object], str]:
     """(name, all stages in plan order, the sweep's options, what it asks)."""
     found = sweeps.find(sweep)
     listed, options = found.stages(words)
-    return name or found.name, plan(listed), options, found.about
+    return name or found.name, plan(completed(listed, data)), options, found.about
 
 
 def _show_jobs(pending: Sequence[Stage], by: LauncherOptions, folders: Folders) -> None:
@@ -71,7 +72,7 @@ def show_plan(
     launched stays."""
     from suite.cli.tables import plan_summary, plan_table
 
-    console, (name, every, options, about) = get_console(), _chosen_from(sweep, words, name)
+    console, (name, every, options, about) = get_console(), _chosen_from(sweep, words, name, folders.data)
     stages = matching(every, only)
     statuses = Statuses(folders.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
@@ -100,7 +101,7 @@ def launch(
 ) -> int:
     """Run a sweep; what is done already is not repeated."""
     by = launcher.made(how.on, folders, **how.given)
-    name, stages, options, about = _chosen_from(sweep, words, name)
+    name, stages, options, about = _chosen_from(sweep, words, name, folders.data)
     if how.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, how.gpus_per_run, by)
     chosen = matching(stages, only)

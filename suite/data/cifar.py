@@ -1,4 +1,4 @@
-"""CIFAR-10 from its files, in one canonical order, checked against the SHA-256 of its pixels.
+"""CIFAR-10 and CIFAR-100 from their files, in one canonical order; CIFAR-10 is checked by the SHA-256 of its pixels.
 
 The order is by the SHA-256 of each image's pixels: every copy, however its files are sorted, gives the same batches
 for the same seed, and the classes are mixed. (In an order by class, a model that normalizes by the statistics of its
@@ -8,10 +8,13 @@ batch falls from 60 % to 15 %.)
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from suite.data import arrays
 from suite.recipe.errors import SuiteError
 
 CIFAR10_SHA256 = {
@@ -21,58 +24,83 @@ CIFAR10_SHA256 = {
 """Of the pixels in canonical order: uint8, [N, 32, 32, 3] in RGB, row by row."""
 
 
-CLASSES = {
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES: dict[str, tuple[str, ...]] = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "cifar100": (),
 }
 """Their names by label, where they have other names than their labels."""
 
+BATCHES: dict[str, tuple[str, dict[str, tuple[str, ...]], str]] = {
+    "cifar10": (
+        "cifar-10-batches-py",
+        {"train": tuple(f"data_batch_{k}" for k in range(1, 6)), "test": ("test_batch",)},
+        "labels",
+    ),
+    "cifar100": ("cifar-100-python", {"train": ("train",), "test": ("test",)}, "fine_labels"),
+}
+"""The folder, the files of each split and the entry of the labels, as their author pickled them."""
 
-def cifar10(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [N, 32, 32, 3], int64 [N]) from torchvision's `cifar-10-batches-py` or from WebP shards in `folder`.
 
-    Shards are lossless pictures train-0.webp .. train-4.webp and test-0.webp of 100 x 100 images each, sorted by
-    class. Both are checked against the SHA-256 of the original pixels.
+def cifar(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [N, 32, 32, 3], int64 [N]) of "cifar10" or "cifar100", from `NAME.npz` (x_train, y_train, x_test, y_test)
+    or from the author's `cifar-10-batches-py` or `cifar-100-python` in `folder`, pickled anew or not.
+
+    Raises SuiteError where it is missing, damaged, or not that data set.
     """
-    pixels, labels = _from_shards(split, folder) if shards(split, folder) else _from_batches(split, folder)
+    file = folder / f"{name}.npz"
+    pixels, labels = arrays.of_npz(file, split) if file.is_file() else _from_batches(name, split, folder)
     order = np.argsort([hashlib.sha256(image.tobytes()).hexdigest() for image in pixels], kind="stable")
     pixels, labels = np.ascontiguousarray(pixels[order]), labels[order]
+    classes = 10 if name == "cifar10" else 100
+    wanted = (50_000 if split == "train" else 10_000) // classes
+    counts = np.bincount(labels, minlength=classes)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    if digest != CIFAR10_SHA256[split]:
+    is_it = digest == CIFAR10_SHA256[split] if name == "cifar10" else pixels.shape[1:] == (32, 32, 3)
+    if not is_it or counts.tolist() != [wanted] * classes:
         raise SuiteError(
-            f"the {split} images in {folder} are not CIFAR-10's: sha256 {digest[:16]}; fetch them anew"
+            f"the {split} images in {folder} are not {name}'s: sha256 {digest[:16]}, {len(labels)} images of "
+            f"{np.count_nonzero(counts)} classes; fetch them anew"
         )
     return pixels, labels
 
 
-def shards(split: str, folder: Path) -> list[Path]:
-    """The WebP shards of a split that lie in `folder`, in order."""
-    return sorted(folder.glob(f"{split}-*.webp"))
+def has_files(name: str, folder: Path) -> bool:
+    """Whether there is something of the data set in `folder`."""
+    return (folder / f"{name}.npz").is_file() or (folder / BATCHES[name][0]).is_dir()
 
 
-def _from_shards(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    count = 5 if split == "train" else 1
-    parts = []
-    for file in (folder / f"{split}-{number}.webp" for number in range(count)):
-        try:
-            grid = np.asarray(Image.open(file).convert("RGB"))
-            images = grid.reshape(100, 32, 100, 32, 3).transpose(0, 2, 1, 3, 4)
-        except (OSError, ValueError) as error:
-            raise SuiteError(f"image shard {file} cannot be read: {error}; fetch it anew") from None
-        parts.append(images.reshape(-1, 32, 32, 3))
-    pixels = np.concatenate(parts)
-    return pixels, np.arange(len(pixels)) // (len(pixels) // 10)
-
-
-def _from_batches(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    from suite.networks.torchvision_import import torchvision
-
+def _from_batches(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    place, files, entry = BATCHES[name]
     try:
-        found = torchvision.datasets.CIFAR10(str(folder), train=split == "train", download=False)
-    except (RuntimeError, OSError, ValueError) as error:
+        parts = [_unpickled(folder / place / file) for file in files[split]]
+        pixels = np.concatenate([np.asarray(part["data"], dtype=np.uint8) for part in parts])
+        labels = np.concatenate([np.asarray(part[entry], dtype=np.int64) for part in parts])
+        return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    except Exception as error:  # of files that are missing, cut off, or something else
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        shown = name.upper().replace("CIFAR", "CIFAR-")
         raise SuiteError(
-            f"no intact CIFAR-10 in {folder} ({str(error).splitlines()[0]}); it needs cifar-10-batches-py or "
-            f"WebP shards; name another folder with --data, or let --download fetch it"
+            f"no intact {shown} in {folder} ({reason}); it needs {place} or {name}.npz; name another folder with "
+            f"--data, or let --download fetch it"
         ) from None
-    return found.data, np.asarray(found.targets, dtype=np.int64)
+
+
+class _Plain(pickle.Unpickler):
+    """Makes arrays and plain values, and calls nothing else that a file may name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {("_codecs", "encode"), ("numpy", "ndarray"), ("numpy", "dtype")}
+        known |= {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"the file wants {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _unpickled(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return _read(stream)
+
+
+def _read(stream: BinaryIO) -> dict[str, Any]:
+    content = _Plain(stream, encoding="latin1").load()
+    return {str(name): value for name, value in content.items()}

@@ -3,29 +3,117 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from suite.data.cifar import cifar10, shards
+from suite.data import arrays
+from suite.data.cifar import CLASSES, cifar, has_files
 from suite.data.image_folder import Streamed, find
 from suite.data.images import Images
-from suite.recipe import Dataset
+from suite.recipe import Dataset, user_files
 from suite.recipe.errors import SuiteError
+
+Loaded = Images | Streamed
 
 
 @lru_cache(maxsize=4)
-def load(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Images | Streamed:
-    """The "train" or "test" split: a small set whole and verified, ImageNet as its files. Raises SuiteError where it
-    is missing or damaged."""
-    if dataset.name == "imagenet":
+def load(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Loaded:
+    """The "train" or "test" split: a small set whole and verified, ImageNet and other folders as their files. Raises
+    SuiteError where it is missing or damaged."""
+    if not dataset.is_complete:
+        dataset, _ = of_training_images(dataset, folder)
+    if in_files(dataset, folder):
         return find(dataset, split, folder, device)
-    pixels, labels = digits(split) if dataset.name == "digits" else cifar10(split, folder)
-    channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return Images(channels_first.to(device), torch.from_numpy(labels).to(device), dataset)
+    pixels, labels = _in_memory(dataset, split, folder)
+    names = CLASSES.get(dataset.name, ())
+    return Images(pixels.to(device), labels.to(device), dataset, names)
+
+
+def in_files(dataset: Dataset, folder: Path) -> bool:
+    """Whether the data set is read from image files. Raises SuiteError where there is nothing of its name."""
+    if dataset.name == "imagenet":
+        return True
+    if (
+        dataset.name in Dataset.IMAGES
+        or user_files.is_reference(dataset.name)
+        or _npz(dataset, folder).is_file()
+    ):
+        return False
+    if (folder / dataset.name).is_dir():
+        return True
+    there = [file.stem for file in sorted(folder.glob("*.npz"))]
+    there += [place.parent.name for place in sorted(folder.glob("*/train")) if place.is_dir()]
+    raise SuiteError(
+        f"no data set {dataset.name!r} in {folder}: neither {dataset.name}.npz with x_train, y_train, x_test and "
+        f"y_test nor {dataset.name}/train/CLASS/* and {dataset.name}/test/CLASS/*; there is "
+        f"{', '.join(there) or 'none'}; name another folder with --data"
+    )
+
+
+def _npz(dataset: Dataset, folder: Path) -> Path:
+    return folder / f"{dataset.name}.npz"
+
+
+def _in_memory(dataset: Dataset, split: str, folder: Path) -> tuple[Tensor, Tensor]:
+    """(uint8 [N, channels, H, W], int64 [N]) of what is no folder of image files."""
+    if dataset.name == "digits":
+        pixels, labels = digits(split)
+    elif dataset.name in CLASSES:
+        pixels, labels = cifar(dataset.name, split, folder)
+    elif user_files.is_reference(dataset.name):
+        pixels, labels = arrays.of_loader(dataset, split, folder)
+    else:
+        pixels, labels = arrays.of_npz(_npz(dataset, folder), split)
+    channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    if channels_first.shape[1] == 3 and dataset.channels == 1:
+        raise SuiteError(f"the images of {dataset.name} have 3 channels; leave Dataset's channels=1 out")
+    whole = channels_first.expand(-1, dataset.channels, -1, -1).contiguous()
+    return whole, torch.from_numpy(labels)
+
+
+def of_training_images(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
+    """The data set with what it does not give of side, mean and standard deviation (to four decimals) as its training
+    images have them, and the number of classes. Raises SuiteError where a class has no training image."""
+    if in_files(dataset, folder):
+        train = find(dataset, "train", folder, torch.device("cpu"))
+        size, labels = dataset.size or train.side(), train.labels
+        pixels = torch.empty(0) if dataset.mean else train.sample(size)
+    else:
+        pixels, labels = _in_memory(dataset, "train", folder)
+        size = dataset.size or pixels.shape[-1]
+    mean, std = (dataset.mean, dataset.std) if dataset.mean else _mean_and_std(pixels)
+    return replace(dataset, mean=mean, std=std, size=size), _classes(dataset, labels)
+
+
+def _classes(dataset: Dataset, labels: Tensor) -> int:
+    counts = labels.bincount()
+    if not counts.all():
+        raise SuiteError(
+            f"no training image of {dataset.name} has the label {int((counts == 0).nonzero()[0])}, and there are "
+            f"labels up to {len(counts) - 1}; number the classes from 0 on"
+        )
+    return len(counts)
+
+
+def _mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of uint8 [N, C, H, W], per channel, scaled to 0..1. A channel without any spread has the std 1."""
+    counts = [
+        pixels[:, channel].flatten().bincount(minlength=256).double() for channel in range(pixels.shape[1])
+    ]
+    values = torch.arange(256).double() / 255
+    means = [float((count * values).sum() / count.sum()) for count in counts]
+    spreads = [
+        float(((count * (values - mean) ** 2).sum() / count.sum()).sqrt())
+        for count, mean in zip(counts, means, strict=True)
+    ]
+    rounded = [round(spread, 4) or 1.0 for spread in spreads]
+    return tuple(round(mean, 4) for mean in means), tuple(rounded)
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -53,13 +141,15 @@ def _digits_file() -> Path:
 
 def download(dataset: Dataset, folder: Path) -> None:
     """Fetch a data set that is not in `folder` yet, by torchvision, which checks its MD5."""
-    if dataset.name == "cifar10" and not shards("test", folder):
-        from suite.networks.torchvision_import import torchvision
+    if dataset.name not in CLASSES or has_files(dataset.name, folder):
+        return
+    from suite.networks.torchvision_import import torchvision
 
-        try:
-            torchvision.datasets.CIFAR10(str(folder), train=True, download=True)
-        except Exception as error:
-            raise SuiteError(
-                f"CIFAR-10 cannot be downloaded into {folder}: {error}; fetch it elsewhere and name its folder "
-                f"with --data"
-            ) from None
+    kind = torchvision.datasets.CIFAR10 if dataset.name == "cifar10" else torchvision.datasets.CIFAR100
+    try:
+        kind(str(folder), train=True, download=True)
+    except Exception as error:
+        raise SuiteError(
+            f"{kind.__name__} cannot be downloaded into {folder}: {error}; fetch it elsewhere and name its folder "
+            f"with --data"
+        ) from None

@@ -1,6 +1,9 @@
-"""ImageNet from its files: any worker, rank or restart makes the same batch, bit for bit.
+"""ImageNet and other folders of image files: any worker, rank or restart makes the same batch, bit for bit.
 
-It lies in `folder` as torchvision's ImageFolder has it: imagenet/train/CLASS/*.JPEG and imagenet/val/CLASS/*.JPEG.
+They lie in `folder` as torchvision's ImageFolder has them: NAME/train/CLASS/*.JPEG and NAME/val/CLASS/*.JPEG or, of
+others than ImageNet, NAME/test/CLASS/*. A user's folder differs from ImageNet in what is done to its images: they are
+turned as their EXIF says, hidden files and broken links are left out, and those that are squares of the data set's
+side already are evaluated whole. Others are resized and cropped as ImageNet's.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils import data as loading
 
@@ -27,35 +31,59 @@ from suite.recipe.errors import SuiteError
 THREADS = 16
 """That list and check files: enough to keep a disk or a file server busy."""
 
+SAMPLE = 2000
+"""Images that the side and the normalization of a folder are taken from, evenly spread over the training split."""
+
 
 def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> Streamed:
-    """The "train" or "test" split of ImageNet in `folder`, read from its folders; no file is opened.
+    """The "train" or "test" split of the data set in `folder`, read from its folders; no file is opened.
 
     Raises SuiteError where a folder is missing or has no images, or train lacks a class.
     """
     from suite.networks.torchvision_import import torchvision
 
     endings = torchvision.datasets.folder.IMG_EXTENSIONS
-    place = folder / "imagenet" / ("val" if split == "test" else "train")
+    place = split_folder(dataset, split, folder)
     own, label = _classes(place), {name: n for n, name in enumerate(_classes(place.parent / "train"))}
     if strange := [name for name in own if name not in label]:
         lacks = f"{len(strange)} classes that {place.parent}/train lacks, first {strange[0]}"
         raise SuiteError(f"{place} has {lacks}; both must name the classes alike")
     with ThreadPoolExecutor(THREADS) as pool:
         found = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
+    skipped = 0
+    if dataset.name != "imagenet":
+        skipped = sum(_is_skipped(*entry) for listed in found.values() for entry in listed)
+        found = {
+            name: [entry for entry in listed if not _is_skipped(*entry)] for name, listed in found.items()
+        }
     if empty := [name for name in own if not found[name]]:
         raise SuiteError(f"{place / empty[0]} has no images; copy them there, or remove the folder")
     files = [f"{name}/{file}" for name in own for file, _ in found[name]]
     sizes = [size for name in own for _, size in found[name]]
     labels = torch.tensor([label[name] for name in own for _ in found[name]])
-    return Streamed(dataset, place, files, sizes, labels, device)
+    names = () if dataset.name == "imagenet" else tuple(label)
+    return Streamed(dataset, place, files, sizes, labels, device, names, skipped)
+
+
+def split_folder(dataset: Dataset, split: str, folder: Path) -> Path:
+    """Where the class folders of a split lie: `train`; `test` or, where that is missing, `val`, as ImageNet has it."""
+    whole = folder / dataset.name
+    held_out = "val" if dataset.name == "imagenet" or not (whole / "test").is_dir() else "test"
+    return whole / (held_out if split == "test" else "train")
+
+
+def _is_skipped(name: str, size: int) -> bool:
+    """Whether a file of a user's folder is hidden or a broken link."""
+    return name.startswith(".") or size == 0
 
 
 def _classes(place: Path) -> list[str]:
-    found = sorted(entry.name for entry in place.iterdir() if entry.is_dir()) if place.is_dir() else []
+    folders = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
+    found = sorted(name for name in folders if not name.startswith("."))
     if not found:
+        what = "ImageNet" if place.parent.name == "imagenet" else f"the images of {place.parent.name}"
         raise SuiteError(
-            f"{place} is missing or has no class folders; ImageNet must lie in {place.parent}/train/CLASS/*.JPEG and "
+            f"{place} is missing or has no class folders; {what} must lie in {place.parent}/train/CLASS/*.JPEG and "
             f"{place.parent}/val/CLASS/*.JPEG (links will do); or name another folder with --data"
         )
     return found
@@ -66,6 +94,10 @@ def _images(place: Path, endings: tuple[str, ...]) -> list[tuple[str, int]]:
     with os.scandir(place) as entries:
         found = [entry for entry in entries if entry.name.lower().endswith(endings)]
     return sorted((entry.name, entry.stat().st_size if entry.is_file() else 0) for entry in found)
+
+
+def _spread(files: list[str]) -> list[str]:
+    return files[:: -(-len(files) // SAMPLE)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +115,40 @@ class Streamed:
     sizes: list[int]
     labels: Tensor
     device: torch.device
+    names: tuple[str, ...] = ()
+    """Of the classes, by label, where they are told by their folders."""
+    skipped: int = 0
+    """Files that were left out: hidden ones and broken links."""
     workers: int = field(default_factory=default_workers)
     _requests: Requests = field(default_factory=Requests)
 
+    crops: ClassVar[tuple[str, ...]] = ("resized", "padded")
+
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's folder."""
+        return self.dataset.name != "imagenet"
+
+    def side(self) -> int:
+        """The side in pixels of the images, where the first SAMPLE are squares of one; else 224."""
+        sizes = set[tuple[int, int]]()
+        for file in _spread(self.files):
+            with Image.open(self.folder / file) as image:
+                sizes.add(image.size)
+        width, height = next(iter(sizes))
+        return width if len(sizes) == 1 and width == height else 224
+
+    def sample(self, size: int) -> Tensor:
+        """uint8 [n, channels, size, size]: up to SAMPLE images, spread over the split, as they are evaluated."""
+        files = _spread(self.files)
+        request = Request(files, [0] * len(files), size, None, False, self.dataset.channels, self.is_own)
+        decoded = Decoder(self.folder)[request]
+        if isinstance(decoded, str):
+            raise SuiteError(decoded)
+        return decoded[0]
 
     @cached_property
     def digest(self) -> str:
@@ -111,7 +172,10 @@ class Streamed:
         starts = range(first * sgd.batch, count, sgd.batch)
         shares = (order[at + ranks.rank : at + sgd.batch : ranks.world_size] for at in starts)
         size = sgd.image_size(epoch, self.dataset)
-        return self._batches(self._request(index, size, seeds[index].tolist(), sgd.flip) for index in shares)
+        pad = sgd.pad if sgd.crop == "padded" else None
+        return self._batches(
+            self._request(index, size, seeds[index].tolist(), sgd.flip, pad) for index in shares
+        )
 
     def calibration_batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
@@ -126,14 +190,20 @@ class Streamed:
         return self._batches(self._request(index, self.dataset.size) for index in parts)
 
     def _request(
-        self, index: Tensor, size: int, seeds: list[int] | None = None, flip: bool = False
+        self,
+        index: Tensor,
+        size: int,
+        seeds: list[int] | None = None,
+        flip: bool = False,
+        pad: int | None = None,
     ) -> Request:
         files = [self.files[number] for number in index.tolist()]
-        return Request(files, self.labels[index].tolist(), size, seeds, flip)
+        labels, channels = self.labels[index].tolist(), self.dataset.channels
+        return Request(files, labels, size, seeds, flip, channels, self.is_own, pad)
 
     def _batches(self, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
         self._requests.latest = requests
-        mean, std = torch.tensor([self.dataset.mean, self.dataset.std], device=self.device).view(2, 3, 1, 1)
+        mean, std = torch.tensor([self.dataset.mean, self.dataset.std], device=self.device).view(2, -1, 1, 1)
         for decoded in self._loader:
             if isinstance(decoded, str):
                 raise SuiteError(decoded)

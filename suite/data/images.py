@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,11 +19,15 @@ from suite.recipe.errors import SuiteError
 
 @dataclass(frozen=True)
 class Images:
-    """One split: `pixels` uint8 [N, 3, H, W] and `labels` int64 [N], both on the device that computes."""
+    """One split: `pixels` uint8 [N, channels, H, W] and `labels` int64 [N], both on the device that computes; `names`
+    of the classes by label, where they have other names than their labels."""
 
     pixels: Tensor
     labels: Tensor
     dataset: Dataset
+    names: tuple[str, ...] = ()
+
+    crops: ClassVar[tuple[str, ...]] = ("padded",)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,7 +42,7 @@ class Images:
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
         both = torch.tensor([self.dataset.mean, self.dataset.std], device=self.pixels.device)
-        return both[0].view(3, 1, 1), both[1].view(3, 1, 1)
+        return both[0].view(-1, 1, 1), both[1].view(-1, 1, 1)
 
     def normalized(self, pixels: Tensor, size: int = 0) -> Tensor:
         """float32 [n, 3, size, size], channels last: scaled to 0..1, resized to `size` (0: the data set's) and

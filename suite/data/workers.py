@@ -13,8 +13,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils import data as loading
 
@@ -23,13 +24,17 @@ from suite.process.stop import ASKING
 
 class Request(NamedTuple):
     """A batch for a worker to decode. An image's seed sets its crop and flip; without, the crop is the centre. `size`
-    is the side of the crop in pixels."""
+    is the side of the crop in pixels. `is_own`: of a user's folder, not ImageNet. `pad`: of crops of padded images;
+    None for crops that are resized."""
 
     files: list[str]
     labels: list[int]
     size: int
     seeds: list[int] | None
     flip: bool
+    channels: int = 3
+    is_own: bool = False
+    pad: int | None = None
 
 
 class Requests:
@@ -58,15 +63,17 @@ class Decoder(loading.Dataset[Any]):
     folder: Path
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | str:
-        """(uint8 [n, 3, size, size], channels last; int64 [n]), or what is wrong with an image: the message of an
-        error raised here would be buried under the worker's traceback."""
-        prepared = _preparation(request.size, request.seeds is not None, request.flip)
-        shape = (len(request.files), 3, request.size, request.size)
+        """(uint8 [n, channels, size, size], channels last; int64 [n]), or what is wrong with an image: the message of
+        an error raised here would be buried under the worker's traceback."""
+        prepared = _preparation(
+            request.size, request.seeds is not None, request.flip, request.is_own, request.pad
+        )
+        shape = (len(request.files), request.channels, request.size, request.size)
         pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         for number, file in enumerate(request.files):
             try:
                 with Image.open(self.folder / file) as image:
-                    rgb = image.convert("RGB")
+                    rgb = _turned(image, request.channels) if request.is_own else image.convert("RGB")
             except Exception as error:  # Pillow's decoders raise many kinds
                 return f"image {self.folder / file}: {error}; fetch it anew"
             with torch.random.fork_rng(devices=[]):
@@ -76,17 +83,32 @@ class Decoder(loading.Dataset[Any]):
         return pixels, torch.tensor(request.labels, dtype=torch.int64)
 
 
+def _turned(image: Image.Image, channels: int) -> Image.Image:
+    """Upright, in 8 bits a value, grey or RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion keeps the lowest 255 values
+        image = Image.fromarray((np.asarray(image).clip(0, 65_535) // 256).astype(np.uint8))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
 @lru_cache(maxsize=4)
-def _preparation(size: int, random: bool, flip: bool) -> Callable[[Image.Image], Tensor]:
+def _preparation(
+    size: int, random: bool, flip: bool, is_own: bool, pad: int | None
+) -> Callable[[Image.Image], Tensor]:
     """From a decoded image to uint8 [3, size, size]. It is resized as a tensor, in a third to a half of Pillow's time;
     of 1000 values 998 or more are Pillow's, and the others differ by 1."""
     from suite.networks.torchvision_import import torchvision  # noqa: F401, I001  (first: it makes the next import work on a CPU)
     from torchvision.transforms import v2
 
-    fixed = (v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size))
-    drawn = (v2.RandomResizedCrop(size, scale=(0.08, 1), ratio=(3 / 4, 4 / 3), antialias=True),)
-    flipped = (v2.RandomHorizontalFlip(),) if flip else ()
-    return v2.Compose([v2.PILToTensor(), *(drawn if random else fixed), *flipped])  # type: ignore[no-any-return]
+    fixed: list[Any] = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
+    drawn: list[Any] = [v2.RandomResizedCrop(size, scale=(0.08, 1), ratio=(3 / 4, 4 / 3), antialias=True)]
+    if is_own:
+        crop, whole = v2.Compose(fixed), (size, size)
+        fixed = [v2.Lambda(lambda x: x if x.shape[-2:] == whole else crop(x))]
+    if pad is not None:
+        drawn = [*fixed, v2.RandomCrop(size, padding=pad)]
+    flipped = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.PILToTensor(), *([*drawn, *flipped] if random else fixed)])  # type: ignore[no-any-return]
 
 
 class Workers(context.ForkServerContext):

@@ -33,7 +33,7 @@ def float_stage_of(stage: Stage) -> Training | Pretrained:
 
 def image_passes(stage: Stage) -> int:
     """How many images a stage sends through its network, a backward pass counted as two: its cost, roughly."""
-    train, test = Dataset.IMAGES[float_stage_of(stage).dataset.name]
+    train, test = Dataset.IMAGES.get(float_stage_of(stage).dataset.name, Dataset.IMAGES["cifar10"])
     if stage.trains_by:
         return stage.trains_by.epochs * (3 * train + test)
     calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from suite.data import datasets, verify
+from suite.data.complete import check_data
 from suite.networks import checkpoint_files
 from suite.networks.fit import check_networks
-from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe import Pretrained, Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files, lease
 from suite.record.files import Folders
@@ -56,11 +57,9 @@ def check(
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:
             datasets.download(dataset, folders.data)
-        if dataset.name == "imagenet":
-            verify.check(folders.data, report)
-        for split in ("train", "test"):
-            datasets.load(dataset, split, folders.data, torch.device("cpu"))
-    datasets.load.cache_clear()
+        if datasets.in_files(dataset, folders.data):
+            verify.check(folders.data, report, dataset)
+    check_data(stages, folders.data)
     _check_space(folders.runs, stages)
 
 
@@ -85,11 +84,6 @@ def check_checkpoints(stages: Sequence[Stage]) -> None:
 def _check_method(stage: Recipe) -> None:
     for step in stage.method.steps():
         step.check()
-    calibration = stage.method.calibrates_on
-    if calibration and calibration.images > Dataset.IMAGES[stage.start.dataset.name][0]:
-        raise SuiteError(
-            f"{stage.name} calibrates on {calibration.images} images, more than its training split has"
-        )
 
 
 def check_idle(stages: Sequence[Stage], folders: Folders) -> None:

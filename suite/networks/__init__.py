@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from suite.networks import zoo
@@ -15,6 +17,7 @@ def build(network: Network) -> nn.Module:
 
     Raises SuiteError where torchvision or timm has no such network, timm is not installed, or the user's file fails.
     """
+    network = replace(network, classes=network.classes or 10)
     if is_reference(network.name):
         return zoo.of_user_file(network)
     if network.name == "resnet50_imagenet":

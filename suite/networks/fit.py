@@ -28,7 +28,7 @@ def check_networks(stages: Iterable[Stage]) -> None:
 def check_fits(network: Network, dataset: Dataset, trains: bool) -> None:
     """Raise SuiteError unless the network takes two images of zeros, also in training mode where it `trains`, and
     gives [2, classes]. torch's generator is left as it was."""
-    shape = (3, dataset.size, dataset.size)
+    shape = (dataset.channels, dataset.size, dataset.size)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = build(network)
         for mode in (False, True)[: 1 + trains]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import flat
-from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD, Calibration, Dataset, Network, Sgd
+from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD, RESNETS, Calibration, Dataset, Network, Sgd
 
 Params = dict[str, Any]
 
@@ -18,12 +18,15 @@ def network_params(network: Network, dataset: Dataset) -> Params:
     data = flat(dataset)
     return {
         "model": network.name,
-        **({"network_sha256": network.sha256} if network.sha256 else {"shortcut": network.shortcut}),
+        **({"shortcut": network.shortcut} if network.name in RESNETS else {}),
+        **({"network_sha256": network.sha256} if network.sha256 else {}),
         "classes": network.classes,
         "dataset": dataset.name,
         "mean": data["mean"],
         "std": data["std"],
         "image_size": dataset.size,
+        **({"channels": dataset.channels} if dataset.channels != 3 else {}),
+        **({"dataset_sha256": dataset.sha256} if dataset.sha256 else {}),
     }
 
 
@@ -63,11 +66,12 @@ def combined(*parts: Mapping[str, Any]) -> Params:
 
 def network_words(network: Network, dataset: Dataset) -> list[str]:
     """Network and data set, and what of them is not as usual: `resnet20 digits shortcut A`."""
-    words = [network.name, network.sha256[:8], dataset.name, *_unusual(network, ("name", "sha256"))]
-    words = [word for word in words if word]
+    of_files = [network.name, network.sha256[:8], dataset.name, dataset.sha256[:8]]
+    words = [*filter(None, of_files), *_unusual(network, ("name", "sha256"))]
     if (dataset.mean, dataset.std) == (IMAGENET_MEAN, IMAGENET_STD):
-        return [*words, "ImageNet normalization", *_unusual(dataset, ("name", "mean", "std"))]
-    return [*words, *_unusual(dataset, ("name",))]
+        return [*words, "ImageNet normalization", *_unusual(dataset, ("name", "sha256", "mean", "std"))]
+    of_the_data = () if dataset.name in Dataset.IMAGES else ("mean", "std")
+    return [*words, *_unusual(dataset, ("name", "sha256", *of_the_data))]
 
 
 def training_words(sgd: Sgd) -> list[str]:
@@ -79,6 +83,10 @@ def training_words(sgd: Sgd) -> list[str]:
 def _unusual(value: Any, left_out: tuple[str, ...]) -> list[str]:
     """The fields that differ from their defaults, in words; a triple of equal numbers is one number."""
     usual = {item.name: item.default for item in dataclasses.fields(value)}
+    if isinstance(value, Dataset):
+        usual |= vars(Dataset(value.name, sha256=value.sha256))
+    if isinstance(value, Network):
+        usual["classes"] = 10
     words = []
     for name, content in flat(value).items():
         if name in left_out or getattr(value, name) == usual[name]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from suite.recipe import user_files
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,33 +26,77 @@ NEW = {"in_key_by_default": False}
 Level = Literal["O0", "O1", "O2", "O3"]
 
 
-Triple = tuple[float, float, float]
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """Images of side `size` pixels, scaled to 0..1 and normalized by `mean` and `std` per channel (RGB)."""
+    """Images of side `size` pixels, scaled to 0..1 and normalized by `mean` and `std` per channel.
 
-    name: Literal["digits", "cifar10", "imagenet"]
-    mean: Triple = CIFAR10_MEAN
-    std: Triple = CIFAR10_STD
-    size: int = 32
+    name: one of IMAGES, which bring their mean, std and size; another name is that of `NAME.npz` or of the folder
+    `NAME/train/CLASS/*` in the data folder; `my_data.py:load` is a function in the user's file, called with the split,
+    "train" or "test", and the data folder, that returns images and labels as an .npz holds them.
+    mean, std, size: what is not given, () and 0, comes from the training images when the sweep is planned.
+    channels: 3 makes three equal channels of grey images; 1 is for grey images and networks that take one channel.
+    sha256: of the user's file; found when the value is made.
+    """
+
+    name: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: int = 0
+    channels: int = field(default=3, metadata=NEW)
+    sha256: str = field(default="", metadata=NEW)
 
     IMAGES: ClassVar[dict[str, tuple[int, int]]] = {
         "digits": (1198, 599),
         "cifar10": (50_000, 10_000),
+        "cifar100": (50_000, 10_000),
         "imagenet": (1_281_167, 50_000),
     }
     """Of the training and of the test split."""
 
+    CLASSES: ClassVar[dict[str, int]] = {"digits": 10, "cifar10": 10, "cifar100": 100}
+    """How many there are, where every copy has as many."""
+
     def __post_init__(self) -> None:
-        check_choice("dataset", self.name, self.IMAGES)
-        check_whole(self, 1, size=self.size)
+        if user_files.is_reference(self.name):
+            _find_user_file(self)
+        elif not re.fullmatch(r"\w[\w.-]*", self.name):
+            known = ", ".join(self.IMAGES)
+            raise SuiteError(
+                f"dataset {self.name!r} is unknown; use one of {known}, the name of NAME.npz or of a folder in the "
+                f"data folder, or my_data.py:load"
+            )
+        for name, value in _usual_values(self.name).items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        check_choice("Dataset.channels", self.channels, (1, 3))
+        check_whole(self, 0, size=self.size)
+        if (
+            len(self.mean) not in (0, self.channels)
+            or len(self.std) != len(self.mean)
+            or min(self.std, default=1) <= 0
+        ):
+            raise SuiteError(
+                f"Dataset.mean and Dataset.std are {self.channels} numbers each, std above 0, or both left out; got "
+                f"{self.mean} and {self.std}"
+            )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to be taken from the images."""
+        return bool(self.mean and self.size)
+
+
+def _usual_values(name: str) -> dict[str, Any]:
+    """Mean, std and size of the suite's own data sets, where they are not given."""
+    if name not in Dataset.IMAGES:
+        return {}
+    mean, std = (CIFAR100_MEAN, CIFAR100_STD) if name == "cifar100" else (CIFAR10_MEAN, CIFAR10_STD)
+    return {"mean": mean, "std": std, "size": 32}
 
 
 @dataclass(frozen=True)
 class Network:
-    """An architecture of `classes` outputs.
+    """An architecture of `classes` outputs; 0 stands for as many as the data set has, and 10 without one.
 
     name: one of RESNETS; `torchvision/NAME` or `timm/NAME` of those packages; or `my_net.py:build`, a function or
     class in the user's file that makes the nn.Module, called with `classes` or `num_classes` where it takes such a
@@ -64,7 +110,7 @@ class Network:
 
     name: str = "resnet20"
     shortcut: Literal["A", "B"] = "B"
-    classes: int = 10
+    classes: int = 0
     sha256: str = field(default="", metadata=NEW)
 
     def __post_init__(self) -> None:
@@ -76,11 +122,11 @@ class Network:
         check_choice("shortcut", self.shortcut, ("A", "B"))
         if self.shortcut == "A" and self.name not in RESNETS[:4]:
             raise SuiteError(f"shortcut 'A' does not exist for {self.name}; use 'B'")
-        if self.classes < 2:
+        if self.classes < 2 and self.classes != 0:
             raise SuiteError(f"Network.classes must be 2 or more, got {self.classes}")
 
 
-def _find_user_file(value: Network) -> None:
+def _find_user_file(value: Network | Dataset) -> None:
     """Fill in the SHA-256 of the file that a name refers to, and take the folder out of the name."""
     if not value.sha256:
         name, sha256 = user_files.resolved(value.name)
@@ -188,7 +234,9 @@ class Calibration:
 
 
 def check_crop(dataset: Dataset, sgd: Sgd) -> None:
-    """Raise SuiteError unless the crops are those that the data set has."""
+    """Raise SuiteError unless the crops are those that the data set has; a user's is looked at with its images."""
+    if dataset.name not in Dataset.IMAGES:
+        return
     wanted = "resized" if dataset.name == "imagenet" else "padded"
     if sgd.crop != wanted:
         raise SuiteError(f"crop {sgd.crop!r} is not for {dataset.name}; use {wanted!r}")

@@ -6,7 +6,7 @@ Nothing here imports torch: planning a sweep, asking its status and reading its 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -77,6 +77,7 @@ class Training(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _take_classes(self)
         check_crop(self.dataset, self.sgd)
 
     @property
@@ -107,6 +108,7 @@ class Pretrained(Stage):
     sha256: str = ""
 
     def __post_init__(self) -> None:
+        _take_classes(self)
         if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise SuiteError(
                 f"Pretrained.sha256 must be 64 hex digits in lower case, got {self.sha256!r}; write what sha256sum "
@@ -124,6 +126,13 @@ class Pretrained(Stage):
         return combined(
             FLOAT, {"seed": 0, "world_size": 1}, network_params(self.network, self.dataset), checkpoint
         )
+
+
+def _take_classes(start: Training | Pretrained) -> None:
+    """A network without a number of classes gets that of the data set, where it is known."""
+    known = Dataset.CLASSES.get(start.dataset.name, 10 if start.dataset.name in Dataset.IMAGES else 0)
+    if not start.network.classes and known:
+        object.__setattr__(start, "network", replace(start.network, classes=known))
 
 
 @dataclass(frozen=True)

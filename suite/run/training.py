@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from suite.data import cifar
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
 from suite.run import layer_report
@@ -110,6 +109,6 @@ def score(
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
     values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
     attempt.journal.metrics(step, **values)
-    named = start.network.classes, cifar.CLASSES.get(start.dataset.name)
+    named = start.network.classes, images.names or None
     confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
     return {**values, "images": progress.images, "correct": progress.packed}, confusion

@@ -87,13 +87,12 @@ def test_a_missing_data_folder_is_named_before_anything_runs(
     assert not list((tmp_path / "runs").glob("*/events.jsonl"))
 
 
-def test_a_corrupt_image_shard_is_named_before_anything_runs(
+def test_a_damaged_file_of_data_is_named_before_anything_runs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for name in ("test-0.webp", *(f"train-{k}.webp" for k in range(5))):
-        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "cifar10.npz").write_bytes(b"no arrays")
     words = ("launch", "cifar10", "--weights", checkpoint(tmp_path), "--runs", tmp_path / "runs")
-    assert "image shard" in refused(capsys, *words, "--data", tmp_path)
+    assert "cifar10.npz is no .npz of plain arrays" in refused(capsys, *words, "--data", tmp_path)
 
 
 def test_a_checkpoint_that_is_missing_wrong_or_of_another_architecture_is_refused(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from suite.data import cifar, datasets
+from suite.data import datasets
 from suite.data.images import Images, augment
 from suite.process.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Precision, Sgd
@@ -176,61 +176,3 @@ def test_calibration_draws_by_its_seed_and_says_when_there_are_too_few() -> None
 def test_a_missing_folder_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"no intact CIFAR-10 in .*nowhere.*name another folder with --data"):
         datasets.load(Dataset("cifar10"), "test", tmp_path / "nowhere", CPU)
-
-
-def test_a_corrupt_shard_is_named(tmp_path: Path) -> None:
-    for broken in (b"RIFF no picture", b""):
-        (tmp_path / "test-0.webp").write_bytes(broken)
-        with pytest.raises(SuiteError, match=r"image shard .*test-0.webp cannot be read"):
-            datasets.load(Dataset("cifar10"), "test", tmp_path, CPU)
-
-
-def test_a_missing_train_shard_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train-1.webp").write_bytes(b"")
-    with pytest.raises(SuiteError, match=r"image shard .*train-0.webp cannot be read"):
-        datasets.load(Dataset("cifar10"), "train", tmp_path, CPU)
-
-
-def test_pictures_that_are_not_cifar10s_are_refused(tmp_path: Path) -> None:
-    from PIL import Image
-
-    Image.new("RGB", (3200, 3200)).save(tmp_path / "test-0.webp", lossless=True)
-    with pytest.raises(SuiteError, match="are not CIFAR-10's: sha256"):
-        datasets.load(Dataset("cifar10"), "test", tmp_path, CPU)
-    Image.new("RGB", (320, 320)).save(tmp_path / "test-0.webp", lossless=True)
-    with pytest.raises(SuiteError, match="cannot be read"):
-        datasets.load(Dataset("cifar10"), "test", tmp_path, CPU)
-
-
-def test_torchvisions_batches_and_shards_give_the_same_images(cifar10_folder: Path, tmp_path: Path) -> None:
-    """Real CIFAR-10 written as cifar-10-batches-py in another order loads to the same tensors."""
-    import pickle
-
-    import numpy as np
-
-    if not cifar.shards("test", cifar10_folder):
-        pytest.skip("SUITE_TEST_CIFAR10 holds batches already; there are no shards to compare with")
-    pixels, labels = cifar._from_shards("test", cifar10_folder)
-    order = np.random.default_rng(0).permutation(len(labels))
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    flat = pixels[order].transpose(0, 3, 1, 2).reshape(len(labels), -1)
-    with (folder / "test_batch").open("wb") as stream:
-        pickle.dump({"data": flat, "labels": labels[order].tolist()}, stream)
-    with (folder / "batches.meta").open("wb") as stream:
-        pickle.dump({"label_names": [str(k) for k in range(10)]}, stream)
-    from suite.networks.torchvision_import import torchvision
-
-    class Unchecked(torchvision.datasets.CIFAR10):  # type: ignore[misc,name-defined]
-        def _check_integrity(self) -> bool:
-            return True  # the MD5 is that of the original order
-
-    kept = torchvision.datasets.CIFAR10
-    torchvision.datasets.CIFAR10 = Unchecked
-    torchvision.datasets.cifar.check_integrity = lambda *_: True
-    try:
-        ours = cifar.cifar10("test", tmp_path)
-    finally:
-        torchvision.datasets.CIFAR10 = kept
-    theirs = cifar.cifar10("test", cifar10_folder)
-    assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[1], theirs[1])

@@ -373,7 +373,7 @@ def test_every_kind_of_damage_is_found_and_named_before_a_training(own: Path) ->
     listed = {line.split(": ")[0].strip() for line in named}
     assert listed == {f"{train}/{name}" for name in damage} | {f"{own}/imagenet/val/n0c/gone.JPEG"}
     assert any("empty.JPEG: it is empty" in line for line in named)
-    assert not (own / verify.STAMP).exists()
+    assert not (own / "imagenet.checked.json").exists()
 
 
 def test_of_many_damaged_images_ten_are_named(own: Path) -> None:
@@ -418,15 +418,15 @@ def test_a_passed_check_is_remembered_until_a_file_changes_its_size(own: Path) -
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(SuiteError, match="1 of 29 images are damaged"):
         looked_at()
-    (own / verify.STAMP).write_text("torn {")
+    (own / "imagenet.checked.json").write_text("torn {")
     file.write_bytes(jpeg())
     assert len(looked_at()) == 2
 
 
 def test_a_check_that_cannot_be_remembered_passes_all_the_same(own: Path) -> None:
-    (own / verify.STAMP).mkdir()
+    (own / "imagenet.checked.json").mkdir()
     verify.check(own)
-    assert list((own / verify.STAMP).iterdir()) == []
+    assert list((own / "imagenet.checked.json").iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -237,8 +237,8 @@ def test_params_say_method_widths_seed_model_and_dataset() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Dataset("mnist"), "dataset 'mnist' is unknown; use one of digits, cifar10"),  # type: ignore[arg-type]
-        (lambda: Network("vgg16"), "model 'vgg16' is unknown; use one of resnet20"),  # type: ignore[arg-type]
+        (lambda: Dataset("a/mnist"), "dataset 'a/mnist' is unknown; use one of digits, cifar10"),
+        (lambda: Network("vgg16"), "model 'vgg16' is unknown; use one of resnet20"),
         (lambda: Network("resnet50", "A"), "shortcut 'A' does not exist for resnet50; use 'B'"),
         (lambda: Network(classes=1), "classes must be 2 or more, got 1"),
         (lambda: Precision("O4"), "precision level 'O4' is unknown; use one of O0, O1, O2, O3"),  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""Images and labels as a user gives them in arrays: `NAME.npz`, or what a function in the user's file returns."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from suite.recipe import Dataset, user_files
+from suite.recipe.errors import SuiteError
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+"""The arrays of an .npz, as Keras names them."""
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def of_npz(file: Path, split: str) -> Arrays:
+    """(uint8 [N, H, W, C], int64 [N]) of the "train" or "test" split. Raises SuiteError where the file lacks an array,
+    is damaged, or holds something else."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            if missing := [name for name in NAMES if name not in content.files]:
+                has = ", ".join(content.files) or "nothing"
+                raise SuiteError(
+                    f"{file} lacks {', '.join(missing)}; it has {has}: save it with {', '.join(NAMES)}"
+                )
+            pixels, labels = content[f"x_{split}"], content[f"y_{split}"]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise SuiteError(
+            f"{file} is no .npz of plain arrays: {str(error).splitlines()[0]}; save it with "
+            f"numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
+        ) from None
+    return checked(pixels, labels, f"{file}, {split}")
+
+
+def of_loader(dataset: Dataset, split: str, folder: Path) -> Arrays:
+    """The same, of the function in the user's file that the data set names."""
+    load = user_files.load(user_files.Reference(dataset.name, dataset.sha256))
+    file = user_files.file_of(dataset.sha256)
+    if not callable(load):
+        raise SuiteError(f"{dataset.name} is a {type(load).__name__}; name a function that loads a split")
+    try:
+        pixels, labels = load(split, folder)
+    except SuiteError:
+        raise
+    except Exception as error:
+        raise user_files.broken(file, error) from error
+    return checked(np.asarray(pixels), np.asarray(labels), f"{dataset.name}, {split}")
+
+
+def checked(pixels: np.ndarray, labels: np.ndarray, where: str) -> Arrays:
+    """(uint8 [N, H, W, C], int64 [N]) of uint8 [N, H, W] or [N, H, W, C], H = W, C 1 or 3, and whole labels from 0,
+    [N] or [N, 1]. Raises SuiteError for anything else."""
+    if pixels.dtype != np.uint8:
+        raise SuiteError(
+            f"{where}: images are {pixels.dtype}, not uint8 from 0 to 255; where they are 0..1, save "
+            f"(255 * x).round().astype('uint8')"
+        )
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.ndim == 4 and pixels.shape[3] not in (1, 3) and pixels.shape[1] in (1, 3):
+        raise SuiteError(
+            f"{where}: images are {list(pixels.shape)}, channels first; save x.transpose(0, 2, 3, 1)"
+        )
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        raise SuiteError(
+            f"{where}: images are {list(pixels.shape)}, not [images, height, width] or [images, height, width, 1 or 3]"
+        )
+    if pixels.shape[1] != pixels.shape[2]:
+        raise SuiteError(
+            f"{where}: images are {pixels.shape[1]} x {pixels.shape[2]} pixels; make them square"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        hint = "; of one-hot labels save y.argmax(1)" if labels.ndim == 2 else ""
+        raise SuiteError(f"{where}: labels are {list(labels.shape)}, not one an image{hint}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise SuiteError(f"{where}: labels are {labels.dtype}, not whole numbers; save y.astype('int64')")
+    if len(labels) != len(pixels) or not len(labels):
+        raise SuiteError(
+            f"{where}: {len(pixels)} images and {len(labels)} labels; there must be one for each"
+        )
+    if labels.min() < 0:
+        raise SuiteError(f"{where}: a label is {labels.min()}; number the classes from 0 on")
+    return np.ascontiguousarray(pixels), labels.astype(np.int64)

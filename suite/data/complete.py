@@ -1,0 +1,72 @@
+"""What stages leave to the data: normalization, size and number of classes; and whether the data is as they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe.errors import SuiteError
+
+
+def completed(stages: Iterable[Stage], folder: Path) -> list[Stage]:
+    """The stages with what they leave open taken from the training images in the data `folder`.
+
+    It is in their keys from then on. Raises SuiteError where the data is needed for that and missing or unusable.
+    """
+    known = cache(_of_training_images)  # of one data set only once
+    return [_completed(stage, folder, known) for stage in stages]
+
+
+Known = Callable[[Dataset, Path], tuple[Dataset, int]]
+
+
+def _of_training_images(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
+    from suite.data import datasets  # which waits for torch
+
+    return datasets.of_training_images(dataset, folder)
+
+
+def _completed(stage: Stage, folder: Path, known: Known) -> Stage:
+    if isinstance(stage, Recipe):
+        start = _completed(stage.start, folder, known)
+        return stage if start is stage.start else replace(stage, start=start)  # type: ignore[arg-type]
+    if not isinstance(stage, (Training, Pretrained)) or (stage.dataset.is_complete and stage.network.classes):
+        return stage
+    dataset, classes = known(stage.dataset, folder)
+    network = replace(stage.network, classes=stage.network.classes or classes)
+    return replace(stage, network=network, dataset=dataset)
+
+
+def check_data(stages: Iterable[Stage], folder: Path) -> None:
+    """Raise SuiteError unless both splits of each stage's data set are there and whole, have labels that its network
+    knows, images enough to calibrate on, and the crops that it trains with."""
+    import torch
+
+    from suite.data import datasets
+
+    for stage in plan(stages):
+        start = stage.start if isinstance(stage, Recipe) else stage
+        if not isinstance(start, (Training, Pretrained)):
+            continue
+        train, test = (
+            datasets.load(start.dataset, name, folder, torch.device("cpu")) for name in ("train", "test")
+        )
+        most = 1 + max(int(train.labels.max()), int(test.labels.max()))
+        if most > start.network.classes:
+            raise SuiteError(
+                f"{start.name}: the images of {start.dataset.name} are of {most} classes, and the network has "
+                f"{start.network.classes}; leave Network's classes out, or give that number"
+            )
+        calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None
+        if calibration and calibration.images > len(train):
+            raise SuiteError(
+                f"{stage.name} calibrates on {calibration.images} images, more than its training split has"
+            )
+        if stage.trains_by and stage.trains_by.crop not in train.crops:
+            raise SuiteError(
+                f"{stage.name}: crop {stage.trains_by.crop!r} is not for images in arrays; use 'padded'"
+            )
+    datasets.load.cache_clear()

@@ -1,0 +1,309 @@
+"""A user's images: in an .npz, in class folders, or from a function of theirs; and what is said where they are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes.image_files import picture
+from PIL import Image
+
+from suite.data import datasets
+from suite.data.complete import check_data, completed
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.methods.amax import Amax
+from suite.process.ranks import Ranks
+from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
+from suite.recipe.errors import SuiteError
+from suite.record.files import Folders
+from suite.record.journal import read_outcome
+from suite.run.stage import run
+
+CPU = torch.device("cpu")
+
+
+SGD = Sgd(1, 32, 0.05, pad=1, precision=Precision("O0"))
+
+
+def arrays(count: int = 30, side: int = 8, classes: int = 3, channels: int = 3) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    shape = (side, side, channels)[: 3 if channels > 1 else 2]
+    return {
+        f"{what}_{split}": generator.integers(0, 256, (count, *shape), dtype=np.uint8)
+        if what == "x"
+        else np.arange(count) % classes
+        for split in ("train", "test")
+        for what in "xy"
+    }
+
+
+def saved(folder: Path, **changes: Any) -> Dataset:
+    """own.npz in `folder`, with these arrays changed."""
+    np.savez(
+        folder / "own.npz",
+        **{name: value for name, value in {**arrays(), **changes}.items() if value is not None},
+    )
+    return Dataset("own")
+
+
+def training(dataset: Dataset, network: Network | None = None, **changes: Any) -> Training:
+    return Training(network or Network("resnet20"), dataset, replace(SGD, **changes))
+
+
+def one(stage: Stage, folder: Path) -> Any:
+    [done] = completed([stage], folder)
+    return done
+
+
+def test_what_is_not_given_is_taken_from_the_training_images_and_is_in_the_key(tmp_path: Path) -> None:
+    stage = training(saved(tmp_path))
+    done = one(stage, tmp_path)
+    x = arrays()["x_train"].astype(np.float64) / 255
+    assert (done.dataset.size, done.network.classes) == (8, 3)
+    assert done.dataset.mean == tuple(round(value, 4) for value in x.mean((0, 1, 2)))
+    assert done.dataset.std == tuple(round(value, 4) for value in x.std((0, 1, 2)))
+    assert done.params["mean"].count(",") == 2 and done.key != stage.key
+    assert done.name == "train resnet20 own classes 3 size 8 O0 1 epochs batch 32 lr 0.05 pad 1 seed 0"
+    images = datasets.load(done.dataset, "train", tmp_path, CPU)
+    assert isinstance(images, Images)
+    normalized = images.normalized(images.pixels)
+    assert abs(float(normalized.mean())) < 1e-3 and abs(float(normalized.std()) - 1) < 1e-2
+
+
+def test_what_is_given_stays_and_needs_no_data(tmp_path: Path) -> None:
+    stage = training(Dataset("own", (0.5,) * 3, (0.25,) * 3, 8), Network("resnet20", classes=7))
+    assert one(stage, tmp_path / "nowhere") is stage
+    recipe = Recipe(training(Dataset("digits")), Amax())
+    assert one(recipe, tmp_path / "nowhere") is recipe
+    with pytest.raises(
+        SuiteError, match=r"no data set 'own' in .*nowhere: neither own.npz .* there is none; name anoth"
+    ):
+        completed([training(Dataset("own"))], tmp_path / "nowhere")
+
+
+def test_grey_images_become_three_equal_channels_or_stay_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "grey.npz", **arrays(channels=1))
+    three, grey = (datasets.load(Dataset("grey", channels=n), "test", tmp_path, CPU) for n in (3, 1))
+    assert isinstance(three, Images) and isinstance(grey, Images)
+    assert three.pixels.shape == (30, 3, 8, 8) and grey.pixels.shape == (30, 1, 8, 8)
+    assert (three.pixels == grey.pixels).all() and len(three.dataset.mean) == 3 and len(grey.dataset.std) == 1
+    with pytest.raises(SuiteError, match="the images of own have 3 channels; leave Dataset's channels=1 out"):
+        datasets.load(replace(saved(tmp_path), channels=1), "test", tmp_path, CPU)
+
+
+X, Y = arrays()["x_train"], arrays()["y_train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"y_test": None},
+            "own.npz lacks y_test; it has x_train, y_train, x_test: save it with x_train, y_train, x_te",
+        ),
+        (
+            {"x_train": X / 255},
+            r"own.npz, train: images are float64, not uint8 .* \(255 \* x\).round\(\).astype",
+        ),
+        (
+            {"x_train": X.transpose(0, 3, 1, 2)},
+            r"\[30, 3, 8, 8\], channels first; save x.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"x_train": X[0, 0]}, r"images are \[8, 3\], not \[images, height, width\]"),
+        ({"x_train": X[:, :6]}, "images are 6 x 8 pixels; make them square"),
+        ({"x_train": X[:20]}, "20 images and 30 labels; there must be one for each"),
+        (
+            {"y_train": np.eye(3)[Y]},
+            r"labels are \[30, 3\], not one an image; of one-hot labels save y.argmax\(1\)",
+        ),
+        ({"y_train": Y / 1}, "labels are float64, not whole numbers; save y.astype"),
+        ({"y_train": Y - 1}, "a label is -1; number the classes from 0 on"),
+        ({"y_train": Y + 1}, "no training image of own has the label 0, and there are labels up to 3"),
+        (
+            {"y_train": np.array([{}] * 30)},
+            "own.npz is no .npz of plain arrays: Object arrays cannot be loaded",
+        ),
+    ],
+)
+def test_arrays_that_are_something_else_are_refused_with_the_remedy(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    dataset = saved(tmp_path, **changes)
+    with pytest.raises(SuiteError, match=words):
+        completed([training(dataset)], tmp_path)
+
+
+def test_labels_of_keras_in_a_column_are_taken(tmp_path: Path) -> None:
+    dataset = saved(tmp_path, y_train=Y[:, None])
+    assert one(training(dataset), tmp_path).network.classes == 3
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"text", b"PK\x03\x04"):
+        (tmp_path / "own.npz").write_bytes(content)
+        with pytest.raises(SuiteError, match="own.npz is no .npz of plain arrays"):
+            completed([training(Dataset("own"))], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (
+            lambda data: training(data, Network("resnet20", classes=2)),
+            "the images of own are of 3 classes, and the network has 2; leave Network's classes out",
+        ),
+        (
+            lambda data: Recipe(training(data), Amax(feed=Calibration(31, 16))),
+            "calibrates on 31 images, more than its training split has",
+        ),
+        (
+            lambda data: training(data, crop="resized"),
+            "crop 'resized' is not for images in arrays; use 'padded'",
+        ),
+    ],
+)
+def test_stages_that_the_data_does_not_suit_are_refused_before_anything_runs(
+    tmp_path: Path, stage: Any, words: str
+) -> None:
+    done = completed([stage(saved(tmp_path))], tmp_path)
+    with pytest.raises(SuiteError, match=words):
+        check_data(done, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: Dataset("a/b"),
+            "dataset 'a/b' is unknown; use one of digits, cifar10, cifar100, imagenet, the name",
+        ),
+        (lambda: Dataset("own", channels=2), "Dataset.channels 2 is unknown; use one of 1, 3"),
+        (lambda: Dataset("own", mean=(0.5,) * 3), "are 3 numbers each, std above 0, or both left out"),
+        (lambda: Dataset("own", (0.5,), (0.0,), channels=1), "are 1 numbers each, std above 0"),
+    ],
+)
+def test_a_data_set_that_cannot_be_is_refused_when_the_value_is_made(make: Any, words: str) -> None:
+    with pytest.raises(SuiteError, match=words):
+        make()
+
+
+LOADER = """
+import numpy as np
+
+def load(split, folder):
+    pixels = np.load(folder / f"{split}.npy")
+    return pixels, np.arange(len(pixels)) % 3
+
+def wrong(split, folder):
+    return np.zeros((4, 8, 8)), np.zeros(4)
+
+def fails(split, folder):
+    raise RuntimeError("no disk")
+
+seven = 7
+"""
+
+
+def test_a_function_in_the_users_file_loads_a_split(tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(LOADER)
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}.npy", X)
+    dataset = Dataset(f"{tmp_path}/my_data.py:load")
+    assert dataset.name == "my_data.py:load" and len(dataset.sha256) == 64
+    done = one(training(dataset), tmp_path)
+    assert (done.dataset.size, done.network.classes, done.params["dataset_sha256"]) == (8, 3, dataset.sha256)
+    check_data([done], tmp_path)
+    for name, words in (
+        ("wrong", "my_data.py:wrong, train: images are float64, not uint8"),
+        ("fails", "my_data.py, line 12: RuntimeError: no disk"),
+        ("seven", "my_data.py:seven is a int; name a function that loads a split"),
+        ("gone", "my_data.py has no 'gone'; it has np, load, wrong, fails, seven"),
+    ):
+        with pytest.raises(SuiteError, match=words):
+            completed([training(Dataset(f"{tmp_path}/my_data.py:{name}"))], tmp_path)
+
+
+def class_folders(folder: Path, side: int = 16) -> Path:
+    """own/train and own/test of classes ant and bee: 12 and 4 images of one size, of several modes and endings."""
+    for split, count in (("train", 12), ("test", 4)):
+        for number in range(count):
+            place = folder / "own" / split / ("ant", "bee")[number % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            image = picture(number).resize((side, side))
+            mode, ending = [("RGB", "png"), ("L", "PNG"), ("CMYK", "JPG"), ("RGB", "jpeg")][number % 4]
+            image.convert(mode).save(place / f"{number:02d}.{ending}")
+    return folder
+
+
+def test_class_folders_of_squares_are_read_at_their_side_and_evaluated_whole(tmp_path: Path) -> None:
+    done = one(training(Dataset("own")), class_folders(tmp_path))
+    assert (done.dataset.size, done.network.classes) == (16, 2)
+    test = datasets.load(done.dataset, "test", tmp_path, CPU)
+    assert isinstance(test, Streamed) and test.names == ("ant", "bee") and len(test) == 4
+    x, labels = next(iter(replace(test, workers=0).share(Ranks(), 4)))
+    assert labels.tolist() == [0, 0, 1, 1]
+    first = np.asarray(Image.open(tmp_path / "own/test/ant/00.png").convert("RGB"))
+    shown = x[0].permute(1, 2, 0) * torch.tensor(done.dataset.std) + torch.tensor(done.dataset.mean)
+    assert (shown * 255 - torch.from_numpy(first.copy())).abs().max() < 0.01
+
+
+def test_hidden_files_and_broken_links_are_skipped_and_counted(tmp_path: Path) -> None:
+    place = class_folders(tmp_path) / "own/train/ant"
+    (place / "._00.png").write_bytes(b"of another system")
+    (place / "gone.png").symlink_to("nowhere.png")
+    (place / "notes.txt").write_text("no image")
+    (place.parent / ".ipynb_checkpoints").mkdir()
+    train = datasets.load(Dataset("own"), "train", tmp_path, CPU)
+    assert isinstance(train, Streamed) and len(train) == 12 and train.skipped == 2
+
+
+def test_a_class_folder_without_images_and_a_missing_split_are_named(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "own/train/cat").mkdir()
+    (tmp_path / "own/train/cat/notes.txt").write_text("")
+    with pytest.raises(
+        SuiteError, match="own/train/cat has no images; copy them there, or remove the folder"
+    ):
+        completed([training(Dataset("own"))], tmp_path)
+    (tmp_path / "half/train/a").mkdir(parents=True)
+    picture(0).save(tmp_path / "half/train/a/0.png")
+    done = completed([training(Dataset("half"), Network("resnet20", classes=2))], tmp_path)
+    with pytest.raises(
+        SuiteError, match="half/val is missing or has no class folders; the images of half must lie in"
+    ):
+        check_data(done, tmp_path)
+
+
+def test_an_image_turned_by_its_exif_is_set_upright_and_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    ramp = np.tile(np.linspace(0, 65_535, 16, dtype=np.uint16), (16, 1))
+    place = tmp_path / "own/test/ant"
+    for file in place.iterdir():
+        file.unlink()
+    Image.fromarray(ramp).save(place / "0-deep.png")
+    grey = Image.fromarray((ramp // 256).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    grey.save(place / "1-turned.png", exif=exif)
+    test = datasets.load(Dataset("own", (0.0,) * 3, (1.0,) * 3, 16), "test", tmp_path, CPU)
+    assert isinstance(test, Streamed)
+    x, _ = next(iter(replace(test, workers=0).share(Ranks(), 2)))
+    expected = torch.from_numpy(ramp // 256).float() / 255
+    torch.testing.assert_close(x[0], expected.expand(3, -1, -1), atol=1e-6, rtol=0)
+    assert torch.equal(x[1, 0], x[0, 0].rot90(-1)) and not torch.equal(x[1, 0], x[0, 0])
+
+
+@pytest.mark.parametrize("crop", ["padded", "resized"])
+def test_a_training_and_a_calibration_run_from_class_folders(tmp_path: Path, crop: str) -> None:
+    stage = training(Dataset("own"), Network("resnet20"), crop=crop, batch=6)
+    [recipe] = completed([Recipe(stage, Amax(feed=Calibration(8, 4)))], class_folders(tmp_path))
+    check_data([recipe], tmp_path)
+    for each in (*recipe.needs, recipe):
+        run(each, Ranks(), Folders(tmp_path / "runs", tmp_path))
+        outcome = read_outcome(tmp_path / "runs" / each.key)
+        assert outcome is not None and outcome["images"] == 4
