@@ -1,11 +1,19 @@
-"""Reads a checkpoint file into a network, and says what does not fit."""
+"""Reads a checkpoint file into a network, as people save them, and says what does not fit.
+
+What has to be understood of a file that is no plain state_dict of this network is printed: nothing is guessed in
+silence.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,48 +21,178 @@ from suite.networks import build
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
 
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "weights",
+    "ema_state_dict",
+    "state_dict_ema",
+    "ema",
+)
+"""Under which of its entries a checkpoint holds the weights, in order of preference."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""Of names: of DataParallel and DistributedDataParallel, of torch.compile, of Lightning and others."""
+
+SURPLUS = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$")
+"""Entries that profilers (thop) and averaging (SWA) leave beside the weights."""
+
+State = dict[str, Tensor]
+
 
 def load_weights(network: Network, file: Path) -> nn.Module:
-    """`network` with the weights of a checkpoint: a state_dict, or a dict that holds one as `state_dict` or
-    `model`; a DataParallel prefix `module.` is taken off.
+    """`network` with the weights of a checkpoint of torch.save (also under one of WRAPPERS, with PREFIXES before the
+    names, in half precision, without counters) or of safetensors.
 
-    Raises SuiteError where the file is no such checkpoint or belongs to another architecture.
+    Where names differ, but kind, shape and order of all tensors agree, those in the same place are taken for each
+    other, and the pairs are printed. Raises SuiteError where the file is no such checkpoint, belongs to another
+    architecture, or holds inf or NaN.
     """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise SuiteError(
-            f"{file} is not a checkpoint that torch.load reads with weights_only: {reason}"
-        ) from None
-    state = _state_dict(content, file)
+    content = _read(file)
     model = build(network)
-    expected = model.state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = sorted(set(expected) - set(state) - counters)
-    surplus = sorted(set(state) - set(expected))
-    reshaped = sorted(n for n in set(expected) & set(state) if expected[n].shape != state[n].shape)
-    if missing or surplus or reshaped:
-        facts = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
-        facts += [f"{len(surplus)} unknown (first: {surplus[0]})"] if surplus else []
-        facts += [
-            f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
-            for name in reshaped[:1]
-        ]
-        raise SuiteError(
-            f"{file} is not a {network.name} with shortcut {network.shortcut} and {network.classes} classes: "
-            f"{'; '.join(facts)}; name its architecture with --model, --shortcut and --classes"
-        )
+    expected = _without_counters(model.state_dict())
+    notes: list[str] = []
+    state = _under_wrappers(content, file, notes)
+    state = _without_prefixes(state, expected, notes)
+    if expected.keys() != _without_counters(state).keys():
+        state = _by_place(state, expected, notes)
+    _check_fits(state, expected, network, file)
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise SuiteError(f"{file}: {name} holds inf or NaN; it was saved of a training that diverged")
+    for note in notes:
+        print(f"{file.name}: {note}", flush=True)
     model.load_state_dict(state, strict=False)
     return model
 
 
-def _state_dict(content: Any, file: Path) -> Mapping[str, Tensor]:
-    for name in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+def _read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        return _safetensors(file)
+    scalar = np.float64(0).__reduce__()[0]  # what makes one of its bytes
+    beside: list[Any] = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
+    beside += [scalar, (scalar, "numpy.core.multiarray.scalar")]  # as older versions of numpy call it
+    try:
+        with torch.serialization.safe_globals(beside):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
         raise SuiteError(
-            f"{file} holds no state_dict: expected names and tensors, or those under 'state_dict'"
+            f"{file} is not a checkpoint that torch.load reads with weights_only: {_why(file, error)}"
+        ) from None
+
+
+def _why(file: Path, error: Exception) -> str:
+    """What the file is instead, as far as its beginning tells, and what to do."""
+    head = file.read_bytes()[:64] if file.is_file() else b""
+    if not head:
+        return "it is empty; fetch it anew"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "it is a web page; fetch the file itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is Git LFS's pointer to the file; run git lfs pull"
+    if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"it holds an object of {found[1]}, perhaps the whole network, and to read that runs its code. Where you "
+            f"trust it, save its weights alone with these two lines:\n"
+            f'model = torch.load("{file}", map_location="cpu", weights_only=False)\n'
+            f'torch.save(model.state_dict(), "{file.with_name(file.stem + "-weights.pt")}")'
         )
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return str(error).splitlines()[0]
+
+
+DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+}
+
+
+def _safetensors(file: Path) -> State:
+    """The tensors of a safetensors file: 8 bytes, the length of the header; the header in JSON; the values."""
+    try:
+        content = file.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header, values = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
+        return {
+            name: torch.frombuffer(values[begin:end], dtype=DTYPES[said["dtype"]]).reshape(said["shape"])
+            for name, said in header.items()
+            if name != "__metadata__"
+            for begin, end in [said["data_offsets"]]
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise SuiteError(f"{file} is no intact safetensors file: {error}; fetch it anew") from None
+
+
+def _under_wrappers(content: Any, file: Path, notes: list[str]) -> State:
+    while isinstance(content, Mapping):
+        inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inside:
+            break
+        if len(inside) > 1:
+            notes.append(f"of {', '.join(inside)} the weights of {inside[0]} are taken")
+        content = content[inside[0]]
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not any(value.dim() for value in tensors.values()):
+        raise SuiteError(
+            f"{file} holds no state_dict: expected names and tensors, or those under one of {', '.join(WRAPPERS)}"
+        )
+    if others := [str(name) for name in content if str(name) not in tensors]:
+        notes.append(f"{', '.join(others[:5])} beside the weights are left out")
+    return {name: value for name, value in tensors.items() if not SURPLUS.search(name)}
+
+
+def _without_counters(state: State) -> State:
+    """Without the batches that BatchNorm has seen, which many files lack and nothing here needs."""
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _without_prefixes(state: State, expected: State, notes: list[str]) -> State:
+    """Names without what comes before all of them and before none of the network's own."""
+    taken = ""
+    while not state.keys() & expected.keys():
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            break
+        state, taken = {name.removeprefix(prefix): value for name, value in state.items()}, taken + prefix
+    if taken not in ("", "module."):
+        notes.append(f"{taken} before all names is left out")
+    return state
+
+
+def _by_place(state: State, expected: State, notes: list[str]) -> State:
+    """The tensors under the network's names, where those of both are alike one by one, by kind and by shape."""
+    weights = _without_counters(state)
+    if [_kind(*item) for item in weights.items()] != [_kind(*item) for item in expected.items()]:
+        return state
+    pairs = dict(zip(weights, expected, strict=True))
+    renamed = [f"{theirs} is taken for {ours}" for theirs, ours in pairs.items() if theirs != ours]
+    shown = "; ".join(renamed[:6]) + (f"; and {len(renamed) - 6} more" if len(renamed) > 6 else "")
+    notes.append(f"{len(renamed)} of {len(pairs)} names differ, shapes and order agree: {shown}")
+    return {ours: state[theirs] for theirs, ours in pairs.items()}
+
+
+def _kind(name: str, value: Tensor) -> tuple[str, tuple[int, ...]]:
+    return name.rpartition(".")[2], tuple(value.shape)
+
+
+def _check_fits(state: State, expected: State, network: Network, file: Path) -> None:
+    missing = sorted(set(expected) - set(state))
+    surplus = sorted(set(_without_counters(state)) - set(expected))
+    reshaped = sorted(n for n in set(expected) & set(state) if expected[n].shape != state[n].shape)
+    if not (missing or surplus or reshaped):
+        return
+    facts = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
+    facts += [f"{len(surplus)} unknown (first: {surplus[0]})"] if surplus else []
+    facts += [
+        f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
+        for name in reshaped[:1]
+    ]
+    raise SuiteError(
+        f"{file} is not a {network.name} with shortcut {network.shortcut} and {network.classes or 10} classes: "
+        f"{'; '.join(facts)}; name its architecture with --model, --shortcut and --classes"
+    )

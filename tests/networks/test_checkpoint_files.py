@@ -1,0 +1,163 @@
+"""Checkpoints as people save them load to the same weights, what was understood of them is printed, and the rest is
+refused with what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes.networks import lived_in
+from torch import Tensor
+
+from suite.networks.checkpoint_files import load_weights
+from suite.recipe import Network
+from suite.recipe.errors import SuiteError
+
+State = dict[str, Tensor]
+
+
+def under(prefix: str, state: State) -> State:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def kuangliu(state: State) -> State:
+    """Its names: torchvision's head, a block's shortcut as ours."""
+    return {name.replace("linear.", "fc."): value for name, value in state.items()}
+
+
+def weiaicunzai(state: State) -> State:
+    """A block is a Sequential named residual_function, without names of its own for its parts."""
+    parts = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4"}
+    renamed = {}
+    for name, value in state.items():
+        words = name.split(".")
+        if words[0].startswith("layer") and words[2] in parts:
+            words[2:3] = ["residual_function", parts[words[2]]]
+        renamed[".".join(words)] = value
+    return renamed
+
+
+FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
+    "plain": (lambda s: s, ""),
+    "a DataParallel of years ago": (lambda s: {"net": under("module.", s), "acc": 91.7}, ""),
+    "model_state_dict": (lambda s: {"model_state_dict": s, "optimizer_state_dict": {}}, ""),
+    "ema": (lambda s: {"ema": s}, ""),
+    "both": (
+        lambda s: {"state_dict": s, "state_dict_ema": s},
+        "of state_dict, state_dict_ema the weights of state_dict",
+    ),
+    "compiled": (lambda s: under("_orig_mod.", s), "_orig_mod. before all names is left out"),
+    "DDP of a compiled one": (
+        lambda s: {"model": under("module._orig_mod.", s)},
+        "module._orig_mod. before all",
+    ),
+    "Lightning": (lambda s: {"state_dict": under("model.", s), "epoch": 3}, "model. before all names"),
+    "wrapped twice": (lambda s: under("module.module.", s), "module.module. before"),
+    "SWA": (lambda s: {"n_averaged": torch.tensor(5), **under("module.", s)}, ""),
+    "profiled": (lambda s: {**s, "total_ops": torch.zeros(1), "layer1.0.total_params": torch.zeros(1)}, ""),
+    "metadata beside": (lambda s: {**s, "epoch": 200}, "epoch beside the weights are left out"),
+    "its arguments": (lambda s: {"state_dict": s, "args": argparse.Namespace(lr=0.1)}, ""),
+    "its best accuracy": (lambda s: {"state_dict": s, "best": np.float64(91.7)}, ""),
+    "half precision": (lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}, ""),
+    "no counters": (lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")}, ""),
+    "kuangliu": (
+        kuangliu,
+        "2 of 107 names differ, shapes and order agree: fc.weight is taken for linear.weight; fc.bias",
+    ),
+    "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, zipped: bool
+) -> None:
+    import re
+
+    form, words = FORMS[name]
+    state = lived_in().state_dict()
+    torch.save(form(state), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    loaded = load_weights(Network("resnet20"), tmp_path / "w.pt").state_dict()
+    for key, value in state.items():
+        expected = value.half().float() if name == "half precision" and value.is_floating_point() else value
+        assert key.endswith("num_batches_tracked") or torch.equal(loaded[key], expected), key
+    shown = capsys.readouterr().out
+    assert re.search(words, shown) if words else not shown
+
+
+def test_a_safetensors_file_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    state, header, values = lived_in().state_dict(), dict[str, Any](), b""
+    for name, value in state.items():
+        content = value.numpy().tobytes()
+        kind = "F32" if value.is_floating_point() else "I64"
+        ends = [len(values), len(values) + len(content)]
+        header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": ends}
+        values += content
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + values)
+    loaded = load_weights(Network("resnet20"), file).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    for content in (b"", b"text", file.read_bytes()[:5000], file.read_bytes()[:-1000]):
+        file.write_bytes(content)
+        with pytest.raises(SuiteError, match="w.safetensors is no intact safetensors file"):
+            load_weights(Network("resnet20"), file)
+
+
+def with_nan(state: State) -> State:
+    return {**state, "layer2.0.conv1.weight": state["layer2.0.conv1.weight"] * float("nan")}
+
+
+REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
+    "a whole network": (
+        lambda s: lived_in(),
+        r"object of suite.networks.cifar_resnet.ResNet, .*two lines:\nmodel = torch",
+    ),
+    "two networks in one": (lambda s: {**s, **under("module.", s)}, "107 unknown .first: module.bn1.bias"),
+    "another order": (
+        lambda s: dict(reversed(under("x.", s).items())),
+        r"107 tensors missing \(first: bn1.bias\)",
+    ),
+    "NaN": (with_nan, "layer2.0.conv1.weight holds inf or NaN; it was saved of a training that diverged"),
+    "nothing": (
+        lambda s: {},
+        "holds no state_dict: expected names and tensors, or those under one of state_dict",
+    ),
+    "metadata alone": (lambda s: {"epoch": 3, "lr": torch.tensor(0.1)}, "holds no state_dict"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_checkpoint_of_the_network_is_refused(tmp_path: Path, name: str) -> None:
+    form, words = REFUSED[name]
+    torch.save(form(lived_in().state_dict()), tmp_path / "w.pt")
+    with pytest.raises(SuiteError, match=words):
+        load_weights(Network("resnet20"), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty; fetch it anew"),
+        (b"<!DOCTYPE html><html>not found</html>", "it is a web page; fetch the file itself"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "it is Git LFS's pointer to the file; run git lfs",
+        ),
+    ],
+)
+def test_what_was_fetched_instead_of_a_checkpoint_is_named(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(
+        SuiteError, match=f"w.pt is not a checkpoint that torch.load reads with weights_only: {words}"
+    ):
+        load_weights(Network("resnet20"), tmp_path / "w.pt")
