@@ -8,6 +8,7 @@ from torch import nn
 
 from suite.networks import zoo
 from suite.networks.cifar_resnet import resnet_for_32
+from suite.networks.nin import NetworkInNetwork
 from suite.recipe import Network
 from suite.recipe.user_files import is_reference
 
@@ -25,4 +26,6 @@ def build(network: Network) -> nn.Module:
     if "/" in network.name:
         kind, _, name = network.name.partition("/")
         return (zoo.of_torchvision if kind == "torchvision" else zoo.of_timm)(name, network.classes)
+    if network.name == "nin":
+        return NetworkInNetwork(network.classes)
     return resnet_for_32(network.name, network.shortcut, network.classes)

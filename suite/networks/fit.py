@@ -10,7 +10,7 @@ from torch import Tensor
 from suite.networks import build
 from suite.recipe import Dataset, Network, Pretrained, Stage, Training, plan
 from suite.recipe.errors import SuiteError
-from suite.recipe.settings import RESNETS
+from suite.recipe.settings import NETWORKS
 
 
 def check_networks(stages: Iterable[Stage]) -> None:
@@ -21,7 +21,7 @@ def check_networks(stages: Iterable[Stage]) -> None:
     floats = [stage for stage in plan(stages) if isinstance(stage, (Training, Pretrained))]
     trained = {(stage.network, stage.dataset): bool(stage.trains_by) for stage in floats}
     for (network, dataset), trains in trained.items():
-        if network.name not in RESNETS or dataset.name not in Dataset.IMAGES:
+        if network.name not in NETWORKS or dataset.name not in Dataset.IMAGES:
             check_fits(network, dataset, trains)
 
 

@@ -18,6 +18,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet")
 
+NETWORKS = (*RESNETS, "nin")
+"""Those of the suite, by name."""
+
 
 NEW = {"in_key_by_default": False}
 """Of a field that came later: where it has its default, keys and parameters are as they were before it."""
@@ -98,7 +101,7 @@ def _usual_values(name: str) -> dict[str, Any]:
 class Network:
     """An architecture of `classes` outputs; 0 stands for as many as the data set has, and 10 without one.
 
-    name: one of RESNETS; `torchvision/NAME` or `timm/NAME` of those packages; or `my_net.py:build`, a function or
+    name: one of NETWORKS; `torchvision/NAME` or `timm/NAME` of those packages; or `my_net.py:build`, a function or
     class in the user's file that makes the nn.Module, called with `classes` or `num_classes` where it takes such a
     parameter.
     shortcut: how a residual block of one of RESNETS changes shape: "A" slices with stride 2 and pads channels with
@@ -118,7 +121,7 @@ class Network:
         if user_files.is_reference(self.name):
             _find_user_file(self)
         elif kind not in ("torchvision", "timm") or not name:
-            check_choice("model", self.name, (*RESNETS, "torchvision/NAME", "timm/NAME", "my_net.py:build"))
+            check_choice("model", self.name, (*NETWORKS, "torchvision/NAME", "timm/NAME", "my_net.py:build"))
         check_choice("shortcut", self.shortcut, ("A", "B"))
         if self.shortcut == "A" and self.name not in RESNETS[:4]:
             raise SuiteError(f"shortcut 'A' does not exist for {self.name}; use 'B'")

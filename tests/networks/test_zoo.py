@@ -12,6 +12,7 @@ from fakes.user_files import NETWORK
 from suite import networks
 from suite.methods.amax import Amax
 from suite.networks import fit
+from suite.networks.graph import graph_of
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 
@@ -103,3 +104,12 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_runs(
     )
     with pytest.raises(SuiteError, match=words):
         fit.check_networks([Recipe(training, Amax())])
+
+
+def test_nin_has_the_layers_and_the_parameters_of_source_001s_code() -> None:
+    """Counted by hand from its file: nine convolutions with biases, each with BatchNorm, the first 5x5 of 192."""
+    model = networks.build(Network("nin"))
+    graph = graph_of(model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 966_986 + 2_836
+    assert (graph.first, graph.last, len(graph.conv_bn)) == (("model.0.conv",), ("model.10.conv",), 9)
+    assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
