@@ -8,7 +8,7 @@ import json
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from suite.recipe import user_files
+from suite.recipe.user_files import of_class, of_value
 
 DATA_FIELDS = ("feed", "calibration")
 """The fields of methods that hold the data that they need. Their parameters are those of the data itself."""
@@ -105,7 +105,7 @@ def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result: dict[str, Any] = {"type": type_name(type(value))}
-        if own := user_files.of_value(value):
+        if own := of_value(value):
             result["type_sha256"] = own.sha256
         if hasattr(value, "revision"):
             result["revision"] = value.revision
@@ -157,6 +157,6 @@ def type_name(kind: type) -> str:
     `my_file.py:Mine` of a user's file."""
     if TYPES.get(kind.__name__) == kind.__module__:
         return kind.__name__
-    if own := user_files.of_class(kind):
+    if own := of_class(kind):
         return own.name
     return f"{kind.name}.{kind.__name__}"  # type: ignore[attr-defined]

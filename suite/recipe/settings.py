@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from suite.recipe import user_files
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
+from suite.recipe.user_files import is_reference, resolved
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -60,7 +60,7 @@ class Dataset:
     """How many there are, where every copy has as many."""
 
     def __post_init__(self) -> None:
-        if user_files.is_reference(self.name):
+        if is_reference(self.name):
             _find_user_file(self)
         elif not re.fullmatch(r"\w[\w.-]*", self.name):
             known = ", ".join(self.IMAGES)
@@ -118,7 +118,7 @@ class Network:
 
     def __post_init__(self) -> None:
         kind, _, name = self.name.partition("/")
-        if user_files.is_reference(self.name):
+        if is_reference(self.name):
             _find_user_file(self)
         elif kind not in ("torchvision", "timm") or not name:
             check_choice("model", self.name, (*NETWORKS, "torchvision/NAME", "timm/NAME", "my_net.py:build"))
@@ -132,7 +132,7 @@ class Network:
 def _find_user_file(value: Network | Dataset) -> None:
     """Fill in the SHA-256 of the file that a name refers to, and take the folder out of the name."""
     if not value.sha256:
-        name, sha256 = user_files.resolved(value.name)
+        name, sha256 = resolved(value.name)
         object.__setattr__(value, "name", name)
         object.__setattr__(value, "sha256", sha256)
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from suite.recipe import user_files
 from suite.recipe.stages import Stage
+from suite.recipe.user_files import of_class
 
 SHARED = ("suite.recipe.", "suite.steps.")
 """Modules of values, which are in a stage's key, and of the steps that all methods are made of."""
@@ -43,7 +43,7 @@ def _modules(value: Any) -> set[str]:
     made_by: type = type(value)
     if not dataclasses.is_dataclass(value):
         return set()
-    kinds = [kind for kind in made_by.__mro__ if not user_files.of_class(kind)]
+    kinds = [kind for kind in made_by.__mro__ if not of_class(kind)]
     own = {kind.__module__ for kind in kinds if _has_own_file(kind.__module__)}
     return own.union(*(_modules(getattr(value, item.name)) for item in dataclasses.fields(value)))
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from suite.recipe import user_files
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
 from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
@@ -23,6 +22,7 @@ from suite.recipe.settings import (
     Sgd,
     check_crop,
 )
+from suite.recipe.user_files import of_value
 
 FORMAT = 1
 """Version of everything written into a runs folder; raised when an older reader would misread it."""
@@ -216,7 +216,7 @@ class Recipe(Stage):
             "act_bits": self.method.act_bits,
             "seed": self.seed,
         }
-        if own_file := user_files.of_value(self.method):
+        if own_file := of_value(self.method):
             identity |= {"method_file": own_file.name, "method_sha256": own_file.sha256}
         return combined(
             {name: value for name, value in self.start.params.items() if name not in identity},
