@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 class Array:
     """Jobs of one shape that wait for the same: `tasks` holds the keys of each job's stages; `after` is (name, index)
     of the tasks that must succeed before. `owner` distinguishes this runs folder from all others. `attempt` counts how
-    often the tasks were submitted. `job_id` is None until SLURM has it. `retries` are the further attempts of a job
-    that each cause may cost."""
+    often the tasks were submitted. `trains` is whether the jobs train. `job_id` is None until SLURM has it. `retries`
+    are the further attempts of a job that each cause may cost."""
 
     tasks: tuple[tuple[str, ...], ...]
     world_size: int
@@ -21,6 +21,7 @@ class Array:
     attempt: int = 1
     job_id: str | None = None
     retries: dict[str, int] = field(default_factory=dict)
+    trains: bool = True
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from slurm.client import ask
@@ -20,7 +20,11 @@ BUDGETS = {"time": 100, "preempted": 100, "node": 5, "memory": 1, "disk": 0, "co
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster.toml: what each job asks for. Times in minutes or seconds as named, memory in 10^9 bytes a rank."""
+    """A cluster.toml: what each job asks for. Times in minutes or seconds as named, memory in 10^9 bytes a rank.
+
+    sbatch, srun: further options by their long names; true is an option without a value, false leaves out one that
+    the suite would set. training, recipe: what a job that trains, or any other, asks for instead.
+    """
 
     partition: str | None = None
     account: str | None = None
@@ -36,6 +40,10 @@ class Cluster:
     setup: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
+    sbatch: dict[str, str | int] = field(default_factory=dict)
+    srun: dict[str, str | int] = field(default_factory=dict)
+    training: dict[str, object] = field(default_factory=dict)
+    recipe: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_types(KINDS, {item.name: getattr(self, item.name) for item in fields(self)})
@@ -59,6 +67,16 @@ class Cluster:
                 f"{self.gpus_per_node} is less than ranks_per_node {self.ranks_per_node}; each rank has a GPU of its "
                 f"own: lower ranks_per_node",
             )
+        for table in ("training", "recipe"):
+            try:
+                self.of(trains=table == "training")
+            except ClusterError as error:
+                raise ClusterError((table, *error.at), error.message) from None
+
+    def of(self, trains: bool) -> Cluster:
+        """What a job asks for that trains, or that does not."""
+        own = self.training if trains else self.recipe
+        return replace(self, **own, training={}, recipe={}) if own else self  # type: ignore[arg-type]
 
     def nodes(self, world_size: int) -> int:
         """How many nodes that many ranks take. Raises SuiteError where they do not fill them."""
@@ -107,37 +125,41 @@ def check_cluster(cluster: Cluster, nodes: int) -> None:
     rows = [
         line.split("|") for line in ask("sinfo", "--all", "--noheader", "--format=%R|%l|%D|%G").splitlines()
     ]
-    wanted = _partition(cluster)
-    mine = [row for row in rows if row[0] == wanted]
-    if not mine:
+    wanted = _partitions(cluster)
+    for name in wanted:
+        if name not in {row[0] for row in rows}:
+            there = ", ".join(sorted({row[0] for row in rows}))
+            raise SuiteError(f"there is no partition {name!r}; there is {there}")
+    mine = [row for row in rows if row[0] in wanted]
+    limits = [limit for row in mine if (limit := _minutes(row[1])) is not None]
+    if len(limits) == len(mine) and cluster.minutes > max(limits):
         raise SuiteError(
-            f"there is no partition {wanted!r}; there is {', '.join(sorted({row[0] for row in rows}))}"
+            f"minutes {cluster.minutes} is over partition {','.join(wanted)}'s limit of {max(limits):.0f}"
         )
-    limit = _minutes(mine[0][1])
-    if limit is not None and cluster.minutes > limit:
-        raise SuiteError(f"minutes {cluster.minutes} is over partition {wanted}'s limit of {limit:.0f}")
     gpus = max(_gpus(row[3]) for row in mine)
     if cluster.gpus_per_node > gpus:
         raise SuiteError(
-            f"gpus_per_node {cluster.gpus_per_node} is more than the {gpus} that a node of {wanted} has"
+            f"gpus_per_node {cluster.gpus_per_node} is more than the {gpus} that a node of {','.join(wanted)} has"
         )
     count = sum(int(row[2]) for row in mine)
     if nodes > count:
-        raise SuiteError(f"a stage takes {nodes} nodes, and partition {wanted} has {count}")
+        raise SuiteError(f"a stage takes {nodes} nodes, and partition {','.join(wanted)} has {count}")
 
 
-def _partition(cluster: Cluster) -> str:
-    """The partition that jobs go to: the cluster's default, where none is named."""
+def _partitions(cluster: Cluster) -> list[str]:
+    """The partitions that jobs may go to: the cluster's default, where none is named."""
+    if cluster.partition:
+        return cluster.partition.split(",")
     listed = ask("sinfo", "--all", "--noheader", "--format=%P").split()
     default = [name.removesuffix("*") for name in listed if name.endswith("*")] or listed
-    return cluster.partition or (default[0] if default else "")
+    return default[:1]
 
 
 def without(suspects: set[str], cluster: Cluster, nodes: int) -> list[str]:
     """Those suspects that jobs can do without: none, where fewer than `nodes` nodes of the partition would be left."""
     listed = ask("sinfo", "--all", "--noheader", "--Node", "--format=%N %R").splitlines()
-    rows, wanted = [line.split() for line in listed], _partition(cluster)  # sinfo takes --all or --partition
-    names = {name for name, partition in rows if partition == wanted}
+    rows, wanted = [line.split() for line in listed], _partitions(cluster)  # sinfo takes --all or --partition
+    names = {name for name, partition in rows if partition in wanted}
     return sorted(names & suspects) if len(names - suspects) >= nodes else []
 
 

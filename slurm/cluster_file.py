@@ -19,7 +19,7 @@ class ClusterError(SuiteError):
 
     def __init__(self, at: Location, message: str) -> None:
         super().__init__(f"{'.'.join(at)} {message}")
-        self.at = at
+        self.at, self.message = at, message
 
 
 def _text(at: Location, value: object) -> None:
@@ -61,6 +61,36 @@ def _variables(at: Location, value: object) -> None:
             raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
 
 
+OWN_OPTIONS = (
+    "array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes",
+    "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "unbuffered", "wrap",
+)  # fmt: skip
+"""The options of sbatch and srun that decide whether a job goes on; no table may set them."""
+
+
+def _options(at: Location, value: object) -> None:
+    for name, content in _table(at, value).items():
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            raise ClusterError((*at, name), "is no long option; write its name without the leading --")
+        if name in OWN_OPTIONS:
+            raise ClusterError((*at, name), "is set by the suite; leave the line out")
+        if not isinstance(content, (str, int)) or "\n" in str(content) or "\0" in str(content):
+            raise ClusterError((*at, name), f"must be text, a whole number, true or false, got {content!r}")
+
+
+def _request(at: Location, value: object) -> None:
+    for name in _table(at, value):
+        if name not in REQUEST:
+            raise ClusterError((*at, name), f"cannot be set here; there is {', '.join(REQUEST)}")
+
+
+REQUEST = (
+    "account", "constraint", "cpus_per_rank", "gpus_per_node", "memory_gb_per_rank", "minutes", "parallel",
+    "partition", "qos", "warning_seconds",
+)  # fmt: skip
+"""What [training] and [recipe] may ask for otherwise."""
+
+
 def _counts(at: Location, value: object) -> None:
     for name, content in _table(at, value).items():
         _whole((*at, name), content)
@@ -73,6 +103,8 @@ CHECKS: dict[str, Callable[[Location, object], None]] = {
     "tuple[str, ...]": _lines,
     "dict[str, str]": _variables,
     "dict[str, int]": _counts,
+    "dict[str, str | int]": _options,
+    "dict[str, object]": _request,
 }
 """The check of a value by its annotation in `Cluster`."""
 

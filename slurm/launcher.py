@@ -27,6 +27,9 @@ from suite.record.status import State, Status
 
 NO_ACCOUNTING = "this cluster keeps no accounting, so how its jobs ended is unknown"
 
+USUAL_ARRAY = 1001
+"""SLURM's own MaxArraySize, where there is none to ask."""
+
 QUEUE_STATES: dict[str, State] = {"RUNNING": "running", "COMPLETING": "running", "PENDING": "queued"}
 
 NO_FAILURE = (None, "cancelled")
@@ -57,27 +60,31 @@ class Slurm:
 
     @property
     def on_gpu(self) -> bool:
-        return self.settings.gpus_per_node > 0
+        return self.settings.of(trains=True).gpus_per_node > 0
 
     def check(self, stages: Sequence[Stage]) -> None:
-        check_cluster(
-            self.settings, max((self.settings.nodes(stage.world_size) for stage in stages), default=1)
-        )
+        for trains in {stage.trains_by is not None for stage in stages}:
+            nodes = [self.settings.nodes(s.world_size) for s in stages if (s.trains_by is not None) == trains]
+            check_cluster(self.settings.of(trains), max(nodes))
 
     def preview(self, stages: Sequence[Stage]) -> Preview:
-        planned = self.sender.planned(stages, largest_array())
+        is_here = shutil.which("sinfo") is not None
+        if is_here:
+            self.check(stages)
+        planned = self.sender.planned(stages, largest_array() if is_here else USUAL_ARRAY, is_here)
         shown = []
         for array, text in planned:
             waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
             title = f"{array.name}: {len(array.tasks)} jobs of {array.world_size} ranks, after {waits}"
             shown.append((title, text))
-        ranks = sum(len(array.tasks) * array.world_size for array, _ in planned)
-        unit, each = (
-            ("GPU-hours", 1) if self.settings.gpus_per_node else ("core-hours", self.settings.cpus_per_rank)
-        )
-        hours = ranks * each * self.settings.minutes / 60
-        total = f"{len(planned)} arrays; at most {hours:,.0f} {unit} by their time limits"
-        return Preview(tuple(shown), total)
+        hours = {"GPU-hours": 0.0, "core-hours": 0.0}
+        for array, _ in planned:
+            job = self.settings.of(array.trains)
+            unit, each = ("GPU-hours", 1) if job.gpus_per_node else ("core-hours", job.cpus_per_rank)
+            hours[unit] += len(array.tasks) * array.world_size * each * job.minutes / 60
+        spent = " and ".join(f"{count:,.0f} {unit}" for unit, count in hours.items() if count) or "0 hours"
+        note = "" if is_here else "; not checked: there is no SLURM on this machine"
+        return Preview(tuple(shown), f"{len(planned)} arrays; at most {spent} by their time limits{note}")
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
         sent = self.sender.send(stages)

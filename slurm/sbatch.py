@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from slurm.cluster import Cluster
@@ -27,7 +27,7 @@ def text(
     nodes they shall not come to.
     """
     log = f"{folder}/{'%A_%a' if tasks > 1 else '%j'}"
-    options = _options(world_size, cluster) | {
+    options: dict[str, str | int | None] = _options(world_size, cluster) | {
         "job-name": folder.name,
         "output": f"{log}_0.log",
         "array": f"0-{tasks - 1}%{min(tasks, cluster.parallel)}" if tasks > 1 else None,
@@ -39,15 +39,12 @@ def text(
         str(path) for path in (folder / "array.json", folders.runs.resolve(), folders.data.resolve())
     )
     # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
-    srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log", "--kill-on-bad-exit=1"]
-    ranks = [*srun, f"--cpus-per-task={cluster.cpus_per_rank}", *python, "slurm.worker", record, runs, data]
+    srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log"]
+    own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.cpus_per_rank}
+    ranks = [*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data]
     lines = [
         "#!/bin/bash",
-        *(
-            f"#SBATCH --{name}={shlex.quote(value)}"
-            for name, value in sorted(options.items())
-            if value is not None
-        ),
+        *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
         "#SBATCH --requeue",
         *_before_the_suite(cluster, code),
         shlex.join(ranks),
@@ -57,11 +54,31 @@ def text(
     return "\n".join(lines) + "\n"
 
 
-def _options(world_size: int, cluster: Cluster) -> dict[str, str | None]:
+IN_PLACE_OF = {
+    "gpus": "gpus-per-node",
+    "gpus-per-task": "gpus-per-node",
+    "gres": "gpus-per-node",
+    "mem-per-cpu": "mem",
+    "mem-per-gpu": "mem",
+}
+"""An option of [sbatch], and the one of the suite's that it makes needless."""
+
+
+def _words(options: Mapping[str, str | int | None], written: Callable[[str], str] = str) -> list[str]:
+    """Options as words of a command, values as `written`; True is one without a value, False and None are none."""
+    return [
+        f"--{name}" if value is True else f"--{name}={written(str(value))}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+
+
+def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     """What one job asks for, by sbatch's names; None for what it does not ask for."""
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
-    return {
+    needless = {IN_PLACE_OF[name]: None for name in cluster.sbatch if name in IN_PLACE_OF}
+    asked: dict[str, str | int | None] = {
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
@@ -76,6 +93,7 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | None]:
         "open-mode": "append",  # a further attempt writes after the one before
         "kill-on-invalid-dep": "yes",
     }
+    return asked | needless | cluster.sbatch
 
 
 def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:

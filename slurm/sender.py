@@ -103,8 +103,11 @@ class Sender:
             self._each_missing(pending, largest_array(), handle)
         return sent
 
-    def planned(self, pending: Sequence[Stage], largest: int) -> list[tuple[Array, str]]:
-        """The arrays of up to `largest` tasks that `send` would send now, each with its sbatch text."""
+    def planned(
+        self, pending: Sequence[Stage], largest: int, is_here: bool = True
+    ) -> list[tuple[Array, str]]:
+        """The arrays of up to `largest` tasks that `send` would send now, each with its sbatch text; all, where no
+        SLURM `is_here` to say what it has."""
         planned: list[tuple[Array, str]] = []
 
         def note(array: Array, text: str) -> Array:
@@ -112,25 +115,29 @@ class Sender:
             return dataclasses.replace(array, job_id=f"<{array.name}>")
 
         with self.only_one():
-            self._each_missing(pending, largest, note)
+            self._each_missing(pending, largest, note, is_here)
         return planned
 
     def _each_missing(
-        self, pending: Sequence[Stage], largest: int, handle: Callable[[Array, str], Array]
+        self,
+        pending: Sequence[Stage],
+        largest: int,
+        handle: Callable[[Array, str], Array],
+        is_here: bool = True,
     ) -> None:
         """Give `handle` each array that SLURM lacks, with its sbatch text, what is needed first; it returns the array
         with its job's id."""
-        known = self.adopt()
+        known = self.adopt() if is_here else []
         task_of = self._task_of(known)
         missing = [stage for stage in pending if stage.key not in task_of]
-        code, avoid = self._snapshot(), self._avoided(missing)
+        code, avoid = self._snapshot(), self._avoided(missing) if is_here else []
         for array in self._grouped(missing, task_of, known, largest):
             handled = handle(array, self._text(array, task_of, code, avoid))
             task_of |= {key: (handled, n) for n, task in enumerate(array.tasks) for key in task}
 
     def _task_of(self, arrays: Sequence[Array]) -> dict[str, tuple[Array, int]]:
         """By key the array and the task of each stage that SLURM has and that was not cancelled."""
-        alive = self.alive(arrays)
+        alive = self.alive(arrays) if arrays else []
         return {
             key: (array, n)
             for array, n in alive
@@ -151,19 +158,20 @@ class Sender:
     ) -> Iterator[Array]:
         """Jobs of one shape that wait for the same tasks, in arrays of `largest` at most, what is needed first."""
         pending = {stage.key for stage in stages}
-        groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, ...]]] = {}
+        groups: dict[tuple[int, bool, tuple[str, ...]], list[tuple[str, ...]]] = {}
         for job in jobs(stages, LIGHT_JOBS):
             wanted = {needed.key for stage in job for needed in stage.needs}
-            shape = job[0].world_size, tuple(sorted(wanted & (pending | task_of.keys())))
+            trains = job[0].trains_by is not None
+            shape = job[0].world_size, trains, tuple(sorted(wanted & (pending | task_of.keys())))
             groups.setdefault(shape, []).append(tuple(stage.key for stage in job))
         sent = [task for array in known for task in array.tasks]
-        for (world_size, needs), tasks in groups.items():
+        for (world_size, trains, needs), tasks in groups.items():
             after = tuple(sorted({(task_of[key][0].name, task_of[key][1]) for key in needs}))
             for start in range(0, len(tasks), largest):
                 part = tuple(tasks[start : start + largest])
                 attempt = 1 + max(sent.count(task) for task in part)
                 retries = BUDGETS | self.cluster.retries
-                yield Array(part, world_size, self._owner, after, attempt, retries=retries)
+                yield Array(part, world_size, self._owner, after, attempt, retries=retries, trains=trains)
 
     def _avoided(self, stages: Sequence[Stage]) -> list[str]:
         """The nodes that jobs of this folder lost lately, and can do without."""
@@ -176,8 +184,8 @@ class Sender:
     ) -> str:
         named = {at[0].name: at[0] for at in task_of.values()}
         after = [named[name].task_id(number) for name, number in array.after]
-        folder, count = self.folder / array.name, len(array.tasks)
-        return sbatch.text(folder, array.world_size, count, after, self.cluster, self.folders, code, avoid)
+        folder, count, cluster = self.folder / array.name, len(array.tasks), self.cluster.of(array.trains)
+        return sbatch.text(folder, array.world_size, count, after, cluster, self.folders, code, avoid)
 
     def _send(self, array: Array, text: str, lock: int) -> Array:
         """Write down, sbatch, write down the id. Killed in between, or where sbatch gave no answer in time, `adopt`

@@ -51,7 +51,6 @@ def _chosen_from(
 def _show_jobs(pending: Sequence[Stage], by: LauncherOptions, folders: Folders) -> None:
     """The jobs that a launch would submit, in full. Raises SuiteError for what the launcher would refuse."""
     console, chosen = get_console(), launcher.made(by.on, folders, **by.given)
-    chosen.check(pending)
     preview = chosen.preview(pending)
     for title, text in preview.jobs:
         console.print(f"\n[bold]{escape(title)}[/]", soft_wrap=True)

@@ -77,7 +77,7 @@ class Launcher(Protocol):
         """Raise SuiteError, with the remedy, for what would be refused, could not run, or would run twice."""
 
     def preview(self, stages: Sequence[Stage]) -> Preview:
-        """What `submit` would do now."""
+        """What `submit` would do now. Raises SuiteError as `check` does."""
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
         """Take the stages, which are in plan order, not done, and were checked. Each starts when what it needs is

@@ -81,6 +81,7 @@ class Here:
                     )
 
     def preview(self, stages: Sequence[Stage]) -> Preview:
+        self.check(stages)
         listed = self._queue(stages)
         shown = []
         for job, after in listed.values():

@@ -53,6 +53,16 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("[environment]\nA = 'x'\nOMP_NUM_THREADS = 4", "line 6: environment.OMP_NUM_THREADS must be text in quotes"),
         ("[environment]\nX = true", "line 5: environment.X must be text in quotes, got True"),
         ('[environment]\n"A B" = "1"', "line 5: environment.A B is no name of an environment variable"),
+        ("sbatch = 'x'", "line 4: sbatch must be a table"),
+        ("[sbatch]\ngres = 'gpu:4'\nMem = 1", "line 6: sbatch.Mem is no long option"),
+        ("[sbatch]\n--mem = 1", "line 5: sbatch.--mem is no long option; write its name without the leading --"),
+        ("[sbatch]\nrequeue = false", "line 5: sbatch.requeue is set by the suite; leave the line out"),
+        ("[srun]\noutput = 'x'", "line 5: srun.output is set by the suite"),
+        ("[sbatch]\nmem = 1.5", "line 5: sbatch.mem must be text, a whole number, true or false, got 1.5"),
+        ('[sbatch]\ncomment = "a\\n#SBATCH --x"', "line 5: sbatch.comment must be text, a whole number"),
+        ("[training]\nsetup = []", "line 5: training.setup cannot be set here; there is account, constraint"),
+        ("[recipe]\nminutes = '5'", "line 5: recipe.minutes must be a whole number"),
+        ("[recipe]\nminutes = 1", "line 5: recipe.minutes leaves a job no time"),
         ("colour = 1", "line 4: colour is unknown; there is account, constraint"),
         ("minutes = ", "is not TOML: Invalid value (at line 4, column 11)"),
         (ABOVE.encode() + b'account = "l\xe4b"\n', "line 4: it is not UTF-8; save it as UTF-8"),
@@ -76,6 +86,16 @@ def test_every_kind_of_right_value_is_read(tmp_path: Path) -> None:
         environment={"X": ""},
     )  # fmt: skip
     assert read_cluster(ROOT / "slurm" / "cluster.toml").memory_gb_per_rank == 16
+
+
+def test_a_job_that_trains_and_any_other_may_ask_for_different_things(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, "minutes = 60\n[training]\nminutes = 600\n[recipe]\nqos = 'short'\ngpus_per_node = 4\n"
+    )
+    assert (found.of(trains=True).minutes, found.of(trains=False).minutes) == (600, 60)
+    assert (found.of(trains=True).qos, found.of(trains=False).qos) == (None, "short")
+    assert found.of(trains=False).gpus_per_node == 4 and found.gpus_per_node == 0
+    assert Cluster().of(trains=True) == Cluster()
 
 
 def test_every_field_of_a_cluster_has_a_check() -> None:

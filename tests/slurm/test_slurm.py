@@ -17,11 +17,24 @@ from fakes.waiting import limit, until
 from suite.record.journal import read_events
 from suite.record.status import status_of
 
+TABLES = """
+[recipe]
+minutes = 20
+[sbatch]
+comment = "tried here"
+mem = false
+[srun]
+cpu-bind = "none"
+"""
+
 
 def test_a_sweep_is_sent_in_a_moment_runs_and_its_status_says_where(place: Place, cluster: Cluster) -> None:
+    place.settings(CLUSTER + TABLES)
     words = ("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml", "--seeds", "2")
     said, _ = place.start(*words).communicate()
     assert "6 of 6 stages sent in 3 arrays" in said
+    asked = {line.split("|")[1].strip() for line in cluster("squeue --noheader --format=%k|%l").splitlines()}
+    assert asked <= {"1:00:00", "20:00"} and "20:00" in asked, "the recipes wait for their trainings"
     assert "0 of 6 stages sent in 0 arrays" in place.launch("--seeds", "2")
     assert "queued" in place("status", "own") or "running" in place("status", "own")
     place.all_done()
