@@ -45,6 +45,10 @@ COMMANDS = {
         "Ask what runs of a sweep to save and end, and take out what waits.",
     ),
     "logs": ("suite.cli.following:logs", "Show what the job of a stage wrote."),
+    "inspect": (
+        "suite.cli.inspecting:inspect",
+        "Say what a checkpoint file is: its network, and its accuracy where the data is at hand.",
+    ),
     "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
     "report": ("analysis.__main__:report", "Write the table, the figures and report.html of a sweep."),
     "verdicts": ("analysis.__main__:verdicts", "Judge every published number by all runs of the folder."),

@@ -7,13 +7,13 @@ silence.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -50,27 +50,35 @@ def load_weights(network: Network, file: Path) -> nn.Module:
     other, and the pairs are printed. Raises SuiteError where the file is no such checkpoint, belongs to another
     architecture, or holds inf or NaN.
     """
-    content = _read(file)
+    model, notes = fitted(network, read(file), file)
+    for note in notes:
+        print(f"{file.name}: {note}", flush=True)
+    return model
+
+
+def fitted(network: Network, content: Any, file: Path) -> tuple[nn.Module, list[str]]:
+    """`network` with the weights among the `content` of `file`, and what had to be understood. Raises SuiteError."""
     model = build(network)
     expected = _without_counters(model.state_dict())
     notes: list[str] = []
-    state = _under_wrappers(content, file, notes)
-    state = _without_prefixes(state, expected, notes)
+    state = _without_prefixes(weights_of(content, file, notes), expected, notes)
     if expected.keys() != _without_counters(state).keys():
         state = _by_place(state, expected, notes)
     _check_fits(state, expected, network, file)
     for name, value in state.items():
         if not value.isfinite().all():
             raise SuiteError(f"{file}: {name} holds inf or NaN; it was saved of a training that diverged")
-    for note in notes:
-        print(f"{file.name}: {note}", flush=True)
     model.load_state_dict(state, strict=False)
-    return model
+    return model, notes
 
 
-def _read(file: Path) -> Any:
+def read(file: Path) -> Any:
+    """What a checkpoint file holds. Raises SuiteError where it is none."""
     if file.suffix == ".safetensors":
-        return _safetensors(file)
+        try:
+            return safetensors.torch.load_file(file)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise SuiteError(f"{file} is no intact safetensors file: {error}; fetch it anew") from None
     scalar = np.float64(0).__reduce__()[0]  # what makes one of its bytes
     beside: list[Any] = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
     beside += [scalar, (scalar, "numpy.core.multiarray.scalar")]  # as older versions of numpy call it
@@ -102,29 +110,8 @@ def _why(file: Path, error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-}
-
-
-def _safetensors(file: Path) -> State:
-    """The tensors of a safetensors file: 8 bytes, the length of the header; the header in JSON; the values."""
-    try:
-        content = file.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header, values = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
-        return {
-            name: torch.frombuffer(values[begin:end], dtype=DTYPES[said["dtype"]]).reshape(said["shape"])
-            for name, said in header.items()
-            if name != "__metadata__"
-            for begin, end in [said["data_offsets"]]
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise SuiteError(f"{file} is no intact safetensors file: {error}; fetch it anew") from None
-
-
-def _under_wrappers(content: Any, file: Path, notes: list[str]) -> State:
+def weights_of(content: Any, file: Path, notes: list[str]) -> State:
+    """The weights among the `content` of `file`; adds to `notes` what was left out."""
     while isinstance(content, Mapping):
         inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
         if not inside:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from fakes.networks import lived_in
 from torch import Tensor
 
+from suite.cli.main import main
+from suite.networks import build, checkpoint_files, recognize
 from suite.networks.checkpoint_files import load_weights
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
@@ -161,3 +164,30 @@ def test_what_was_fetched_instead_of_a_checkpoint_is_named(
         SuiteError, match=f"w.pt is not a checkpoint that torch.load reads with weights_only: {words}"
     ):
         load_weights(Network("resnet20"), tmp_path / "w.pt")
+
+
+def test_a_checkpoint_is_recognized_by_its_shapes(tmp_path: Path) -> None:
+    for network in (Network("resnet32", "A", 10), Network("resnet20", "B", 100), Network("nin", "B", 7)):
+        file = tmp_path / "it.pt"
+        torch.save({"net": under("module.", build(network).state_dict())}, file)
+        [(found, model, _)] = recognize.matches(checkpoint_files.read(file), file)
+        assert (found.name, found.classes) == (network.name, network.classes)
+        assert network.name == "nin" or found.shortcut == network.shortcut
+        assert sum(p.numel() for p in model.parameters()) == sum(
+            p.numel() for p in build(network).parameters()
+        )
+    torch.save({"weight": torch.ones(3, 3)}, file)
+    assert recognize.matches(checkpoint_files.read(file), file) == []
+
+
+def test_inspect_says_what_a_file_is_and_how_to_launch_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    safetensors.torch.save_file(build(Network("resnet20", "A", 10)).half().state_dict(), file)
+    assert main(["inspect", str(file), "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "it is a resnet20, shortcut A, 10 outputs" in said and "float16" in said
+    assert f"suite launch cifar10 --weights {file} --model resnet20 --shortcut A" in said
+    assert "accuracy not measured" in said
+    assert main(["inspect", str(tmp_path / "none.pt")]) == 2
