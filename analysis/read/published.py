@@ -33,11 +33,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Published:
-    """All published results and the source that describes each method, in the order of the sources; and the parameters
-    with which a method does what its name says, False where none do."""
+    """All published results and the source that describes each method, in the order of the sources; what each source
+    is; and the parameters with which a method does what its name says, False where none do."""
 
     numbers: tuple[Number, ...]
     methods: Mapping[str, str]
+    sources: Mapping[str, str] = field(default_factory=dict)
     sound: Mapping[str, Mapping[str, Any] | Literal[False]] = field(default_factory=dict)
 
     def drop(self, number: Number) -> float | None:
@@ -52,4 +53,4 @@ def load(path: Path = PATH) -> Published:
     """Read a file of published results; a TypeError names a field that is missing or too many."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     numbers = tuple(Number(**entry) for entry in content["number"])
-    return Published(numbers, content["methods"], content.get("sound", {}))
+    return Published(numbers, content["methods"], content.get("sources", {}), content.get("sound", {}))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.compare import agreement
 from analysis.compare.configurations import FLOAT_BITS, by_network, hole
+from analysis.read import published
 from analysis.report import wording
 from analysis.report.results import Results
 
@@ -165,6 +166,7 @@ def notes(results: Results) -> list[str]:
         "never at its best; a published best epoch is called one."
     )
     lines.append(f"{agreement.DEFINITION} Behind the ±: how far they may differ.")
+    lines += sources(set(results.summary["source"]))
     # A model whose outputs overflowed has no class to be right or wrong about; its top-1 is then 0, below chance.
     infinite = done[done["loss"].isna()]
     if len(infinite):
@@ -175,6 +177,13 @@ def notes(results: Results) -> list[str]:
     return (
         lines + _marks(results) + remarks(results.comparison) + _missing(results.marked, results.comparison)
     )
+
+
+def sources(numbers: Set[str]) -> list[str]:
+    """A line that says what each of the sources is; none where there is none."""
+    known = published.load().sources
+    named = [f"{number} {known[number]}" for number in sorted(numbers & known.keys())]
+    return [f"Sources: {'; '.join(named)}."] if named else []
 
 
 def remarks(comparison: pd.DataFrame) -> list[str]:

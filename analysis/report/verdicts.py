@@ -148,7 +148,7 @@ def markdown(table: pd.DataFrame) -> str:
         f"{source} {', '.join(dict.fromkeys(labels))}: \u201c{quote}\u201d"
         for (source, quote), labels in quotes.items()
     ]
-    notes = [agreement.DEFINITION, *NOTES, *tables.remarks(table)]
+    notes = [agreement.DEFINITION, *NOTES, *tables.sources(set(table["source"])), *tables.remarks(table)]
     lists = ["\n".join(f"- {line}" for line in lines) for lines in (notes, quoted)]
     return "\n\n".join([f"**{summary(table)}**", tables.grid(cells(table), COLUMNS), *lists]) + "\n"
 

@@ -37,6 +37,7 @@ GOLDEN = """\
 - Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model as stored.
 - 95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, never at its best; a published best epoch is called one.
 - Reproduced: the published number and our re-run of what its source ran, as far as that is known, differ by no more than the larger of 0.5 points and 2 standard errors; on another network this is asked of the drops from float. A number measures something else where doing what its label says gives another result than the re-run, and the published one lies nearer to the re-run. Behind the ±: how far they may differ.
+- Sources: 001 an article on the quantizer of 666DZY666/micronet (GitHub); 003 a course notebook of 2023 on the code of yhhhli/APoT_Quantization (GitHub), no longer public.
 - 001 asymmetric model: the text names no network, and disagrees with its code on the scale and on the moving average.
 - 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
 - 003 8 bit: 255 levels and a sign are 511 values: 9 bits stored.
