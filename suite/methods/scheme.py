@@ -14,7 +14,17 @@ from typing import ClassVar
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import SuiteError, check_widths
 from suite.recipe.method import Method, Step
-from suite.steps import Bake, CurrentMinMax, Insert, LeastError, RunCalibration, TakeRanges, Uniform
+from suite.recipe.settings import NEW
+from suite.steps import (
+    Bake,
+    CurrentMinMax,
+    Insert,
+    LeastError,
+    RunCalibration,
+    StartLearning,
+    TakeRanges,
+    Uniform,
+)
 from suite.steps.insert import LayerWidths
 from suite.steps.rounding import RangeOfHistogram
 
@@ -24,7 +34,8 @@ class Scheme(Method):
     """2 to 16 bits for weights and for inputs, or 32 for float.
 
     first_last: the width of the first and the last layer, where it differs; by_layer: (name, weight bits, input bits)
-    of others. before: steps on the float network. after: steps on the network with rounded weights. Without
+    of others. before: steps on the float network. after: steps on the network with rounded weights. training: steps
+    before the weights are rounded for good, as (TrainOn(sgd),); what a rounding learns, it learns there. Without
     `calibration` every batch updates the range of `inputs`.
     """
 
@@ -37,6 +48,7 @@ class Scheme(Method):
     before: tuple[Step, ...] = ()
     calibration: Calibration | None = field(default_factory=Calibration)
     after: tuple[Step, ...] = ()
+    training: tuple[Step, ...] = field(default=(), metadata=NEW)
 
     name: ClassVar[str] = "scheme"
     revision: ClassVar[int] = 2
@@ -66,14 +78,15 @@ class Scheme(Method):
         if not self.calibration:
             inputs = replace(inputs, updates="always")
         insert = Insert(
-            self.weights,
+            replace(self.weights, updates="always") if self.training else self.weights,
             inputs,
             self.weight_bits,
             self.act_bits,
             first_last=self.first_last,
             by_layer=self.by_layer,
         )
-        return (*self.before, insert, *self._ranges(), Bake(), *self.after)
+        training = (StartLearning(), *self.training) if self.training else ()
+        return (*self.before, insert, *self._ranges(), *training, Bake(), *self.after)
 
     def _ranges(self) -> tuple[Step, ...]:
         if not self.calibration or self.act_bits == FLOAT_BITS:

@@ -42,8 +42,9 @@ class Feed(Protocol):
     def histograms(self, calibration: Calibration) -> Any:
         """quantizers.histogram.Histograms of the inputs of the reference's layers: one pass, shared by all methods."""
 
-    def train(self, model: Any, sgd: Sgd) -> None:
-        """Train `model` in place. In a run: over its ranks, recorded, and resumed where an earlier attempt stopped."""
+    def train(self, model: Any, sgd: Sgd, loss: Any = None) -> None:
+        """Train `model` in place, by cross entropy or by `loss`, a suite.train.fit.Loss. In a run: over its ranks,
+        recorded, and resumed where an earlier attempt stopped."""
 
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved of this step; None where this is the first."""
@@ -150,6 +151,10 @@ def _variations(method: Any) -> list[str]:
     data = _data(method)
     usual = _data(type(method)())
     words = _data_variations(usual, data) if data else ["not calibrated"] * bool(usual)
+    if method.trains_by and method.calibrates_on:
+        used = flat(type(method)().calibrates_on or Calibration())
+        own = {name: value for name, value in flat(method.calibrates_on).items() if name != "seed"}
+        words += [f"calibration {name} {value}" for name, value in own.items() if value != used[name]]
     for item in dataclasses.fields(method):
         value = content_of(method, item)
         if item.name not in ("weight_bits", "act_bits", *DATA_FIELDS) and value != default(item):

@@ -137,6 +137,15 @@ TYPES = {
     "MovingMinMax": "suite.steps.rounding",
     "MovingPercentile": "suite.steps.rounding",
     "SearchedHistogram": "suite.steps.rounding",
+    "Apot": "suite.steps.learned",
+    "Deviations": "suite.steps.learned",
+    "Dorefa": "suite.steps.learned",
+    "Ewgs": "suite.steps.learned",
+    "Lsq": "suite.steps.learned",
+    "LsqPlus": "suite.steps.learned",
+    "MeanMagnitude": "suite.steps.learned",
+    "Pact": "suite.steps.learned",
+    "StartLearning": "suite.steps.learned",
     "FoldBatchNorm": "suite.steps.batch_norm",
     "FreezeBatchNorm": "suite.steps.batch_norm",
     "ReestimateBatchNorm": "suite.steps.batch_norm",
@@ -145,6 +154,7 @@ TYPES = {
     "Insert": "suite.steps.insert",
     "Bake": "suite.steps.insert",
     "StartUntrained": "suite.steps.train_on",
+    "Distillation": "suite.steps.train_on",
     "TrainOn": "suite.steps.train_on",
 }
 """The module of each class that a stage is made of, beside its method: what a Scheme is

@@ -208,6 +208,9 @@ class Recipe(Stage):
     def params(self) -> dict[str, Any]:
         data = self.method.trains_by or self.method.calibrates_on
         feed = flat(data) if data else {}
+        if self.method.trains_by and (calibration := self.method.calibrates_on):
+            feed |= {"seed": calibration.seed, "calibration_images": calibration.images}
+            feed |= {"calibration_batch": calibration.batch}
         own = self.batch_norm if self.batch_norm != "kept" else self.method.batch_norm
         edges = _width(self.edge_bits) if self.edge_bits else self.method.edges
         identity = {

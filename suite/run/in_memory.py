@@ -17,7 +17,7 @@ from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Method, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.pipeline import quantized
-from suite.train.fit import fit
+from suite.train.fit import Loss, fit
 
 Images = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
 
@@ -103,12 +103,12 @@ class InMemoryFeed:
         """Those of the inputs of the network's layers."""
         return observe(self.reference, self.batches(calibration), LAYERS)
 
-    def train(self, model: nn.Module, sgd: Sgd) -> None:
+    def train(self, model: nn.Module, sgd: Sgd, loss: Loss | None = None) -> None:
         """Train on all images, on one rank."""
         Ranks().check(sgd.world_size)
         torch.manual_seed(self.seed)
         with torch.enable_grad():
-            for step in fit(model, self._labelled(), sgd, self.seed, Ranks()):  # type: ignore[arg-type]
+            for step in fit(model, self._labelled(), sgd, self.seed, Ranks(), loss=loss):  # type: ignore[arg-type]
                 if step.epoch_ended:
                     step.read()
 

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from suite.quantizers.lsq import learned_values
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
 from suite.run import layer_report
 from suite.run.attempt import CHECK_EVERY, Attempt
 from suite.train.evaluate import Score, evaluate
-from suite.train.fit import Step, fit
+from suite.train.fit import Loss, Step, fit
 
 Confusion = Callable[[], dict[str, Any]]
 
@@ -30,6 +31,7 @@ def train(
     state: dict[str, Any] | None,
     saved_as: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     count_from: int = 0,
+    loss: Loss | None = None,
 ) -> Step:
     """Train `model` in place from `state`, evaluating after each epoch but the last. Returns the last step.
 
@@ -38,7 +40,7 @@ def train(
     images = attempt.images(start.dataset, "train")
     compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
-    for number, step in enumerate(fit(model, images, sgd, seed, attempt.ranks, state, compiled), start=1):
+    for number, step in enumerate(fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss), start=1):
         if number > 1:  # the second step is compiled, which may take minutes
             attempt.alive_at = time.monotonic()
         if images_before is None:
@@ -61,6 +63,7 @@ def train(
             train_top1=now.top1,
             train_images_per_s=rate,
             skipped_steps=now.skipped_steps,
+            **{f"learned_{name.replace('.', '_')}": value for name, value in learned_values(model).items()},
         )
         if step.epoch < sgd.epochs:
             score(attempt, model, start, step.epoch)

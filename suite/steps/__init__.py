@@ -7,6 +7,17 @@ may ask for.
 from suite.steps.batch_norm import FoldBatchNorm, FreezeBatchNorm, ReestimateBatchNorm
 from suite.steps.calibrate import RunCalibration, TakeRanges
 from suite.steps.insert import Bake, Insert
+from suite.steps.learned import (
+    Apot,
+    Deviations,
+    Dorefa,
+    Ewgs,
+    Lsq,
+    LsqPlus,
+    MeanMagnitude,
+    Pact,
+    StartLearning,
+)
 from suite.steps.rounding import (
     CurrentMinMax,
     Entropy,
@@ -18,23 +29,33 @@ from suite.steps.rounding import (
     SearchedHistogram,
     Uniform,
 )
-from suite.steps.train_on import StartUntrained, TrainOn
+from suite.steps.train_on import Distillation, StartUntrained, TrainOn
 
 __all__ = [
+    "Apot",
     "Bake",
     "CurrentMinMax",
+    "Deviations",
+    "Distillation",
+    "Dorefa",
     "Entropy",
+    "Ewgs",
     "FoldBatchNorm",
     "FreezeBatchNorm",
     "Insert",
     "LeastError",
+    "Lsq",
+    "LsqPlus",
+    "MeanMagnitude",
     "MinMax",
     "MovingMinMax",
     "MovingPercentile",
+    "Pact",
     "Percentile",
     "ReestimateBatchNorm",
     "RunCalibration",
     "SearchedHistogram",
+    "StartLearning",
     "StartUntrained",
     "TakeRanges",
     "TrainOn",

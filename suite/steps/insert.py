@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from suite.recipe.method import FLOAT_BITS, Feed, Step
+from suite.recipe.settings import NEW
 from suite.steps.rounding import LeastError, Uniform
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Insert(Step):
 
     relu_and_pool: also on the inputs of ReLU and average pooling, as source 002 has it.
     linear: also on linear layers. first_input: also on the image itself.
-    first_last: the width of weight and input of the first and the last layer, where it differs; `by_layer` names
-    others, and comes after. training: the model is left in training mode.
+    first_last: the width of weight and input of the first and the last layer, where it differs, and first_last_inputs
+    that of their inputs alone; `by_layer` names others, and comes after. training: the model is left in training mode.
     """
 
     weights: Rounding = field(default_factory=lambda: Uniform(LeastError(), per="channel"))
@@ -45,6 +46,7 @@ class Insert(Step):
     first_last: int | None = None
     by_layer: LayerWidths = ()
     training: bool = False
+    first_last_inputs: int | None = field(default=None, metadata=NEW)
 
     @property
     def sets_widths(self) -> bool:
@@ -71,7 +73,8 @@ class Insert(Step):
         kinds += RELU_AND_POOL if self.relu_and_pool else ()
         model = quantize(model, kinds, activation, weight)
         if self.first_last is not None:
-            set_widths(model, {name: (self.first_last, self.first_last) for name in first_and_last(model)})
+            widths = self.first_last, self.first_last_inputs or self.first_last
+            set_widths(model, dict.fromkeys(first_and_last(model), widths))
         set_widths(model, {name: (weight, act) for name, weight, act in self.by_layer})
         return model.train(self.training)
 

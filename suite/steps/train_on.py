@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Sgd
+from suite.recipe.errors import SuiteError, check_positive
 from suite.recipe.method import Feed, Step
+from suite.recipe.settings import NEW
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,14 +29,33 @@ class StartUntrained(Step):
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Training learns what the float network answers: temperature^2 * KL(float || quantized), of logits divided by
+    `temperature`, plus `labels` * cross entropy. By default as SQAKD (AISTATS 2024), without labels."""
+
+    temperature: float = 4.0
+    labels: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, temperature=self.temperature)
+        if not self.labels >= 0:
+            raise SuiteError(f"Distillation.labels must be 0 or more, got {self.labels!r}")
+
+
+@dataclass(frozen=True)
 class TrainOn(Step):
     """Train on. A quantizer whose range is updated by training does so meanwhile."""
 
     trains: Sgd
+    distillation: Distillation | None = field(default=None, metadata=NEW)
 
     takes_long: ClassVar[bool] = True
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself."""
-        feed.train(model, self.trains)
+        from suite.train.distillation import taught_by
+
+        by = self.distillation
+        loss = taught_by(feed.reference, by.temperature, by.labels) if by else None
+        feed.train(model, self.trains, loss)
         return model

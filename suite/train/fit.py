@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,10 @@ from suite.train.optimizer import _optimizer, learning_rate
 from suite.train.precision import Mixed
 from suite.train.sync_batch_norm import synchronize_batch_norm
 from suite.train.tally import DivergedError, Reading, Tally
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The sum of losses over n images, float32 []: of the images [n, 3, size, size], their logits [n, classes] and labels
+[n]."""
 
 SMALLEST_SCALE = 2.0**-24
 """Of a loss: 40 skipped steps in a row from apex's first scale."""
@@ -73,13 +77,14 @@ def fit(
     ranks: Ranks,
     state: dict[str, Any] | None = None,
     compiled: bool = False,
+    loss: Loss | None = None,
 ) -> Iterator[Step]:
     """Train the float32 `model` in place, from the beginning or from a Step's `state`; yields after each batch and at
     each epoch's end, when `model` holds the masters and statistics reached so far.
 
     The gradient is that of the mean over the whole batch, however it splits over the ranks. `compiled` trains through
     torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one, which would
-    be compiled for itself.
+    be compiled for itself. `loss` is instead of cross entropy.
     """
     if state:
         _load_model(model, state["model"])
@@ -98,11 +103,11 @@ def fit(
         batches = images.train_batches(sgd, seed, epoch, ranks, first)
         for number, (x, labels) in enumerate(batches, start=first):
             for group in mixed.optimizer.param_groups:
-                group["lr"] = learning_rate(sgd, epoch, number, steps)
+                group["lr"] = learning_rate(sgd, epoch, number, steps) * group.get("lr_scale", 1.0)
             whole = min(sgd.batch, len(images) - number * sgd.batch)
             usual = whole == sgd.batch and (epoch, number) != (0, 0)
             logits = mixed.forward(fast if usual else working, x)
-            losses = F.cross_entropy(logits, labels, label_smoothing=sgd.label_smoothing, reduction="sum")
+            losses = loss(x, logits, labels) if loss else _cross_entropy(sgd, logits, labels)
             overflow = mixed.step(losses * (ranks.world_size / whole))
             total = epoch * steps + number + 1
             right = (logits.detach().argmax(1) == labels).sum()
@@ -120,6 +125,10 @@ def _restore(state: dict[str, Any], mixed: Mixed, tally: Tally, ranks: Ranks) ->
     tally.load_state(state["tallies"][ranks.rank])
     _restore_generators(state["generators"][ranks.rank])
     return state["epoch"] - 1, state["batches"]
+
+
+def _cross_entropy(sgd: Sgd, logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, label_smoothing=sgd.label_smoothing, reduction="sum")
 
 
 def _over_ranks(working: nn.Module, sgd: Sgd, ranks: Ranks) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from suite.quantizers.lsq import Learned
 from suite.recipe import Sgd
 from suite.recipe.errors import SuiteError
 
@@ -42,7 +43,8 @@ def check_optimizer(sgd: Sgd) -> None:
 
 
 def _optimizer(sgd: Sgd, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    listed = list(parameters)
+    groups = _groups(list(parameters))
+    listed = [parameter for group in groups for parameter in group["params"]]
     how: dict[str, Any] = {
         "lr": sgd.lr,
         "momentum": sgd.momentum,
@@ -51,11 +53,24 @@ def _optimizer(sgd: Sgd, parameters: Iterable[nn.Parameter]) -> torch.optim.Opti
     }
     if sgd.optimizer == "apex":
         check_optimizer(sgd)
-        apex: torch.optim.Optimizer = importlib.import_module("apex.optimizers").FusedSGD(listed, **how)
+        apex: torch.optim.Optimizer = importlib.import_module("apex.optimizers").FusedSGD(groups, **how)
         return apex
-    optimizer = torch.optim.SGD(listed, fused=listed[0].is_cuda, **how)
+    optimizer = torch.optim.SGD(groups, fused=listed[0].is_cuda, **how)
     if sgd.momentum:
         # The fused one leaves its buffer uninitialized where an overflow skips its first step; zero is as none.
         for parameter in listed:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def _groups(listed: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """The weights, and what quantizers learn: a group for each pair of `lr_scale` and weight decay, with these."""
+    groups: list[dict[str, Any]] = [{"params": [p for p in listed if not isinstance(p, Learned)]}]
+    for parameter in listed:
+        if isinstance(parameter, Learned):
+            own = {"lr_scale": parameter.lr_scale, "weight_decay": parameter.weight_decay}
+            group = next((one for one in groups[1:] if own.items() <= one.items()), None)
+            if group is None:
+                groups.append(group := {"params": [], **own})
+            group["params"].append(parameter)
+    return groups

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.quantizers.lsq import Learned
 from suite.recipe import Precision
 from suite.train.bfloat16 import products
 
@@ -172,7 +173,8 @@ def _cast(model: nn.Module, half: torch.dtype, batch_norm_too: bool) -> nn.Modul
         if isinstance(module, nn.BatchNorm2d) and not batch_norm_too:
             continue
         for parameter in module.parameters(recurse=False):
-            parameter.data = parameter.data.to(half)
+            if not isinstance(parameter, Learned):
+                parameter.data = parameter.data.to(half)
         if isinstance(module, nn.BatchNorm2d):
             for name, buffer in module.named_buffers(recurse=False):
                 if buffer.is_floating_point():

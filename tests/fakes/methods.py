@@ -32,7 +32,9 @@ def images(count: int = 64) -> Images:
 
 def make(name: str, bits: int) -> Any:
     named = {field.name for field in dataclasses.fields(KINDS[name])}
-    method = KINDS[name](**{field: bits for field in ("weight_bits", "act_bits") if field in named})
+    method = KINDS[name](
+        **{field: bits for field in ("weight_bits", "act_bits", "first_last") if field in named}
+    )
     if method.trains_by:
         method = dataclasses.replace(method, feed=SHORT)
     return method
@@ -40,8 +42,8 @@ def make(name: str, bits: int) -> Any:
 
 def calibrated_on(method: Any, count: int, batch: int) -> Any:
     """The method, with `count` calibration images in batches of `batch` where it calibrates."""
-    fields = {name: Calibration(count, batch) for name in DATA_FIELDS if hasattr(method, name)}
-    return dataclasses.replace(method, **fields) if method.calibrates_on else method
+    held = [name for name in DATA_FIELDS if isinstance(getattr(method, name, None), Calibration)]
+    return dataclasses.replace(method, **{name: Calibration(count, batch) for name in held})
 
 
 def quantized(method: Any, network: nn.Module) -> nn.Module:

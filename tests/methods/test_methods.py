@@ -65,7 +65,7 @@ def test_a_method_is_a_frozen_value_that_survives_json(name: str) -> None:
 @EACH
 def test_its_docstring_names_its_source(name: str) -> None:
     text = __import__(KINDS[name].__module__, fromlist=["x"]).__doc__
-    assert text and "ource 00" in text
+    assert text and ("ource 00" in text or "arXiv " in text)
 
 
 @EACH
@@ -74,7 +74,7 @@ def test_every_field_changes_the_key(name: str) -> None:
     changed = 0
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
-        other: Any = {bool: not value, int: 6, float: 0.5}.get(type(value))
+        other: Any = {bool: not value, int: 6, float: 0.25 if value == 0.5 else 0.5}.get(type(value))
         if field.name == "rounding":
             other = "nearest"
         if other is not None:
@@ -144,7 +144,7 @@ def test_weights_take_no_more_values_than_their_bits_allow(name: str, bits: int)
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(KINDS) - {"builtin_int8", "qat_symmetric", "qat_asymmetric", "int_cast"})
+    "name", sorted(n for n in KINDS if n not in ("builtin_int8", "int_cast") and not KINDS[n]().trains_by)
 )
 def test_sixteen_bits_cost_next_to_nothing_and_error_falls_with_bits(name: str, network: nn.Module) -> None:
     x = images(64).normalized(images(64).pixels)

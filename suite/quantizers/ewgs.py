@@ -1,0 +1,126 @@
+"""EWGS (arXiv 2104.00903): a gradient that grows where it pushes a value towards the rounded one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from suite.quantizers.affine import Grid
+from suite.quantizers.lsq import SMALLEST_STEP, USUAL, LearnedQuantizer, Learning, in_dtype
+from suite.quantizers.observers import Observer
+
+
+class Ewgs(LearnedQuantizer):
+    """2^bits even levels between `low` and `high`, which learn: x ~ first + span * round(clamped (x - low) / (high -
+    low)), with the first range kept, so that what the layer gets stays in its units."""
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("low", "high")
+    low: Tensor
+    high: Tensor
+    first: Tensor
+    span: Tensor
+
+    def __init__(
+        self,
+        grid: Grid,
+        observer: Observer,
+        axis: int | None = None,
+        unsigned: bool = False,
+        learning: Learning = USUAL,
+        scaling: float = 1e-3,
+    ) -> None:
+        super().__init__(grid, observer, axis, unsigned, learning)
+        self.scaling = scaling
+
+    def begin(self) -> None:
+        amax = self.scale * self.grid.quant_max
+        low = -amax if self.grid.signed else torch.zeros_like(amax)
+        self.grid = Grid(self.grid.bits, signed=False)
+        for name, value in {"low": low, "high": amax, "first": low, "span": amax - low}.items():
+            self.register_buffer(name, value.clone())
+        self._set_levels()
+
+    def end(self) -> None:
+        self._set_levels()
+
+    def _set_levels(self) -> None:
+        self.scale = self.span / self.grid.quant_max
+        self.zero_point = -self.first / self.scale
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return ewgs(x, self.low, self.high, self.first, self.span, self.grid.quant_max, self.scaling)
+
+
+class EwgsWeight(Ewgs):
+    """A weight: the levels go from -gain to gain, and gain learns. The authors scale the layer's output instead."""
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("low", "high", "gain")
+    gain: Tensor
+
+    def begin(self) -> None:
+        super().begin()
+        self.register_buffer("gain", self.high.clone())
+        self.first, self.span = torch.full_like(self.high, -1.0), torch.full_like(self.high, 2.0)
+
+    def _set_levels(self) -> None:
+        gain = self.gain if hasattr(self, "gain") else self.high
+        self.scale = 2 * gain.abs() / self.grid.quant_max
+        self.zero_point = torch.full_like(self.scale, self.grid.quant_max / 2)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return (super().rounded(x.float()) * self.gain.abs()).to(x.dtype)
+
+
+def ewgs(
+    x: Tensor, low: Tensor, high: Tensor, first: Tensor, span: Tensor, steps: int, scaling: float
+) -> Tensor:
+    """first + span * q, q = round(c * steps) / steps and c = clamp((x - low) / (high - low), 0, 1); the dtype of `x`.
+
+    The gradient g that reaches c is that of q times 1 + scaling * sign(g) * (c - q); with a scaling of 0 it is the
+    straight-through estimator's. All but `x`: float32 []; first and span get none.
+    """
+    result: Tensor = _Ewgs.apply(x, low, high, first, span, steps, scaling)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Ewgs(torch.autograd.Function):
+    """It keeps `x`, which its maker keeps too, and computes the rest again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        low: Tensor,
+        high: Tensor,
+        first: Tensor,
+        span: Tensor,
+        steps: int,
+        scaling: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, low, high, span)
+        ctx.steps, ctx.scaling = steps, scaling
+        q = _part(x, low, high).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
+        return in_dtype(q, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, high, span = ctx.saved_tensors
+        part, g = _part(x, low, high), grad[0].float() * span
+        clamped = part.clamp(0, 1)
+        lost = (clamped * ctx.steps).round_().div_(ctx.steps).sub_(clamped)  # q - c
+        g = torch.addcmul(g, lost, g.abs(), value=-ctx.scaling)  # g * sign(g) is its magnitude
+        passed = torch.ops.aten.hardtanh_backward(g, part, 0, 1)
+        size = _size(low, high)
+        passed /= size
+        by_high = -(passed * clamped).sum()
+        return passed.to(x.dtype), -passed.sum() - by_high, by_high, None, None, None, None
+
+
+def _size(low: Tensor, high: Tensor) -> Tensor:
+    return (high - low).clamp_min(SMALLEST_STEP)
+
+
+def _part(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (x.float() - low).div_(_size(low, high))

@@ -1,0 +1,280 @@
+"""Quantizers whose step sizes learn with the weights: LSQ (arXiv 1902.08153)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from suite.quantizers.affine import Grid
+from suite.quantizers.histogram import PATTERNS, Histograms
+from suite.quantizers.layers import Quantized
+from suite.quantizers.observers import Dynamic, Observer
+from suite.quantizers.quantizer import Quantizer
+
+SMALLEST_STEP = 2.0**-64
+"""A step size that learns is never smaller: neither it nor its reciprocal leaves float32, whatever it multiplies."""
+
+
+class Learned(nn.Parameter):
+    """A parameter of a quantizer. It stays float32 at every precision, and its learning rate is the training's times
+    `lr_scale`."""
+
+    lr_scale: float
+    weight_decay: float
+
+    def __new__(
+        cls, data: Tensor, requires_grad: bool = True, lr_scale: float = 1.0, weight_decay: float = 0.0
+    ) -> Learned:
+        made: Learned = super().__new__(cls, data, requires_grad)
+        made.lr_scale, made.weight_decay = lr_scale, weight_decay
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Learned:
+        if id(self) not in memo:
+            data = self.data.clone(memory_format=torch.preserve_format)
+            memo[id(self)] = Learned(data, self.requires_grad, self.lr_scale, self.weight_decay)
+        copied: Learned = memo[id(self)]
+        return copied
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How the parameters of a quantizer learn: times the learning rate of the training, and by which weight decay."""
+
+    lr_scale: float = 1.0
+    weight_decay: float = 0.0
+
+
+USUAL = Learning()
+
+
+class LearnedQuantizer(Quantizer):
+    """A Quantizer whose `LEARNED` buffers become parameters when learning begins, and buffers again when it ends.
+
+    Until `learn` it observes; from then on it rounds by `rounded`.
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("scale",)
+    SYMMETRIC: ClassVar[bool] = True
+    of_weight = False
+    """Whether it rounds a weight; `start_learning` sets it."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        observer: Observer,
+        axis: int | None = None,
+        unsigned: bool = False,
+        learning: Learning = USUAL,
+    ) -> None:
+        super().__init__(grid, observer, "observe", self.SYMMETRIC, axis, unsigned)
+        self.learning = learning
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` as it is while observing, else rounded; its shape and dtype."""
+        if self.mode == "observe":
+            assert self.observer is not None
+            self.observer(x)
+            return x
+        return self.rounded(x)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """`x` rounded, with the gradients by which everything learns."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Set the LEARNED buffers from scale, zero_point and grid, as calibration left them."""
+
+    def set_range(self, checked: bool = True) -> None:
+        super().set_range(checked)
+        self.begin()
+
+    def fix(self, low: Tensor, high: Tensor, never_negative: bool) -> None:
+        super().fix(low, high, never_negative)
+        self.begin()
+
+    def learn(self) -> None:
+        """End observing; what learns is a parameter from now on."""
+        if self.mode == "observe":
+            self.set_range()
+        self.mode, self.observer = "frozen", None
+        for name in self.LEARNED:
+            value = getattr(self, name).detach().float().clone()
+            delattr(self, name)
+            how = self.learning
+            self.register_parameter(name, Learned(value, True, how.lr_scale, how.weight_decay))
+
+    def end(self) -> None:
+        """Set scale, zero_point and grid from what was learned, for reports and exports."""
+
+    def freeze(self) -> None:
+        """What was learned is a buffer from now on, and so no weight of the network."""
+        super().freeze()
+        for name in self.LEARNED:
+            if name in self._parameters:
+                value = getattr(self, name).detach().clone()
+                delattr(self, name)
+                self.register_buffer(name, value)
+        with torch.no_grad():
+            self.end()
+
+    def settled(self, x: Tensor) -> Tensor:
+        """`x` rounded for good: as was learned or, where nothing was, in the range that is observed now."""
+        if self.mode == "observe":
+            assert self.observer is not None
+            self.observer(x)
+        self.freeze()
+        return self.rounded(x)
+
+
+class Lsq(LearnedQuantizer):
+    """LSQ: a step size that learns, one for the tensor or one for each channel of `axis`."""
+
+    def begin(self) -> None:
+        self.grid = replace(self.grid, narrow=False)
+
+    def end(self) -> None:
+        self.scale = positive(self.scale)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        scale = by_channel(positive(self.scale), x, self.axis)
+        return lsq(x, scale, self.grid, gradient_scale(x, self.grid, self.axis, self.of_weight))
+
+
+def positive(step: Tensor) -> Tensor:
+    """The magnitude of a step size, SMALLEST_STEP or more: an optimizer's step may put it across zero."""
+    return step.abs().clamp_min(SMALLEST_STEP)
+
+
+def by_channel(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """`value`, one or one a channel, in a shape that multiplies `x`."""
+    return value if axis is None else value.reshape([-1 if dim == axis else 1 for dim in range(x.dim())])
+
+
+def gradient_scale(x: Tensor, grid: Grid, axis: int | None, of_weight: bool) -> float:
+    """1 / sqrt(N * quant_max), N the values that share a step: of a weight, or of one image's input.
+
+    The size of the batch and its split over ranks leave it as it is.
+    """
+    count = x.numel() // (1 if axis is None else x.shape[axis]) if of_weight else math.prod(x.shape[1:])
+    return 1 / math.sqrt(max(1, count) * grid.quant_max)
+
+
+def lsq(x: Tensor, scale: Tensor, grid: Grid, gradient_scale: float, offset: Tensor | None = None) -> Tensor:
+    """`x` rounded to integers of `grid` times `scale` > 0, plus `offset`, in the shape and dtype of `x`.
+
+    scale: float32, broadcastable to `x`; offset: float32 [], no offset is 0. Without one, forward is bit-equal to
+    `fake_quantize` without a zero point. Backward, with v = (x - offset) / scale, inside where it is between the ends
+    of the grid:
+        d/dx      1 inside, 0 outside
+        d/dscale  (round(v) - v inside, the nearer end of the grid outside) * gradient_scale
+        d/doffset (0 inside, 1 outside) * gradient_scale
+    """
+    result: Tensor = _Lsq.apply(x, scale, offset, grid.quant_min, grid.quant_max, gradient_scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Lsq(torch.autograd.Function):
+    """It keeps `x`, which its maker keeps too, and computes the rest again: of memory, it takes the result alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        offset: Tensor | None,
+        quant_min: int,
+        quant_max: int,
+        gradient_scale: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, scale, offset)
+        ctx.ends, ctx.gradient_scale = (quant_min, quant_max), gradient_scale
+        q = _steps(x, scale, offset).clamp_(quant_min, quant_max).round_().mul_(scale)
+        return in_dtype(q if offset is None else q.add_(offset), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, offset = ctx.saved_tensors
+        v, g = _steps(x, scale, offset), grad[0].float()
+        passed = torch.ops.aten.hardtanh_backward(g, v, *ctx.ends)  # 0 at the ends too, as the paper has it
+        if not ctx.needs_input_grad[1]:
+            return passed.to(x.dtype), None, None, None, None, None
+        clamped = v.clamp_(*ctx.ends)
+        # Inside the grid round(v) - clamped is the paper's round(v) - v, and g - passed is 0; outside it is the other
+        # way round, and clamped is the end.
+        outside = g - passed
+        of_scale = clamped.round().sub_(clamped).mul_(g).addcmul_(outside, clamped)
+        by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
+        by_offset = None if offset is None else outside.sum() * ctx.gradient_scale
+        return passed.to(x.dtype), by_scale * ctx.gradient_scale, by_offset, None, None, None
+
+
+def _steps(x: Tensor, scale: Tensor, offset: Tensor | None) -> Tensor:
+    """A new float32 tensor: how many steps lie between each value and the offset."""
+    x = x.float()
+    return x * scale.reciprocal() if offset is None else (x - offset).mul_(scale.reciprocal())
+
+
+def in_dtype(rounded: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32 values in another dtype; what float16 cannot tell becomes its largest value."""
+    if dtype == torch.float16:
+        rounded = rounded.clamp_(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return rounded.to(dtype)
+
+
+class MeanMagnitude(Dynamic):
+    """LSQ's first step size, 2 * mean|x| / sqrt(quant_max), of the tensor seen last."""
+
+    def forward(self, x: Tensor) -> None:
+        super().forward(x)
+        magnitude = x.detach().float().abs()
+        dims = [dim for dim in range(x.dim()) if dim != self.axis]
+        self._mean = magnitude.mean() if self.axis is None or not dims else magnitude.mean(dims)
+
+    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """(-amax, amax) with amax the step size times quant_max; NaN where an extreme is not finite."""
+        amax = self._mean * (2 * math.sqrt(grid.quant_max))
+        return -amax, amax
+
+
+def mean_magnitude(seen: Histograms, bits: list[int], unsigned: bool) -> Tensor:
+    """float32 [L, widths]: quant_max times the same first step size, 2 * mean|x| / sqrt(quant_max), of what was seen.
+
+    unsigned: layers without a negative value are rounded to 0..2^bits - 1.
+    """
+    patterns = torch.arange(PATTERNS // 2, dtype=torch.int32, device=seen.counts.device) << 16
+    values = patterns.view(torch.float32).double()
+    counts = seen.magnitudes
+    finite = values.isfinite()
+    mean = (counts[:, finite] * values[finite]).sum(1) / counts.sum(1)
+    free = (seen.low >= 0) & unsigned
+    ends = [[Grid(width, signed=not one).quant_max for width in bits] for one in free.tolist()]
+    largest = torch.tensor(ends, dtype=torch.float64, device=mean.device)
+    return (2 * mean[:, None] * largest.sqrt()).float()
+
+
+def start_learning(model: nn.Module) -> None:
+    """Each LearnedQuantizer of `model` begins to learn. Raises SuiteError for an input that saw nothing."""
+    for module in model.modules():
+        if isinstance(module, Quantized):
+            weight = module.weight
+            if isinstance(weight, LearnedQuantizer) and weight.observer is not None:
+                weight.observer(module.layer.weight)
+            for quantizer in (weight, module.input):
+                if isinstance(quantizer, LearnedQuantizer):
+                    quantizer.of_weight = quantizer is weight
+                    quantizer.learn()
+
+
+def learned_values(model: nn.Module) -> dict[str, float]:
+    """The value of each parameter that learns, of several the mean, by its name. Waits for the device once."""
+    found = {name: value for name, value in model.named_parameters() if isinstance(value, Learned)}
+    if not found:
+        return {}
+    return dict(
+        zip(found, torch.stack([value.detach().mean() for value in found.values()]).tolist(), strict=True)
+    )

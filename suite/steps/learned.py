@@ -1,0 +1,162 @@
+"""Roundings with parameters that learn, and the steps with which learning begins.
+
+They need StartLearning and TrainOn after the ranges are known: a Scheme has both where it has `training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from suite.recipe.errors import check_positive
+from suite.recipe.method import Feed, Step
+from suite.steps.rounding import LeastError, Range, RangeOfHistogram, Uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from suite.quantizers.histogram import Histograms
+    from suite.quantizers.observers import Observer
+    from suite.quantizers.quantizer import Quantizer
+
+
+@dataclass(frozen=True)
+class MeanMagnitude(RangeOfHistogram):
+    """The range of LSQ's first step size, 2 * mean|x| / sqrt(quant_max) (arXiv 1902.08153)."""
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.lsq import MeanMagnitude as Watching
+
+        return Watching(axis)
+
+    def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
+        from suite.quantizers.lsq import mean_magnitude
+
+        return mean_magnitude(seen, list(bits), unsigned)
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """The range of a weight that reaches `k` standard deviations beyond its mean (LSQ+, arXiv 2004.09576)."""
+
+    k: float = 3.0
+
+    def observer(self, axis: int | None) -> Observer:
+        from suite.quantizers.lsq_plus import Deviations as Watching
+
+        return Watching(axis, self.k)
+
+
+@dataclass(frozen=True)
+class Lsq(Uniform):
+    """LSQ: the step size learns with the weights (arXiv 1902.08153), from that of `range`.
+
+    lr_scale: times the learning rate of the training. weight_decay: of the step sizes.
+    """
+
+    range: Range = field(default_factory=LeastError)
+    grid: Literal["narrow", "signed", "affine"] = "signed"
+    lr_scale: float = 1.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, lr_scale=self.lr_scale)
+
+    def quantizer(self, bits: int) -> Quantizer:
+        """A quantizer of `bits`, 2 to 16, for one tensor."""
+        from suite.quantizers.lsq import Lsq as Rounds
+
+        return self._made(Rounds, bits)
+
+    def _made(self, kind: type, bits: int, **more: Any) -> Quantizer:
+        from suite.quantizers.affine import Grid
+        from suite.quantizers.lsq import Learning
+
+        axis = 0 if self.per == "channel" else None
+        how = Learning(self.lr_scale, self.weight_decay)
+        made: Quantizer = kind(
+            Grid(bits, signed=self.grid != "affine"),
+            self.range.observer(axis),
+            axis=axis,
+            unsigned=self.unsigned,
+            learning=how,
+            **more,
+        )
+        return made
+
+
+@dataclass(frozen=True)
+class LsqPlus(Lsq):
+    """LSQ+ for inputs: an offset learns beside the step size (arXiv 2004.09576)."""
+
+    grid: Literal["narrow", "signed", "affine"] = "affine"
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.lsq_plus import LsqPlus as Rounds
+
+        return self._made(Rounds, bits)
+
+
+@dataclass(frozen=True)
+class Pact(Lsq):
+    """PACT for inputs: where they are clipped, learns (arXiv 1805.06085)."""
+
+    unsigned: bool = True
+    weight_decay: float = 2e-4
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.pact import Pact as Rounds
+
+        return self._made(Rounds, bits)
+
+
+@dataclass(frozen=True)
+class Dorefa(Lsq):
+    """DoReFa (arXiv 1606.06160): `of` "weights" by tanh on -1..1, "inputs" clipped to 0..1. Nothing learns."""
+
+    of: Literal["weights", "inputs"] = "weights"
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.pact import DorefaInput, DorefaWeight
+
+        return self._made(DorefaWeight if self.of == "weights" else DorefaInput, bits)
+
+
+@dataclass(frozen=True)
+class Ewgs(Lsq):
+    """EWGS (arXiv 2104.00903): both ends of the range learn, and a gradient counts more where it pushes a value
+    towards the rounded one: times 1 + `scaling` * sign(gradient) * (value - rounded)."""
+
+    of: Literal["weights", "inputs"] = "weights"
+    scaling: float = 1e-3
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.ewgs import Ewgs as Rounds
+        from suite.quantizers.ewgs import EwgsWeight
+
+        return self._made(EwgsWeight if self.of == "weights" else Rounds, bits, scaling=self.scaling)
+
+
+@dataclass(frozen=True)
+class Apot(Lsq):
+    """APoT (arXiv 1909.13144): sums of powers of two, clipped where it learns to; evenly spaced from 8 bits on."""
+
+    of: Literal["weights", "inputs"] = "weights"
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.apot import ApotInput, ApotWeight
+
+        return self._made(ApotWeight if self.of == "weights" else ApotInput, bits)
+
+
+@dataclass(frozen=True)
+class StartLearning(Step):
+    """Every range becomes what its rounding learns. After the ranges of the inputs are known, before training."""
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself. Raises SuiteError for an input that saw nothing."""
+        from suite.quantizers.lsq import start_learning
+
+        start_learning(model)
+        return model

@@ -1,0 +1,316 @@
+"""LSQ+, PACT, DoReFa, EWGS and APoT: levels and gradients in closed form."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from fakes.tensors import SEEDS
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from suite.quantizers.affine import Grid
+from suite.quantizers.apot import ApotInput, ApotWeight, apot, levels
+from suite.quantizers.ewgs import Ewgs, EwgsWeight, ewgs
+from suite.quantizers.lsq import LearnedQuantizer, Learning, lsq
+from suite.quantizers.lsq_plus import Deviations, LsqPlus
+from suite.quantizers.observers import Dynamic
+from suite.quantizers.pact import DorefaInput, DorefaWeight, Pact, dorefa_weight, pact
+
+BITS = st.integers(2, 8)
+HOW = Learning()
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(y: Tensor, of: list[Tensor], grad: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(y, of, grad))
+
+
+# LSQ+
+
+
+@given(SEEDS, BITS)
+def test_lsq_plus_with_an_offset_of_zero_is_lsq_bit_by_bit(seed: int, bits: int) -> None:
+    grid, grad = Grid(bits, signed=False), normal(seed + 1, 4, 32)
+    x, scale = normal(seed, 4, 32).requires_grad_(), torch.tensor(0.1, requires_grad=True)
+    offset = torch.zeros((), requires_grad=True)
+    with_offset, without = lsq(x, scale, grid, 0.01, offset), lsq(x, scale, grid, 0.01)
+    assert torch.equal(with_offset, without)
+    *pair, _ = gradients(with_offset, [x, scale, offset], grad)
+    assert all(map(torch.equal, pair, gradients(without, [x, scale], grad)))
+
+
+@given(SEEDS, st.floats(-1, 1))
+def test_the_offset_moves_the_levels_and_learns_from_what_is_clipped(seed: int, shift: float) -> None:
+    grid, grad = Grid(3, signed=False), normal(seed + 1, 4, 32)
+    x, scale = normal(seed, 4, 32), torch.tensor(0.2)
+    offset = torch.tensor(shift, requires_grad=True)
+    y = lsq(x, scale, grid, 0.5, offset)
+    assert torch.allclose(y, lsq(x - offset, scale, grid, 1.0) + offset, atol=1e-6)
+    v = (x - shift) / scale
+    clipped = (v <= 0) | (v >= 7)
+    near_an_end = ((v.abs() < 1e-5) | ((v - 7).abs() < 1e-5)).any()
+    scale.requires_grad_()
+    (found,) = gradients(lsq(x, scale, grid, 0.5, offset), [offset], grad)
+    assert near_an_end or torch.allclose(found, 0.5 * grad[clipped].sum(), atol=1e-5)
+
+
+def test_a_weight_of_lsq_plus_begins_three_deviations_out() -> None:
+    x = normal(0, 8, 100) + 0.5
+    amax = max(abs(x.mean() - 3 * x.std(correction=0)), abs(x.mean() + 3 * x.std(correction=0)))
+    watching = Deviations()
+    watching(x)
+    scale, _ = Grid(4).symmetric(watching.range(Grid(4))[1])
+    assert torch.allclose(scale, amax / 8)
+    by_row = Deviations(axis=0)
+    by_row(x)
+    assert by_row.range(Grid(4))[1].shape == (8,)
+
+
+def test_lsq_plus_ends_with_the_zero_point_of_its_offset() -> None:
+    quantizer = LsqPlus(Grid(4, signed=False), Dynamic())
+    quantizer.fix(torch.tensor(-0.75), torch.tensor(3.0), never_negative=False)
+    quantizer.learn()
+    assert sorted(dict(quantizer.named_parameters())) == ["offset", "scale"] and quantizer.offset == -0.75
+    quantizer.offset.data.fill_(-0.7)
+    x = normal(0, 4, 64)
+    rounded = quantizer(x)
+    quantizer.freeze()
+    assert torch.equal(quantizer(x), rounded) and torch.allclose(quantizer.zero_point, torch.tensor(2.8))
+    low, high = quantizer.grid.limits(quantizer.scale, quantizer.zero_point)
+    assert torch.allclose(torch.stack([low, high]), torch.tensor([-0.7, 15 * 0.25 - 0.7]))
+
+
+# PACT
+
+
+@given(SEEDS, BITS, st.floats(0.1, 3))
+def test_pact_rounds_below_its_clip_and_the_clip_learns_by_counting(
+    seed: int, bits: int, clip: float
+) -> None:
+    x, alpha = normal(seed, 4, 64).requires_grad_(), torch.tensor(clip, requires_grad=True)
+    n = 2**bits - 1
+    y = pact(x, alpha, Grid(bits, signed=False))
+    assert (
+        torch.allclose(y, (x.clamp(0, clip) * n / clip).round() * clip / n, atol=clip / n * 1e-3 + 1e-6)
+        or bits > 6
+    )
+    of_x, of_alpha = gradients(y, [x, alpha], torch.ones_like(x))
+    assert of_alpha == (x >= clip).sum()
+    assert torch.equal(of_x, ((x > 0) & (x < clip)).float())
+
+
+def test_pact_at_the_finest_grid_is_a_clamp() -> None:
+    x = normal(0, 1000)
+    y = pact(x, torch.tensor(1.5), Grid(16, signed=False))
+    assert (y - x.clamp(0, 1.5)).abs().max() <= 1.5 / 65535 / 2 * 1.01
+
+
+def test_pact_clips_what_may_be_negative_on_both_sides() -> None:
+    x, alpha = torch.tensor([-5.0, -0.4, 0.4, 5.0], requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    y = pact(x, alpha, Grid(3))
+    assert torch.allclose(y, torch.tensor([-2, -2 / 3, 2 / 3, 2]))
+    of_x, of_alpha = gradients(y, [x, alpha], torch.tensor([1.0, 1.0, 1.0, 10.0]))
+    assert of_x.tolist() == [0, 1, 1, 0] and of_alpha == 9
+
+
+# DoReFa
+
+
+@given(SEEDS, BITS)
+def test_dorefa_weights_have_the_levels_of_the_formula_and_none_is_zero(seed: int, bits: int) -> None:
+    w, n = normal(seed, 16, 16).requires_grad_(), 2**bits - 1
+    y = dorefa_weight(w, n)
+    bent = torch.tanh(w) / (2 * torch.tanh(w).abs().max()) + 0.5
+    assert torch.equal(y, 2 * (bent * n).round() / n - 1)
+    assert (
+        set(((y + 1) / 2 * n).round().int().flatten().tolist()) <= set(range(n + 1))
+        and y.abs().min() > 0.5 / n
+    )
+    (of_w,) = gradients(y, [w], torch.ones_like(w))
+    expected = (1 - torch.tanh(w) ** 2) / torch.tanh(w).abs().max()
+    assert torch.allclose(of_w, expected, rtol=1e-5)
+
+
+def test_dorefa_inputs_are_clipped_to_one_and_an_image_keeps_its_range() -> None:
+    x = normal(0, 4, 64)
+    quantizer = DorefaInput(Grid(2), Dynamic(), unsigned=True)
+    quantizer.fix(torch.tensor(0.0), torch.tensor(15.0), never_negative=True)
+    assert torch.allclose(quantizer(x.relu()), (x.clamp(0, 1) * 3).round() / 3)
+    quantizer.fix(torch.tensor(-2.5), torch.tensor(2.5), never_negative=False)
+    assert set(quantizer(x).unique().tolist()) == {-2.5, 0.0, 2.5}
+
+
+# EWGS
+
+
+def by_torch(x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
+    """The same forward, with the straight-through estimator, of torch's own operations."""
+    part = ((x - low) / (high - low)).clamp(0, 1)
+    return part + ((part * steps).round() / steps - part).detach()
+
+
+@given(SEEDS, BITS)
+def test_ewgs_without_scaling_is_the_straight_through_estimator(seed: int, bits: int) -> None:
+    x, grad = normal(seed, 4, 64).requires_grad_(), normal(seed + 1, 4, 64)
+    low, high = (torch.tensor(end, requires_grad=True) for end in (-1.1, 0.9))
+    zero, one, steps = torch.zeros(()), torch.ones(()), 2**bits - 1
+    mine, theirs = ewgs(x, low, high, zero, one, steps, 0.0), by_torch(x, low, high, steps)
+    assert torch.allclose(mine, theirs, atol=1e-6)
+    for found, expected in zip(
+        gradients(mine, [x, low, high], grad), gradients(theirs, [x, low, high], grad), strict=True
+    ):
+        assert torch.allclose(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@given(SEEDS, st.floats(0, 1))
+def test_ewgs_scales_each_gradient_by_where_rounding_put_the_value(seed: int, scaling: float) -> None:
+    x, grad = torch.rand(64, generator=torch.Generator().manual_seed(seed)).requires_grad_(), normal(seed, 64)
+    zero, one = torch.zeros(()), torch.ones(())
+    (found,) = gradients(ewgs(x, zero, one, zero, one, 3, scaling), [x], grad)
+    expected = grad * (1 + scaling * grad.sign() * (x - (x * 3).round() / 3))
+    inside = (x > 0) & (x < 1)
+    assert torch.allclose(found[inside], expected[inside], atol=1e-6)
+
+
+def test_ewgs_begins_at_the_range_it_was_given() -> None:
+    x = normal(0, 4, 256)
+    weight = EwgsWeight(Grid(4), Dynamic(), None, False, HOW, 0.0)
+    weight(x)
+    weight.learn()
+    low, high = weight.low, weight.high
+    assert high == x.abs().max() == -low == weight.gain and len(list(weight.parameters())) == 3
+    y = weight(x)
+    assert (y - x).abs().max() <= high / 15 * 1.001 and y.abs().min() > 0 and len(y.unique()) <= 16
+    weight.freeze()
+    assert torch.allclose(weight.grid.limits(weight.scale, weight.zero_point)[1], high)
+    inputs = Ewgs(Grid(4), Dynamic(), None, True, HOW, 0.0)
+    inputs(x.relu())
+    inputs.learn()
+    assert (inputs(x.relu()) - x.relu()).abs().max() <= x.max() / 15 * 0.501 and inputs(torch.zeros(1)) == 0
+
+
+# APoT
+
+
+def test_apots_levels_are_the_authors() -> None:
+    """`build_power_value` of the authors' quant_layer.py, by hand."""
+    two = {0, 1 / 2, 1 / 4, 1 / 8}
+    three = {a + b for a in (0, 1 / 2, 1 / 4, 1 / 16) for b in (0, 1 / 8)}
+    four = {a + b for a in (0, 2**-1, 2**-3, 2**-5) for b in (0, 2**-2, 2**-4, 2**-6)}
+    six = {
+        a + b + c
+        for a in (0, 2**-1, 2**-4, 2**-7)
+        for b in (0, 2**-2, 2**-5, 2**-8)
+        for c in (0, 2**-3, 2**-6, 2**-9)
+    }
+    for bits, sums in {2: two, 3: three, 4: four, 6: six}.items():
+        assert levels(bits) == pytest.approx([one / max(sums) for one in sorted(sums)]), bits
+    assert levels(1) == (0, 1), "a weight of 2 bits is ternary"
+    for bits in range(2, 8):
+        assert len(set(levels(bits))) == 2**bits and levels(bits)[0] == 0 and levels(bits)[-1] == 1
+
+
+@given(SEEDS, st.integers(1, 6), st.booleans())
+def test_apot_takes_the_nearest_level_and_alpha_learns_as_the_authors_have_it(
+    seed: int, bits: int, clips: bool
+) -> None:
+    x, grad = normal(seed, 4, 64).requires_grad_(), normal(seed + 1, 4, 64)
+    alpha = torch.tensor(1.3, requires_grad=True)
+    y = apot(x, alpha, bits, clips)
+    table = torch.tensor(levels(bits))
+    v = x / alpha
+    distance = (v.clamp(-1, 1).abs()[..., None] - table).abs()
+    q = v.sign() * table[distance.argmin(-1)]
+    nearest, second = distance.sort(-1).values[..., :2].unbind(-1)
+    sure = second - nearest > 1e-5
+    assert torch.allclose(y[sure], (q * alpha)[sure])
+    of_x, of_alpha = gradients(y, [x, alpha], grad)
+    outside = v.abs() > 1
+    assert torch.equal(of_x, grad * ~outside if clips else grad)
+    rounded = y / alpha
+    expected = (grad * torch.where(outside, v.sign(), rounded - v)).sum()
+    assert torch.allclose(of_alpha, expected, atol=1e-4)
+
+
+def test_apot_keeps_nan_and_clips_what_is_infinite() -> None:
+    y = apot(torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0]), torch.tensor(2.0), 4, True)
+    assert y[0].isnan() and y[1:].tolist() == [2, -2, 0]
+
+
+def test_an_apot_weight_is_normalized_and_at_eight_bits_evenly_spaced() -> None:
+    w = normal(0, 16, 16) * 0.01 + 0.002
+    weight = ApotWeight(Grid(4), Dynamic())
+    weight(w)
+    weight.learn()
+    assert weight.alpha == 3 and isinstance(weight.alpha, torch.nn.Parameter)
+    assert torch.allclose(weight(w), weight(w * 50 + 7), atol=1e-5), (
+        "mean and standard deviation do not matter"
+    )
+    assert len(weight(w).unique()) == 15
+    wide = ApotWeight(Grid(8), Dynamic())
+    wide(w)
+    wide.learn()
+    assert not list(wide.parameters())
+    steps = wide(w) / (w.abs().max() / 127)
+    assert torch.allclose(steps, steps.round(), atol=1e-3) and steps.abs().max().round() == 127
+
+
+def test_an_apot_input_clips_at_eight_at_first_and_has_the_levels_of_all_its_bits() -> None:
+    x = normal(0, 64, 64).relu() * 4
+    inputs = ApotInput(Grid(4), Dynamic(), unsigned=True)
+    inputs(x)
+    inputs.learn()
+    assert inputs.alpha == 8 and inputs(x).max() == 8 and len(inputs(x).unique()) == 16
+    inputs.freeze()
+    assert inputs.grid.limits(inputs.scale, inputs.zero_point)[1] == 8
+
+
+# All
+
+
+def kinds() -> dict[str, LearnedQuantizer]:
+    grid: dict[str, Any] = {"grid": Grid(4), "observer": Dynamic()}
+    return {
+        "LSQ+": LsqPlus(Grid(4, signed=False), Dynamic()),
+        "PACT": Pact(**grid, unsigned=True),
+        "DoReFa weight": DorefaWeight(**grid),
+        "DoReFa input": DorefaInput(**grid, unsigned=True),
+        "EWGS weight": EwgsWeight(Grid(4), Dynamic(), None, False, HOW, 1e-3),
+        "EWGS input": Ewgs(Grid(4), Dynamic(), None, True, HOW, 1e-3),
+        "APoT weight": ApotWeight(**grid),
+        "APoT input": ApotInput(**grid, unsigned=True),
+    }
+
+
+@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_as_its_float32_values_are(name: str, dtype: torch.dtype) -> None:
+    quantizer, x = kinds()[name], normal(0, 8, 32).relu().to(dtype)
+    quantizer(x.float())
+    quantizer.learn()
+    half, wide = copy.deepcopy(quantizer), copy.deepcopy(quantizer)
+    y = half(x)
+    assert y.dtype == dtype and torch.equal(y, wide(x.float()).to(dtype))
+    x.requires_grad_()
+    half(x).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and x.grad.dtype == dtype
+    assert all(
+        p.grad is not None and p.grad.isfinite() and p.grad.dtype == torch.float32 for p in half.parameters()
+    )
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_tensor_of_zeros_stays_finite(name: str) -> None:
+    quantizer, x = kinds()[name], torch.zeros(4, 8, requires_grad=True)
+    quantizer(x)
+    quantizer.learn()
+    y = quantizer(x)
+    y.sum().backward()
+    assert y.isfinite().all() and x.grad is not None and x.grad.isfinite().all()
