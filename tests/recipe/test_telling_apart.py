@@ -129,7 +129,7 @@ def test_every_field_of_every_method_is_told(kind: type) -> None:
     told_apart([*recipes, *neighbours(recipes[0]), *neighbours(recipes[1])])
 
 
-@pytest.mark.parametrize("name", ["quick", "published", "resnet50", "imagenet"])
+@pytest.mark.parametrize("name", ["quick", "published", "resnet50", "imagenet", "lowbit"])
 def test_a_shipped_sweep_has_no_two_names_alike(name: str) -> None:
     told_apart(list(plan(sweeps.find(name).stages([])[0])))
 
