@@ -40,7 +40,9 @@ def train(
     images = attempt.images(start.dataset, "train")
     compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
-    for number, step in enumerate(fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss), start=1):
+    for number, step in enumerate(
+        fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss), start=1
+    ):
         if number > 1:  # the second step is compiled, which may take minutes
             attempt.alive_at = time.monotonic()
         if images_before is None:
