@@ -135,7 +135,7 @@ def test_dorefa_weights_have_the_levels_of_the_formula_and_none_is_zero(seed: in
     )
     (of_w,) = gradients(y, [w], torch.ones_like(w))
     expected = (1 - torch.tanh(w) ** 2) / torch.tanh(w).abs().max()
-    assert torch.allclose(of_w, expected, rtol=1e-5)
+    assert torch.allclose(of_w, expected, atol=1e-6)  # 1 - tanh^2 loses digits where tanh is nearly 1
 
 
 def test_dorefa_inputs_are_clipped_to_one_and_an_image_keeps_its_range() -> None:
