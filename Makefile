@@ -1,12 +1,13 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
 # make test-long: a sweep over four nodes of which two lose their power, and 500 runs into MLflow; minutes by itself.
+# make times: tests/times.md, how long the tests of each file took in the last `make test`.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test test-long mlflow-server mlflow-server-down slurm-up slurm-down
+.PHONY: sweep test times test-long mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(VENV)/bin/suite launch quick --on here
@@ -18,7 +19,10 @@ test: $(VENV)/for-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest -n 3 --no-loadscope-reorder
+	$(RUN) -m pytest -n 3 --no-loadscope-reorder --junitxml=$(VENV)/times.xml
+
+times:
+	$(RUN) tests/times.py $(VENV)/times.xml > tests/times.md
 
 test-long: $(VENV)/for-tests
 	tests/system-packages
