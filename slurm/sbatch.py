@@ -101,9 +101,7 @@ def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:
     # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
     # folder named suite or slurm where the job was sent from is taken for the code.
     own = {"PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL", "PYTHONSAFEPATH": "1"}
-    if cluster.gpus_per_node:
-        own["SUITE_DEVICE"] = (
-            "cuda"  # a node whose driver is broken ends the job, which else computes on its CPU
-        )
-    environment = {**cluster.environment, **own}
+    # A node whose driver is broken ends the job, which else would compute on its CPU.
+    device = {"SUITE_DEVICE": "cuda"} if cluster.gpus_per_node else {}
+    environment = {**device, **cluster.environment, **own}
     return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]

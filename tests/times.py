@@ -1,6 +1,6 @@
 """Writes tests/times.md: how long the tests of each file took in the last `make test`.
 
-    python tests/times.py .venv/times.xml > tests/times.md
+python tests/times.py .venv/times.xml > tests/times.md
 """
 
 from __future__ import annotations

@@ -507,7 +507,7 @@ def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> 
         "*/artifacts/layers.json"
     )  # of the recipe, 54 layers of torchvision's ResNet-50
     layers = json.loads(told.read_text())["layers"]
-    assert len(layers) == 54 and all(one[of]["sqnr_db"] > 30 for one in layers for of in ("weight", "input"))
+    assert len(layers) == 54 and all(one[of]["sqnr_db"] > 20 for one in layers for of in ("weight", "input"))
 
 
 def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:

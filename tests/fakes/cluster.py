@@ -20,6 +20,7 @@ from suite.recipe import Stage
 from suite.record.journal import read_events
 
 CLUSTER = """
+environment.SUITE_DEVICE = "cpu"
 gpus_per_node = 4
 cpus_per_rank = 1
 memory_gb_per_rank = 4.0
