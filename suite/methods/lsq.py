@@ -90,6 +90,7 @@ class Lsq(LearnedMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("initial", self.initial, RANGES)
+        check_choice("per", self.per, ("tensor", "channel"))
 
     @property
     def weights(self) -> Uniform:

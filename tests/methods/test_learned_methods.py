@@ -1,0 +1,81 @@
+"""The methods whose quantizers learn: what they insert where, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from fakes.learned import learning
+from fakes.networks import lived_in
+
+from suite.methods.apot import Apot
+from suite.methods.dorefa import Dorefa
+from suite.methods.ewgs import Ewgs
+from suite.methods.lsq import Lsq
+from suite.methods.lsq_plus import LsqPlus
+from suite.methods.pact import Pact
+from suite.quantizers.layers import Quantized
+from suite.recipe import Dataset, Network, Pretrained, Recipe
+from suite.recipe.errors import SuiteError
+
+START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
+
+
+def widths(method: Any) -> dict[str, tuple[int, int]]:
+    """(weight bits, input bits) of each layer, 32 for float."""
+    return {
+        name: (
+            module.weight.grid.bits if module.weight else 32,
+            module.input.grid.bits if module.input else 32,
+        )
+        for name, module in learning(method, lived_in(), 32).named_modules()
+        if isinstance(module, Quantized)
+    }
+
+
+def test_first_and_last_layer_have_eight_bits_and_all_others_those_of_the_method() -> None:
+    found = widths(Lsq(3, 2))
+    assert found.pop("conv1") == found.pop("linear") == (8, 8)
+    assert len(found) == 20 and set(found.values()) == {(3, 2)}
+    found = widths(Apot(4, 4))
+    assert found["conv1"] == found["linear"] == (8, 32) and found["layer1.0.conv1"] == (4, 4)
+    assert widths(Lsq(4, 32))["layer1.0.conv1"] == (4, 32)
+
+
+@pytest.mark.parametrize("kind", [Lsq, LsqPlus, Pact, Dorefa, Ewgs, Apot])
+def test_the_width_of_the_first_and_the_last_layer_is_a_declared_axis(kind: type) -> None:
+    eight, four = Recipe(START, kind(4, 4)), Recipe(START, kind(4, 4, first_last=4))
+    assert eight.key != four.key and (eight.params["first_last"], four.params["first_last"]) == (8, 4)
+    assert "8 bits" in eight.params["edges"] and "4 bits" in four.params["edges"]
+
+
+def test_seeds_from_a_checkpoint_are_those_of_the_calibration_and_differ_in_nothing_else() -> None:
+    method = Lsq(4, 4)
+    again = dataclasses.replace(method, calibration=dataclasses.replace(method.calibration, seed=1))
+    zero, one = Recipe(START, method), Recipe(START, again)
+    assert (zero.seed, one.seed) == (0, 1)
+    differing = {name for name in zero.params if zero.params[name] != one.params[name]}
+    assert differing == {"seed", "feed_seed"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"initial": "max"}, "initial 'max' is unknown; use one of mse, mean"),
+        ({"per": "row"}, "per 'row' is unknown; use one of tensor, channel"),
+        ({"first_last": 1}, "first_last 1 is out of range"),
+    ],
+)
+def test_settings_of_lsq_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        Lsq(**settings)
+
+
+def test_settings_of_the_others_out_of_range_are_refused() -> None:
+    with pytest.raises(SuiteError, match="Ewgs.scaling must be 0 or more, got -1"):
+        Ewgs(scaling=-1)
+    with pytest.raises(SuiteError, match="first_last_inputs 40 is out of range"):
+        Apot(first_last_inputs=40)
+    with pytest.raises(SuiteError, match="lr_scale must be above 0, got 0"):
+        Recipe(START, Lsq(step_lr=0))
