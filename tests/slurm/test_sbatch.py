@@ -29,9 +29,9 @@ def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SWEEP)
     (tmp_path / "runs" / "slurm").mkdir(parents=True)
     (tmp_path / "runs" / "slurm" / "owner").write_text('"golden"')
+    on_gpus = CLUSTER.replace('environment.SUITE_DEVICE = "cpu"\n', "")
     (tmp_path / "cluster.toml").write_text(
-        CLUSTER.replace('environment.SUITE_DEVICE = "cpu"\n', "")
-        + 'partition = "gpu"\naccount = "lab"\nsetup = ["module load cuda"]\n'
+        on_gpus + 'partition = "gpu"\naccount = "lab"\nsetup = ["module load cuda"]\n'
         '[environment]\nHTTPS_PROXY = "http://proxy:3128"\n'
     )
     cluster = read_cluster(tmp_path / "cluster.toml")
