@@ -49,10 +49,10 @@ class Feed(Protocol):
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved of this step; None where this is the first."""
 
-    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+    def save(self, state: Callable[[], dict[str, Any]], part: float, doing: str = "") -> None:
         """May be called often by a step that takes long: asks for its `state` where it is time to save it, records the
-        progress, `part` of 1, and stops the run where that was asked for. The last call has the state of the end and a
-        `part` of 1."""
+        progress, `part` of 1 and what it is `doing`, and stops the run where that was asked for. The last call has the
+        state of the end and a `part` of 1."""
 
     def keep(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a small result of a step, such as the widths that it chose, as the artifact `name`, in JSON."""

@@ -99,7 +99,7 @@ class RunFeed:
             self.ended[self._step] = ended
         return ended
 
-    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+    def save(self, state: Callable[[], dict[str, Any]], part: float, doing: str = "") -> None:
         """Save it where that is due, record the progress, and stop where that was asked for."""
         if part == 1:
             self._keep_end(state)
@@ -109,7 +109,7 @@ class RunFeed:
             self._step * COUNTS + math.ceil(part * 1e6),
             f"{part:.0%} of {name}",
             lambda: self._with_step({"epoch": 0, "batches": 0, **state()}),
-            lambda: self.attempt.journal.progress(name, part),
+            lambda: self.attempt.journal.progress(doing or name, part),
         )
 
     def _keep_end(self, state: Callable[[], dict[str, Any]]) -> None:

@@ -124,7 +124,7 @@ class InMemoryFeed:
     def saved(self) -> None:
         """Nothing is."""
 
-    def save(self, state: Callable[[], dict[str, Any]], part: float) -> None:
+    def save(self, state: Callable[[], dict[str, Any]], part: float, doing: str = "") -> None:
         """Nothing is."""
 
     def keep(self, name: str, content: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ may ask for.
 
 from suite.steps.batch_norm import FoldBatchNorm, FreezeBatchNorm, ReestimateBatchNorm
 from suite.steps.calibrate import RunCalibration, TakeRanges
+from suite.steps.correct_bias import CorrectBias
+from suite.steps.equalize import Equalize
 from suite.steps.insert import Bake, Insert
 from suite.steps.learned import (
     Apot,
@@ -18,6 +20,7 @@ from suite.steps.learned import (
     Pact,
     StartLearning,
 )
+from suite.steps.reconstruct import Reconstruct
 from suite.steps.rounding import (
     CurrentMinMax,
     Entropy,
@@ -34,11 +37,13 @@ from suite.steps.train_on import Distillation, StartUntrained, TrainOn
 __all__ = [
     "Apot",
     "Bake",
+    "CorrectBias",
     "CurrentMinMax",
     "Deviations",
     "Distillation",
     "Dorefa",
     "Entropy",
+    "Equalize",
     "Ewgs",
     "FoldBatchNorm",
     "FreezeBatchNorm",
@@ -52,6 +57,7 @@ __all__ = [
     "MovingPercentile",
     "Pact",
     "Percentile",
+    "Reconstruct",
     "ReestimateBatchNorm",
     "RunCalibration",
     "SearchedHistogram",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from fakes.stopping import AfterQuestions
 
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.process.ranks import Ranks
@@ -51,18 +52,6 @@ class TrainedTwice(QatSymmetric):
     def steps(self) -> tuple[Step, ...]:
         insert, first, _ = super().steps()
         return insert, first, Shrink(6), TrainOn(self.feed), Bake()
-
-
-class AfterQuestions:
-    """A Stop whose signal comes before it is asked for the n-th time."""
-
-    def __init__(self, questions: int) -> None:
-        self.left = questions
-
-    @property
-    def asked_by(self) -> str:
-        self.left -= 1
-        return "SIGTERM" if self.left < 0 else ""
 
 
 def test_three_long_steps_end_the_same_wherever_the_run_is_stopped(

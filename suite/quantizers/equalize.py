@@ -1,0 +1,88 @@
+"""Cross-layer equalization (DFQ, Nagel et al. 2019, arXiv 1906.04721, section 4.1).
+
+A channel between two layers is divided by s before a ReLU and multiplied by s behind it: the function stays, and both
+layers' weights of the channel get the same range. s = sqrt(r1 r2) / r2, r1 and r2 the largest magnitudes of the
+weights that make the channel and that take it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from suite.networks.graph import BATCH_NORM, graph_of
+from suite.recipe.errors import SuiteError
+
+LIMIT = 30
+"""Rounds over a chain of more than two layers, whose scales depend on each other; each brings the ranges closer."""
+
+
+@torch.no_grad()
+def equalize(model: nn.Module) -> tuple[tuple[str, str], ...]:
+    """Equalize in place along every chain of the traced graph; the pairs of layers between which channels were scaled.
+
+    A layer with BatchNorm behind it is scaled by that: its weight and bias are divided. A BatchNorm without them, and
+    a channel without weights on one side, stay as they are. ReLU6 inside a chain becomes ReLU first, as in the paper.
+    Raises SuiteError where torch.fx cannot trace the model.
+    """
+    graph = graph_of(model.eval())
+    if graph.untraced:
+        raise SuiteError(
+            f"layers cannot be equalized: torch.fx cannot trace the network ({graph.untraced}); rewrite its forward "
+            f"so that it does not depend on values"
+        )
+    for name in graph.clipped:
+        model.set_submodule(name, nn.ReLU())
+    batch_norms = dict(graph.conv_bn)
+    pairs = []
+    for chain in graph.chains:
+        links = [(one, other) for one, other in pairwise(chain) if _scalable(model, batch_norms.get(one))]
+        for _ in range(LIMIT if len(links) > 1 else 1):
+            scales = [_scale(model, one, batch_norms.get(one), other) for one, other in links]
+            if all(torch.allclose(scale, torch.ones_like(scale), rtol=1e-6) for scale in scales):
+                break
+        pairs += links
+    return tuple(pairs)
+
+
+def _scalable(model: nn.Module, batch_norm: str | None) -> bool:
+    return batch_norm is None or isinstance(getattr(model.get_submodule(batch_norm), "weight", None), Tensor)
+
+
+def _scale(model: nn.Module, one: str, batch_norm: str | None, other: str) -> Tensor:
+    before, behind = model.get_submodule(one), model.get_submodule(other)
+    ranges_before = outgoing(before, model.get_submodule(batch_norm) if batch_norm else None)
+    ranges_behind = incoming(behind)
+    dead = (ranges_before == 0) | (ranges_behind == 0)
+    scale = torch.where(dead, 1.0, (ranges_before * ranges_behind).sqrt() / ranges_behind)
+    scaled = model.get_submodule(batch_norm) if batch_norm else before
+    for parameter in (scaled.weight, scaled.bias):
+        if isinstance(parameter, Tensor):
+            parameter.div_(scale.reshape(-1, *(1,) * (parameter.dim() - 1)))
+    weight = behind.weight
+    assert isinstance(weight, Tensor)
+    dim = 0 if _is_depthwise(behind) else 1
+    weight.mul_(scale.reshape([-1 if at == dim else 1 for at in range(weight.dim())]))
+    return scale
+
+
+def outgoing(layer: nn.Module, batch_norm: nn.Module | None) -> Tensor:
+    """The largest magnitude of the weights of each output channel, with BatchNorm folded in; float32 [channels]."""
+    assert isinstance(layer.weight, Tensor)
+    ranges = layer.weight.detach().flatten(1).abs().amax(1)
+    if isinstance(batch_norm, BATCH_NORM) and batch_norm.running_var is not None:
+        ranges = ranges * batch_norm.weight.abs() / (batch_norm.running_var + batch_norm.eps).sqrt()
+    return ranges
+
+
+def incoming(layer: nn.Module) -> Tensor:
+    """The largest magnitude of the weights of each input channel; float32 [channels]."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().transpose(0, 0 if _is_depthwise(layer) else 1).flatten(1).abs().amax(1)
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return getattr(layer, "groups", 1) > 1

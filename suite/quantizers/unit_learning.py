@@ -1,0 +1,221 @@
+"""One unit learns the rounding of its weights and the steps of its activations from pairs of input and target."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suite.quantizers.layers import Quantized
+from suite.quantizers.learned import LearnedRounding, LearnedStep, mixed
+from suite.quantizers.units import Unit, run
+from suite.recipe.errors import SuiteError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """As of suite.steps.Reconstruct, which says what each is."""
+
+    unit: Literal["layer", "block"]
+    learns: Literal["rounding", "steps", "both"]
+    drop: float
+    iterations: int
+    batch: int
+    lr: float
+    step_lr: float
+    bias_lr: float
+    strength: float
+    warmup: float
+    beta: tuple[float, float]
+    seed: int
+
+    def beta_at(self, iteration: int) -> float | None:
+        """The exponent of the regularizer: None while warming up, then linear from the first to the second."""
+        begun = self.warmup * self.iterations
+        if iteration < begun:
+            return None
+        first, last = self.beta
+        return first + (last - first) * (iteration - begun) / (self.iterations - begun)
+
+
+class Mask:
+    """1 for elements that are kept and 0 for others, at random: windows of a pool, other ones in each iteration."""
+
+    def __init__(self, keep: float, seed: int) -> None:
+        self.keep, self.seed = keep, seed
+        self.pools: dict[tuple[int, torch.dtype], Tensor] = {}
+        self.generator = torch.Generator()
+
+    def begin(self, iteration: int) -> None:
+        """What is drawn from here on depends on the seed and this number alone."""
+        self.generator.manual_seed(self.seed + 7919 * iteration)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """In shape, strides, dtype and device of `x`, a tensor without gaps."""
+        size = x.numel()
+        if (size, x.dtype) not in self.pools:
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn = torch.empty(size + size // 2 + 64).bernoulli_(self.keep, generator=generator)
+            self.pools[size, x.dtype] = drawn.to(x.device, x.dtype)
+        offset = int(torch.randint(size // 2 + 64, (), generator=self.generator))
+        return self.pools[size, x.dtype].as_strided(x.shape, x.stride(), offset)
+
+
+class Learning:
+    """Of the `unit` of this `number` of a `model`, whose quantizers have their ranges."""
+
+    def __init__(self, model: nn.Module, unit: Unit, settings: Settings, number: int) -> None:
+        self.model, self.unit, self.settings, self.number = model, unit, settings, number
+        self.layers = {name: model.get_submodule(name) for name in unit.layers}
+        self.before = {name: (layer.weight, layer.input) for name, layer in self._quantized()}
+        self.scales = {name: input.scale for name, (_, input) in self.before.items() if input is not None}
+        self.biases = {name: layer.layer.bias for name, layer in self._quantized()}
+        seed = settings.seed * 1_000_003 + number * 10_007
+        self.generator = torch.Generator()
+        self.seed = seed
+        self.mask = Mask(1 - settings.drop, seed) if settings.drop else None
+        self.roundings: dict[str, LearnedRounding] = {}
+        self.steps: dict[str, LearnedStep] = {}
+        self.optimizer: torch.optim.Adam | None = None
+        self.iteration, self.error = 0, float("nan")
+
+    def _quantized(self) -> Iterator[tuple[str, Quantized]]:
+        for name, layer in self.layers.items():
+            assert isinstance(layer, Quantized)
+            yield name, layer
+
+    def install(self) -> None:
+        """What is to be learned goes into the layers."""
+        for name, layer in self._quantized():
+            if layer.weight is not None and self.settings.learns != "steps":
+                self.roundings[name] = layer.weight = LearnedRounding(layer.weight, _weight(layer))
+            if (
+                layer.input is not None
+                and layer.input.mode == "frozen"
+                and self.settings.learns != "rounding"
+            ):
+                self.steps[name] = LearnedStep(layer.input, self.mask)
+                layer.input = self.steps[name]  # type: ignore[assignment]
+            if self.settings.bias_lr:
+                layer.layer.bias = nn.Parameter(_bias(layer.layer))
+
+    def iterations(self, caches: tuple[Tensor, Tensor, Tensor], at: dict[str, Any]) -> Iterator[int]:
+        """Learn, on from the state `at`; yields after each iteration how many were done. `error` is the batch's."""
+        learned = [rounding.alpha for rounding in self.roundings.values() if rounding.alpha is not None]
+        steps = [step.log_factor for step in self.steps.values()]
+        if not learned + steps:
+            return
+        settings = self.settings
+        held = [layer.layer.bias for _, layer in self._quantized()] if settings.bias_lr else []
+        biases = [bias for bias in held if isinstance(bias, nn.Parameter)]
+        kinds = (learned, settings.lr), (steps, settings.step_lr), (biases, settings.bias_lr)
+        rates = [lr for parameters, lr in kinds if parameters]
+        self.optimizer = torch.optim.Adam([{"params": parameters} for parameters, _ in kinds if parameters])
+        if at:
+            self._load(at)
+        parameters = [*learned, *steps, *biases]
+        while self.iteration < settings.iterations:
+            falling = (1 + math.cos(math.pi * self.iteration / settings.iterations)) / 2
+            for number, (group, lr) in enumerate(zip(self.optimizer.param_groups, rates, strict=True)):
+                group["lr"] = lr if learned and number == 0 else lr * falling
+            loss = self._loss(caches)
+            for parameter, grad in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                parameter.grad = grad
+            self.optimizer.step()
+            self.iteration += 1
+            yield self.iteration
+
+    def _loss(self, caches: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Of the iteration at hand: squared error and regularizer."""
+        given, in_float, target = caches
+        self.generator.manual_seed(self.seed + 7919 * self.iteration)
+        index = torch.randint(len(given), (self.settings.batch,), generator=self.generator).to(given.device)
+        x = given[index].float()
+        if self.mask is not None:
+            self.mask.begin(self.iteration)
+            x = mixed(in_float[index].float(), x, self.mask(x))
+        with torch.enable_grad():
+            y = run(self.model, self.unit.nodes, {self.unit.input: x}, self.unit.output)
+            loss = (y - target[index]).square().sum(1).mean()
+            self.error = float(loss.detach())
+            beta = self.settings.beta_at(self.iteration)
+            if beta is not None:
+                for rounding in self.roundings.values():
+                    loss = loss + self.settings.strength * rounding.regularizer(beta)
+        if not torch.isfinite(loss):
+            raise SuiteError(
+                f"the reconstruction of {self.unit.name} became inf or NaN; use a lower learning rate"
+            )
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """After the iteration at hand; a copy."""
+        assert self.optimizer is not None
+        learned = [
+            parameter.detach() for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
+        state = {"iteration": self.iteration, "learned": learned, "optimizer": self.optimizer.state_dict()}
+        return copy.deepcopy(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        assert self.optimizer is not None
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        with torch.no_grad():
+            for parameter, value in zip(parameters, state["learned"], strict=True):
+                parameter.copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration = state["iteration"]
+
+    @torch.no_grad()
+    def harden(self) -> dict[str, Any]:
+        """Round by what was learned from now on; that is returned, for `restore`."""
+        learned: dict[str, Any] = {"weights": {}, "scales": {}, "biases": {}}
+        for name, rounding in self.roundings.items():
+            learned["weights"][name] = rounding.harden().up
+        for name, step in self.steps.items():
+            learned["scales"][name] = step.scale.detach().clone()
+        if self.settings.bias_lr:
+            for name, layer in self._quantized():
+                learned["biases"][name] = _bias(layer.layer)
+        self._take(learned["scales"])
+        return learned
+
+    def restore(self, learned: dict[str, Any]) -> None:
+        """Round by what an earlier attempt learned."""
+        for name, layer in self._quantized():
+            if (up := learned["weights"].get(name)) is not None:
+                assert layer.weight is not None
+                layer.weight = LearnedRounding(layer.weight, _weight(layer)).hardened(up)
+            if (bias := learned["biases"].get(name)) is not None:
+                layer.layer.bias = nn.Parameter(bias.to(layer.layer.weight.device))
+        self._take(learned["scales"])
+
+    def _take(self, scales: dict[str, Tensor]) -> None:
+        for name, layer in self._quantized():
+            _, layer.input = self.before[name]
+            if name in scales and layer.input is not None:
+                layer.input.scale = scales[name].to(layer.input.scale.device)
+
+    def undo(self) -> None:
+        """Round to the nearest again, in steps as before."""
+        for name, layer in self._quantized():
+            layer.weight, layer.layer.bias = self.before[name][0], self.biases[name]
+        self._take(self.scales)
+
+
+def _weight(layer: Quantized) -> Tensor:
+    weight = layer.layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    """A copy of the layer's bias; zeros where it has none."""
+    bias, weight = layer.bias, layer.weight
+    assert isinstance(weight, Tensor)
+    return bias.detach().clone() if isinstance(bias, Tensor) else weight.new_zeros(len(weight))

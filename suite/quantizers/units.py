@@ -1,0 +1,179 @@
+"""A network in units that run one after the other: residual blocks and single layers, each from one tensor to one.
+
+The units come from the traced graph: a tensor is a cut where nothing that came before it is used after it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from suite.quantizers.layers import Quantized
+from suite.recipe.errors import SuiteError
+
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    *(nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Dropout),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardswish, nn.SiLU, nn.GELU),
+)
+"""What belongs to the layer before it: BatchNorm and activations."""
+
+ELEMENTWISE_CALLS = {F.relu, F.relu6, F.hardswish, F.silu, F.gelu, torch.relu, "relu", "relu_"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`nodes` compute `output` from `input`; `layers` are the names of the quantized layers among them."""
+
+    name: str
+    layers: tuple[str, ...]
+    input: fx.Node
+    output: fx.Node
+    nodes: tuple[fx.Node, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What lies between two cuts, and the units in it: one where units are blocks, one a layer otherwise."""
+
+    input: fx.Node
+    output: fx.Node
+    nodes: tuple[fx.Node, ...]
+    units: tuple[Unit, ...]
+
+
+class Tracer(fx.Tracer):
+    """Keeps quantized layers and BatchNorm whole, beside the modules of torch.nn."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        whole = isinstance(m, (Quantized, nn.modules.batchnorm._BatchNorm))
+        return whole or super().is_leaf_module(m, module_qualified_name)
+
+
+def parts_of(model: nn.Module, unit: Literal["layer", "block"]) -> tuple[Part, ...]:
+    """The parts of a `model` with quantizers, in order; what follows the last layer is in none.
+
+    A unit ends behind the BatchNorm and the activation that follow its last layer. Pooling and reshaping belong to the
+    unit behind them. With "block", what no cut divides is one unit: a residual block, and any other layer by itself.
+    Raises SuiteError where torch.fx cannot trace the model, and where no layer has a quantizer.
+    """
+    try:
+        nodes = list(Tracer().trace(model).nodes)
+    except Exception as error:  # of whatever the network's forward does with a stand-in for its input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SuiteError(
+            f"torch.fx cannot trace the network ({reason}), so its blocks are not known; rewrite its forward so that "
+            f"it does not depend on values"
+        ) from None
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    layers = {node for node in nodes if isinstance(_module(model, node), Quantized)}
+    if not layers:
+        raise SuiteError("the network has no layer with quantizers; a reconstruction comes after Insert")
+    if len(inputs) != 1:
+        raise SuiteError(f"a reconstruction needs a network of one input; this one has {len(inputs)}")
+    found: list[Part] = []
+    waiting: list[fx.Node] = []
+    start = inputs[0]
+    for segment in _segments(nodes):
+        if layers & set(segment):
+            found.append(_part(model, start, [*waiting, *segment], unit, layers))
+        elif found and not waiting and all(_is_elementwise(model, node) for node in segment):
+            found[-1] = _part(model, found[-1].input, [*found[-1].nodes, *segment], unit, layers)
+        else:
+            waiting += segment
+            continue
+        start, waiting = segment[-1], []
+    return tuple(found)
+
+
+def run(
+    model: nn.Module, nodes: Sequence[fx.Node], values: Mapping[fx.Node, Tensor], wanted: fx.Node
+) -> Tensor:
+    """The value of `wanted` of `model`: the `nodes` are computed in order, from the `values` of others, up to it."""
+    known = dict(values)
+    if wanted in known:
+        return known[wanted]
+    for node in nodes:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
+        if node.op == "call_module":
+            known[node] = model.get_submodule(str(node.target))(*args, **kwargs)
+        elif node.op == "call_function":
+            known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+        elif node.op == "call_method":
+            known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        else:
+            known[node] = operator.attrgetter(str(node.target))(model)
+        if node is wanted:
+            break
+    return known[wanted]
+
+
+def _module(model: nn.Module, node: fx.Node) -> nn.Module | None:
+    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _is_elementwise(model: nn.Module, node: fx.Node) -> bool:
+    return isinstance(_module(model, node), ELEMENTWISE) or node.target in ELEMENTWISE_CALLS
+
+
+def _segments(nodes: list[fx.Node]) -> list[list[fx.Node]]:
+    """The nodes behind the input, divided at every cut."""
+    order = {node: number for number, node in enumerate(nodes)}
+    last = {node: max((order[user] for user in node.users), default=-1) for node in nodes}
+    segments: list[list[fx.Node]] = [[]]
+    living: set[fx.Node] = set()
+    for node in nodes:
+        if node.op == "output":
+            break
+        living = {value for value in living if last[value] > order[node]} | {node}
+        if node.op == "placeholder":
+            continue
+        segments[-1].append(node)
+        if living == {node}:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def _part(
+    model: nn.Module,
+    start: fx.Node,
+    nodes: list[fx.Node],
+    unit: Literal["layer", "block"],
+    layers: set[fx.Node],
+) -> Part:
+    inside = [node for node in nodes if node in layers]
+    if unit == "block" or len(inside) == 1:
+        names = tuple(dict.fromkeys(str(node.target) for node in inside))
+        units = [Unit(_common(names), names, start, nodes[-1], tuple(nodes))]
+    else:
+        units = [_layer_unit(model, node, nodes) for node in inside]
+    return Part(start, nodes[-1], tuple(nodes), tuple(units))
+
+
+def _layer_unit(model: nn.Module, layer: fx.Node, nodes: list[fx.Node]) -> Unit:
+    own, now = [layer], layer
+    while len(now.users) == 1:
+        (following,) = now.users
+        if following not in nodes or not _is_elementwise(model, following):
+            break
+        own.append(following)
+        now = following
+    name = str(layer.target)
+    return Unit(name, (name,), layer.all_input_nodes[0], now, tuple(own))
+
+
+def _common(names: tuple[str, ...]) -> str:
+    """The module that holds all of these layers, by the dots of their names; "network" where none does."""
+    if len(names) == 1:
+        return names[0]
+    together = []
+    for step in zip(*(name.split(".") for name in names), strict=False):
+        if len(set(step)) > 1:
+            break
+        together.append(step[0])
+    return ".".join(together) or "network"

@@ -1,0 +1,86 @@
+"""Rounding that is learned, unit by unit, from what the float network gives: AdaRound, BRECQ and QDrop.
+
+Where papers and the authors' code differ, this follows the code: beta falls linearly, the error is squared, not
+weighted by Fisher information (BRECQ, arXiv 2102.05426), a unit's input is of the quantized network before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from suite.recipe import Calibration
+from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
+from suite.recipe.method import Feed, Step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Unit = Literal["layer", "block"]
+Learns = Literal["rounding", "steps", "both"]
+
+
+@dataclass(frozen=True)
+class Reconstruct(Step):
+    """Between the step that gives the inputs their ranges and Bake, which writes the rounded weights.
+
+    unit: single layers, or residual blocks and the layers between them. A network without residual blocks has single
+    layers only.
+    learns: the rounding of the weights while activations are float (AdaRound, and the first phase of BRECQ), the
+    steps of the activations while weights are rounded (its second), or both together (QDrop).
+    drop: the part of the elements that is not rounded, other ones in each iteration, in the inputs of layers and in
+    that of the unit, where the others are of the quantized network (QDrop, arXiv 2203.05740; its code has the
+    probability of the opposite). Nothing is dropped at the end.
+    iterations: of Adam, a unit, each with `batch` images. lr: of the rounding. step_lr: of the logarithm of a step,
+    and bias_lr of the biases, where 0 leaves them; both fall to zero along a half cosine. The authors take 20,000
+    iterations at 1e-3 and 4e-5, which is absolute there, and learn no biases.
+    strength: of the regularizer that pushes each weight to an integer, after `warmup`, a part of the iterations, with
+    an exponent that falls from `beta`'s first to its second.
+    seed: of the images in each batch and of what is dropped.
+    A unit whose error ends above that of rounding to nearest is rounded to nearest.
+    """
+
+    unit: Unit = "block"
+    learns: Learns = "both"
+    drop: float = 0.0
+    iterations: int = 1000
+    batch: int = 32
+    lr: float = 3e-2
+    step_lr: float = 1e-3
+    bias_lr: float = 0.0
+    strength: float = 0.01
+    warmup: float = 0.2
+    beta: tuple[float, float] = (20.0, 2.0)
+    seed: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
+
+    takes_long: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_choice("unit", self.unit, get_args(Unit))
+        check_choice("learns", self.learns, get_args(Learns))
+        check_whole(self, 1, iterations=self.iterations, batch=self.batch)
+        check_positive(self, lr=self.lr, step_lr=self.step_lr)
+        if not (0 <= self.drop < 1 and 0 <= self.warmup < 1 and min(self.strength, self.bias_lr) >= 0):
+            raise SuiteError(
+                f"drop and warmup are fractions, strength and bias_lr are not negative: got drop {self.drop}, warmup "
+                f"{self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}"
+            )
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """`model` itself. Keeps `reconstruction-LEARNS.json`: the units, and their errors before and after.
+
+        Raises SuiteError where the network cannot be traced, where its weights are rounded already, for fewer images
+        than a batch, and where a unit gives inf or NaN or no tensor of the batch.
+        """
+        import torch
+
+        from suite.quantizers.reconstruction import Reconstruction
+        from suite.quantizers.unit_learning import Settings
+
+        names = Settings.__dataclass_fields__
+        settings = Settings(**{name: getattr(self, name) for name in names})
+        images = torch.cat(list(feed.batches(self.calibration)))
+        units = Reconstruction(model, settings).run(images, feed.saved(), feed.save)
+        feed.keep(f"reconstruction-{self.learns}.json", {"format": 1, "units": units})
+        return model

@@ -1,0 +1,299 @@
+"""No unit ends worse than rounding to nearest, and a run that is stopped in one goes on to the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.networks import lived_in
+from fakes.stopping import AfterQuestions
+from torch import Tensor, nn
+
+from suite.methods.qdrop import Qdrop
+from suite.methods.scheme import Scheme
+from suite.process.ranks import Ranks
+from suite.quantizers.layers import Quantized
+from suite.quantizers.learned import LearnedRounding
+from suite.quantizers.units import parts_of, run
+from suite.recipe import Calibration, Recipe, Training
+from suite.recipe.errors import SuiteError
+from suite.recipe.method import Step
+from suite.record.files import Folders
+from suite.record.journal import read_events, read_outcome
+from suite.run import stage
+from suite.run.attempt import InterruptedRunError
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized
+from suite.steps import Bake, FoldBatchNorm, Reconstruct
+
+CALIBRATION = Calibration(24, 24)
+
+
+def images(count: int = 24) -> Tensor:
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+class Block(nn.Module):
+    """A residual block whose addition and last activation are calls."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
+
+
+class Residual(nn.Module):
+    """A stem with BatchNorm, two blocks, pooling and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.blocks = nn.Sequential(Block(4), Block(4))
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(torch.relu(self.norm(self.stem(x))))
+        result: Tensor = self.linear(x.mean((2, 3)))
+        return result
+
+
+def residual() -> nn.Module:
+    torch.manual_seed(0)
+    return Residual().eval()
+
+
+def prepared(network: nn.Module, bits: int = 3) -> nn.Module:
+    *steps, _ = Scheme(bits, bits, calibration=CALIBRATION).steps()
+    return quantized(steps, InMemoryFeed(network, images()))
+
+
+class Recording(InMemoryFeed):
+    """A feed that remembers what is kept and what is said."""
+
+    def __init__(self, network: nn.Module, x: Tensor) -> None:
+        super().__init__(network, x)
+        self.kept: dict[str, Any] = {}
+        self.doings: list[str] = []
+        self.parts: list[float] = []
+
+    def keep(self, name: str, content: Any) -> None:
+        self.kept[name] = content
+
+    def save(self, state: Any, part: float, doing: str = "") -> None:
+        self.doings.append(doing)
+        self.parts.append(part)
+
+
+def reconstructed(
+    network: nn.Module, step: Reconstruct, x: Tensor | None = None
+) -> tuple[nn.Module, Recording]:
+    feed = Recording(network, images() if x is None else x)
+    *steps, bake = Scheme(3, 3, calibration=step.calibration).steps()
+    return quantized([*steps, step, bake], feed), feed
+
+
+def short(**settings: Any) -> Reconstruct:
+    return Reconstruct(**{"iterations": 12, "batch": 8, "lr": 0.05, "calibration": CALIBRATION, **settings})
+
+
+def test_units_are_residual_blocks_and_the_layers_between_them() -> None:
+    parts = parts_of(prepared(residual()), "block")
+    found = [(unit.name, unit.layers) for part in parts for unit in part.units]
+    blocks = [(f"blocks.{n}", (f"blocks.{n}.conv1", f"blocks.{n}.conv2")) for n in range(2)]
+    assert found == [("stem", ("stem",)), *blocks, ("linear", ("linear",))]
+
+
+def test_units_of_the_resnets_are_their_blocks_folded_or_not() -> None:
+    for before in ((), (FoldBatchNorm(),)):
+        *steps, _ = Scheme(4, 4, calibration=CALIBRATION, before=before).steps()
+        model = quantized(steps, InMemoryFeed(lived_in(), torch.randn(24, 3, 32, 32)))
+        names = [unit.name for part in parts_of(model, "block") for unit in part.units]
+        assert names == ["conv1", *(f"layer{n}.{m}" for n in (1, 2, 3) for m in range(3)), "linear"]
+        layers = [unit.name for part in parts_of(model, "layer") for unit in part.units]
+        assert len(layers) == len([m for m in model.modules() if isinstance(m, Quantized)])
+
+
+@pytest.mark.parametrize("unit", ["layer", "block"])
+def test_the_units_one_after_the_other_are_the_network(unit: Any) -> None:
+    model, x = prepared(residual()), images()
+    with torch.no_grad():
+        expected, y = model(x), x
+        for part in parts_of(model, unit):
+            y = run(model, part.nodes, {part.input: y}, part.output)
+    assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("unit", ["layer", "block"])
+@pytest.mark.parametrize(
+    ("learns", "drop"), [("rounding", 0.0), ("steps", 0.0), ("both", 0.0), ("both", 0.5)]
+)
+def test_no_unit_ends_worse_than_rounding_to_nearest(unit: Any, learns: Any, drop: float) -> None:
+    _, feed = reconstructed(residual(), short(unit=unit, learns=learns, drop=drop))
+    units = feed.kept[f"reconstruction-{learns}.json"]["units"]
+    assert len(units) == (4 if unit == "block" else 6)
+    assert all(unit["error"] <= unit["error_nearest"] for unit in units)
+    assert any(unit["error"] < unit["error_nearest"] for unit in units)
+
+
+def test_the_recorded_errors_are_those_of_the_model_that_comes_out() -> None:
+    """The last unit's error is that of the logits, of the whole network, summed over classes."""
+    network, x = residual(), images()
+    model, feed = reconstructed(network, short())
+    with torch.no_grad():
+        error = (model(x) - network(x)).square().sum(1).mean()
+    recorded = feed.kept["reconstruction-both.json"]["units"][-1]["error"]
+    assert recorded == pytest.approx(float(error), rel=1e-4)
+
+
+def test_what_ends_worse_is_rounded_to_nearest_in_the_old_steps() -> None:
+    """A learning rate that sends every weight and step astray."""
+    network = residual()
+    astray, feed = reconstructed(network, short(lr=100.0, step_lr=3.0, iterations=5))
+    units = feed.kept["reconstruction-both.json"]["units"]
+    assert not any(unit["kept"] for unit in units[1:-1])
+    model = prepared(network)
+    nearest = Bake().apply(model, InMemoryFeed(network))
+    for name, layer in nearest.named_modules():
+        if name.startswith("blocks") and isinstance(layer, Quantized):
+            other = astray.get_submodule(name)
+            assert torch.equal(layer.layer.weight, other.layer.weight)  # type: ignore[arg-type, union-attr]
+            assert layer.input and torch.equal(layer.input.scale, other.input.scale)  # type: ignore[union-attr]
+
+
+def test_biases_are_learned_where_asked_for_and_lower_the_error() -> None:
+    (_, without), (model, having) = (reconstructed(residual(), short(bias_lr=lr)) for lr in (0.0, 0.01))
+    errors = [feed.kept["reconstruction-both.json"]["units"][1]["error"] for feed in (without, having)]
+    assert errors[1] < errors[0]
+    before = residual().get_parameter("blocks.0.conv1.bias")
+    after = model.get_submodule("blocks.0.conv1").layer.bias  # type: ignore[union-attr]
+    assert not torch.equal(before, after)  # type: ignore[arg-type]
+
+
+def test_equal_seeds_give_equal_models_and_other_seeds_others() -> None:
+    x = images()
+    with torch.no_grad():
+        first, again, other = (reconstructed(residual(), short(drop=0.5, seed=n))[0](x) for n in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_progress_tells_unit_errors_and_time_left() -> None:
+    _, feed = reconstructed(residual(), short())
+    assert feed.parts == sorted(feed.parts) and feed.parts[-1] == 1
+    assert feed.doings[0].startswith("reconstruct stem, 1 of 4, error ") and feed.doings[0].endswith(
+        " s left"
+    )
+    assert " before, " in feed.doings[20] and " now, " in feed.doings[20]
+
+
+def test_the_rounding_stays_and_activations_are_rounded_after_the_first_phase() -> None:
+    feed = Recording(residual(), images())
+    *steps, _ = Scheme(3, 3, calibration=CALIBRATION).steps()
+    model = quantized([*steps, short(learns="rounding")], feed)
+    layers = [module for module in model.modules() if isinstance(module, Quantized)]
+    assert all(layer.input is not None for layer in layers)
+    assert any(isinstance(layer.weight, LearnedRounding) for layer in layers)
+
+
+class Reshaping(nn.Module):
+    """Halves of the images become images of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x).reshape(-1, 4, 8, 16)).mean((2, 3))  # type: ignore[no-any-return]
+
+
+class Branching(nn.Module):
+    """A forward that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((2, 3))
+        return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("network", "step", "message"),
+    [
+        (
+            Reshaping,
+            short(),
+            r"shape \[48, 4, 8, 16\] for 24 images; the first dimension .* that of the batch",
+        ),
+        (Branching, short(), "torch.fx cannot trace the network .*so its blocks are not known"),
+        (
+            Residual,
+            short(batch=25),
+            "batches of 25 images, but the calibration has only 24; give more images",
+        ),
+    ],
+)
+def test_what_it_cannot_do_is_an_error_with_what_to_do(network: Any, step: Reconstruct, message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        reconstructed(network().eval(), step)
+
+
+def test_it_comes_after_insert_and_before_bake() -> None:
+    feed = InMemoryFeed(residual(), images())
+    with pytest.raises(SuiteError, match="no layer with quantizers; a reconstruction comes after Insert"):
+        short().apply(residual(), feed)
+    with pytest.raises(SuiteError, match="rounded already; a reconstruction comes before Bake"):
+        short().apply(Bake().apply(prepared(residual()), feed), feed)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"unit": "stage"}, {"learns": "all"}, {"iterations": 0}, {"batch": 0}, {"drop": 1.0}, {"lr": 0.0}],
+)
+def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
+    with pytest.raises(SuiteError, match=next(iter(settings))):
+        short(**settings)
+
+
+@dataclass(frozen=True)
+class Twice(Qdrop):
+    """Two long steps, so that the first one's end lies in the second one's state."""
+
+    def steps(self) -> tuple[Step, ...]:
+        *before, bake = super().steps()
+        return (*before, replace(self.reconstruct("block", "steps"), bias_lr=1e-3), bake)
+
+
+def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(
+    tiny_training: Training, tmp_path: Path
+) -> None:
+    method = Twice(3, 3, iterations=2, batch=8, feed=Calibration(8, 8))
+    recipe = Recipe(tiny_training, method)
+    whole, parts = (Folders(tmp_path / name, tmp_path) for name in ("whole", "parts"))
+    for folders in (whole, parts):
+        stage.run(tiny_training, Ranks(), folders)
+    stage.run(recipe, Ranks(), whole)
+    attempts_made = 1
+    while True:
+        try:
+            stage.run(recipe, Ranks(), parts, AfterQuestions(17))  # type: ignore[arg-type]
+            break
+        except InterruptedRunError:
+            attempts_made += 1
+        assert attempts_made < 20
+    expected, found = (read_outcome(folders.runs / recipe.key) for folders in (whole, parts))
+    assert expected and found and attempts_made > 2
+    assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])
+    events = read_events(parts.runs / recipe.key)
+    assert len([event for event in events if event["event"] == "resumed"]) == attempts_made - 1
+    records = [
+        (folders.runs / recipe.key / "artifacts" / f"reconstruction-{learns}.json").read_text()
+        for learns in ("both", "steps")
+        for folders in (whole, parts)
+    ]
+    assert records[0] == records[1] and records[2] == records[3]
