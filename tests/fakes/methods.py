@@ -43,7 +43,10 @@ def make(name: str, bits: int) -> Any:
 def calibrated_on(method: Any, count: int, batch: int) -> Any:
     """The method, with `count` calibration images in batches of `batch` where it calibrates."""
     held = [name for name in DATA_FIELDS if isinstance(getattr(method, name, None), Calibration)]
-    return dataclasses.replace(method, **{name: Calibration(count, batch) for name in held})
+    fields: dict[str, Any] = {name: Calibration(count, batch) for name in held}
+    if hasattr(method, "iterations"):
+        fields |= {"iterations": 2, "batch": 4}
+    return dataclasses.replace(method, **fields)
 
 
 def quantized(method: Any, network: nn.Module) -> nn.Module:

@@ -1,0 +1,76 @@
+"""Learned rounding, layer by layer (AdaRound, Nagel et al. 2020, arXiv 2004.10568).
+
+None of source 000 to source 004 has it. BatchNorm is folded. Weights are affine per output channel, in the range of
+least error |x - q|^2.4, as in BRECQ's code; inputs per tensor in their range of least squared error. Each layer learns
+which way its weights are rounded, so that behind its activation it gives what it gives in the float network, while
+activations are float. What is added is added in float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from suite.methods.scheme import Scheme
+from suite.recipe import FLOAT_BITS, Calibration
+from suite.recipe.errors import check_bits, check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import FoldBatchNorm, Reconstruct, Uniform
+from suite.steps.reconstruct import Learns, Unit
+from suite.steps.weight_range import AffineLeastError
+
+
+@dataclass(frozen=True)
+class Adaround(Method):
+    """2 to 16 bits, or 32 for float; `first_last` those of weight and input of the first and the last layer, None as
+    the rest. `iterations` and `batch` as of Reconstruct; the authors take 10,000 to 20,000."""
+
+    weight_bits: int = 4
+    act_bits: int = 4
+    first_last: int | None = 8
+    iterations: int = 1000
+    batch: int = 32
+    feed: Calibration = field(default_factory=Calibration)
+
+    name: ClassVar[str] = "adaround"
+    batch_norm: ClassVar[str] = "folded"
+
+    def __post_init__(self) -> None:
+        check_widths(self, FLOAT_BITS)
+        if self.first_last not in (None, FLOAT_BITS):
+            check_bits("first_last", self.first_last)
+        self.steps()
+
+    @property
+    def edges(self) -> str:  # type: ignore[override]
+        """For tables."""
+        if self.first_last is None:
+            return "as the rest"
+        return "float" if self.first_last == FLOAT_BITS else f"{self.first_last} bits"
+
+    def steps(self) -> tuple[Step, ...]:
+        """Quantizers go in and get their ranges; what is to be learned is learned; the weights are rounded."""
+        weights = Uniform(AffineLeastError(), per="channel", grid="affine")
+        widths = self.weight_bits, self.act_bits
+        scheme = Scheme(
+            *widths, weights, first_last=self.first_last, before=(FoldBatchNorm(),), calibration=self.feed
+        )
+        *insert, bake = scheme.steps()
+        return (*insert, *self.reconstructions(), bake)
+
+    def reconstructions(self) -> tuple[Reconstruct, ...]:
+        """One, of the rounding."""
+        return (self.reconstruct("layer", "rounding"),)
+
+    def reconstruct(self, unit: Unit, learns: Learns, part: float = 1.0, drop: float = 0.0) -> Reconstruct:
+        """A step with the method's settings and a `part` of its iterations."""
+        iterations = max(1, round(part * self.iterations)) if self.iterations > 0 else self.iterations
+        return Reconstruct(
+            unit,
+            learns,
+            drop,
+            iterations,
+            self.batch,
+            seed=self.feed.seed,
+            calibration=self.feed,
+        )

@@ -1,0 +1,32 @@
+"""What rounding moved in the mean of each layer's output is taken from its bias (DFQ, arXiv 1906.04721, section 4.2).
+
+None of source 000 to source 004 has it. BatchNorm is folded; each output channel of a weight has its range of least
+squared error; inputs as in `mse`. A layer's correction that makes the error of its residual block larger is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from suite.methods.equalized import Equalized
+from suite.recipe.method import Step
+from suite.steps import CorrectBias
+
+
+@dataclass(frozen=True)
+class BiasCorrection(Equalized):
+    """Fields as of `equalized`; `how` as of CorrectBias."""
+
+    per: Literal["tensor", "channel"] = "channel"
+    how: Literal["empirical", "analytic"] = "empirical"
+
+    name: ClassVar[str] = "bias_correction"
+
+    def before(self) -> tuple[Step, ...]:
+        """Nothing."""
+        return ()
+
+    def after(self) -> tuple[Step, ...]:
+        """The biases."""
+        return (CorrectBias(self.how, calibration=self.feed),)

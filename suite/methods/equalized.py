@@ -1,0 +1,67 @@
+"""Equal ranges for all channels of a weight (DFQ, Nagel et al. 2019, arXiv 1906.04721, section 4.1).
+
+None of source 000 to source 004 has it. Channels between two layers are scaled so that both layers' weights of the
+channel have the same range, BatchNorm is folded, and then each weight has one range of least squared error for all of
+its channels, which is what equal channels are for. Inputs as in `mse`. Biases are not absorbed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from suite.methods.scheme import Scheme
+from suite.recipe import FLOAT_BITS, Calibration
+from suite.recipe.errors import check_bits, check_choice, check_widths
+from suite.recipe.method import Method, Step
+from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
+
+
+@dataclass(frozen=True)
+class Equalized(Method):
+    """2 to 16 bits, or 32 for float; `first_last` those of the first and the last layer, None as the rest. `per`: one
+    range for a weight, or one for each of its output channels."""
+
+    weight_bits: int = 8
+    act_bits: int = 8
+    first_last: int | None = 8
+    per: Literal["tensor", "channel"] = "tensor"
+    feed: Calibration = field(default_factory=Calibration)
+
+    name: ClassVar[str] = "equalized"
+    batch_norm: ClassVar[str] = "folded"
+
+    def __post_init__(self) -> None:
+        check_widths(self, FLOAT_BITS)
+        check_choice("per", self.per, ("tensor", "channel"))
+        if self.first_last not in (None, FLOAT_BITS):
+            check_bits("first_last", self.first_last)
+
+    @property
+    def edges(self) -> str:  # type: ignore[override]
+        """For tables."""
+        if self.first_last is None:
+            return "as the rest"
+        return "float" if self.first_last == FLOAT_BITS else f"{self.first_last} bits"
+
+    def steps(self) -> tuple[Step, ...]:
+        """The ranges are made equal, BatchNorm is folded, the quantizers go in, and the weights are rounded."""
+        weights = Uniform(LeastError(), per=self.per)
+        widths, before = (self.weight_bits, self.act_bits), (*self.before(), FoldBatchNorm())
+        scheme = Scheme(
+            *widths,
+            weights,
+            first_last=self.first_last,
+            before=before,
+            calibration=self.feed,
+            after=self.after(),
+        )
+        return scheme.steps()
+
+    def before(self) -> tuple[Step, ...]:
+        """Before BatchNorm is folded."""
+        return (Equalize(),)
+
+    def after(self) -> tuple[Step, ...]:
+        """After the weights are rounded."""
+        return ()
