@@ -1,0 +1,213 @@
+"""What a reconstruction costs, beside the authors' schedule done literally, in one run.
+
+Literally: in each step the batch passes the quantized network and the float one up to the unit (QDrop's code computes
+a unit's inputs once, the paper's Algorithm 1 says no more than that), 20,000 steps at a learning rate of 1e-3. Ours:
+inputs and targets once a unit, which is part of its time, and our default steps and rates. Both numbers of steps are
+divided by --scale. Ours doubles its steps until the unit's error is at most the literal one's, and the time of all
+these tries counts. Times are CPU seconds on one thread, so that neighbours on the machine count little, and with
+--threads above 1 seconds on the clock.
+
+With --weights and --data also: a whole `qdrop` at W4A4 of the public ResNet-20 and its top-1 on the test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from suite import networks
+from suite.data import datasets
+from suite.methods.qdrop import Qdrop
+from suite.networks.checkpoint_files import load_weights
+from suite.process.ranks import Ranks
+from suite.quantizers.reconstruction import Reconstruction, error_of, values
+from suite.quantizers.unit_learning import Learning, Settings
+from suite.quantizers.units import Unit, run
+from suite.recipe import Calibration, Dataset, Network
+from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized
+from suite.steps import Reconstruct
+from suite.train.evaluate import Score, evaluate
+
+AUTHORS_STEPS, AUTHORS_LR = 20_000, 1e-3
+AUTHORS_STEP_LR = 4e-4
+"""Theirs is 4e-5, absolute; a step of these networks is about 0.1."""
+
+
+class PerStep:
+    """What a batch gives behind the nodes before a unit, computed anew whenever it is asked for."""
+
+    def __init__(
+        self, reconstruction: Reconstruction, model: nn.Module, wanted: object, images: Tensor
+    ) -> None:
+        self.nodes = [node for part in reconstruction.parts for node in part.nodes]
+        self.model, self.wanted, self.images = model, wanted, images
+        self.start = reconstruction.parts[0].input
+        self.device = images.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @torch.no_grad()
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return run(self.model, self.nodes, {self.start: self.images[index]}, self.wanted)  # type: ignore[arg-type]
+
+
+class Continued(PerStep):
+    """The unit's target, from the float input that was computed for the same batch."""
+
+    def __init__(self, before: PerStep, unit: Unit) -> None:
+        self.before, self.unit = before, unit
+
+    @torch.no_grad()
+    def __getitem__(self, index: Tensor) -> Tensor:
+        nodes, model = self.unit.nodes, self.before.model
+        return run(model, nodes, {self.unit.input: self.before.last}, self.unit.output)  # type: ignore[attr-defined]
+
+
+class Remembered(PerStep):
+    """It keeps its last answer."""
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        self.last = super().__getitem__(index)
+        return self.last
+
+
+class Clock:
+    """CPU seconds on one thread, else seconds on the clock."""
+
+    def __init__(self, threads: int) -> None:
+        self.now = time.process_time if threads == 1 else time.perf_counter
+
+
+def literal(made: Reconstruction, unit: Unit, settings: Settings, number: int, images: Tensor) -> None:
+    """Learn the unit, with a forward pass of all before it in each step."""
+    in_float = Remembered(made, made.float, unit.input, images)
+    caches = PerStep(made, made.model, unit.input, images), in_float, Continued(in_float, unit)
+    learning = Learning(made.model, unit, settings, number)
+    learning.install()
+    for _ in learning.iterations(caches, {}):  # type: ignore[arg-type]
+        pass
+    learning.harden()
+
+
+def ours(
+    made: Reconstruction, unit: Unit, settings: Settings, number: int, caches: tuple[Tensor, ...]
+) -> Learning:
+    """Learn the unit from its caches."""
+    learning = Learning(made.model, unit, settings, number)
+    learning.install()
+    for _ in learning.iterations(caches, {}):  # type: ignore[arg-type]
+        pass
+    learning.harden()
+    return learning
+
+
+def compared(
+    network: nn.Module, images: Tensor, wanted: list[str], scale: int, clock: Clock
+) -> dict[str, float]:
+    """Seconds of both sides, over the wanted units of a W4A4 reconstruction."""
+    calibration = Calibration(len(images), min(128, len(images)))
+    *steps, reconstruct, _ = Qdrop(4, 4, feed=calibration).steps()
+    assert isinstance(reconstruct, Reconstruct)
+    plain = Settings(**{name: getattr(reconstruct, name) for name in Settings.__dataclass_fields__})
+    authors = replace(plain, lr=AUTHORS_LR, step_lr=AUTHORS_STEP_LR, iterations=AUTHORS_STEPS // scale)
+    total = {"literal": 0.0, "ours": 0.0}
+    made = Reconstruction(quantized(steps, InMemoryFeed(network, images)), plain)
+    quantized_input = in_float = images
+    number = 0
+    for part in made.parts:
+        for unit in part.units:
+            if unit.name in wanted:
+                began = clock.now()
+                caches = made.caches(part, unit, quantized_input, in_float)
+                once = clock.now() - began
+                nearest = error_of(made.model, unit, caches[0], caches[2])
+                undone = Learning(made.model, unit, authors, number)
+                began = clock.now()
+                literal(made, unit, authors, number, images)
+                theirs = clock.now() - began
+                target = error_of(made.model, unit, caches[0], caches[2])
+                undone.undo()
+                spent, iterations, error = once, plain.iterations // scale, float("inf")
+                while not error <= target:
+                    began = clock.now()
+                    learning = ours(made, unit, replace(plain, iterations=iterations), number, caches)
+                    spent += clock.now() - began
+                    error, done = error_of(made.model, unit, caches[0], caches[2]), iterations
+                    iterations *= 2
+                    if error > target:
+                        learning.undo()
+                total["literal"] += theirs
+                total["ours"] += spent
+                steps_done = f"{authors.iterations} steps {theirs:7.1f} s error {target:.4g}"
+                print(
+                    f"{unit.name:12} nearest {nearest:.4g}   literal {steps_done}   ours {done} steps {spent:6.1f} s "
+                    f"error {error:.4g}",
+                    flush=True,
+                )
+            number += 1
+        quantized_input = values(made.model, part.nodes, part.input, part.output, quantized_input)
+        in_float = values(made.float, part.nodes, part.input, part.output, in_float)
+    return total
+
+
+def whole(weights: Path, data: Path, iterations: int, clock: Clock) -> dict[str, float]:
+    """Seconds and top-1 of `qdrop` at W4A4, first and last layer of 8 bits, on the public ResNet-20."""
+    network = load_weights(Network("resnet20", "A"), weights).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dataset = Dataset("cifar10", IMAGENET_MEAN, IMAGENET_STD)
+    train, test = (datasets.load(dataset, split, data, torch.device("cpu")) for split in ("train", "test"))
+    method = Qdrop(4, 4, iterations=iterations)
+    began = clock.now()
+    model = quantized(method.steps(), InMemoryFeed(network, train.calibration_batches(method.feed)))
+    seconds = clock.now() - began
+    *_, score = evaluate(model, test, Ranks())
+    assert isinstance(score, Score)
+    return {"seconds_w4a4": round(seconds, 1), "top1_w4a4": score.top1}
+
+
+def main() -> None:
+    """Print both; the last line is JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--images", type=int, default=256, help="calibration images of the comparison")
+    parser.add_argument("--scale", type=int, default=50, help="what both numbers of steps are divided by")
+    parser.add_argument("--units", default="layer1.1,layer2.1,layer3.1", help="which units are compared")
+    parser.add_argument("--weights", type=Path, help="the public ResNet-20")
+    parser.add_argument("--data", type=Path, help="the folder with CIFAR-10")
+    parser.add_argument("--iterations", type=int, default=Qdrop().iterations, help="of the whole run, a unit")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    clock = Clock(given.threads)
+    torch.manual_seed(0)
+    if given.weights:
+        network = load_weights(Network("resnet20", "A"), given.weights)
+    else:
+        network = networks.build(Network("resnet20"))
+        with torch.no_grad():
+            for _ in range(3):
+                network(torch.randn(32, 3, 32, 32))
+    network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(given.images, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    if given.data:
+        dataset = Dataset("cifar10", IMAGENET_MEAN, IMAGENET_STD)
+        train = datasets.load(dataset, "train", given.data, torch.device("cpu"))
+        images = torch.cat(list(train.calibration_batches(Calibration(given.images, 128))))
+    total = compared(network, images, given.units.split(","), given.scale, clock)
+    result = {"speedup_vs_literal": round(total["literal"] / total["ours"], 2)}
+    if given.weights and given.data:
+        result |= whole(given.weights, given.data, given.iterations, clock)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
