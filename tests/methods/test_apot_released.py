@@ -16,7 +16,6 @@ from suite import networks
 from suite.data import datasets
 from suite.methods.apot import Apot
 from suite.process.ranks import Ranks
-from suite.quantizers.affine import Grid
 from suite.quantizers.layers import Quantized, bake
 from suite.quantizers.lsq import start_learning
 from suite.recipe import Dataset, Network
@@ -49,7 +48,7 @@ def rounded(state: dict[str, Tensor]) -> nn.Module:
     held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
     for module in held.values():
         if module.input is not None:
-            module.input.fix(Grid(4, signed=False), torch.tensor(1.0), torch.tensor(0.0))
+            module.input.fix(torch.tensor(0.0), torch.tensor(15.0), never_negative=True)
     start_learning(model)
     with torch.no_grad():
         for name, module in held.items():

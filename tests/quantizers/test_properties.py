@@ -59,11 +59,13 @@ def by_ranges(find: Callable[..., Any], seen: list[Tensor], grid: Grid) -> Range
     return low[0, 0], high[0, 0]
 
 
+BEYOND_THE_VALUES = ("AffineLeastError", "MeanMagnitude", "Deviations")
+"""The ends of an affine grid, and first step sizes of what learns: neither lies within the values, by definition."""
+
+
 def watches() -> Iterator[tuple[str, Watch]]:
     for kind in subclasses(Observer):
-        if (
-            kind.__name__ == "AffineLeastError"
-        ):  # for affine grids only; its ends are the grid's, beyond the values
+        if kind.__name__ in BEYOND_THE_VALUES:
             continue
         yield kind.__name__, partial(by_observer, kind)
         if "axis" in inspect.signature(kind).parameters:
