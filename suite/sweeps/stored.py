@@ -242,7 +242,7 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
 def _stage(row: dict[str, Any], runs: Path) -> Stage:
     user_files.find_kept(row["stage"], runs)
     stage = from_json(row["stage"])
-    if not isinstance(stage, Stage):
+    if not isinstance(stage, Stage) or not all(isinstance(needed, Stage) for needed in stage.needs):
         raise _other_stage(row)
     return stage
 

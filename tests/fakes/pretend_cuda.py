@@ -429,6 +429,8 @@ def pretend_cuda(strict: bool = True, devices: int = 1, index: int = 0) -> Itera
         stack.enter_context(
             mock.patch("torch.utils.data._utils.pin_memory.pin_memory", lambda data, device=None: data)
         )
+        check = "_accelerator_graph_capture_health_check"  # Adam's, which asks for a stream
+        stack.enter_context(mock.patch.object(torch.optim.Optimizer, check, lambda self: None))
         before = torch.are_deterministic_algorithms_enabled()
         stack.callback(torch.use_deterministic_algorithms, before)
         stack.enter_context(_Below(gpu))

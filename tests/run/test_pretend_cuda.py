@@ -55,6 +55,8 @@ def small(kind: Any, **changed: Any) -> Any:
             changed.setdefault(field.name, FEW)
         elif isinstance(usual, Sgd):
             changed.setdefault(field.name, sgd())
+        elif field.name in ("iterations", "batch"):
+            changed.setdefault(field.name, 4)
     return kind(**changed)
 
 
@@ -86,13 +88,16 @@ TRAINED = {key: stage for key, stage in STAGES.items() if stage.trains_by}
 
 @pytest.fixture(autouse=True)
 def eager() -> Iterator[None]:
-    """Without torch.compile, which knows that there is no GPU; and nothing that was kept for the CPU."""
+    """Without torch.compile, which knows that there is no GPU."""
     with mock.patch.dict(os.environ, {"SUITE_COMPILE": "0"}):
-        for kept in (datasets.load, provenance.provenance):
-            kept.cache_clear()
         yield
-        for kept in (datasets.load, provenance.provenance):
-            kept.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    """What was kept for a CPU, or for another pretended GPU, is loaded anew."""
+    for kept in (datasets.load, provenance.provenance):
+        kept.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,7 @@ def done(stage: Stage, folders: Folders, stop_after: int = 0) -> Gpu:
     """Run it and what it needs on a pretended GPU; with `stop_after`, stopped after so many steps and resumed."""
     for needed in stage.needs:
         done(needed, folders)
+    forget()
     with pretend_cuda() as gpu:
         ranks = Ranks(device=gpu.device)
         if stop_after:
