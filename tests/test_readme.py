@@ -66,7 +66,8 @@ def test_every_command_is_understood(page: str, tmp_path: Path) -> None:
         words = shlex.split(command)
         if (len(words) == 1 and command_line()[words[0]]) or "..." in words:
             continue  # a command that is spoken of
-        _, bound, _ = command_line().parse_args(words, exit_on_error=False, print_error=False)
+        function, bound, unused = command_line().parse_args(words, exit_on_error=False, print_error=False)
+        assert callable(function) and not unused, command
         if of_sweep := bound.arguments.get("words"):
             name = bound.arguments.get("sweep", "explain")
             of_sweep = [*(["--source", bound.arguments["source"]] if name == "explain" else []), *of_sweep]

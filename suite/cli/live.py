@@ -90,11 +90,11 @@ class Watch:
         rows = Table(box=None, pad_edge=False, show_header=False)
         worked = self.todo - sum(self.costs[key] for key in self.open)
         for now in running:
-            told = read_progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
-            worked += int(told["part"] * self.costs[now.stage.key])
-            self.before.setdefault(now.stage.key, int(told["part"] * self.costs[now.stage.key]))
-            bar = ProgressBar(total=1, completed=told["part"], width=24)
-            doing = Text.assemble((told["doing"], "bright_black"), "  ", _how_it_goes(told))
+            progress = read_progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
+            worked += int(progress["part"] * self.costs[now.stage.key])
+            self.before.setdefault(now.stage.key, int(progress["part"] * self.costs[now.stage.key]))
+            bar = ProgressBar(total=1, completed=progress["part"], width=24)
+            doing = Text.assemble((progress["doing"], "bright_black"), "  ", _how_it_goes(progress))
             rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())
@@ -127,15 +127,15 @@ def _result_line(now: Status) -> Text:
     )
 
 
-def _how_it_goes(told: Mapping[str, float | None]) -> str:
+def _how_it_goes(progress: Mapping[str, float | None]) -> str:
     """`loss 1.234  top-1 56.1 %  12,345 images/s`, of what is there."""
     words = []
-    if told.get("loss") is not None:
-        words.append(f"loss {told['loss']:.3f}")
-    if told.get("top1") is not None:
-        words.append(f"top-1 {told['top1']:.1f} %")
-    if told.get("images_per_s") is not None:
-        words.append(f"{told['images_per_s']:,.0f} images/s")
+    if progress.get("loss") is not None:
+        words.append(f"loss {progress['loss']:.3f}")
+    if progress.get("top1") is not None:
+        words.append(f"top-1 {progress['top1']:.1f} %")
+    if progress.get("images_per_s") is not None:
+        words.append(f"{progress['images_per_s']:,.0f} images/s")
     return "  ".join(words)
 
 
@@ -151,10 +151,10 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     )
     first = min(e["step"] for e in same if "step" in e)
     pace = (event["time"] - same[0]["time"]) / (step - first + 1)
-    told = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
+    progress = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
     test = f"test top-1 {event['values']['top1']:.2f} %"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
-    return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(told)}{left}  {now.stage.name}")
+    return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(progress)}{left}  {now.stage.name}")
 
 
 def watch_status(console: Console, look: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:

@@ -116,7 +116,7 @@ class Streamed:
     labels: Tensor
     device: torch.device
     names: tuple[str, ...] = ()
-    """Of the classes, by label, where they are told by their folders."""
+    """Of the classes, by label, where their folders name them."""
     skipped: int = 0
     """Files that were left out: hidden ones and broken links."""
     workers: int = field(default_factory=default_workers)

@@ -92,6 +92,6 @@ def _unusual(value: Any, left_out: tuple[str, ...]) -> list[str]:
         if name in left_out or getattr(value, name) == usual[name]:
             continue
         label, numbers = name.replace("_", " "), set(str(content).split(","))
-        told = numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content
-        words.append(label if content is True else f"no {label}" if content is False else f"{label} {told}")
+        shown = numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content
+        words.append(label if content is True else f"no {label}" if content is False else f"{label} {shown}")
     return words

@@ -44,7 +44,7 @@ class Stage:
     @cached_property
     def name(self) -> str:
         """What people read: in plans, in MLflow, in tables. It tells whatever differs between two stages, but for what
-        two recipes start from: that is told by the beginning of its key."""
+        two recipes start from: the beginning of its key says which."""
         raise NotImplementedError
 
     @property

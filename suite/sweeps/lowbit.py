@@ -47,7 +47,7 @@ def sweep(
         if weights is not None:
             start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
             short = replace(FINE_TUNING, epochs=epochs) if epochs else None
-        # What starts from somebody's checkpoint is told apart by the draw of its calibration images.
+        # Recipes from somebody's checkpoint differ by the draw of their calibration images.
         calibration = Calibration(seed=seed if weights is not None else 0)
         recipes += [Recipe(start, method) for method in methods(short, calibration)]
     return recipes
