@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import ROOT
+from fakes.commands import SWEEP, refused
 from fakes.missing import missing
 
 from suite import networks
@@ -19,30 +20,11 @@ from suite.cli.main import main
 from suite.launch.launched import Launched, last_launched, record_launched
 from suite.recipe import Network
 
-SWEEP = '''"""Two widths on one tiny training."""
-from typing import Annotated
-from suite.methods.amax import Amax
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
-
-def sweep(epochs: Annotated[int, "epochs of the training"] = 1):
-    sgd = Sgd(epochs=epochs, batch=256, lr=0.05, pad=1, flip=False, precision=Precision("O0"))
-    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
-    return [Recipe(training, Amax(bits, bits)) for bits in (8, 4)]
-'''
-
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
     (tmp_path / "own.py").write_text(SWEEP)
     return str(tmp_path / "own.py")
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """Run a command that must end with status 2; what it said on stderr."""
-    assert main([str(word) for word in words]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and "Traceback" not in said
-    return " ".join(said.split())
 
 
 def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,95 +137,6 @@ def test_a_sweep_file_may_use_ordinary_python(capsys: pytest.CaptureFixture[str]
     assert main(["plan", str(tmp_path / "rich.py"), "--kind", "b", "--fast", "--runs", str(tmp_path)]) == 0
     assert main(["plan", str(tmp_path / "rich.py"), "--help"]) == 0
     assert "100 % of the epochs" in capsys.readouterr().out
-
-
-OPTIONS = """
-from pathlib import Path
-from typing import Annotated, Literal
-from suite.recipe.errors import SuiteError
-
-def sweep(
-    bits: tuple[int, ...] = (8,),
-    rates: list[float] | None = None,
-    pair: Annotated[tuple[int, str], "a number and a word"] = (1, "a"),
-    depth: Literal[20, 32] = 20,
-    weights: Annotated[Path | None, "a checkpoint"] = None,
-    fast: bool = False,
-    slow: bool = True,
-    epochs: int | None = 3,
-    momentum: float = 0.9,
-):
-    raise SuiteError(f"got {dict(sorted(locals().items()))}")
-"""
-GOT = {
-    "bits": (8,),
-    "depth": 20,
-    "epochs": 3,
-    "fast": False,
-    "momentum": 0.9,
-    "pair": (1, "a"),
-    "rates": None,
-    "slow": True,
-    "weights": None,
-}
-
-
-@pytest.mark.parametrize(
-    ("words", "changed"),
-    [
-        ("", {}),
-        ("--bits 4 8", {"bits": (4, 8)}),
-        ("--bits 4 --bits 8", {"bits": (4, 8)}),
-        ("--rates 0.1 -2 1e-3 --fast", {"rates": [0.1, -2.0, 0.001], "fast": True}),
-        ("--pair 2 b --depth 32", {"pair": (2, "b"), "depth": 32}),
-        ("--weights a/b.pt --no-slow", {"weights": Path("a/b.pt"), "slow": False}),
-        ("--epochs=5 --momentum -1", {"epochs": 5, "momentum": -1.0}),
-    ],
-)
-def test_the_types_of_a_sweeps_parameters_are_those_of_its_options(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str, changed: dict[str, object]
-) -> None:
-    (tmp_path / "typed.py").write_text(OPTIONS)
-    said = refused(capsys, "plan", tmp_path / "typed.py", *words.split(), "--runs", tmp_path)
-    assert f"got {GOT | changed}" in said
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("--bits four", 'Invalid value for --bits: unable to convert "four" into int'),
-        ("--epochs 2.5", 'Invalid value for --epochs: unable to convert "2.5" into int'),
-        ("--bits 4 2.5", 'Invalid value for --bits: unable to convert "2.5" into int'),
-        ("--depth 44", 'Invalid value "44" for --depth'),
-        ("--epochs", "--epochs requires an argument"),
-        ("--pair 1", "--pair requires 2"),
-        ("stray", "stray"),
-        ("--bit 4", "Unknown option: --bit. Did you mean --bits? There is --bits, --rates, --pair, --depth"),
-    ],
-)
-def test_an_option_of_another_type_is_refused_with_its_name(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str, message: str
-) -> None:
-    (tmp_path / "typed.py").write_text(OPTIONS)
-    said = refused(capsys, "plan", tmp_path / "typed.py", *words.split(), "--runs", tmp_path)
-    assert message in said and "See suite plan SWEEP --help" in said
-
-
-def test_the_help_of_a_sweep_shows_each_option_with_its_text_and_default(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "typed.py").write_text(OPTIONS)
-    assert main(["plan", str(tmp_path / "typed.py"), "--help"]) == 0
-    said = capsys.readouterr().out
-    for line in (
-        "--bits",
-        "--no-slow",
-        "a number and a word",
-        "[default: 0.9]",
-        "[choices: 20, 32]",
-        "--only",
-    ):
-        assert line in said
 
 
 def test_a_key_that_plan_showed_can_be_run_and_status_takes_the_files_path(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
+
+from suite.data import image_folder
+from suite.data.image_folder import Streamed
+from suite.data.workers import Requests
+from suite.process.ranks import Ranks
+from suite.recipe import IMAGENET_MEAN, IMAGENET_STD, Dataset, Precision, Sgd
 
 COUNT = 22
 
@@ -34,3 +43,27 @@ def write(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("data"))
+
+
+CPU = torch.device("cpu")
+
+
+SMALL = Dataset("imagenet", IMAGENET_MEAN, IMAGENET_STD, size=32)
+
+
+ONE = Ranks()
+
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def find(folder: Path, split: str = "train", workers: int = 0) -> Streamed:
+    return replace(image_folder.find(SMALL, split, folder, CPU), workers=workers, _requests=Requests())
+
+
+def sgd(batch: int = 5, flip: bool = True) -> Sgd:
+    return Sgd(epochs=1, batch=batch, lr=0.1, crop="resized", flip=flip, precision=Precision("O0"))
+
+
+def epoch(images: Streamed, number: int = 0, first: int = 0, ranks: Ranks = ONE, batch: int = 5) -> Batches:
+    return list(images.train_batches(sgd(batch), 3, number, ranks, first))
