@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 import torch
-from fakes.pretend_cuda import VIEWS, DeviceError, Gpu, pretend_cuda
+from fakes.pretend_cuda import pretend_cuda
+from fakes.pretended_gpu import VIEWS, DeviceError, Gpu
 
 import suite.networks.torchvision_import  # noqa: F401  (before torch seems to have CUDA)
 from suite import networks

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
-import shlex
 import signal
 import socket
 import subprocess
@@ -42,7 +40,7 @@ from suite.recipe import Dataset, Network, Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.journal import read_events
-from suite.track import follow, mlflow_run, store, sync, ui_view
+from suite.track import follow, mlflow_run, store, sync
 
 
 @pytest.fixture(autouse=True)
@@ -389,20 +387,3 @@ def test_a_server_gets_what_the_embedded_database_gets_and_one_runs_folder_an_ex
         with pytest.raises(SuiteError, match="belongs to another runs folder; launch with another --name"):
             sync.sync("demo", SWEEP, other)
         assert store.how_to_open(experiment, runs).startswith(f"{address}/#/experiments/{experiment}/runs?")
-
-
-def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_space(tmp_path: Path) -> None:
-    command, link = store.how_to_open("7", tmp_path / "my runs").splitlines()
-    assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
-    assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
-    assert json.loads(ui_view.leaderboard(5))["createdAt"] == 5
-
-
-def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:
-    stage = TRAININGS[0]
-    journal = opened(tmp_path, stage)
-    journal.write("failed", error="the loss became inf or NaN in step 7", cause="diverged", traceback="")
-    journal.close()
-    sync.sync("demo", [stage], tmp_path)
-    run = the_run(tmp_path, stage)
-    assert (run.info.status, run.data.tags["diverged"]) == ("FAILED", "the loss became inf or NaN in step 7")

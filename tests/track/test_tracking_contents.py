@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from suite.record.status import status_of
 from suite.record.synced import mlflow_pages
 from suite.run import checkpoint
 from suite.sweeps.stored import save_sweep
-from suite.track import run_contents, store, sync, sync_run
+from suite.track import run_contents, store, sync, sync_run, ui_view
 from suite.track.registry import best_by_width
 from suite.track.ui_view import pages
 
@@ -312,3 +313,20 @@ def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
         assert f"https://mlflow.example/prefix/#/experiments/{experiment}/runs?" in said and mode in said
     assert "compare-runs?runs=" in said
     assert "secret" not in said
+
+
+def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_space(tmp_path: Path) -> None:
+    command, link = store.how_to_open("7", tmp_path / "my runs").splitlines()
+    assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
+    assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
+    assert json.loads(ui_view.leaderboard(5))["createdAt"] == 5
+
+
+def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:
+    stage = TRAININGS[0]
+    journal = opened(tmp_path, stage)
+    journal.write("failed", error="the loss became inf or NaN in step 7", cause="diverged", traceback="")
+    journal.close()
+    sync.sync("demo", [stage], tmp_path)
+    run = the_run(tmp_path, stage)
+    assert (run.info.status, run.data.tags["diverged"]) == ("FAILED", "the loss became inf or NaN in step 7")
