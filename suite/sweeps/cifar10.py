@@ -36,6 +36,7 @@ NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10
 Weights = Annotated[Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"]
 Model = Annotated[str, "its architecture"]
 Shortcut = Annotated[str, "its shortcut: A or B"]
+Classes = Annotated[int, "outputs of its last layer"]
 Normalization = Annotated[str, "mean and std it was trained with: imagenet or cifar10"]
 """The options of sweeps that start from one float network."""
 

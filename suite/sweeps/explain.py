@@ -21,7 +21,7 @@ from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError, check_choice
 from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
+from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
 
 SCRATCH = Sgd(
     epochs=15,
@@ -43,6 +43,7 @@ def sweep(
     weights: Weights = None,
     model: Model = "resnet20",
     shortcut: Shortcut = "A",
+    classes: Classes = 10,
     normalization: Normalization = "imagenet",
     epochs: Annotated[int, "epochs of each quantization-aware training of 001"] = 1,
     scratch_epochs: Annotated[int, "001 on CIFAR-10: train all from scratch for so many epochs"] = 0,
@@ -61,7 +62,7 @@ def sweep(
         start = quick.training(seed=0)
         feed = replace(quick.QAT, epochs=epochs)
     else:
-        start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
+        start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
         feed = Sgd(epochs=epochs, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
     return [Recipe(start, method) for chain in chains(source, feed) for method in chain]
 

@@ -19,7 +19,7 @@ from suite.methods.pact import Pact
 from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Sgd, Training
 from suite.steps import Distillation
 from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
+from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
 
 WIDTHS = ((4, 4), (3, 3), (2, 2), (4, FLOAT_BITS), (2, FLOAT_BITS))
 
@@ -35,6 +35,7 @@ def sweep(
     weights: Weights = None,
     model: Model = "resnet20",
     shortcut: Shortcut = "A",
+    classes: Classes = 10,
     normalization: Normalization = "imagenet",
     epochs: Annotated[int, "epochs of every training, at 0.01 with a cosine; 0: the papers' own"] = 0,
     seeds: Annotated[int, "trainings of each, from seed 0 on"] = 1,
@@ -45,7 +46,7 @@ def sweep(
         start: Training | Pretrained = quick.training(seed)
         short = replace(quick.QAT, epochs=epochs or quick.QAT.epochs) if weights is None else None
         if weights is not None:
-            start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
+            start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
             short = replace(FINE_TUNING, epochs=epochs) if epochs else None
         # Recipes from somebody's checkpoint differ by the draw of their calibration images.
         calibration = Calibration(seed=seed if weights is not None else 0)

@@ -1,23 +1,62 @@
-"""ResNet-50 on CIFAR-10, the network of source 002: its float training, resized progressively for a CPU."""
+"""ResNet-50 on CIFAR-10, the network of source 002: what quantizing it costs, by every post-training method.
+
+Without a checkpoint the float network is trained first, with images resized progressively for a CPU. The recipes are
+those that answer a question: the sources' numbers as published, from three draws of calibration images where the
+source calibrates; each sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from suite.recipe import Dataset, Network, Precision, Sgd, Stage, Training
+from suite.methods.amax import Amax
+from suite.methods.builtin_int8 import BuiltinInt8
+from suite.methods.entropy import Entropy
+from suite.methods.histogram import Histogram
+from suite.methods.k_sigma import KSigma
+from suite.methods.linear import Linear
+from suite.methods.mse import Mse
+from suite.methods.percentile import Percentile
+from suite.recipe import (
+    FLOAT_BITS,
+    Calibration,
+    Dataset,
+    Method,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Training,
+)
+from suite.sweeps.cifar10 import checked_sha256
 
 NETWORK = Network("resnet50", classes=1000)
 """A 3x3 stem for 32x32 images and source 002's head of 1,000 outputs, of which CIFAR-10 uses ten."""
 
 
 def sweep(
+    weights: Annotated[Path | None, "a checkpoint of the network; without it, it is trained"] = None,
     seed: Annotated[int, "of the training"] = 0,
     epochs_16: Annotated[int, "first epochs, at images of 16 pixels"] = 6,
     epochs_24: Annotated[int, "epochs after them, at 24 pixels"] = 3,
     epochs_32: Annotated[int, "last epochs, at 32 pixels"] = 4,
-) -> Sequence[Stage]:
-    """The float network."""
+    draws: Annotated[int, "random choices of calibration images for source 002's methods"] = 3,
+) -> Sequence[Recipe]:
+    """Source 002's methods first, then the others."""
+    start: Training | Pretrained = training(seed, epochs_16, epochs_24, epochs_32)
+    if weights is not None:
+        start = Pretrained(NETWORK, start.dataset, str(weights.resolve()), checked_sha256(weights, ""))
+    recipes = [Recipe(start, method) for draw in range(draws) for method in of_002(Calibration(seed=draw))]
+    recipes += [Recipe(start, method) for method in of_other_sources() + sound(Calibration())]
+    recipes += [Recipe(start, method, **treatment) for method, treatment in treated(Calibration())]
+    return recipes
+
+
+def training(seed: int, epochs_16: int = 6, epochs_24: int = 3, epochs_32: int = 4) -> Training:
+    """The float network, most epochs at images that cost a quarter or half as much as whole ones."""
     epochs = epochs_16 + epochs_24 + epochs_32
     sgd = Sgd(
         epochs=epochs,
@@ -31,4 +70,54 @@ def sweep(
         precision=Precision("O2", "bfloat16"),
         image_sizes=(16,) * epochs_16 + (24,) * epochs_24,
     )
-    return [Training(NETWORK, Dataset("cifar10"), sgd, seed)]
+    return Training(NETWORK, Dataset("cifar10"), sgd, seed)
+
+
+def of_002(draw: Calibration) -> list[Method]:
+    """Source 002's methods at the widths that it states, as published and as its labels say."""
+    return [
+        BuiltinInt8(feed=Calibration(images=128, seed=draw.seed)),
+        *(
+            Histogram(bits, bits, search=False, bins_are_bits=True, train_mode=True, feed=draw)
+            for bits in (8, 4)
+        ),
+        *(Percentile(bits, bits, train_mode=True, feed=draw) for bits in (8, 4, 3)),
+        *(Histogram(bits, bits, feed=draw) for bits in (8, 4)),
+        *(Percentile(bits, bits, feed=draw) for bits in (8, 4, 3)),
+    ]
+
+
+def of_other_sources() -> list[Method]:
+    """Sources 000 and 003 as published and as their labels say; 004 is sound."""
+    return [
+        Linear(8, weights_evaluated=False, batch_statistics=True),
+        *(Linear(bits) for bits in (16, 8, 4)),
+        Linear(16, input_cast=False, weights_evaluated=False, dtype="float16"),
+        *(KSigma(bits) for bits in (9, 5, 8, 4)),
+    ]
+
+
+def sound(draw: Calibration) -> list[Method]:
+    """Each sound method at 8, 6, 4 and 3 bits, but for what `of_002` has."""
+    methods: list[Method] = [BuiltinInt8(feed=draw)]
+    for bits in (8, 6, 4, 3):
+        methods += [
+            Amax(bits, bits),
+            Amax(bits, bits, feed=draw),
+            Mse(bits, bits, feed=draw),
+            Entropy(bits, bits, feed=draw),
+            Linear(bits, map_back=True, input_cast=False, rounding="nearest", every_tensor=False),
+            KSigma(bits, per_layer=True),
+        ]
+    return [*methods, *(Histogram(bits, bits, feed=draw) for bits in (6, 3)), Percentile(6, 6, feed=draw)]
+
+
+def treated(draw: Calibration) -> list[tuple[Method, dict[str, Any]]]:
+    """The best of them at 4 and 3 bits, with BatchNorm and the first and last layer treated otherwise."""
+    treatments: tuple[dict[str, Any], ...] = (
+        {"batch_norm": "re-estimated"},
+        {"edge_bits": 8},
+        {"edge_bits": FLOAT_BITS},
+        {"batch_norm": "re-estimated", "edge_bits": 8},
+    )
+    return [(Mse(bits, bits, feed=draw), treatment) for bits in (4, 3) for treatment in treatments]

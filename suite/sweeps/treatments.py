@@ -9,7 +9,7 @@ from suite.methods.amax import Amax
 from suite.methods.histogram import Histogram
 from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Training
 from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
+from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
 
 TREATMENTS: tuple[dict[str, Any], ...] = (
     {},
@@ -25,13 +25,14 @@ def sweep(
     weights: Weights = None,
     model: Model = "resnet20",
     shortcut: Shortcut = "A",
+    classes: Classes = 10,
     normalization: Normalization = "imagenet",
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
     """Each treatment for two sound methods, at 8, 6, 4 and 3 bits."""
     start: Training | Pretrained = quick.training(seed=0)
     if weights is not None:
-        start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
+        start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
     return [
         Recipe(start, method, **treatment)
         for seed in range(calibration_seeds)

@@ -30,7 +30,7 @@ def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
             yield name, ["--source", "001", "--scratch-epochs", "15"]
         elif name in ("cifar10", "treatments"):
             yield name, [*checkpoint, "--calibration-seeds", "2"]
-        elif name in ("imagenet", "lowbit"):
+        elif name in ("imagenet", "lowbit", "resnet50"):
             yield name, []
             yield name, [*checkpoint]
         else:
