@@ -1,7 +1,7 @@
 """Source 000 on its own network for a CPU: torchvision's ResNet-50 unchanged, CIFAR-10 enlarged to 64 pixels.
 
-The source enlarges to 224, twelve times the work. Float weights, BatchNorm of each batch and the input cast to integers
-give 62 to 64 % there: do they here?
+The source enlarges to 224, twelve times the work. Float weights, BatchNorm of each batch and the input cast to
+integers give 62 to 64 % there: do they here?
 """
 
 from __future__ import annotations
