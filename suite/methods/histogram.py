@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from suite.recipe import Calibration
 from suite.recipe.errors import check_widths
 from suite.recipe.method import Method, Step
 from suite.steps import Bake, Insert, RunCalibration, SearchedHistogram, Uniform
-from suite.steps.rounding import Updates
+from suite.steps.rounding import Range, Updates
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,23 @@ class Histogram(Method):
 
     def steps(self) -> tuple[Step, ...]:
         """Batch by batch, as the source calibrates."""
-        watched = SearchedHistogram(self.search, self._search_bits())
-        updates: Updates = "training" if self.train_mode else "once"
-        insert = Insert(
-            Uniform(per="channel", updates="always" if self.train_mode else "once"),
-            Uniform(watched, updates=updates, unsigned=self.unsigned_after_relu),
-            self.weight_bits,
-            self.act_bits,
-            relu_and_pool=not self.layers_only,
-            training=self.train_mode,
-        )
-        return insert, RunCalibration(self.feed), Bake()
+        return batch_by_batch(self, SearchedHistogram(self.search, self._search_bits()))
 
     def _search_bits(self) -> int | None:
         """Where `bins_are_bits`, the width whose number of integers is nearest to the number of bits."""
         return max(2, round(math.log2(self.act_bits))) if self.bins_are_bits else None
+
+
+def batch_by_batch(method: Any, inputs: Range) -> tuple[Step, ...]:
+    """How source 002 calibrates: `inputs` watches each batch that passes a network that is quantized, where the
+    `method` says train_mode in training mode, so that it is quantized by what was seen so far."""
+    updates: Updates = "training" if method.train_mode else "once"
+    insert = Insert(
+        Uniform(per="channel", updates="always" if method.train_mode else "once"),
+        Uniform(inputs, updates=updates, unsigned=method.unsigned_after_relu),
+        method.weight_bits,
+        method.act_bits,
+        relu_and_pool=not method.layers_only,
+        training=method.train_mode,
+    )
+    return insert, RunCalibration(method.feed), Bake()

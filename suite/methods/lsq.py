@@ -10,13 +10,14 @@ step size of least squared error, of inputs over the calibration images. First a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration, Precision, Sgd
 from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Method, Step, _width
+from suite.recipe.settings import NEW, Damping, Freezing
 from suite.steps import Distillation, LeastError, MeanMagnitude, TrainOn, Uniform
 from suite.steps import Lsq as Rounding
 from suite.steps.rounding import Range
@@ -53,6 +54,11 @@ class LearnedMethod(Method):
         return "trained"
 
     @property
+    def calibrates_on(self) -> Calibration:
+        """Also where inputs stay float: the seed of its draw is that of a training from a checkpoint."""
+        return self.calibration
+
+    @property
     def edges(self) -> str:  # type: ignore[override]
         """The width of the first and the last layer."""
         return _width(self.first_last)
@@ -72,18 +78,26 @@ class LearnedMethod(Method):
         return Scheme(
             *(self.weight_bits, self.act_bits, self.weights, self.inputs, self.first_last),
             calibration=self.calibration,
-            training=(TrainOn(self.feed, self.distillation),),
+            training=(self.training,),
         ).steps()
+
+    @property
+    def training(self) -> TrainOn:
+        """How it is trained."""
+        return TrainOn(self.feed, self.distillation)
 
 
 @dataclass(frozen=True)
 class Lsq(LearnedMethod):
-    """step_lr: times the learning rate, for the step sizes; step_weight_decay: theirs."""
+    """step_lr: times the learning rate, for the step sizes; step_weight_decay: theirs. damping, freezing: of weights
+    that jump between levels."""
 
     per: Literal["tensor", "channel"] = "tensor"
     initial: Literal["mse", "mean"] = "mse"
     step_lr: float = 1.0
     step_weight_decay: float = 0.0
+    damping: Damping | None = field(default=None, metadata=NEW)
+    freezing: Freezing | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "lsq"
 
@@ -99,6 +113,10 @@ class Lsq(LearnedMethod):
     @property
     def inputs(self) -> Uniform:
         return self._rounding(unsigned=True)
+
+    @property
+    def training(self) -> TrainOn:
+        return replace(super().training, damping=self.damping, freezing=self.freezing)
 
     def _rounding(self, per: Literal["tensor", "channel"] = "tensor", unsigned: bool = False) -> Uniform:
         return Rounding(

@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from suite.methods.histogram import batch_by_batch
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError, check_widths
 from suite.recipe.method import Method, Step
-from suite.steps import Bake, Insert, MovingPercentile, RunCalibration, Uniform
-from suite.steps.rounding import Updates
+from suite.steps import MovingPercentile
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,4 @@ class Percentile(Method):
 
     def steps(self) -> tuple[Step, ...]:
         """Batch by batch, as the source calibrates."""
-        watched = MovingPercentile(self.percentile, self.momentum)
-        updates: Updates = "training" if self.train_mode else "once"
-        insert = Insert(
-            Uniform(per="channel", updates="always" if self.train_mode else "once"),
-            Uniform(watched, updates=updates, unsigned=self.unsigned_after_relu),
-            self.weight_bits,
-            self.act_bits,
-            relu_and_pool=not self.layers_only,
-            training=self.train_mode,
-        )
-        return insert, RunCalibration(self.feed), Bake()
+        return batch_by_batch(self, MovingPercentile(self.percentile, self.momentum))

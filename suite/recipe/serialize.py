@@ -138,6 +138,7 @@ TYPES = {
     "MovingPercentile": "suite.steps.rounding",
     "SearchedHistogram": "suite.steps.rounding",
     "Apot": "suite.steps.learned",
+    "BinaryRelax": "suite.steps.learned",
     "Deviations": "suite.steps.learned",
     "Dorefa": "suite.steps.learned",
     "Ewgs": "suite.steps.learned",
@@ -145,6 +146,7 @@ TYPES = {
     "LsqPlus": "suite.steps.learned",
     "MeanMagnitude": "suite.steps.learned",
     "Pact": "suite.steps.learned",
+    "Parq": "suite.steps.learned",
     "StartLearning": "suite.steps.learned",
     "FoldBatchNorm": "suite.steps.batch_norm",
     "FreezeBatchNorm": "suite.steps.batch_norm",
@@ -158,7 +160,9 @@ TYPES = {
     "Equalize": "suite.steps.equalize",
     "AffineLeastError": "suite.steps.weight_range",
     "StartUntrained": "suite.steps.train_on",
+    "Damping": "suite.recipe.settings",
     "Distillation": "suite.steps.train_on",
+    "Freezing": "suite.recipe.settings",
     "TrainOn": "suite.steps.train_on",
 }
 """The module of each class that a stage is made of, beside its method: what a Scheme is

@@ -243,3 +243,40 @@ def check_crop(dataset: Dataset, sgd: Sgd) -> None:
     wanted = "resized" if dataset.name == "imagenet" else "padded"
     if sgd.crop != wanted:
         raise SuiteError(f"crop {sgd.crop!r} is not for {dataset.name}; use {wanted!r}")
+
+
+@dataclass(frozen=True)
+class Damping:
+    """Draws weights towards their levels (arXiv 2203.11086): `strength` times the squared distance joins the loss,
+    rising from 0 when the part `begin` of the training is done, by half a cosine."""
+
+    strength: float = 0.1
+    begin: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_positive(self, strength=self.strength)
+        _check_begin(self, self.begin)
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """Keeps weights that jump between levels where they are on average (arXiv 2203.11086): those that turn in more
+    than a share of the steps, a running mean by `momentum`. From when the part `begin` of the training is done, that
+    share falls from `first_threshold` to `threshold`, by half a cosine. Defaults: the authors' at 4 bits."""
+
+    threshold: float = 0.01
+    first_threshold: float = 0.1
+    begin: float = 0.25
+    momentum: float = 0.001
+
+    def __post_init__(self) -> None:
+        check_positive(
+            self, threshold=self.threshold, first_threshold=self.first_threshold, momentum=self.momentum
+        )
+        _check_begin(self, self.begin)
+
+
+def _check_begin(owner: object, begin: float) -> None:
+    """Raise SuiteError unless `begin` is a part of a training after which some of it is left."""
+    if not 0 <= begin < 1:
+        raise SuiteError(f"{type(owner).__name__}.begin must be from 0 to below 1, got {begin!r}")

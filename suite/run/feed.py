@@ -20,6 +20,7 @@ from suite.run.attempt import Attempt
 from suite.run.start import crops, load_float, observed
 from suite.run.training import train
 from suite.train.fit import Loss
+from suite.train.oscillation import Calmed
 
 COUNTS = 1_000_000_000
 """Of saved states that one step may count up to: those of a later step are newer."""
@@ -75,12 +76,16 @@ class RunFeed:
         self.attempt.journal.write("observed", images=calibration.images, shared=shared)
         return seen
 
-    def train(self, model: nn.Module, sgd: Sgd, loss: Loss | None = None) -> None:
+    def train(
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+    ) -> None:
         """Train over the ranks of this run; where an earlier attempt stopped, from there."""
         torch.manual_seed(self.recipe.seed)
         start, seed = self.recipe.start, self.recipe.seed
         count_from = self._step * COUNTS
-        last = train(self.attempt, model, start, sgd, seed, self.saved(), self._with_step, count_from, loss)
+        last = train(
+            self.attempt, model, start, sgd, seed, self.saved(), self._with_step, count_from, loss, calmed
+        )
         self.epochs += sgd.epochs
         self._keep_end(last.state)
         self.attempt.alive_at = math.inf

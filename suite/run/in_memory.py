@@ -18,6 +18,7 @@ from suite.recipe import Calibration, Method, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.pipeline import quantized
 from suite.train.fit import Loss, fit
+from suite.train.oscillation import Calmed
 
 Images = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
 
@@ -103,12 +104,15 @@ class InMemoryFeed:
         """Those of the inputs of the network's layers."""
         return observe(self.reference, self.batches(calibration), LAYERS)
 
-    def train(self, model: nn.Module, sgd: Sgd, loss: Loss | None = None) -> None:
+    def train(
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+    ) -> None:
         """Train on all images, on one rank."""
         Ranks().check(sgd.world_size)
         torch.manual_seed(self.seed)
         with torch.enable_grad():
-            for step in fit(model, self._labelled(), sgd, self.seed, Ranks(), loss=loss):  # type: ignore[arg-type]
+            images: Any = self._labelled()
+            for step in fit(model, images, sgd, self.seed, Ranks(), loss=loss, calmed=calmed):
                 if step.epoch_ended:
                     step.read()
 

@@ -18,6 +18,7 @@ from suite.run import layer_report
 from suite.run.attempt import CHECK_EVERY, Attempt
 from suite.train.evaluate import Score, evaluate
 from suite.train.fit import Loss, Step, fit
+from suite.train.oscillation import Calmed
 
 Confusion = Callable[[], dict[str, Any]]
 
@@ -32,6 +33,7 @@ def train(
     saved_as: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     count_from: int = 0,
     loss: Loss | None = None,
+    calmed: Calmed | None = None,
 ) -> Step:
     """Train `model` in place from `state`, evaluating after each epoch but the last. Returns the last step.
 
@@ -41,7 +43,7 @@ def train(
     compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
     for number, step in enumerate(
-        fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss), start=1
+        fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss, calmed), start=1
     ):
         if number > 1:  # the second step is compiled, which may take minutes
             attempt.alive_at = time.monotonic()

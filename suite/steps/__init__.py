@@ -11,6 +11,7 @@ from suite.steps.equalize import Equalize
 from suite.steps.insert import Bake, Insert
 from suite.steps.learned import (
     Apot,
+    BinaryRelax,
     Deviations,
     Dorefa,
     Ewgs,
@@ -18,6 +19,7 @@ from suite.steps.learned import (
     LsqPlus,
     MeanMagnitude,
     Pact,
+    Parq,
     StartLearning,
 )
 from suite.steps.reconstruct import Reconstruct
@@ -37,6 +39,7 @@ from suite.steps.train_on import Distillation, StartUntrained, TrainOn
 __all__ = [
     "Apot",
     "Bake",
+    "BinaryRelax",
     "CorrectBias",
     "CurrentMinMax",
     "Deviations",
@@ -56,6 +59,7 @@ __all__ = [
     "MovingMinMax",
     "MovingPercentile",
     "Pact",
+    "Parq",
     "Percentile",
     "Reconstruct",
     "ReestimateBatchNorm",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from suite.recipe.errors import check_positive
+from suite.recipe.errors import SuiteError, check_positive
 from suite.recipe.method import Feed, Step
 from suite.steps.rounding import LeastError, Range, RangeOfHistogram, Uniform
 
@@ -148,6 +148,46 @@ class Apot(Lsq):
         from suite.quantizers.apot import ApotInput, ApotWeight
 
         return self._made(ApotWeight if self.of == "weights" else ApotInput, bits)
+
+
+@dataclass(frozen=True)
+class BinaryRelax(Lsq):
+    """BinaryRelax for weights (arXiv 1801.06313): a mean of the weight and its nearest level, whose share reaches 1
+    when the part `until` of the training is done."""
+
+    until: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.until <= 1:
+            raise SuiteError(
+                f"{type(self).__name__}.until must be above 0 and at most 1, the whole training; got {self.until!r}"
+            )
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.hardening import BinaryRelax as Rounds
+
+        made = self._made(Rounds, bits)
+        made.until = self.until
+        return made
+
+
+@dataclass(frozen=True)
+class Parq(BinaryRelax):
+    """PARQ for weights (arXiv 2503.15748): a line between two levels that becomes a step; see the method `parq`."""
+
+    steepness: float = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, steepness=self.steepness)
+
+    def quantizer(self, bits: int) -> Quantizer:
+        from suite.quantizers.hardening import Parq as Rounds
+
+        made = self._made(Rounds, bits)
+        made.until, made.steepness = self.until, self.steepness
+        return made
 
 
 @dataclass(frozen=True)

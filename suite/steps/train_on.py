@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from suite.recipe import Sgd
 from suite.recipe.errors import SuiteError, check_positive
 from suite.recipe.method import Feed, Step
-from suite.recipe.settings import NEW
+from suite.recipe.settings import NEW, Damping, Freezing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,14 +48,23 @@ class TrainOn(Step):
 
     trains: Sgd
     distillation: Distillation | None = field(default=None, metadata=NEW)
+    damping: Damping | None = field(default=None, metadata=NEW)
+    freezing: Freezing | None = field(default=None, metadata=NEW)
 
     takes_long: ClassVar[bool] = True
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """`model` itself."""
+        """`model` itself. Raises SuiteError where weights are to be damped or frozen and no step size learns."""
         from suite.train.distillation import taught_by
+        from suite.train.oscillation import Calmed
 
         by = self.distillation
         loss = taught_by(feed.reference, by.temperature, by.labels) if by else None
-        feed.train(model, self.trains, loss)
+        if not self.damping and not self.freezing:
+            feed.train(model, self.trains, loss)
+            return model
+        calmed = Calmed(self.damping, self.freezing)
+        calmed.begin(model)
+        feed.train(model, self.trains, loss, calmed)
+        calmed.end(model)
         return model

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Annotated
 
 from suite.methods.apot import Apot
+from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
 from suite.methods.ewgs import Ewgs
-from suite.methods.lsq import FINE_TUNING, Lsq
+from suite.methods.lsq import FINE_TUNING, LearnedMethod, Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
+from suite.methods.parq import Parq
 from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Sgd, Training
 from suite.steps import Distillation
 from suite.sweeps import cifar10, quick
@@ -29,6 +31,9 @@ APOT = replace(FINE_TUNING, epochs=300, lr=0.04, schedule="steps", milestones=(1
 """APoT's `train_res20.sh`; its weight decay at 2 bits is 3e-5."""
 HE = replace(FINE_TUNING, epochs=200, lr=0.1, schedule="steps", milestones=(100, 150))
 """He et al.'s schedule, on which PACT and DoReFa were reproduced."""
+
+PARQ = replace(HE, weight_decay=2e-4, milestones=(80, 120, 150))
+"""PARQ's `qat_resnet_cifar10.sh`, which trains from scratch."""
 
 
 def sweep(
@@ -72,4 +77,7 @@ def methods(feed: Sgd | None, calibration: Calibration) -> list[Method]:
             if isinstance(method, (LsqPlus, Pact)) and act_bits == FLOAT_BITS:
                 continue  # they differ from LSQ and DoReFa in their inputs alone
             found.append(replace(method, feed=feed or own, calibration=calibration))
+        if act_bits == FLOAT_BITS:
+            hardened: tuple[LearnedMethod, ...] = (Parq(*widths), BinaryRelax(*widths))
+            found += [replace(method, feed=feed or PARQ, calibration=calibration) for method in hardened]
     return found

@@ -16,9 +16,11 @@ from torch.nn import functional as F
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.process.ranks import Ranks
+from suite.quantizers.hardening import hardening
 from suite.quantizers.observers import observe_over
 from suite.recipe import Sgd
 from suite.train.optimizer import _optimizer, learning_rate
+from suite.train.oscillation import Calmed
 from suite.train.precision import Mixed
 from suite.train.sync_batch_norm import synchronize_batch_norm
 from suite.train.tally import DivergedError, Reading, Tally
@@ -78,13 +80,14 @@ def fit(
     state: dict[str, Any] | None = None,
     compiled: bool = False,
     loss: Loss | None = None,
+    calmed: Calmed | None = None,
 ) -> Iterator[Step]:
     """Train the float32 `model` in place, from the beginning or from a Step's `state`; yields after each batch and at
     each epoch's end, when `model` holds the masters and statistics reached so far.
 
     The gradient is that of the mean over the whole batch, however it splits over the ranks. `compiled` trains through
     torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one, which would
-    be compiled for itself. `loss` is instead of cross entropy.
+    be compiled for itself. `loss` is instead of cross entropy; `calmed` keeps weights from jumping.
     """
     if state:
         _load_model(model, state["model"])
@@ -102,13 +105,12 @@ def fit(
             tally.start_epoch()
         batches = images.train_batches(sgd, seed, epoch, ranks, first)
         for number, (x, labels) in enumerate(batches, start=first):
-            for group in mixed.optimizer.param_groups:
-                group["lr"] = learning_rate(sgd, epoch, number, steps) * group.get("lr_scale", 1.0)
+            part = _set_schedules(mixed, sgd, epoch, number, steps)
             whole = min(sgd.batch, len(images) - number * sgd.batch)
             usual = whole == sgd.batch and (epoch, number) != (0, 0)
             logits = mixed.forward(fast if usual else working, x)
             losses = loss(x, logits, labels) if loss else _cross_entropy(sgd, logits, labels)
-            overflow = mixed.step(losses * (ranks.world_size / whole))
+            overflow = _step(mixed, losses * (ranks.world_size / whole), calmed, part)
             total = epoch * steps + number + 1
             right = (logits.detach().argmax(1) == labels).sum()
             tally.add(losses.detach(), right, len(labels), overflow, total)
@@ -117,6 +119,27 @@ def fit(
         first = 0
         ranks.share_buffers(mixed.update_model())
         yield Step(epoch + 1, steps, len(images), (epoch + 1) * steps, True, tally, mixed, ranks)
+
+
+def _set_schedules(mixed: Mixed, sgd: Sgd, epoch: int, number: int, steps: int) -> float:
+    """Set all that follows a schedule for the next of `steps` batches an epoch; gives the part of the training that is
+    done."""
+    for group in mixed.optimizer.param_groups:
+        group["lr"] = learning_rate(sgd, epoch, number, steps) * group.get("lr_scale", 1.0)
+    part = (epoch * steps + number) / (sgd.epochs * steps)
+    for progress in hardening(mixed.working):
+        progress.fill_(part)
+    return part
+
+
+def _step(mixed: Mixed, loss: Tensor, calmed: Calmed | None, part: float) -> Tensor:
+    """Mixed.step, with what `calmed` adds."""
+    if calmed is None:
+        return mixed.step(loss)
+    penalty = calmed.penalty(mixed.working, part)
+    overflow = mixed.step(loss if penalty is None else loss + penalty)
+    calmed.after_step(mixed.working, mixed.stepped, part)
+    return overflow
 
 
 def _restore(state: dict[str, Any], mixed: Mixed, tally: Tally, ranks: Ranks) -> tuple[int, int]:

@@ -10,11 +10,13 @@ from fakes.learned import learning
 from fakes.networks import lived_in
 
 from suite.methods.apot import Apot
+from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
 from suite.methods.ewgs import Ewgs
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
+from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
 from suite.recipe import Dataset, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
@@ -43,7 +45,7 @@ def test_first_and_last_layer_have_eight_bits_and_all_others_those_of_the_method
     assert widths(Lsq(4, 32))["layer1.0.conv1"] == (4, 32)
 
 
-@pytest.mark.parametrize("kind", [Lsq, LsqPlus, Pact, Dorefa, Ewgs, Apot])
+@pytest.mark.parametrize("kind", [Lsq, LsqPlus, Pact, Dorefa, Ewgs, Apot, Parq, BinaryRelax])
 def test_the_width_of_the_first_and_the_last_layer_is_a_declared_axis(kind: type) -> None:
     eight, four = Recipe(START, kind(4, 4)), Recipe(START, kind(4, 4, first_last=4))
     assert eight.key != four.key and (eight.params["first_last"], four.params["first_last"]) == (8, 4)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from fakes.methods import EACH, KINDS, SHORT, calibrated_on, images, inserted, make
+from fakes.methods import EACH, SHORT, calibrated_on, images, inserted, make
 from torch import Tensor, nn
 
 from suite.methods.amax import Amax
@@ -106,7 +106,8 @@ def _feeding(held: dict[str, Quantized]) -> dict[str, str]:
 
 @EACH
 def test_an_input_is_compared_with_what_the_layer_multiplies(name: str, network: nn.Module) -> None:
-    told, model, _ = looked_at(make(name, 4), network)
+    method = make(name, 4)
+    told, model, _ = looked_at(method, network)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     held = {key: module for key, module in model.named_modules() if isinstance(module, Quantized)}
     for key, module in held.items():
@@ -132,7 +133,7 @@ def test_an_input_is_compared_with_what_the_layer_multiplies(name: str, network:
             compared += 1
         elif name != "builtin_int8" and not (name == "linear" and layer == "conv1"):
             assert record["sqnr_db"] is None and record["range"] is None
-    weights_alone = KINDS[name]().act_bits == 32
+    weights_alone = method.act_bits == 32
     of_all = 20 if "qat" in name or name == "apot" else 22  # without the first and the last input
     assert compared == (0 if weights_alone or name == "builtin_int8" else of_all)
 

@@ -15,11 +15,13 @@ from fakes.trainings import digits, small
 from torch import nn
 
 from suite.methods.apot import Apot
+from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
 from suite.methods.ewgs import Ewgs
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
+from suite.methods.parq import Parq
 from suite.methods.scheme import Scheme
 from suite.process.ranks import Ranks
 from suite.quantizers.layers import Quantized, bake
@@ -72,6 +74,8 @@ RIVALS = [
     Dorefa(4, 4, 4),
     Ewgs(4, 4, 4),
     Apot(4, 4, 4, first_last_inputs=4),
+    Parq(4, 4, 4, until=0.5),
+    BinaryRelax(4, 4, 4, until=0.5),
     Scheme(4, 4, LsqRounding(per="channel"), PactRounding(), training=(TrainOn(sgd()),)),
 ]
 
@@ -92,7 +96,7 @@ def test_every_rounding_learns_at_every_level_and_leaves_what_it_trained(level: 
     assert torch.equal(trained, baked) and not learned_values(model)
 
 
-@pytest.mark.parametrize("method", [METHODS[0], RIVALS[-2]], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [METHODS[0], RIVALS[4], RIVALS[5]], ids=lambda method: method.name)
 def test_torch_compiles_it_in_one_piece(method: Any) -> None:
     model, x = learning(method, small()), digits(8).normalized(digits(8).pixels)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)

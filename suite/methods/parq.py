@@ -1,0 +1,38 @@
+"""PARQ (arXiv 2503.15748): weights that move to their levels while training, by a line that becomes a staircase.
+
+Between two levels a weight is mapped by a line through their middle, clipped at both. Its slope is 1 at first and
+infinite from `until`, a part of the training, on: 1 / slope falls by a sigmoid of this `steepness`. The gradient
+passes unchanged. The levels are sums of -v or v, found greedily by least squares for each weight; from 8 bits on they
+are even. As in the authors' command for ResNet-20, inputs stay float, and three quarters of the training harden the
+weights. The authors train from scratch, and give the first and the last layer the width of the rest: here that is
+first_last, 8 bits by default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from suite.methods.lsq import LearnedMethod
+from suite.recipe import FLOAT_BITS
+from suite.steps import Lsq, Uniform
+from suite.steps import Parq as Rounding
+
+
+@dataclass(frozen=True)
+class Parq(LearnedMethod):
+    """Where inputs are rounded, their step sizes learn as in `lsq`."""
+
+    act_bits: int = FLOAT_BITS
+    until: float = 0.75
+    steepness: float = 100.0
+
+    name: ClassVar[str] = "parq"
+
+    @property
+    def weights(self) -> Uniform:
+        return Rounding(until=self.until, steepness=self.steepness)
+
+    @property
+    def inputs(self) -> Uniform:
+        return Lsq(unsigned=True)
