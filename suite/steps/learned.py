@@ -167,9 +167,10 @@ class BinaryRelax(Lsq):
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.hardening import BinaryRelax as Rounds
 
-        made = self._made(Rounds, bits)
+        made: Any = self._made(Rounds, bits)
         made.until = self.until
-        return made
+        quantizer: Quantizer = made
+        return quantizer
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,10 @@ class Parq(BinaryRelax):
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.hardening import Parq as Rounds
 
-        made = self._made(Rounds, bits)
+        made: Any = self._made(Rounds, bits)
         made.until, made.steepness = self.until, self.steepness
-        return made
+        quantizer: Quantizer = made
+        return quantizer
 
 
 @dataclass(frozen=True)
