@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -42,12 +41,6 @@ METHODS = [Amax(4, 4), Amax(8, 8), KSigma(5), KSigma(8), Percentile(4, 4), QatSy
 
 
 SWEEP = plan([Recipe(training, method) for method in METHODS for training in TRAININGS])
-
-
-forked = multiprocessing.get_context("forkserver")
-forked.set_forkserver_preload(
-    ["mlflow.tracking", "suite.track.sync", "suite.methods.qat_symmetric", "pytest"]
-)
 
 
 def opened(runs: Path, stage: Stage) -> Journal:
