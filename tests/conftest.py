@@ -28,7 +28,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 
-pytest_plugins = ("fakes.image_files", "fakes.embedded", "fakes.pages")
+pytest_plugins = ("fakes.commands", "fakes.image_files", "fakes.embedded", "fakes.pages")
 
 torch.set_num_threads(1)  # two threads that share a busy core wait for each other far longer than they save
 

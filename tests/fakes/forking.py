@@ -6,6 +6,7 @@ What is forked is as fresh: its folder, environment, output and modules are its 
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,13 @@ forked.set_forkserver_preload(
     ]
 )
 _NUMBERS = count()
+
+
+@atexit.register
+def _end_what_failed_tests_left() -> None:
+    """Before multiprocessing waits for it."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 class Forked:
