@@ -1,5 +1,6 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
-# make test-long: a sweep over four nodes of which two lose their power, and 500 runs into MLflow; minutes by itself.
+# make test-long: what takes minutes by itself, as a sweep over four nodes of which two lose their power, and 200
+#                 examples of each property where `make test` tries 25.
 # make times: tests/times.md, how long the tests of each file took in the last `make test`.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
@@ -26,7 +27,7 @@ times:
 
 test-long: $(VENV)/for-tests
 	tests/system-packages
-	$(RUN) -m pytest -m long
+	$(RUN) -m pytest -n 3 --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile=long
 
 mlflow-server: $(VENV)/for-mlflow-server
 	tests/system-packages postgresql

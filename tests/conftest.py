@@ -8,44 +8,62 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 import torch
+from fakes import ROOT
 from fakes.cifar10 import folder_with_npz
 from fakes.cluster import PROGRAMS, Cluster, Place, traces
 from fakes.journals import Server
 from fakes.missing import missing
 from fakes.networks import lived_in
-from fakes.user import User, forker
+from fakes.user import User
 from fakes.waiting import limit
 from torch import nn
 from xdist.scheduler import LoadFileScheduling
 
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 
-pytest_plugins = ("fakes.image_files", "fakes.embedded")
+pytest_plugins = ("fakes.commands", "fakes.image_files", "fakes.embedded", "fakes.pages")
 
 torch.set_num_threads(1)  # two threads that share a busy core wait for each other far longer than they save
 
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a shared machine's clock proves nothing
-
-
+# A shared machine's clock proves nothing. `make test-long` asks for the profile "long".
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=200)
 hypothesis.settings.load_profile("suite")
 
 
 class OneCluster(LoadFileScheduling):
-    """One worker runs a file's tests, which share what the file makes, and one all tests of the SLURM cluster."""
+    """One worker runs all tests of the SLURM cluster, and one those of a file whose tests share what it makes; every
+    other test function goes to the next free worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope: str = super()._split_scope(nodeid)
-        return "slurm" if scope.startswith(OF_THE_CLUSTER) else scope
+        if of_the_cluster(nodeid):
+            return "slurm"
+        return file_of(nodeid) if shares(file_of(nodeid)) else nodeid.partition("[")[0]
 
 
-OF_THE_CLUSTER = ("tests/slurm/", "tests/launch/test_contract.py")
+def file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def of_the_cluster(nodeid: str) -> bool:
+    return nodeid.startswith("tests/slurm/") or (
+        nodeid.startswith("tests/launch/test_contract.py") and "[slurm" in nodeid
+    )
+
+
+@cache
+def shares(file: str) -> bool:
+    """Whether the tests of a file share what one of them makes: by a fixture of the module or a cached function."""
+    text = (ROOT / file).read_text()
+    return any(word in text for word in ('scope="module"', "\n@cache", "mlflow_server", "cifar10_folder"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
@@ -54,8 +72,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of the cluster take longest, mostly waiting: they come first, beside all others."""
-    items.sort(key=lambda item: not item.nodeid.startswith(OF_THE_CLUSTER))
+    """What one worker runs whole begins first: the tests of the cluster, which mostly wait, then whole files."""
+    items.sort(key=lambda item: (not of_the_cluster(item.nodeid), not shares(file_of(item.nodeid))))
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +122,6 @@ def running_cluster(small_disk: Path) -> Iterator[Cluster]:
     assert f"export SLURM_CONF={cluster.folder}/etc/slurm.conf\n" in cluster.manage("up")
     yield cluster
     cluster.manage("down")
-    forker().close()
     shutil.rmtree(cluster.folder, ignore_errors=True)
     assert traces(cluster.folder) == []
 
@@ -123,12 +140,14 @@ def place(tmp_path: Path, cluster: Cluster) -> Place:
 
 
 @pytest.fixture(params=["here", "torchrun", "slurm"])
-def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
+def user(request: pytest.FixtureRequest, tmp_path: Path, database: bytes) -> Iterator[User]:
     """A user of each of the launchers, whose launches have ended after the test."""
     if request.param == "slurm":
         yield request.getfixturevalue("place")
         return
     one = User(tmp_path, request.param)
+    one.runs.mkdir()
+    (one.runs / "mlflow.db").write_bytes(database)
     yield one
     for process in one.launches:
         process.terminate()
@@ -137,10 +156,11 @@ def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A prepared database without an experiment; making one takes seconds."""
+    """A prepared database without an experiment; making one takes seconds, so that all workers share one."""
     from suite.track import store
 
-    folder = tmp_path_factory.mktemp("prepared")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         store.prepare(folder)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fakes.runs_folder import K_SIGMA, QAT, Json, begin, finish, plan, stage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.compare import agreement, configurations
@@ -45,7 +45,6 @@ def k_sigma(seed: int, bits: int = 9, start: Json | None = None, **params: Any) 
     return stage("k_sigma", bits, seed, start, **K_SIGMA | params)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(1, 99), min_size=1, max_size=6), st.integers(0, 3), st.floats(90, 95))
 def test_mean_and_spread_are_those_of_the_statistics_module_and_holes_are_counted(
     values: list[float], holes: int, baseline: float
@@ -70,7 +69,6 @@ def test_mean_and_spread_are_those_of_the_statistics_module_and_holes_are_counte
             assert math.isnan(row[f"{metric}_sd"])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.sets(st.integers(0, 11)))
 def test_neither_the_order_of_the_runs_nor_a_hole_changes_the_rows(
     shuffler: random.Random, holes: set[int]
@@ -137,7 +135,6 @@ def test_the_words_of_a_label_are_those_of_the_field(tmp_path: Path) -> None:
 values = st.one_of(st.none(), st.booleans(), st.integers(0, 2), st.sampled_from(["", "a", "1", "True"]))
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(values, values, values), min_size=1, max_size=8, unique_by=repr))
 def test_two_configurations_of_one_method_and_width_never_share_a_label(
     combinations: list[tuple[Any, ...]],

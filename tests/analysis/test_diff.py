@@ -242,6 +242,7 @@ def test_bad_input_is_a_line_and_exit_2(
     assert re.search(message, err)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_called_diff_is_reported_behind_two_dashes(tmp_path: Path) -> None:
     only = stage("amax", 8, 0)
     plan(tmp_path, only, sweep="diff")

@@ -145,7 +145,7 @@ def test_a_record_that_is_no_file_is_a_hole_and_is_not_waited_for(tmp_path: Path
 def test_a_hole_keeps_its_row_and_says_why_in_the_figure_and_in_the_table(tmp_path: Path) -> None:
     stages = sweep(tmp_path / "runs", methods=2)
     (tmp_path / "runs" / stages[2]["key"] / "artifacts" / "layers.json").unlink()
-    text = words(written(tmp_path / "runs"))
+    text = words(written(tmp_path / "runs", drawn=True))
     assert text.count("layers.json was not recorded") == 4, "of weights and of inputs, drawn and listed"
 
 
@@ -169,7 +169,7 @@ def test_hostile_records_are_shown_as_far_as_they_are_numbers_and_become_no_mark
     )
     for one in stages[1:]:
         (tmp_path / "runs" / one["key"] / "artifacts" / "confusion.json").unlink(missing_ok=True)
-    text = written(tmp_path / "runs")
+    text = written(tmp_path / "runs", drawn=True)
     assert "img" not in [tag for tag, _ in Elements(text).found] and "<script>document" not in text
     assert "30.0" in words(text) and "the float network alone" in words(text)
 
@@ -235,6 +235,7 @@ def test_a_confusion_without_a_damaged_network_is_drawn_alone() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison][:1] == ["a on b: float"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_a_table_of_runs_no_run_folder_is_read_and_the_page_says_so(tmp_path: Path) -> None:
     sweep(tmp_path / "runs", methods=1)
     page = tmp_path / "small" / "report.html"

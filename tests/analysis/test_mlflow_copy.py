@@ -30,8 +30,9 @@ from suite.run.stage import Folders, run
 from suite.sweeps.stored import save_sweep
 from suite.track import store, sync, sync_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SGD = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, milestones=(1,), precision=Precision("O0"))
-TRAININGS = [Training(Network("resnet20"), Dataset("digits"), SGD, seed=seed) for seed in (0, 1)]
+TRAININGS = [Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=seed) for seed in (0, 1)]
 QAT = QatSymmetric(feed=SGD)
 METHODS = [Linear(4), KSigma(9), KSigma(5), KSigma(8), Amax(3, 3), QAT]
 DONE, FAILED, RUNNING, STOPPED = 2, 2, 3, 4

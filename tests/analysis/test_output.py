@@ -61,6 +61,7 @@ def test_several_commits_and_devices_are_listed_with_their_runs(tmp_path: Path) 
     assert "Commit: 0123456789 (4 runs); ffffffffff with uncommitted changes (1 run)." in line
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_csv_holds_unrounded_numbers_and_every_configuration(tmp_path: Path) -> None:
     small(tmp_path / "runs")
     assert main(["small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
@@ -87,6 +88,7 @@ def test_the_terminal_shows_the_table_and_then_the_paths(
     assert "90.50 ± 0.71 (2)" in out and "a|b" in out and "failed (0 of 2)" in out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_broken_run_is_named_on_stderr_and_the_rest_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

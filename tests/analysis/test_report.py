@@ -63,7 +63,7 @@ def test_every_run_is_in_the_report_whatever_became_of_it(tmp_path: Path) -> Non
 
 def test_the_page_is_whole_html_with_one_name_an_id_and_nothing_from_elsewhere(tmp_path: Path) -> None:
     small(tmp_path / "runs")
-    text = written(tmp_path / "runs")
+    text = written(tmp_path / "runs", drawn=True)
     elements = Elements(text).found
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids)) > 20
@@ -88,7 +88,7 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
     finish(tmp_path / "runs", bad, 90.0)
     begin(tmp_path / "runs", bad, {"event": "failed", "error": HOSTILE}, device=HOSTILE, commit=HOSTILE)
     (tmp_path / "runs" / bad["key"] / "outcome.json").write_text("{")
-    text = written(tmp_path / "runs")
+    text = written(tmp_path / "runs", drawn=True)
     elements = Elements(text).found
     assert [tag for tag, _ in elements].count("script") == 2 and "img" not in [tag for tag, _ in elements]
     assert listed(text)[1]["cells"][0] == [HOSTILE]
@@ -97,7 +97,7 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
 
 def test_a_name_in_dollars_is_a_name_and_no_formula(tmp_path: Path) -> None:
     plan(tmp_path / "runs", stage("$\\frac{$", 8, 0))
-    assert "$\\frac{$" in words(written(tmp_path / "runs"))
+    assert "$\\frac{$" in words(written(tmp_path / "runs", drawn=True))
 
 
 def test_a_number_whose_runs_are_unlike_is_marked_and_the_mark_is_explained(tmp_path: Path) -> None:
@@ -181,6 +181,7 @@ def test_the_waterfall_is_in_the_report_of_an_explain_sweep_alone(tmp_path: Path
     assert "What each switch costs" not in words(written(runs, "plain"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_elsewhere_is_named_without_a_link(tmp_path: Path) -> None:
     small(tmp_path / "far" / "runs")
     out = tmp_path / "near"
@@ -270,7 +271,7 @@ def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(
 
 
 def test_the_benchmark_writes_a_sweep_that_is_read_and_ends_with_its_json_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.analysis", "--runs", "40", "--epochs", "2", "--rounds", "1"]
+    command = [sys.executable, "-m", "benchmarks.analysis", "--runs", "8", "--epochs", "1", "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     last = json.loads(done.stdout.splitlines()[-1])
     assert set(last) == {"report_seconds", "peak_gib"} and all(value > 0 for value in last.values())

@@ -47,7 +47,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "runs" / stages[7]["key"] / "outcome.json").unlink()
     begin(folder / "runs", stages[7], {"event": "failed", "error": "out of memory"}, device="NVIDIA H200")
-    written(folder / "runs")
+    written(folder / "runs", drawn=True)
     return folder / "results" / "small" / "report.html"
 
 

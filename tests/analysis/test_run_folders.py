@@ -208,6 +208,7 @@ HOSTILE: dict[str, tuple[Json | str, str, str]] = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_run_that_cannot_be_read_keeps_its_row_and_ends_no_report(tmp_path: Path, case: str) -> None:
     content, name, reason = HOSTILE[case]

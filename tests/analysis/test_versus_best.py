@@ -108,6 +108,7 @@ def test_each_is_compared_with_the_best_by_the_exact_test_whatever_the_order_of_
         )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_markdown_is_this_one_and_is_written_beside_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from fakes import ROOT
 from fakes.commands import SWEEP, refused
 from fakes.missing import missing
 
 from suite import networks
 from suite.cli.main import main
-from suite.launch.launched import Launched, last_launched, record_launched
 from suite.recipe import Network
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> str:
-    (tmp_path / "own.py").write_text(SWEEP)
-    return str(tmp_path / "own.py")
 
 
 def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,18 +206,6 @@ def test_a_runs_folder_that_cannot_be_written_is_told(
     assert "file" in refused(capsys, "launch", own, "--runs", tmp_path / "file" / "runs")
 
 
-def test_workers_below_one_are_refused(capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path) -> None:
-    assert "--workers 0 is too few" in refused(capsys, "launch", own, "--workers", "0", "--runs", tmp_path)
-
-
-def test_a_training_of_several_ranks_is_refused_here(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "wide.py").write_text(SWEEP.replace("epochs=epochs", "epochs=epochs, world_size=4"))
-    said = refused(capsys, "launch", tmp_path / "wide.py", "--runs", tmp_path / "runs")
-    assert "is shared by 4 ranks" in said and "--gpus-per-run 1" in said
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -301,84 +278,3 @@ def test_plan_shows_each_stage_what_it_needs_and_what_is_shared(
     assert (
         lines[4] == "3 stages for 2 recipes: 0 done, 3 to run; 1 shared, which saves 1 trainings or loadings"
     )
-
-
-def test_launch_run_status_and_analysis_work_on_a_users_own_file(own: str, tmp_path: Path) -> None:
-    """The whole way in real processes, from another folder than the clone."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(tmp_path / "runs")}
-
-    def call(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    said = call("suite", "launch", "own.py", "--only", "w8a8")
-    assert "2 stages: 2 done" in said and "own: 2 of 2 stages to run" in said
-    said = call("suite", "status", "own")
-    assert "3 stages: 2 done, 1 pending" in said
-    key = next(line.split()[0] for line in said.splitlines() if "w4a4" in line)
-    assert "%  amax w4a4 seed 0" in call("suite", "run", key[:6])
-    assert "own: all is done" in call("suite", "launch", "own.py")
-    assert "3 stages: 3 done" in call("suite", "status", "own")
-    assert "amax" in call("analysis", "own")
-    said = call("suite", "sync", "own")
-    assert "MLflow has all runs of own" in said and "mlflow server" in said and "suite-leaderboard" in said
-    rows = json.loads((tmp_path / "runs" / "sweeps" / "own.json").read_text())["stages"]
-    assert [row["kind"] for row in rows] == ["Training", "Recipe", "Recipe"]
-
-
-def test_an_option_of_another_launcher_is_refused_and_one_alone_chooses_its_launcher(
-    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cluster.toml").write_text("minutes = 60\n")
-    cluster, runs = ("--cluster", tmp_path / "cluster.toml"), ("--runs", tmp_path / "runs")
-    said = refused(capsys, "launch", own, "--on", "here", *cluster, *runs)
-    assert "--on here does not take --cluster; there is here: --workers; torchrun: --workers; slurm" in said
-    assert "--on slurm does not take --workers" in refused(
-        capsys, "launch", own, "--on", "slurm", "--workers", 2, *runs
-    )
-    assert "no launcher takes --workers and --cluster" in refused(
-        capsys, "launch", own, "--workers", 2, *cluster, *runs
-    )
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert "needs a login node of a SLURM cluster" in refused(capsys, "launch", own, *cluster, *runs)
-
-
-def test_plan_shows_the_processes_of_this_machine(
-    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
-) -> None:
-    assert main(["plan", own, "--on", "here", "--workers", "1", "--runs", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert said.count(" -m suite run ") == 2
-    assert re.search(r"train resnet20 digits .*seed 0: 1 ranks, after nothing", said)
-    assert said.endswith("2 processes, of 1 ranks at a time\n")
-
-
-def test_resume_without_a_launch_asks_how(
-    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
-) -> None:
-    assert main(["plan", own, "--runs", str(tmp_path)]) == 0
-    said = refused(capsys, "resume", "own", "--runs", tmp_path)
-    assert "no launch of own is recorded" in said and "say how to launch it with --on" in said
-    record_launched(
-        tmp_path, "own", "here", {"workers": 1}, ["the key of a stage before its epochs were changed"]
-    )
-    assert "nothing that was launched of own is in its plan" in refused(
-        capsys, "resume", "own", "--runs", tmp_path
-    )
-
-
-def test_a_launch_is_remembered_with_its_options_and_all_stages_of_earlier_ones(tmp_path: Path) -> None:
-    assert last_launched(tmp_path, "own") is None
-    record_launched(tmp_path, "own", "here", {"workers": 2}, ["a", "b"])
-    record_launched(tmp_path, "own", "slurm", {"cluster": Path("cluster.toml")}, ["b", "c"])
-    options = {"cluster": str(Path("cluster.toml").resolve())}
-    assert last_launched(tmp_path, "own") == Launched("slurm", options, ("a", "b", "c"))
-    assert last_launched(tmp_path, "other") is None

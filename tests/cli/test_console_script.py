@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from fakes import ROOT
+from fakes.forking import completed
 from fakes.sweeps import small
+from fakes.waiting import limit
 
 SWEEP = """
 from beside import BITS
@@ -63,18 +65,24 @@ def test_a_sweep_is_launched_and_reported_from_a_folder_with_an_analysis_and_a_s
     assert (place / "results" / "own" / "report.html").is_file()
 
 
+def forked(place: Path, *words: str, status: int = 0) -> str:
+    """The same of a process that has done its imports."""
+    done = completed(words, place, {**os.environ, "SUITE_RUNS": "runs"}, limit(240))
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def test_the_commands_of_the_analysis_are_those_of_suite(place: Path) -> None:
     small(place / "runs")
-    assert "small" in suite(place, "report", "small")
-    assert "published numbers" in suite(place, "verdicts").lower()
+    assert "published numbers" in forked(place, "verdicts").lower()
     assert (place / "results" / "verdicts" / "verdicts.md").is_file()
-    suite(place, "export", "small", "--csv", "small.csv")
+    forked(place, "export", "small", "--csv", "small.csv")
     assert (place / "small.csv").is_file()
-    assert "A and B are both 'small'" in suite(place, "diff", "small", status=2)
-    assert "holds no sweep 'diff'" in suite(place, "report", "diff", status=2)
-    shown = suite(place, "--help")
+    assert "A and B are both 'small'" in forked(place, "diff", "small", status=2)
+    assert "holds no sweep 'diff'" in forked(place, "report", "diff", status=2)
+    shown = forked(place, "--help")
     assert all(f" {name} " in shown for name in ("report", "verdicts", "diff", "export", "launch"))
-    assert "Usage: suite report" in suite(place, "report", "--help")
+    assert "Usage: suite report" in forked(place, "report", "--help")
 
 
 def test_the_command_line_of_the_analysis_alone_is_as_before(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +25,44 @@ from suite.sweeps import find
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, cifar10_folder: Path) -> dict[str, float]:
-    """top-1 of the float network and of three methods, really run on all 10,000 test images."""
-    import os
-
+def top1(tmp_path_factory: pytest.TempPathFactory, cifar10_folder: Path) -> Callable[[Method | None], float]:
+    """Runs a method, or the float network, on all 10,000 test images; its top-1."""
     weights = os.environ.get("SUITE_TEST_RESNET20")
     if not weights:
         pytest.skip("SUITE_TEST_RESNET20 names no checkpoint")
     listed, _ = find("cifar10").stages(["--weights", weights, "--model", "resnet20", "--sha256", "12fca82f"])
     start = plan(listed)[0]
     assert isinstance(start, Pretrained) and start.sha256 == files.sha256(Path(weights))
-    wanted: list[Method] = [KSigma(4), Linear(8, weights_evaluated=False), Amax(8, 8)]
-    chosen = [stage for stage in listed if isinstance(stage, Recipe) and stage.method in wanted]
-    assert len(chosen) == 3
     folders = Folders(tmp_path_factory.mktemp("runs"), cifar10_folder)
-    found = {}
-    for stage in plan(chosen):
-        run(stage, Ranks(), folders)
+
+    def evaluated(method: Method | None) -> float:
+        found = [stage for stage in listed if isinstance(stage, Recipe) and stage.method == method]
+        assert len(found) == (method is not None)
+        for stage in plan(found) or [start]:
+            run(stage, Ranks(), folders)
         outcome = status_of(stage, folders.runs).outcome
         assert outcome is not None and outcome["images"] == 10_000
-        found[stage.name.partition(" seed ")[0]] = outcome["top1"]
-    return found
+        return float(outcome["top1"])
+
+    return evaluated
 
 
-def test_the_float_network_has_its_published_accuracy_exactly(done: dict[str, float]) -> None:
-    assert done["pretrained resnet20 cifar10 shortcut A ImageNet normalization 12fca82f"] == 91.73
+def test_the_float_network_has_its_published_accuracy_exactly(top1: Callable[[Method | None], float]) -> None:
+    assert top1(None) == 91.73
 
 
-def test_true_four_bits_by_k_sigma_and_an_integer_input_cost_what_was_found(done: dict[str, float]) -> None:
+@pytest.mark.long
+def test_true_four_bits_by_k_sigma_and_an_integer_input_cost_what_was_found(
+    top1: Callable[[Method | None], float],
+) -> None:
     """Found once by hand with other code: 56.2 and 46.9; 10 images more or less are float rounding."""
-    assert done["k_sigma w4"] == pytest.approx(56.2, abs=0.1)
-    assert done["linear w8 no weights evaluated"] == pytest.approx(46.9, abs=0.1)
+    assert top1(KSigma(4)) == pytest.approx(56.2, abs=0.1)
+    assert top1(Linear(8, weights_evaluated=False)) == pytest.approx(46.9, abs=0.1)
 
 
-def test_eight_bits_by_amax_keep_the_accuracy(done: dict[str, float]) -> None:
-    assert done["amax w8a8"] == pytest.approx(91.73, abs=0.2)
+@pytest.mark.long
+def test_eight_bits_by_amax_keep_the_accuracy(top1: Callable[[Method | None], float]) -> None:
+    assert top1(Amax(8, 8)) == pytest.approx(91.73, abs=0.2)
 
 
 def pickled(pixels: np.ndarray, labels: np.ndarray, folder: Path, **more: Any) -> Path:

@@ -33,7 +33,6 @@ def sgd(batch: int) -> Sgd:
 
 
 @given(count=st.integers(1, 200), world_size=st.integers(1, 5), batch=st.integers(1, 64))
-@settings(max_examples=40)
 def test_in_evaluation_every_image_falls_to_exactly_one_rank(count: int, world_size: int, batch: int) -> None:
     seen: list[int] = []
     for rank in range(world_size):
@@ -43,7 +42,6 @@ def test_in_evaluation_every_image_falls_to_exactly_one_rank(count: int, world_s
 
 
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(5, 40), st.integers(0, 5))
-@settings(max_examples=40)
 def test_an_epoch_shows_every_image_once_and_every_rank_takes_as_many_steps(
     count: int, world_size: int, batch: int, epoch: int
 ) -> None:
@@ -59,7 +57,6 @@ def test_an_epoch_shows_every_image_once_and_every_rank_takes_as_many_steps(
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 60))
-@settings(max_examples=30)
 def test_an_epoch_goes_on_from_any_batch_as_if_it_had_not_stopped(count: int, batch: int, first: int) -> None:
     whole = list(numbered(count).train_batches(sgd(batch), 0, 2, Ranks()))
     rest = list(numbered(count).train_batches(sgd(batch), 0, 2, Ranks(), first))

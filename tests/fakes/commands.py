@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from suite.cli.main import main
@@ -16,6 +18,13 @@ def sweep(epochs: Annotated[int, "epochs of the training"] = 1):
     training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
     return [Recipe(training, Amax(bits, bits)) for bits in (8, 4)]
 '''
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """The file of that sweep."""
+    (tmp_path / "own.py").write_text(SWEEP)
+    return str(tmp_path / "own.py")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:

@@ -1,4 +1,4 @@
-"""The suite's commands without its imports: one process that has done them forks itself for each command.
+"""Processes without their imports: each is a fork of one that has imported torch, MLflow and the suite.
 
 A command that a user gives starts Python and imports torch, which takes a busy machine longer than what it then does.
 What is forked is as fresh: its folder, environment, output and modules are its own.
@@ -6,109 +6,137 @@ What is forked is as fresh: its folder, environment, output and modules are its 
 
 from __future__ import annotations
 
-import json
+import atexit
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+forked = multiprocessing.get_context("forkserver")
+forked.set_forkserver_preload(
+    [
+        "torch",
+        "pytest",
+        "mlflow.tracking",
+        "suite.cli.launching",
+        "suite.cli.main",
+        "suite.cli.running",
+        "suite.launch.local",
+        "suite.methods.qat_symmetric",
+        "suite.run.stage",
+        "suite.track.sync",
+    ]
+)
+_NUMBERS = count()
 
-class Forker:
-    """Runs commands one after another, each in a fork of a process that has imported the suite."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+@atexit.register
+def _end_what_failed_tests_left() -> None:
+    """Before multiprocessing waits for it."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
-    @cached_property
-    def _process(self) -> subprocess.Popen[str]:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen([sys.executable, __file__], env=self._environment, text=True, **pipes)
 
-    def __call__(
+class Forked:
+    """A process that a test starts, used as a subprocess.Popen: a command of the suite, or a `program` with its words
+    as sys.argv[1:]. It leads a process group. Its output goes to a file, with `err` to two, in `folder`."""
+
+    def __init__(
         self,
         words: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
-        seconds: float,
         program: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """What `python -m suite WORDS`, or the `program` with these words, does in `folder`."""
-        assert self._process.stdin and self._process.stdout
-        said = folder / "said.out", folder / "said.err"
-        order = {"words": words, "folder": folder, "environment": environment, "seconds": seconds}
-        order |= {"program": program, "out": said[0], "err": said[1]}
-        self._process.stdin.write(json.dumps(order, default=str) + "\n")
-        self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
-        out, err = (file.read_text() for file in said)
-        for file in said:
-            file.unlink()
-        return subprocess.CompletedProcess(["suite", *words], status, out, err)
+        err: bool = False,
+    ) -> None:
+        number = next(_NUMBERS)
+        self.args = ["suite", *words]
+        self._out = folder / f"said-{number}.out"
+        self._err = folder / f"said-{number}.err" if err else None
+        order = (list(words), folder, dict(environment), program, self._out, self._err)
+        self._process = forked.Process(target=_obey, args=order)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
 
-    def close(self) -> None:
-        """End it, if it was ever needed."""
-        if "_process" not in vars(self):
-            return
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
 
+    def poll(self) -> int | None:
+        return self.returncode
 
-def _serve() -> None:
-    import torch
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
 
-    import suite.cli.launching
-    import suite.cli.main
-    import suite.cli.running
-    import suite.launch.local  # noqa: F401
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote when it has ended, and by itself what it wrote to standard error, where that is apart."""
+        self.wait(timeout)
+        said = [file.read_text() if file and file.exists() else "" for file in (self._out, self._err)]
+        return said[0], said[1]
 
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        order = json.loads(line)
-        child = os.fork()
-        if not child:
-            _obey(order)
-        print(_ended(child, order["seconds"]), flush=True)
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
-def _ended(child: int, seconds: float) -> int:
-    """The exit status of a command; -9 of one that took longer."""
-    deadline = time.monotonic() + seconds
-    while not (found := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > deadline:
-            os.killpg(child, signal.SIGKILL)
-            deadline += 60
-        time.sleep(0.01)
-    return os.waitstatus_to_exitcode(found[1])
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
-def _obey(order: dict[str, Any]) -> None:
+def completed(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    program: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """What `python -m suite WORDS`, or the `program` with these words, does in `folder`; killed after `seconds`."""
+    process = Forked(words, folder, environment, program, err=True)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait()
+    return subprocess.CompletedProcess(process.args, status, *process.communicate())
+
+
+def _obey(
+    words: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    program: str | None,
+    out: Path,
+    err: Path | None,
+) -> None:
     """Be the process of a command, and end."""
     os.setsid()
-    os.chdir(order["folder"])
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(order["environment"])
-    for number, file in ((0, os.devnull), (1, order["out"]), (2, order["err"])):
-        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    os.environ.update(environment)
+    for number, file in ((0, Path(os.devnull)), (1, out), (2, err)):
+        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND) if file else os.dup(1)
         os.dup2(opened, number)
         os.close(opened)
-    sys.argv = ["suite", *order["words"]]
+    sys.argv = ["suite", *words]
     status: Any = 1
     try:
-        if order["program"]:
-            exec(order["program"], {"__name__": "__main__"})
-            status = 0
-        else:
-            from suite.cli.main import main
-
-            status = main(order["words"])
+        status = _done(words, program)
     except SystemExit as end:
         status = end.code
     except BaseException:
@@ -119,5 +147,13 @@ def _obey(order: dict[str, Any]) -> None:
         os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
-if __name__ == "__main__":
-    _serve()
+def _done(words: list[str], program: str | None) -> int:
+    import torch
+
+    torch.set_num_threads(1)
+    if program:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+        return 0
+    from suite.cli.main import main
+
+    return main(words)

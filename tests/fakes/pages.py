@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
-from analysis.page import write
+import pytest
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from analysis.draw import style
+from analysis.page import html, write
+from analysis.page.parts import Picture
 from analysis.report import results
 from fakes.runs_folder import Json
 
@@ -17,11 +26,37 @@ def metrics(step: int, attempt: int = 1, **values: float | None) -> Json:
     return {"event": "metrics", "attempt": attempt, "step": step, "values": values}
 
 
-def written(runs: Path, sweep: str = "small") -> str:
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Figures are made and not drawn, which takes most of a report's time: their files are empty, and the page has an
+    empty picture by the name of each."""
+
+    def save(figure: Figure, stem: Path) -> list[Path]:
+        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+        for path in paths:
+            path.touch()
+        return paths
+
+    def svg(picture: Picture) -> Markup:
+        return Markup(f'<svg id="{picture.name}-figure" aria-hidden="true"></svg>')
+
+    with mock.patch.object(style, "save", save), mock.patch.object(html, "svg", svg):
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """As `without_drawing`, for a test."""
+    with without_drawing():
+        yield
+
+
+def written(runs: Path, sweep: str = "small", drawn: bool = False) -> str:
     """The report of a sweep, as it lies beside its runs."""
     folder = runs.parent / "results" / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    return write.write(results.load(runs, sweep), folder / "report.html")[-1].read_text()
+    with nullcontext() if drawn else without_drawing():
+        return write.write(results.load(runs, sweep), folder / "report.html")[-1].read_text()
 
 
 def words(text: str) -> str:

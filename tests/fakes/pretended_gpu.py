@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 aten = torch.ops.aten
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-HERE = {str(Path(__file__).resolve()), str(Path(__file__).resolve().with_name("pretend_cuda.py"))}
+HERE = {str(file) for file in Path(__file__).resolve().parent.glob("pretend*.py")}
 
 
 class DeviceError(RuntimeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -24,7 +23,7 @@ from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.record.journal import Journal
-from suite.track import store
+from suite.track import store, sync
 
 EPOCHS = 4
 
@@ -44,10 +43,13 @@ METHODS = [Amax(4, 4), Amax(8, 8), KSigma(5), KSigma(8), Percentile(4, 4), QatSy
 SWEEP = plan([Recipe(training, method) for method in METHODS for training in TRAININGS])
 
 
-forked = multiprocessing.get_context("forkserver")
-forked.set_forkserver_preload(
-    ["mlflow.tracking", "suite.track.sync", "suite.methods.qat_symmetric", "pytest"]
-)
+RECIPES = [stage for stage in SWEEP if isinstance(stage, Recipe)]
+
+
+def synced(runs: Path, *stages: Any) -> MlflowClient:
+    """MLflow after a sync of these stages, or of the whole sweep."""
+    sync.sync("demo", stages or SWEEP, runs)
+    return MlflowClient(store.uri(runs))
 
 
 def opened(runs: Path, stage: Stage) -> Journal:

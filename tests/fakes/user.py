@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
-from fakes import ROOT
-from fakes.forking import Forker
+from fakes import ROOT, tiny
+from fakes.forking import Forked, completed
 from fakes.waiting import limit, until
 from suite.launch import local_jobs
 from suite.recipe import Stage
@@ -21,19 +19,17 @@ SWEEP = """
 from suite.methods.amax import Amax
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
-def sweep(epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200, size: int = 8):
+def sweep(
+    epochs: int = 1, ranks: int = 1, seeds: int = 1, lr: float = 0.05, batch: int = 200, size: int = 8,
+    network: str = "resnet20",
+):
     how = {"world_size": ranks, "sync_batch_norm": ranks < 8, "precision": Precision("O0")}
     sgd = Sgd(epochs=epochs, batch=batch, lr=lr, pad=1, flip=False, **how)
-    trainings = [Training(Network("resnet20"), Dataset("digits", size=size), sgd, seed=seed) for seed in range(seeds)]
+    digits = Dataset("digits", size=size)
+    trainings = [Training(Network(network), digits, sgd, seed=seed) for seed in range(seeds)]
     return [Recipe(training, Amax(bits, bits)) for training in trainings for bits in (8, 4)]
 """
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-
-
-@cache
-def forker() -> Forker:
-    """The process that commands are forked from; it ends with the tests."""
-    return Forker(OUTSIDE | {"PYTHONPATH": str(ROOT)})
 
 
 class User:
@@ -43,22 +39,18 @@ class User:
         self.folder, self.runs, self.on = folder, folder / "runs", on
         self.by: tuple[str, ...] = ("--on", on, "--workers", "2")
         (folder / "own.py").write_text(SWEEP)
+        pause = f"PAUSE_SECONDS = {limit(tiny.PAUSE_SECONDS)}"
+        text = Path(tiny.__file__).read_text()
+        (folder / "tiny.py").write_text(text.replace(f"PAUSE_SECONDS = {tiny.PAUSE_SECONDS}", pause))
         self.environment = OUTSIDE | {"PYTHONPATH": str(ROOT)}
-        self.launches: list[subprocess.Popen[str]] = []
+        self.launches: list[Forked] = []
 
     def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
-        return forker()(words, self.folder, self.environment, limit(240), program)
+        return completed(words, self.folder, self.environment, limit(240), program)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command in a new process, as a user starts it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "suite", *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *words: str) -> Forked:
+        """A command that goes on beside the test."""
+        return Forked(words, self.folder, self.environment)
 
     def __call__(self, *words: str) -> str:
         done = self.attempt(*words)

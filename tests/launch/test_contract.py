@@ -43,16 +43,17 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     user: User,
 ) -> None:
     user("methods")  # the first command takes seconds, in which the training may end
-    user.launch_and_leave("--epochs", "30", *ranks(user))
+    slow = ("--network", "tiny.py:slow", "--epochs", "20", "--batch", "400")  # 60 steps
+    user.launch_and_leave(*slow, *ranks(user))
     user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
     training, first, second = user.stages()
     folder = user.runs / training.key
     user.until(lambda: any(event["event"] == "metrics" for event in read_events(folder)))
 
-    user.until(lambda: "epoch 1/30  test top-1" in user("logs", training.key))
+    user.until(lambda: "epoch 1/20  test top-1" in user("logs", training.key))
     said = user("status", "own")
     assert "3 stages: 1 running, 2 queued" in said, said
-    again = user.attempt("launch", "own.py", *user.by, "--epochs", "30", *ranks(user))
+    again = user.attempt("launch", "own.py", *user.by, *slow, *ranks(user))
     if user.on == "slurm":
         assert "0 of 3 stages sent" in again.stdout, again.stdout + again.stderr
     else:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from fakes import ROOT
+from fakes.forking import Forked
 from fakes.methods import inserted
 from fakes.ranks import together
 from fakes.waiting import limit, until
@@ -114,7 +115,7 @@ def torchrun(ranks: int, *words: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("world_size", [2, 5])
+@pytest.mark.parametrize("world_size", [5, pytest.param(2, marks=pytest.mark.long)])
 def test_ranks_that_share_batches_train_as_one_does(world_size: int, tmp_path: Path) -> None:
     """Float32, BatchNorm, moving ranges, an uneven last batch of 3 (of 5 ranks two have no image of it): parameters
     and statistics within 1e-5 of one rank's; equal buffers on all ranks; every image counted once."""
@@ -164,19 +165,16 @@ def sweep(epochs: int = 1, ranks: int = 2, seeds: int = 1):
 """
 
 
-def suite(folder: Path, *words: str) -> subprocess.Popen[str]:
+def suite(folder: Path, *words: str) -> Forked:
     (folder / "wide.py").write_text(SWEEP)
-    return subprocess.Popen(
-        [sys.executable, "-m", "suite", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Forked(words, folder, {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")})
 
 
-def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_slots(tmp_path: Path) -> None:
+def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_slots(
+    tmp_path: Path, database: bytes
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").write_bytes(database)
     words = ("--workers", "4", "--gpus-per-run", "2", "--ranks", "1", "--seeds", "2")
     said, _ = suite(tmp_path, "launch", "wide.py", "--on", "torchrun", *words).communicate(timeout=limit(240))
     assert said.endswith("4 stages: 4 done\n"), said
@@ -225,7 +223,7 @@ def running(training: Stage) -> dict[int, psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(
     tmp_path: Path, victim: int
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.tensors import randn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -78,7 +78,6 @@ def test_a_gap_above_zero_does_not_take_entropy_in_as_it_does_nvidias(nvidia: An
 
 
 @given(seed=SEEDS, percentile=st.floats(0, 100))
-@settings(max_examples=50)
 def test_a_percentile_is_the_edge_below_the_bin_that_reaches_the_share(seed: int, percentile: float) -> None:
     x = randn(3000, seed=seed)
     calibrator = HistogramCalibrator(num_bins=64)
@@ -92,7 +91,6 @@ def test_a_percentile_is_the_edge_below_the_bin_that_reaches_the_share(seed: int
 
 
 @given(seed=SEEDS, bits=st.integers(2, 8), unsigned=st.booleans())
-@settings(max_examples=25)
 def test_mse_finds_an_amax_no_worse_than_the_largest_value(seed: int, bits: int, unsigned: bool) -> None:
     x = randn(3000, seed=seed).abs()
     calibrator = HistogramCalibrator(bits, unsigned=unsigned, num_bins=256)

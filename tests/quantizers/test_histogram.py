@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -50,7 +50,6 @@ def equal(a: Histograms, b: Histograms) -> bool:
 
 
 @given(SEEDS, st.integers(1, 12), st.randoms(use_true_random=False))
-@settings(max_examples=30)
 def test_an_observation_does_not_depend_on_the_size_or_the_order_of_the_batches(
     seed: int, size: int, random: object
 ) -> None:

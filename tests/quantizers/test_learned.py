@@ -33,7 +33,6 @@ def with_range(x: Tensor, grid: Grid, symmetric: bool = True, axis: int | None =
 
 
 @given(bits=EVERY_WIDTH, seed=SEEDS, affine=st.booleans())
-@settings(max_examples=25)
 def test_soft_rounding_starts_at_the_float_weight(bits: int, seed: int, affine: bool) -> None:
     """To 1e-5 of a step: h goes through a logarithm and back."""
     weight = normal(seed, 4, 6)
@@ -45,7 +44,6 @@ def test_soft_rounding_starts_at_the_float_weight(bits: int, seed: int, affine: 
 
 
 @given(bits=EVERY_WIDTH, seed=SEEDS)
-@settings(max_examples=25)
 def test_a_weight_on_the_grid_has_a_finite_start_and_hardens_to_itself(bits: int, seed: int) -> None:
     grid = Grid(bits, narrow=True)
     q = torch.randint(
@@ -59,7 +57,6 @@ def test_a_weight_on_the_grid_has_a_finite_start_and_hardens_to_itself(bits: int
 
 
 @given(bits=EVERY_WIDTH, seed=SEEDS, up=SEEDS)
-@settings(max_examples=25)
 def test_a_hardened_weight_is_an_integer_of_the_width_within_a_step_of_the_float_one(
     bits: int, seed: int, up: int
 ) -> None:
@@ -127,7 +124,6 @@ def test_two_weights_learn_the_rounding_that_trying_all_four_finds() -> None:
 
 
 @given(bits=EVERY_WIDTH, seed=SEEDS, affine=st.booleans())
-@settings(max_examples=25)
 def test_all_kept_is_fake_quantization_and_none_kept_is_the_identity_bit_by_bit(
     bits: int, seed: int, affine: bool
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.ao.quantization import observer as ao
@@ -107,7 +107,6 @@ def test_percentile_moves_as_in_source_002(seed: int) -> None:
 
 
 @given(SEEDS, st.integers(1, 7), st.permutations(range(5)))
-@settings(max_examples=30)
 def test_a_histogram_does_not_depend_on_the_batches(seed: int, parts: int, order: list[int]) -> None:
     tensors = batches(seed)
     whole, cut = Histogram(bins=64), Histogram(bins=64)
@@ -121,7 +120,6 @@ def test_a_histogram_does_not_depend_on_the_batches(seed: int, parts: int, order
 
 
 @given(SEEDS, st.integers(2, 8))
-@settings(max_examples=30)
 def test_the_histogram_finds_the_amax_of_least_error_among_its_candidates(seed: int, bits: int) -> None:
     x, grid = batches(seed)[0], Grid(bits, narrow=True)
     observer = Histogram()

@@ -6,7 +6,7 @@ import math
 
 import torch
 from fakes.tensors import randn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.quantizers.affine import Grid, fake_quantize
@@ -35,7 +35,6 @@ def plain_divergence(counts: list[int], cut: int, levels: int) -> float:
     return total
 
 
-@settings(max_examples=40)
 @given(
     counts=st.lists(st.one_of(st.just(0), st.integers(0, 9), st.integers(0, 10**6)), min_size=3, max_size=40),
     levels=st.sampled_from([2, 4, 8, 64]),
@@ -49,7 +48,6 @@ def test_divergences_of_all_cuts_at_once_equal_one_cut_after_another(counts: lis
 
 
 @given(seed=SEEDS, bits=st.integers(2, 8), axis=st.sampled_from([None, 0, 1]))
-@settings(max_examples=25)
 def test_the_candidate_of_least_error_is_found_for_the_tensor_and_for_each_channel(
     seed: int, bits: int, axis: int | None
 ) -> None:
@@ -66,7 +64,6 @@ def test_the_candidate_of_least_error_is_found_for_the_tensor_and_for_each_chann
 
 
 @given(seed=SEEDS, bits=st.integers(2, 8))
-@settings(max_examples=25)
 def test_a_value_that_is_counted_three_times_weighs_as_three_values(seed: int, bits: int) -> None:
     x, grid = randn(50, seed=seed).double(), Grid(bits)
     counts = torch.randint(1, 4, (50,), generator=torch.Generator().manual_seed(seed))

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from fakes import tiny
 from fakes.pretend_cuda import pretend_cuda
 from fakes.pretended_gpu import VIEWS, DeviceError, Gpu
 
@@ -37,15 +38,18 @@ from suite.run.pipeline import quantized
 from suite.run.stage import run
 from suite.train.fit import fit
 
+NETWORK = Network(f"{tiny.__file__}:network")
+IMAGES = Dataset(f"{tiny.__file__}:images", (0.5,) * 3, (0.25,) * 3, size=8)
 FEW = Calibration(images=64, batch=32)
 
 
 def sgd(level: str = "O0", dtype: str = "float16") -> Sgd:
-    return Sgd(1, 400, 0.05, pad=1, precision=Precision(level, dtype))  # type: ignore[arg-type]
+    return Sgd(1, 24, 0.05, pad=1, precision=Precision(level, dtype))  # type: ignore[arg-type]
 
 
 def training(*precision: str) -> Training:
-    return Training(Network("resnet20"), Dataset("digits", size=8), sgd(*precision))
+    """Of three steps; a float16 convolution takes a CPU long, so that the network is tiny."""
+    return Training(NETWORK, IMAGES, sgd(*precision))
 
 
 def small(kind: Any, **changed: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from suite.networks import checkpoint_files
 from suite.process.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Training
 from suite.recipe.errors import SuiteError
-from suite.record import files, lease
-from suite.record.journal import Journal, read_events, read_outcome
+from suite.record import files
+from suite.record.journal import read_events, read_outcome
 from suite.record.status import status_of
 from suite.run.stage import Folders, run
 from suite.run.start import load_float, observed
@@ -34,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Folder
     from suite.recipe import Precision, Sgd
 
     sgd = Sgd(epochs=2, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
-    stage = Training(Network("resnet20"), Dataset("digits"), sgd)
+    stage = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
     folders = Folders(tmp_path_factory.mktemp("runs"), Path("unused"))
     run(stage, Ranks(), folders)
     return stage, folders
@@ -118,7 +117,7 @@ def test_recipes_of_one_training_share_what_its_layers_see(
     assert shared(alone) == [False, True, True], "a torn one is observed anew"
     assert correct(alone) == correct(folders)
 
-    network, batches = load_float(stage, folders), [torch.rand(8, 3, 32, 32)]
+    network, batches = load_float(stage, folders), [torch.rand(8, 3, 8, 8)]
     before, _ = observed(network, batches, calibration, "data", tmp_path)
     with torch.no_grad():
         network.get_parameter("conv1.weight").mul_(2)
@@ -229,49 +228,6 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Pa
     assert not Path("/tmp/quantization-suite-was-here").exists()
 
 
-def test_one_process_at_a_time_runs_a_stage(tiny_training: Training, tmp_path: Path) -> None:
-    with (
-        lease.lock(tmp_path / tiny_training.key),
-        pytest.raises(SuiteError, match=r"is being run by process \d+"),
-    ):
-        run(tiny_training, Ranks(), Folders(tmp_path, tmp_path))
-    assert not lease.locked(tmp_path / tiny_training.key)
-
-
-def test_a_torn_last_line_loses_itself_only(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
-    first.metrics(1, top1=50.0)
-    first.metrics(2, top1=60.0)
-    first.close()
-    file = tmp_path / "events.jsonl"
-    file.write_bytes(file.read_bytes()[:-9])
-    second = Journal(tmp_path)
-    second.metrics(2, top1=61.0)
-    second.close()
-    read = read_events(tmp_path)
-    assert [(e["attempt"], e["values"]["top1"]) for e in read] == [(1, 50.0), (2, 61.0)]
-    assert [e["seq"] for e in read] == [1, 2]
-
-
-def test_numbers_that_are_not_finite_are_null_in_the_records(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.metrics(0, loss=float("nan"), top1=10.0)
-    journal.finish("k", top1=10.0, loss=float("inf"))
-    journal.close()
-    text = (tmp_path / "events.jsonl").read_text() + (tmp_path / "outcome.json").read_text()
-    assert "NaN" not in text and "Infinity" not in text
-    assert read_outcome(tmp_path)["loss"] is None  # type: ignore[index]
-
-
-def test_a_run_directory_of_another_version_or_garbage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "outcome.json").write_text('{"format": 99}')
-    with pytest.raises(SuiteError, match="has format 99, this version reads 1; move it away"):
-        read_outcome(tmp_path)
-    (tmp_path / "outcome.json").write_text('{"format"')
-    with pytest.raises(SuiteError, match="is not readable JSON; remove"):
-        read_outcome(tmp_path)
-
-
 def test_a_pretrained_stage_checks_its_file_again_when_it_runs(tmp_path: Path) -> None:
     file = tmp_path / "w.pt"
     torch.save(networks.build(Network()).state_dict(), file)
@@ -280,72 +236,3 @@ def test_a_pretrained_stage_checks_its_file_again_when_it_runs(tmp_path: Path) -
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(SuiteError, match="is not the checkpoint of sha256"):
         load_float(stage, Folders(tmp_path, tmp_path))
-
-
-def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "LAST_WORDS_SECONDS", 0.2)
-    monkeypatch.setenv("SUITE_JOB", "7.0")
-    with lease.lock(tmp_path) as first:
-        orphan = Journal(tmp_path, lease=first)
-        orphan.write("started")
-        monkeypatch.setenv("SUITE_JOB", "7.1")
-        with lease.lock(tmp_path) as second:
-            heir = Journal(tmp_path, lease=second)
-            heir.write("started")
-            for attempt_to_write in (
-                lambda: orphan.write("metrics"),
-                orphan.sync,
-                lambda: orphan.finish("key"),
-            ):
-                with pytest.raises(lease.ReplacedError, match="was taken over by process .*, job 7.1"):
-                    attempt_to_write()
-            heir.metrics(1, top1=50.0)
-        assert [(e["attempt"], e["event"]) for e in read_events(tmp_path)] == [
-            (1, "started"),
-            (2, "started"),
-            (2, "metrics"),
-        ]
-        assert orphan.replaced and not heir.replaced
-
-
-@pytest.mark.parametrize("jobs", [("", "7.0"), ("7.0", "")])
-def test_a_job_takes_nothing_from_a_person_and_a_person_nothing_from_a_job(
-    jobs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "TRIES", 2)
-    monkeypatch.setenv("SUITE_JOB", jobs[0])
-    with lease.lock(tmp_path) as first:
-        monkeypatch.setenv("SUITE_JOB", jobs[1])
-        with pytest.raises(SuiteError, match="is being run by process"), lease.lock(tmp_path):
-            pass
-        assert not Journal(tmp_path, lease=first).replaced
-
-
-def test_what_an_attempt_wrote_after_the_next_had_begun_is_left_out(tmp_path: Path) -> None:
-    lines = [(1, 1), (2, 1), (3, 2), (3, 1), (4, 2)]
-    told = [{"seq": seq, "time": 0.0, "attempt": attempt, "event": "x"} for seq, attempt in lines]
-    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
-    assert [(e["seq"], e["attempt"]) for e in read_events(tmp_path)] == [(1, 1), (2, 1), (3, 2), (4, 2)]
-
-
-def test_a_disk_that_fills_up_takes_whole_lines_of_a_journal_or_none(small_disk: Path) -> None:
-    folder = small_disk / "journal"
-    folder.mkdir()
-    journal = Journal(folder)
-    journal.write("metrics", step=0, values={"top1": 50.0})
-    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
-        while True:
-            ballast.write(bytes(4096))
-    with pytest.raises(OSError, match="No space"):
-        for step in range(1, 1000):
-            journal.write("metrics", step=step, values={"top1": 50.0}, words="x" * (step % 97))
-    assert step > 1 and (folder / "events.jsonl").read_bytes().endswith(b"}\n")
-    (small_disk / "ballast").unlink()
-    journal.write("metrics", step=step, values={"top1": 51.0})
-    journal.close()
-    found = read_events(folder)
-    assert [event["step"] for event in found] == list(range(step + 1))
-    assert [event["seq"] for event in found] == list(range(1, step + 2))
-    shutil.rmtree(folder)

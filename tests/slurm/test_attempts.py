@@ -16,7 +16,7 @@ from fakes.waiting import until
 from suite.record.journal import read_events, read_progress
 
 
-@pytest.fixture(params=["the signal it asked for", "SIGTERM"])
+@pytest.fixture(params=["the signal it asked for", pytest.param("SIGTERM", marks=pytest.mark.long)])
 def warning(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
     """How the cluster warns of a preemption; by SIGTERM unless slurm.conf says otherwise."""
     conf = cluster.folder / "etc" / "slurm.conf"
@@ -95,6 +95,7 @@ def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node(place: Place) -
     assert len(set(hosts)) == 2 and place.causes() == ["node", ""]
 
 
+@pytest.mark.long
 def test_a_training_that_gets_no_memory_has_one_more_attempt(place: Place) -> None:
     place.change("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_250_000_000, 1_250_000_000))\n")
     place.launch("--only", "train", "--batch", "1198", "--size", "32")
@@ -146,6 +147,7 @@ def sweep(epochs: int = 3):
 """
 
 
+@pytest.mark.long
 def test_a_signal_to_a_step_with_eight_data_workers_makes_one_save_and_one_further_attempt(
     place: Place, tmp_path: Path, cluster: Cluster
 ) -> None:

@@ -69,7 +69,7 @@ def steps(place: Place) -> int:
 def test_a_launcher_killed_before_or_after_some_of_its_steps_sends_each_stage_once(place: Place) -> None:
     """Its steps are what it asks SLURM and what it writes down. Each jobs' stages are counted in SLURM's queue."""
     assert not killed_at(place, 10**6)
-    tried = random.sample(range(steps(place)), 3)  # others each time
+    tried = random.sample(range(steps(place)), 2)  # others each time
     assert [calls for calls in tried if not killed_at(place, calls)] == []
 
 

@@ -63,6 +63,7 @@ def test_the_ranks_of_a_training_meet_over_two_nodes(place: Place, ranks: int, o
     assert "n[" in place("status", "own", "--only", "train"), "two nodes"
 
 
+@pytest.mark.long
 def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, cluster: Cluster) -> None:
     _, folder = place.held()
     assert "1 jobs of own cancelled" in place("cancel", "own")
@@ -72,6 +73,7 @@ def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, clu
     until(lambda: "CANCELLED" in place("status", "own"), lambda: place("status", "own"))
 
 
+@pytest.mark.long
 def test_a_node_that_loses_its_power_costs_its_job_the_last_minutes_only(
     place: Place, cluster: Cluster
 ) -> None:

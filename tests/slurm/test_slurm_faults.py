@@ -10,6 +10,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from fakes.cluster import CLUSTER, Cluster, Place
 from fakes.waiting import until
 
@@ -17,6 +18,7 @@ from suite.record.journal import read_progress
 from suite.record.status import status_of
 
 
+@pytest.mark.long
 def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cancelled(
     place: Place, cluster: Cluster
 ) -> None:

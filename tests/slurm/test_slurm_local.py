@@ -144,6 +144,7 @@ def test_a_job_over_its_memory_is_killed_and_accounting_says_so(cluster: Cluster
     assert int(used) > 100 << 20
 
 
+@pytest.mark.long
 def test_high_preempts_low_which_gets_its_signal_and_runs_again_later_and_does_not_preempt_main(
     cluster: Cluster,
 ) -> None:

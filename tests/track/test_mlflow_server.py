@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,14 +19,12 @@ import requests
 from fakes import journals
 from fakes.cluster import until
 from fakes.following import Following
+from fakes.forking import Forked, forked
 from fakes.journals import RUNS, Embedded, Server, difference, write_share
 from fakes.missing import missing
-from fakes.tracking import forked
 
 from suite.sweeps.stored import save_sweep
 from suite.track import store, sync
-
-WRITERS = 64
 
 
 @pytest.fixture
@@ -47,27 +43,28 @@ def backend(
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
-def test_64_writers_lose_and_double_no_metric_while_a_sync_follows(
-    tmp_path: Path, backend: Embedded | Server, count: int
+@pytest.mark.parametrize(
+    ("writers", "count"),
+    [(8, 16), *(pytest.param(64, count, marks=pytest.mark.long) for count in (100, 500))],
+)
+def test_many_writers_lose_and_double_no_metric_while_a_sync_follows(
+    tmp_path: Path, backend: Embedded | Server, writers: int, count: int
 ) -> None:
     stages = journals.stages(count)
     save_sweep(tmp_path, "storm", {}, stages)
     store.prepare(tmp_path)
     words = ["sync", "storm", "--follow", "--runs", str(tmp_path), "--report", str(tmp_path / "none")]
-    following = subprocess.Popen(
-        [sys.executable, "-m", "suite", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    writers = [
-        forked.Process(target=write_share, args=(tmp_path, stages[number::WRITERS], 0.2))
-        for number in range(WRITERS)
+    following = Forked(words, tmp_path, os.environ)
+    processes = [
+        forked.Process(target=write_share, args=(tmp_path, stages[number::writers], 0.2))
+        for number in range(writers)
     ]
     began = time.monotonic()
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * writers
     written = time.monotonic()
     said = following.communicate(timeout=400)[0]
     behind = time.monotonic() - written
@@ -79,7 +76,7 @@ def test_64_writers_lose_and_double_no_metric_while_a_sync_follows(
     found = difference(backend, "storm", tmp_path, stages)
     assert found == (count * journals.EPOCHS * 7, 0, 0)
     story = (
-        f"{backend}: {WRITERS} writers made {count} runs in {written - began:.0f} s, every fifth in two attempts; "
+        f"{backend}: {writers} writers made {count} runs in {written - began:.0f} s, every fifth in two attempts; "
         f"MLflow was up to date {behind:.1f} s later: {found[0]} points, {found[1]} lost, {found[2]} doubled"
     )
     print(story)
@@ -133,7 +130,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=[pytest.mark.long] * (fault != "server killed")) for fault in FAULTS]
+)
 def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_point_once(
     tmp_path: Path, backend: Server, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

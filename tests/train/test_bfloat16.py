@@ -15,7 +15,7 @@ import torch
 from fakes import ROOT
 from fakes.methods import inserted
 from fakes.trainings import digits, small
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -79,7 +79,6 @@ def check_equal_to_float32_rounded(layer: Layer, tensors: list[Tensor | None], s
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=60)
 def test_a_convolution_and_its_gradients_are_float32s_rounded(
     seed: int,
     channels: tuple[int, int, int],
@@ -112,7 +111,6 @@ def test_a_convolution_and_its_gradients_are_float32s_rounded(
     st.integers(1, 9),
     st.booleans(),
 )
-@settings(max_examples=40)
 def test_a_linear_layer_and_its_gradients_are_float32s_rounded(
     seed: int, shape: list[int], inputs: int, outputs: int, bias: bool
 ) -> None:
