@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import zlib
 from pathlib import Path
 from typing import Any
@@ -215,11 +214,14 @@ def test_no_checkpoint_runs_code_whatever_record_names_it(tmp_path: Path) -> Non
         resume.write_bytes(file.read_bytes())
         saved = {"file": "checkpoint.pt", "sha256": digest}
         write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
-        with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
-            load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
-        with pytest.raises(pickle.UnpicklingError):
-            checkpoint.load_resumable(folder)
-        with pytest.raises((SuiteError, pickle.UnpicklingError)):
+        for read in (
+            lambda: load_float(start, Folders(tmp_path / "runs", tmp_path)),  # type: ignore[arg-type]
+            lambda: checkpoint.load_resumable(folder),  # noqa: B023
+        ):
+            with pytest.raises(SuiteError, match="holds something else than tensors") as refused:
+                read()
+            assert "weights_only" not in str(refused.value), "torch's advice is to switch safety off"
+        with pytest.raises(SuiteError):
             checkpoint_files.load_weights(Network(), file)
         resume.unlink()
     assert not proof.exists()
