@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from slurm.arrays import ENDED
 from slurm.cluster import Cluster
 from suite.record.files import Folders
 
@@ -34,25 +35,41 @@ def text(
         "dependency": "afterok:" + ":".join(after) if after else None,
         "exclude": ",".join(avoid) or None,
     }
-    python = [sys.executable, "-u", "-m"]
     record, runs, data = (
         str(path) for path in (folder / "array.json", folders.runs.resolve(), folders.data.resolve())
     )
     # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
     srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log"]
     own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.cpus_per_rank}
-    ranks = [*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data]
-    lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
-        "#SBATCH --requeue",
-        *_before_the_suite(cluster, code),
-        shlex.join(ranks),
-        "status=$?",
-        f"[ $status = 0 ] || exec {shlex.join([*python, 'slurm.attempts', record, runs])} $status",
-    ]
-    return "\n".join(lines) + "\n"
+    python = [sys.executable, "-u", "-m"]
+    ranks = shlex.join([*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data])
+    attempts = shlex.join([*python, "slurm.attempts", record, runs])
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
+            "#SBATCH --requeue",
+            f"ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
+            "suite_environment() {",
+            *_environment(cluster, code),
+            "}",
+            "suite_environment",
+            "(  # a shell of its own: whatever `setup` does, the lines below decide how the job ends",
+            *([f"eval {shlex.quote(chr(10).join(cluster.setup))}"] if cluster.setup else []),
+            "suite_environment",
+            f"command {ranks} || exec {attempts} $?",
+            ")",
+            "status=$?",
+            f'[ -e "$ended" ] || exec {attempts} $status',
+            'read -r status < "$ended"',
+            "exit $status",
+            "",
+        ]
+    )
 
+
+THIS_ATTEMPT = "${SLURM_ARRAY_TASK_ID:-0}", "${SLURM_RESTART_COUNT:-0}"
+"""Its task and number, in a script."""
 
 IN_PLACE_OF = {
     "gpus": "gpus-per-node",
@@ -96,12 +113,14 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     return asked | needless | cluster.sbatch
 
 
-def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:
-    """The lines of a script that come before the suite's."""
+def _environment(cluster: Cluster, code: Path) -> list[str]:
+    """The lines of a script that set what the suite needs, after `setup`, which may have set something else."""
     # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
     # folder named suite or slurm where the job was sent from is taken for the code.
     own = {"PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL", "PYTHONSAFEPATH": "1"}
     # A node whose driver is broken ends the job, which else would compute on its CPU.
     device = {"SUITE_DEVICE": "cuda"} if cluster.gpus_per_node else {}
-    environment = {**device, **cluster.environment, **own}
-    return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
+    return [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in {**device, **cluster.environment, **own}.items()
+    ]
