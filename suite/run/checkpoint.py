@@ -73,8 +73,8 @@ def _read(file: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise SuiteError(
-            f"{file} holds something else than tensors, which no run of the suite writes; remove its run directory and "
-            f"launch the sweep again"
+            f"{file} holds something else than tensors, which no run of the suite writes; remove its run directory "
+            f"and launch the sweep again"
         ) from None
     return state
 
