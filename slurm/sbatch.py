@@ -27,7 +27,7 @@ def text(
     `folder` holds the array's record and logs, and its name is the job's; `code` is what the jobs run; `avoid` are the
     nodes they shall not come to.
     """
-    log = f"{folder}/{'%A_%a' if tasks > 1 else '%j'}"
+    log = f"{folder}/".replace("%", "%%") + ("%A_%a" if tasks > 1 else "%j")
     options: dict[str, str | int | None] = _options(world_size, cluster) | {
         "job-name": folder.name,
         "output": f"{log}_0.log",
@@ -44,28 +44,14 @@ def text(
     python = [sys.executable, "-u", "-m"]
     ranks = shlex.join([*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data])
     attempts = shlex.join([*python, "slurm.attempts", record, runs])
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
-            "#SBATCH --requeue",
-            f"ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
-            "suite_environment() {",
-            *_environment(cluster, code),
-            "}",
-            "suite_environment",
-            "(  # a shell of its own: whatever `setup` does, the lines below decide how the job ends",
-            *([f"eval {shlex.quote(chr(10).join(cluster.setup))}"] if cluster.setup else []),
-            "suite_environment",
-            f"command {ranks} || exec {attempts} $?",
-            ")",
-            "status=$?",
-            f'[ -e "$ended" ] || exec {attempts} $status',
-            'read -r status < "$ended"',
-            "exit $status",
-            "",
-        ]
-    )
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
+        "#SBATCH --requeue",
+        f"ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
+        *_body(cluster, code, ranks, attempts),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 THIS_ATTEMPT = "${SLURM_ARRAY_TASK_ID:-0}", "${SLURM_RESTART_COUNT:-0}"
@@ -111,6 +97,26 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
         "kill-on-invalid-dep": "yes",
     }
     return asked | needless | cluster.sbatch
+
+
+def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
+    """The lines of a script that start the `ranks` and, where these fail, ask for further `attempts`."""
+    setup = [f"eval {shlex.quote(chr(10).join(cluster.setup))}"] if cluster.setup else []
+    return [
+        "suite_environment() {",
+        *_environment(cluster, code),
+        "}",
+        "suite_environment",
+        "(  # a shell of its own: whatever `setup` does, the lines below decide how the job ends",
+        *setup,
+        "suite_environment",
+        f"command {ranks} || exec {attempts} $?",
+        ")",
+        "status=$?",
+        f'[ -e "$ended" ] || exec {attempts} $status',
+        'read -r status < "$ended"',
+        "exit $status",
+    ]
 
 
 def _environment(cluster: Cluster, code: Path) -> list[str]:

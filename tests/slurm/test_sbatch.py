@@ -16,13 +16,15 @@ from fakes.cluster import CLUSTER
 from fakes.user import SWEEP
 
 from slurm import sbatch
+from slurm.attempts import Task
 from slurm.cluster import Cluster, largest_array, read_cluster
 from slurm.launcher import Slurm
 from slurm.sender import Sender
 from suite import sweeps
 from suite.recipe import plan
 from suite.recipe.errors import SuiteError
-from suite.record.files import Folders
+from suite.record.files import Folders, write_json
+from suite.record.journal import read_events
 
 
 def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
@@ -144,6 +146,27 @@ def test_no_line_of_setup_changes_how_a_job_ends(tmp_path: Path, kind: str, stat
         assert path == str(place / "code") or "readonly" in str(SETUP[kind])
         assert rest == ["1", "0"], "what setup sets is there for the ranks"
         assert [line.split()[-1] for line in asked] == ([str(status)] if status else [])
+
+
+def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come with the status 0, and nothing of rank 0."""
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    record, key = tmp_path / "slurm" / "suite-x" / "array.json", "0123456789abcdef"
+    record.parent.mkdir(parents=True)
+    write_json({"tasks": [[key]], "retries": {"code": 0}}, record)
+    task = Task(record, 0, tmp_path)
+    assert task.end(0) == 1
+    [event] = read_events(tmp_path / key)
+    assert (event["event"], event["cause"]) == ("failed", "code")
+    assert event["error"].startswith("the lines of setup in the cluster file ended the job before its ranks")
+    task.settle(1)
+    assert (record.parent / "ended-0.1").read_text() == "1\n"
+    write_json({"format": 1, "key": key, "top1": 1.0}, tmp_path / key / "outcome.json")
+    assert task.end(0) == 0
 
 
 def test_a_cluster_without_arrays_gets_each_job_by_itself(
