@@ -6,6 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+ENDED = "ended-{}.{}"
+"""The file beside a record that says that an attempt of a task, by its index and SLURM's restarts, ended as it should,
+and holds the status to end with: the script of the job cannot tell that by the status of its commands alone."""
+
 
 @dataclass(frozen=True)
 class Array:

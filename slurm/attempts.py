@@ -4,7 +4,7 @@ SLURM starts a job again whose node is lost or that is preempted; a job whose ti
 for it itself. Each cause has a budget, and a job that makes no progress in two attempts in a row has no other. The
 attempts of a task are recorded beside its job's record, as JSON lines.
 
-The last line of each batch script that fails comes here: `python -m slurm.attempts RECORD RUNS STATUS`.
+The batch script of a job that fails comes here: `python -m slurm.attempts RECORD RUNS STATUS`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from slurm import client, end_causes
+from slurm.arrays import ENDED
 from suite.launch.ends import exit_error, record_failure
 from suite.recipe.errors import SuiteError
 from suite.record.cause import Cause, cause_of
@@ -34,6 +36,10 @@ ENDING = ("cause", "suspects", "ended")
 
 TRIES = 12
 """How often SLURM is asked to queue a job again, five seconds apart."""
+
+NOTHING_RAN = (
+    "the lines of setup in the cluster file ended the job before its ranks; logs KEY shows what they wrote"
+)
 
 EXIT_GRACE_SECONDS = 60
 """How long a job that SLURM is about to end waits for it: one that ended by itself would count as failed."""
@@ -172,6 +178,8 @@ class Task:
     def end(self, status: int) -> int:
         """Record why an attempt ended that failed with `status`, and ask SLURM for another where the budget has one.
         The status that the job ends with."""
+        if status == 0 and not self.unfinished:
+            return 0  # rank 0's own word, on another node, is not to be seen here yet
         attempts = self.attempts
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if status == RETRIES_EXHAUSTED or (attempts and attempts[-1].number > number):
@@ -190,9 +198,15 @@ class Task:
         if not reason and _again(attempt):
             print(f"attempt {number} ended by {cause}; the job is queued again", flush=True)
             time.sleep(EXIT_GRACE_SECONDS)
-            return status
+            return status or 1
         self.fail(cause, words or reason or f"ended by {cause}, and SLURM did not queue it again")
-        return status
+        return status or 1
+
+    def settle(self, status: int) -> None:
+        """Write down for the script of the job how it ends. Where the disk is full, the script asks again."""
+        number = os.environ.get("SLURM_RESTART_COUNT", "0")
+        with suppress(OSError):
+            self.record.with_name(ENDED.format(self.index, number)).write_text(f"{status}\n")
 
     def _cause(self, attempt: JobAttempt, status: int) -> tuple[Cause | None, str]:
         """(the cause of an attempt's end, its words); no cause where SLURM or somebody asked it to end."""
@@ -201,13 +215,13 @@ class Task:
         signals = [str(event["signal"]) for event in mine if event["event"] == "interrupted"]
         taken = bool(signals) and end_causes.preempted(attempt.job, attempt.began)
         logs = end_causes.written([self.record.parent / name for name in self.logs], attempt.logs)
-        cause = cause_of(journal=mine, exit_status=status, accounting="", preempted=taken, logs=logs)
+        cause = cause_of(journal=mine, exit_status=status or 1, accounting="", preempted=taken, logs=logs)
         if signals:
             return cause, "" if cause else signals[0]
         failed = next((event for event in mine if event["event"] == "failed"), None)
         if cause == "memory" and (failed is None or failed["cause"] != cause):
             return cause, end_causes.TOO_LITTLE_MEMORY
-        return cause, failed["error"] if failed else exit_error(status)
+        return cause, failed["error"] if failed else exit_error(status) if status else NOTHING_RAN
 
     def fail(self, cause: Cause, words: str) -> None:
         """Record why in the journals of the stages that were at work, where they do not have it already; where none
@@ -258,4 +272,7 @@ def suspects(folder: Path, since: float) -> set[str]:
 if __name__ == "__main__":
     record, runs, exit_status = sys.argv[1:]
     array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
-    sys.exit(Task(Path(record), array_index, Path(runs)).end(int(exit_status)))
+    task = Task(Path(record), array_index, Path(runs))
+    ends_with = task.end(int(exit_status))
+    task.settle(ends_with)
+    sys.exit(ends_with)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from suite.recipe.errors import SuiteError
+from suite.record.waiting import announced
 
 REMEDIES = {
     "Unable to contact": "slurmctld does not answer; try again presently: nothing is sent twice",
@@ -48,7 +49,8 @@ def ask(*words: str, holding: tuple[int, ...] = ()) -> str:
     environment = {k: v for k, v in os.environ.items() if k in OURS or not k.startswith(FOREIGN)}
     how = {"capture_output": True, "text": True, "timeout": PATIENCE_SECONDS, "pass_fds": holding}
     try:
-        done = subprocess.run(words, env=environment, **how)  # type: ignore[call-overload]
+        with announced(f"{words[0]} has not answered yet; it has {PATIENCE_SECONDS} s"):
+            done = subprocess.run(words, env=environment, **how)  # type: ignore[call-overload]
     except subprocess.TimeoutExpired:
         raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
     if done.returncode:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from slurm.client import ask
-from slurm.cluster_file import ClusterError, check_types, line_of, read_toml
+from slurm.cluster_file import ClusterError, check_setup, check_types, line_of, read_toml
 from suite.recipe.errors import SuiteError
 
 EARLY_SECONDS = 60
@@ -50,6 +50,10 @@ class Cluster:
         for name in ("minutes", "ranks_per_node", "cpus_per_rank", "parallel", "warning_seconds"):
             _check_from(1, (name,), getattr(self, name))
         _check_from(0, ("gpus_per_node",), self.gpus_per_node)
+        if not 0.01 <= self.memory_gb_per_rank <= MOST:
+            raise ClusterError(
+                ("memory_gb_per_rank",), f"must be from 0.01 to {MOST}, got {self.memory_gb_per_rank}"
+            )
         for cause, count in self.retries.items():
             if cause not in BUDGETS:
                 raise ClusterError(("retries", cause), f"is unknown; there is {', '.join(BUDGETS)}")
@@ -94,9 +98,13 @@ KINDS = {item.name: str(item.type) for item in fields(Cluster)}
 """The type of each value, as it is written in `Cluster`."""
 
 
+MOST = 10**6
+"""Of every whole number: more minutes, or cores, than any cluster has."""
+
+
 def _check_from(lowest: int, at: tuple[str, ...], value: int) -> None:
-    if value < lowest:
-        raise ClusterError(at, f"must be a whole number from {lowest} on, got {value}")
+    if not lowest <= value <= MOST:
+        raise ClusterError(at, f"must be a whole number from {lowest} to {MOST}, got {value}")
 
 
 def read_cluster(file: Path) -> Cluster:
@@ -106,6 +114,7 @@ def read_cluster(file: Path) -> Cluster:
     try:
         check_types(KINDS, content)
         content["setup"] = tuple(content.get("setup", ()))
+        check_setup(content["setup"])
         return Cluster(**content)
     except ClusterError as error:
         line = line_of(text, error.at)
@@ -114,9 +123,10 @@ def read_cluster(file: Path) -> Cluster:
 
 
 def largest_array() -> int:
-    """How many tasks an array may have: MaxArraySize caps the index, which counts from 0."""
+    """How many tasks an array may have: MaxArraySize caps the index, which counts from 0. Where it is 0 there are no
+    arrays, and each job is sent by itself."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
-    return int(found[1]) if found else 1001
+    return max(1, int(found[1])) if found else 1001
 
 
 def check_cluster(cluster: Cluster, nodes: int) -> None:
@@ -136,6 +146,8 @@ def check_cluster(cluster: Cluster, nodes: int) -> None:
         raise SuiteError(
             f"minutes {cluster.minutes} is over partition {','.join(wanted)}'s limit of {max(limits):.0f}"
         )
+    if not mine:
+        raise SuiteError("sinfo lists no partition; set partition in the cluster file")
     gpus = max(_gpus(row[3]) for row in mine)
     if cluster.gpus_per_node > gpus:
         raise SuiteError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,22 @@ def _lines(at: Location, value: object) -> None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(line, str) for line in value):
         wanted = f"[{value!r}]".replace("'", '"') if isinstance(value, str) else '["...", "..."]'
         raise ClusterError(at, f"must be a list of lines of text, got {value!r}; write {at[-1]} = {wanted}")
+    if any("\0" in line for line in value):
+        raise ClusterError(at, "holds a NUL character; leave it out")
+
+
+def check_setup(lines: Sequence[str]) -> None:
+    """Raise ClusterError where the lines of `setup` are not what bash can read, if bash is here to say so."""
+    bash = shutil.which("bash")
+    if not lines or bash is None:
+        return
+    text = "\n".join(lines)
+    # A line may set extglob for those after it, which bash -n, that runs nothing, would not know.
+    how = {"input": text, "capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run([bash, "--norc", "-O", "extglob", "-n"], **how)  # type: ignore[call-overload]
+    if done.returncode:
+        said = done.stderr.strip().removeprefix(f"{bash}: ").partition("\n")[0]
+        raise ClusterError(("setup",), f"is nothing that bash can run: {said or 'it gives no reason'}")
 
 
 def _table(at: Location, value: object) -> Mapping[str, object]:
@@ -59,6 +77,8 @@ def _variables(at: Location, value: object) -> None:
             )
         if not isinstance(content, str):
             raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
+        if "\0" in content:
+            raise ClusterError((*at, name), "holds a NUL character; leave it out")
 
 
 OWN_OPTIONS = (
@@ -125,7 +145,7 @@ def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
     """The text of a TOML file and its content. Raises SuiteError where it cannot be read, with the line."""
     try:
         raw = file.read_bytes()
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
         return text, tomllib.loads(text)
     except OSError as error:
         raise SuiteError(f"cannot read {file}: {error}; slurm/cluster.toml is one to copy") from None

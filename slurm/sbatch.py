@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from slurm.arrays import ENDED
 from slurm.cluster import Cluster
 from suite.record.files import Folders
 
@@ -26,7 +27,7 @@ def text(
     `folder` holds the array's record and logs, and its name is the job's; `code` is what the jobs run; `avoid` are the
     nodes they shall not come to.
     """
-    log = f"{folder}/{'%A_%a' if tasks > 1 else '%j'}"
+    log = f"{folder}/".replace("%", "%%") + ("%A_%a" if tasks > 1 else "%j")
     options: dict[str, str | int | None] = _options(world_size, cluster) | {
         "job-name": folder.name,
         "output": f"{log}_0.log",
@@ -34,25 +35,27 @@ def text(
         "dependency": "afterok:" + ":".join(after) if after else None,
         "exclude": ",".join(avoid) or None,
     }
-    python = [sys.executable, "-u", "-m"]
     record, runs, data = (
         str(path) for path in (folder / "array.json", folders.runs.resolve(), folders.data.resolve())
     )
     # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
     srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log"]
     own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.cpus_per_rank}
-    ranks = [*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data]
+    python = [sys.executable, "-u", "-m"]
+    ranks = shlex.join([*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data])
+    attempts = shlex.join([*python, "slurm.attempts", record, runs])
     lines = [
         "#!/bin/bash",
         *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
         "#SBATCH --requeue",
-        *_before_the_suite(cluster, code),
-        shlex.join(ranks),
-        "status=$?",
-        f"[ $status = 0 ] || exec {shlex.join([*python, 'slurm.attempts', record, runs])} $status",
+        f"ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
+        *_body(cluster, code, ranks, attempts),
     ]
     return "\n".join(lines) + "\n"
 
+
+THIS_ATTEMPT = "${SLURM_ARRAY_TASK_ID:-0}", "${SLURM_RESTART_COUNT:-0}"
+"""Its task and number, in a script."""
 
 IN_PLACE_OF = {
     "gpus": "gpus-per-node",
@@ -96,12 +99,34 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     return asked | needless | cluster.sbatch
 
 
-def _before_the_suite(cluster: Cluster, code: Path) -> list[str]:
-    """The lines of a script that come before the suite's."""
+def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
+    """The lines of a script that start the `ranks` and, where these fail, ask for further `attempts`."""
+    setup = [f"eval {shlex.quote(chr(10).join(cluster.setup))}"] if cluster.setup else []
+    return [
+        "suite_environment() {",
+        *_environment(cluster, code),
+        "}",
+        "suite_environment",
+        "(  # a shell of its own: whatever `setup` does, the lines below decide how the job ends",
+        *setup,
+        "suite_environment",
+        f"command {ranks} || exec {attempts} $?",
+        ")",
+        "status=$?",
+        f'[ -e "$ended" ] || exec {attempts} $status',
+        'read -r status < "$ended"',
+        "exit $status",
+    ]
+
+
+def _environment(cluster: Cluster, code: Path) -> list[str]:
+    """The lines of a script that set what the suite needs, after `setup`, which may have set something else."""
     # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
     # folder named suite or slurm where the job was sent from is taken for the code.
     own = {"PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL", "PYTHONSAFEPATH": "1"}
     # A node whose driver is broken ends the job, which else would compute on its CPU.
     device = {"SUITE_DEVICE": "cuda"} if cluster.gpus_per_node else {}
-    environment = {**device, **cluster.environment, **own}
-    return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
+    return [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in {**device, **cluster.environment, **own}.items()
+    ]

@@ -7,7 +7,6 @@ finds by that name what SLURM has, and sends only what it has not.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
@@ -27,6 +26,7 @@ from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, write_json
 from suite.record.provenance import ROOT, commit_and_diff
+from suite.record.waiting import lock_exclusively
 
 LIGHT_JOBS = 4
 """Into how many jobs the light stages of one training are cut."""
@@ -65,7 +65,7 @@ class Sender:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                lock_exclusively(stream, f"another launch or cancel is at work in {self.folder}")
             except OSError as error:
                 raise SuiteError(
                     f"{self.folder} has no locks ({error.strerror}), so that two launchers could send a stage twice; "

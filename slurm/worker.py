@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from suite.process.stop import Stop
+from suite.record.waiting import announced
 
 WAIT_SECONDS = 120
 """How long ranks wait for rank 0's address and port."""
@@ -22,15 +23,20 @@ def main(record: str, runs: str, data: str) -> int:
 
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))  # which torch reads
     task = Task(Path(record), int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), Path(runs))
-    keys = task.keys
+    keys, is_first = task.keys, os.environ["SLURM_PROCID"] == "0"
     if not keys:
+        if is_first:
+            task.settle(0)
         return 0
     os.environ["SUITE_SKIPPED"] = str(task.skip_list)
-    if os.environ["SLURM_PROCID"] == "0" and (reason := task.begin()):
+    if is_first and (reason := task.begin()):
         print(f"this job is not run again: {reason}", flush=True)
         return RETRIES_EXHAUSTED
     _set_ranks(Path(record).parent)
-    return suite(["run", *keys, "--runs", runs, "--data", data])
+    status = suite(["run", *keys, "--runs", runs, "--data", data])
+    if status == 0 and is_first:
+        task.settle(0)
+    return status
 
 
 def _set_ranks(folder: Path) -> None:
@@ -50,10 +56,11 @@ def _set_ranks(folder: Path) -> None:
         fresh.write_text(f"{here['SLURMD_NODENAME']} {port}")
         fresh.replace(meeting)
     deadline = time.monotonic() + WAIT_SECONDS
-    while not meeting.exists():
-        if time.monotonic() > deadline:
-            sys.exit(f"{meeting} did not appear in {WAIT_SECONDS} s; do the nodes share {folder}?")
-        time.sleep(0.2)
+    with announced(f"rank {rank} waits for rank 0, which writes {meeting}"):
+        while not meeting.exists():
+            if time.monotonic() > deadline:
+                sys.exit(f"{meeting} did not appear in {WAIT_SECONDS} s; do the nodes share {folder}?")
+            time.sleep(0.2)
     here["MASTER_ADDR"], here["MASTER_PORT"] = meeting.read_text().split()
 
 

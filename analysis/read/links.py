@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from suite.record.secrets import without_login
+
 SECONDS = 5.0
 """How long one answer of the server is waited for."""
 
@@ -43,14 +45,14 @@ def _runs(server: str, experiment: str) -> dict[str, str]:
                 page = (
                     f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run['info']['run_id'], safe='')}"
                 )
-                found[str(tags["stage_key"])] = f"{without_password(server)}/{page}"
+                found[str(tags["stage_key"])] = f"{without_login(server)}/{page}"
         token = answer.get("next_page_token") or None
     return found
 
 
 def _ask(server: str, what: str, content: Mapping[str, Any] | None = None) -> Any:
     body = None if content is None else json.dumps(content).encode()
-    address = f"{without_password(server)}/api/2.0/mlflow/{what}"
+    address = f"{without_login(server)}/api/2.0/mlflow/{what}"
     request = Request(address, body, {"Content-Type": "application/json"})
     if account := _account(server):
         # Not sent on where the server redirects.
@@ -64,13 +66,3 @@ def _account(server: str) -> str:
     the address; empty without one."""
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
     return f"{user}:{password}" if user and password else unquote(urlsplit(server).netloc.rpartition("@")[0])
-
-
-def without_password(server: str) -> str:
-    """The address without its account: a page is passed on, and must not show whose was used.
-
-    >>> without_password("https://me:secret@mlflow.example:8443/lab")
-    'https://mlflow.example:8443/lab'
-    """
-    account, _, _ = urlsplit(server).netloc.rpartition("@")
-    return server.replace(f"{account}@", "", 1) if account else server

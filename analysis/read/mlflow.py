@@ -21,8 +21,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.read.curves import METRICS, Curve, Journal, curve
-from analysis.read.links import without_password
 from analysis.read.run_folders import row, stages_of, table
+from suite.record.secrets import without_secrets
 
 PLAN = "mlflow.suite.plan"
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
@@ -47,7 +47,7 @@ def load(runs: Path, sweep: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
             f"there is no MLflow at {where}; run `suite sync {sweep}` first, give the folder of the runs "
             "with --runs, or name a server in MLFLOW_TRACKING_URI"
         )
-    shown = without_password(where)
+    shown = without_secrets(where)
     with _explained(shown):
         from mlflow.tracking import MlflowClient
 
@@ -80,11 +80,16 @@ def _explained(where: str) -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise AnalysisError(
+            f"MLflow at {where} needs the Python package {error.name}, which is not installed; pip install it, or "
+            f"leave out --from mlflow"
+        ) from None
     except (MlflowException, SQLAlchemyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (without_secrets(str(error)).strip().splitlines() or [type(error).__name__])[0]
         raise AnalysisError(
             f"MLflow at {where} failed: {first}; check that it runs, or leave out --from mlflow"
-        ) from error
+        ) from None
 
 
 def _plan(tags: Mapping[str, str], sweep: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.status import Status, Statuses
 from suite.record.synced import Known, mlflow_pages, tracked
+from suite.record.waiting import announced
 from suite.sweeps.stored import find_stages, load_sweep
 
 FOLLOW_SECONDS = 0.5
@@ -95,7 +96,7 @@ def logs(
     """Show what the job of a stage wrote."""
     if errors:
         return _errors(Path(key).stem, folders)
-    [stage] = find_stages(folders.runs, [key])
+    [stage] = find_stages(folders.runs, [key], checked=False)
     if not follow and not _files(stage, folders):
         raise SuiteError(f"no job of {stage.name} ({stage.key}) has written anything yet")
     shown: dict[Path, int] = {}
@@ -158,7 +159,8 @@ def sync(
         for words in followed(name, stages, folders.runs, report / name):
             console.print(escape(words), soft_wrap=True, highlight=False)
             said.add(words)
-    experiment = tracking.sync(name, stages, folders.runs, report / name, refused)
+    with announced(f"MLflow at {store.shown(folders.runs)} is not up to date yet"):
+        experiment = tracking.sync(name, stages, folders.runs, report / name, refused)
     for words in refused.values():
         if words not in said:
             console.print(escape(words), soft_wrap=True, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -79,7 +80,12 @@ def show_plan(
         from suite.launch.preflight import check_checkpoints  # which waits for torch
 
         check_checkpoints(pending)
-    note = save_plan(folders.runs, name, options, every, about)
+    try:
+        note = save_plan(folders.runs, name, options, every, about)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        note = f"{folders.runs} is read-only, so the plan is not recorded, and `run` does not find its keys"
     console.print(plan_table(statuses))
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
     if note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from cyclopts import App, CycloptsError, Parameter
 from rich import get_console
 from rich.console import Console
 from rich.markup import escape
+
+from suite.record.files import printable
 
 COMMANDS = {
     "plan": (
@@ -84,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
         get_console().print("\nstopped; finished runs are kept, the same command goes on from here")
         return 130
     except Exception as error:
-        problem = _explained(error)
+        problem = printable(_explained(error))
     Console(stderr=True).print(f"[bold red]error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     return 2
 
@@ -98,6 +101,8 @@ def _explained(error: Exception) -> str:
         return f"{explained(error)} See {' '.join(['suite', *(error.command_chain or ())])} --help"
     if not isinstance(error, (SuiteError, OSError)):
         raise error
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} cannot be written: its disk is read-only; choose another folder with --runs or --out"
     return str(error)
 
 

@@ -19,7 +19,11 @@ from suite.process.ranks import from_environment
 from suite.process.stop import REQUEUE, Stop
 from suite.recipe.errors import SuiteError
 from suite.record.lease import ReplacedError
+from suite.record.waiting import announced
 from suite.sweeps.stored import find_stages
+
+JOIN_SECONDS = 300.0
+"""How long ranks that are started together wait for each other: Python may import slowly from a busy disk."""
 
 
 def run(
@@ -36,7 +40,11 @@ def run(
 
     console, stop = get_console(), Stop().listen()
     stages = find_stages(folders.runs, keys)
-    ranks = from_environment()
+    others = (
+        f", and for the other ranks at {os.environ.get('MASTER_ADDR')}" if stages[0].world_size > 1 else ""
+    )
+    with announced(f"this process waits for its device{others}", JOIN_SECONDS):
+        ranks = from_environment(stages[0].world_size)
     failed = 0
     for stage in stages:
         if stage.key in _skipped():

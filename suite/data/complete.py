@@ -46,6 +46,7 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
     import torch
 
     from suite.data import datasets
+    from suite.data.image_folder import Streamed
 
     for stage in plan(stages):
         start = stage.start if isinstance(stage, Recipe) else stage
@@ -55,10 +56,13 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
             datasets.load(start.dataset, name, folder, torch.device("cpu")) for name in ("train", "test")
         )
         most = 1 + max(int(train.labels.max()), int(test.labels.max()))
-        if most > start.network.classes:
+        wanted = start.network.classes
+        # The label of an image in a class folder is the place of that folder among the others: one folder less, and
+        # those after it are of other classes than the network takes them for.
+        if most > wanted or (isinstance(train, Streamed) and most < wanted):
             raise SuiteError(
                 f"{start.name}: the images of {start.dataset.name} are of {most} classes, and the network has "
-                f"{start.network.classes}; leave Network's classes out, or give that number"
+                f"{wanted}; leave Network's classes out, or give that number"
             )
         calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None
         if calibration and calibration.images > len(train):

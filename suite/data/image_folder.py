@@ -1,8 +1,9 @@
 """ImageNet and other folders of image files: any worker, rank or restart makes the same batch, bit for bit.
 
 They lie in `folder` as torchvision's ImageFolder has them: NAME/train/CLASS/*.JPEG and NAME/val/CLASS/*.JPEG or, of
-others than ImageNet, NAME/test/CLASS/*. A user's folder differs from ImageNet in what is done to its images: they are
-turned as their EXIF says, hidden files and broken links are left out, and those that are squares of the data set's
+others than ImageNet, NAME/test/CLASS/*; images in folders within CLASS are of that class. Hidden files and folders,
+macOS' `._` files among them, are neither images nor classes. A user's folder differs from ImageNet in what is done to
+its images: they are turned as their EXIF says, broken links are left out, and those that are squares of the data set's
 side already are evaluated whole. Others are resized and cropped as ImageNet's.
 """
 
@@ -50,12 +51,12 @@ def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> St
         raise SuiteError(f"{place} has {lacks}; both must name the classes alike")
     with ThreadPoolExecutor(THREADS) as pool:
         found = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
-    skipped = 0
-    if dataset.name != "imagenet":
-        skipped = sum(_is_skipped(*entry) for listed in found.values() for entry in listed)
-        found = {
-            name: [entry for entry in listed if not _is_skipped(*entry)] for name, listed in found.items()
-        }
+    counted = {
+        name: [entry for entry in listed if not _is_skipped(*entry, dataset)]
+        for name, listed in found.items()
+    }
+    skipped = sum(map(len, found.values())) - sum(map(len, counted.values()))
+    found = counted
     if empty := [name for name in own if not found[name]]:
         raise SuiteError(f"{place / empty[0]} has no images; copy them there, or remove the folder")
     files = [f"{name}/{file}" for name in own for file, _ in found[name]]
@@ -72,14 +73,19 @@ def split_folder(dataset: Dataset, split: str, folder: Path) -> Path:
     return whole / (held_out if split == "test" else "train")
 
 
-def _is_skipped(name: str, size: int) -> bool:
-    """Whether a file of a user's folder is hidden or a broken link."""
-    return name.startswith(".") or size == 0
+def _is_skipped(name: str, size: int, dataset: Dataset) -> bool:
+    """Whether a file is hidden or, in a user's folder, a broken link."""
+    return _is_hidden(name.rpartition("/")[2]) or (size == 0 and dataset.name != "imagenet")
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or what macOS adds to an archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _classes(place: Path) -> list[str]:
     folders = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
-    found = sorted(name for name in folders if not name.startswith("."))
+    found = sorted(name for name in folders if not _is_hidden(name))
     if not found:
         what = "ImageNet" if place.parent.name == "imagenet" else f"the images of {place.parent.name}"
         raise SuiteError(
@@ -90,10 +96,30 @@ def _classes(place: Path) -> list[str]:
 
 
 def _images(place: Path, endings: tuple[str, ...]) -> list[tuple[str, int]]:
-    """The name and size of each image in a class's folder, sorted."""
-    with os.scandir(place) as entries:
-        found = [entry for entry in entries if entry.name.lower().endswith(endings)]
-    return sorted((entry.name, entry.stat().st_size if entry.is_file() else 0) for entry in found)
+    """The name and size of each image in a class's folder and the folders within it, in ImageFolder's order."""
+    found = _images_within(str(place), "", endings, ())
+    return sorted(found, key=lambda entry: entry[0].rpartition("/")[::2])
+
+
+def _images_within(
+    place: str, within: str, endings: tuple[str, ...], above: tuple[tuple[int, int], ...]
+) -> list[tuple[str, int]]:
+    """Of the folder `within` a class's `place`, a path that is empty or ends with a slash; `above` are the folders
+    that it lies in, by device and inode: a link to one of them is not followed."""
+    facts = os.stat(f"{place}/{within}")
+    mine = facts.st_dev, facts.st_ino
+    if mine in above:
+        return []
+    found, inside = [], list[str]()
+    with os.scandir(f"{place}/{within}") as entries:
+        for entry in entries:
+            if entry.is_dir():
+                inside += [] if _is_hidden(entry.name) else [f"{within}{entry.name}/"]
+            elif entry.name.lower().endswith(endings):
+                found.append((f"{within}{entry.name}", entry.stat().st_size if entry.is_file() else 0))
+    for folder in inside:
+        found += _images_within(place, folder, endings, (*above, mine))
+    return found
 
 
 def _spread(files: list[str]) -> list[str]:

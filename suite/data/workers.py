@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils import data as loading
 
 from suite.process.stop import ASKING
+from suite.recipe.errors import SuiteError
 
 
 class Request(NamedTuple):
@@ -50,9 +51,11 @@ class Requests:
 def default_workers() -> int:
     """SUITE_DATA_WORKERS or, without it, the cores this process may use, shared with the other ranks that torchrun
     started here: 1 to 16."""
-    if "SUITE_DATA_WORKERS" in os.environ:
-        return int(os.environ["SUITE_DATA_WORKERS"])
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if wanted := os.environ.get("SUITE_DATA_WORKERS"):
+        if not wanted.isdecimal():
+            raise SuiteError(f"SUITE_DATA_WORKERS is {wanted!r}; set it to a whole number from 0 on")
+        return int(wanted)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return min(16, max(1, len(os.sched_getaffinity(0)) // ranks))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from suite.launch import ends, local_jobs
-from suite.launch.environment import worker_environment
+from suite.launch.environment import gpu_names, worker_environment
 from suite.launch.grouping import Job, jobs
 from suite.launch.job_queue import JobQueue
 from suite.launch.launcher import Cancelled, Preview, Submitted
@@ -177,8 +177,7 @@ class Here:
         environment = {**worker_environment(), "OMP_NUM_THREADS": threads}
         environment["SUITE_SKIPPED"] = str(self._launch.skip_list.resolve())
         if torch.cuda.is_available():
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            gpus = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+            gpus = gpu_names(torch.cuda.device_count())
             environment |= {"SUITE_DEVICE": "cuda", "TORCHINDUCTOR_COMPILE_THREADS": threads}
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot % len(gpus)] for slot in slots)
         with (folder / "job.log").open("ab") as log:

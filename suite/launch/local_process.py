@@ -14,6 +14,7 @@ from suite.launch.ends import exit_error, record_failure
 from suite.launch.grouping import Job
 from suite.record.cause import cause_of
 from suite.record.journal import read_events, read_outcome
+from suite.record.waiting import announced
 
 SAVE_SECONDS = 60.0
 """How long a job that is asked to end may take to save."""
@@ -77,6 +78,7 @@ def elastic(ranks: int) -> list[str]:
     if ranks == 1:
         return []
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    words += ["--local-addr=127.0.0.1"]  # the machine's own name may not resolve, in a container for example
     signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"  # the last is not handed on unless it is named
     return [*words, "--max-restarts=0", "--shutdown-timeout=45", f"--signals-to-handle={signals}"]
 
@@ -98,6 +100,7 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
     """Wait until a process has ended that was asked to, SAVE_SECONDS at most."""
     try:
-        process.wait(timeout=SAVE_SECONDS)
+        with announced(f"process {process.pid} saves and ends, which it has {SAVE_SECONDS:.0f} s for"):
+            process.wait(timeout=SAVE_SECONDS)
     except subprocess.TimeoutExpired:
         kill_tree(process)

@@ -66,6 +66,11 @@ def fitted(network: Network, content: Any, file: Path) -> tuple[nn.Module, list[
         state = _by_place(state, expected, notes)
     _check_fits(state, expected, network, file)
     for name, value in state.items():
+        if value.is_meta:
+            raise SuiteError(f"{file}: {name} has no values; it was saved of a network on the device meta")
+        if name in expected and value.is_floating_point() != expected[name].is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise SuiteError(f"{file}: {name} is {kind}, not float; save the weights as float32")
         if not value.isfinite().all():
             raise SuiteError(f"{file}: {name} holds inf or NaN; it was saved of a training that diverged")
     model.load_state_dict(state, strict=False)
@@ -78,7 +83,10 @@ def read(file: Path) -> Any:
         try:
             return safetensors.torch.load_file(file)
         except (OSError, safetensors.SafetensorError) as error:
-            raise SuiteError(f"{file} is no intact safetensors file: {error}; fetch it anew") from None
+            why = _why(file, error)
+            if why.startswith("it is damaged"):
+                why = f"{error}; fetch it anew"
+            raise SuiteError(f"{file} is no intact safetensors file: {why}") from None
     scalar = np.float64(0).__reduce__()[0]  # what makes one of its bytes
     beside: list[Any] = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
     beside += [scalar, (scalar, "numpy.core.multiarray.scalar")]  # as older versions of numpy call it
@@ -92,14 +100,20 @@ def read(file: Path) -> Any:
 
 
 def _why(file: Path, error: Exception) -> str:
-    """What the file is instead, as far as its beginning tells, and what to do."""
-    head = file.read_bytes()[:64] if file.is_file() else b""
+    """What the file is instead, as far as its beginning tells, and what to do.
+
+    What torch says is left out: its advice is to switch off what keeps a file from running code.
+    """
+    if not file.is_file():
+        return "it is a folder, or none"
+    with file.open("rb") as stream:
+        head = stream.read(200)
     if not head:
         return "it is empty; fetch it anew"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "it is a web page; fetch the file itself"
     if head.startswith(b"version https://git-lfs"):
         return "it is Git LFS's pointer to the file; run git lfs pull"
+    if head.lstrip().startswith(b"<"):
+        return "it is a web page; fetch the file itself"
     if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
             f"it holds an object of {found[1]}, perhaps the whole network, and to read that runs its code. Where you "
@@ -107,7 +121,13 @@ def _why(file: Path, error: Exception) -> str:
             f'model = torch.load("{file}", map_location="cpu", weights_only=False)\n'
             f'torch.save(model.state_dict(), "{file.with_name(file.stem + "-weights.pt")}")'
         )
-    return str(error).splitlines()[0]
+    if head.startswith(b"\x1f\x8b"):
+        return "it is compressed by gzip; unpack it first"
+    if head.startswith(b"PK"):
+        return "it is a zip archive that is cut off or damaged, or not of torch.save; fetch it anew"
+    if head.isascii() and all(letter >= 32 or letter in b"\t\r\n" for letter in head):
+        return f"it is text, {head[:40].decode()!r}; fetch the file itself"
+    return "it is damaged, or neither of torch.save nor .safetensors; fetch it anew"
 
 
 def weights_of(content: Any, file: Path, notes: list[str]) -> State:

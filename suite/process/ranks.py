@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,31 +79,101 @@ class Ranks:
             distributed.destroy_process_group()
 
 
-def from_environment() -> Ranks:
+def from_environment(wanted: int | None = None) -> Ranks:
     """Ranks as torchrun sets them (RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE); one rank without. Joins the
-    process group.
+    process group. `wanted` is how many ranks the stages need, where that is known: what another launcher left in the
+    environment is not taken for more.
 
-    Raises SuiteError where the launcher gave this process a GPU (SUITE_DEVICE=cuda) that it does not see, and where
-    more ranks of this node than it has GPUs ask for one each.
+    Raises SuiteError where other ranks run than are `wanted`, where the launcher gave this process a GPU
+    (SUITE_DEVICE=cuda) that it does not see, and where two ranks have one GPU.
     """
-    rank, local_rank, world_size = (int(os.environ.get(n, d)) for n, d in _VARIABLES.items())
+    rank, local_rank, world_size = _numbers(wanted)
     gpu = torch.cuda.is_available()
     if os.environ.get("SUITE_DEVICE") == "cuda" and not gpu:
         raise SuiteError(f"no CUDA-capable device is visible on {platform.node()}: {_reason()}")
     device = CPU
     if gpu:
-        if local_rank >= torch.cuda.device_count():
-            raise SuiteError(
-                f"rank {local_rank} of this machine has no GPU, of which {torch.cuda.device_count()} are visible; "
-                "use as many ranks as GPUs"
-            )
-        device = torch.device("cuda", local_rank)
+        device = torch.device("cuda", _gpu_of(local_rank))
         torch.cuda.set_device(device)
         _same_bits_each_time()
-    if world_size > 1:
-        distributed.init_process_group("nccl" if gpu else "gloo")
-    nodes = world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return Ranks(rank, local_rank, world_size, device, nodes)
+    if world_size == 1:
+        return Ranks(0, local_rank, 1, device)
+    _check_address()
+    distributed.init_process_group("nccl" if gpu else "gloo")
+    nodes = world_size // (_number("LOCAL_WORLD_SIZE") or world_size)
+    ranks = Ranks(rank, local_rank, world_size, device, nodes)
+    if gpu:
+        _check_own_gpu(ranks)
+    return ranks
+
+
+LEFT = "another launcher may have left it: unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE"
+
+
+def _numbers(wanted: int | None) -> tuple[int, int, int]:
+    """(rank, local rank, world size). Where one rank is `wanted` and torchrun has not started this process, what the
+    variables say is another job's."""
+    if wanted == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 0, 1
+    rank, local_rank, world_size = (_number(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    world_size = world_size or 1
+    if rank >= world_size:
+        raise SuiteError(f"RANK is {rank}, and WORLD_SIZE {world_size}; {LEFT}")
+    if wanted is not None:
+        Ranks(rank, local_rank, world_size).check(wanted)
+    return rank, local_rank, world_size
+
+
+def _number(name: str) -> int:
+    """A variable of torchrun's; 0 where it is not set, or empty."""
+    value = os.environ.get(name) or "0"
+    if not value.isdecimal():
+        raise SuiteError(f"{name} is {value!r}, which is no whole number; {LEFT}")
+    return int(value)
+
+
+def _check_address() -> None:
+    """Raise SuiteError where the ranks have no address to meet at, or one that this machine cannot find."""
+    address, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if not address or not port:
+        raise SuiteError(
+            "MASTER_ADDR and MASTER_PORT are not set, where ranks meet; start them with torchrun"
+        )
+    try:
+        socket.getaddrinfo(address, port)
+    except OSError as error:
+        raise SuiteError(
+            f"the ranks meet at {address}, which {platform.node()} cannot resolve ({error}); put the name into "
+            f"/etc/hosts or the name server, or set MASTER_ADDR to an IP address"
+        ) from None
+
+
+def _gpu_of(local_rank: int) -> int:
+    """The number, among those that this process sees, of the GPU that is its own.
+
+    SLURM may bind GPUs to tasks (--gpus-per-task, --gpu-bind): then each rank sees its own alone, as number 0.
+    """
+    count = torch.cuda.device_count()
+    if local_rank >= count and "SLURM_PROCID" not in os.environ:
+        raise SuiteError(
+            f"rank {local_rank} of this machine has no GPU, of which {count} are visible; use as many ranks as GPUs"
+        )
+    return local_rank % count
+
+
+def _check_own_gpu(ranks: Ranks) -> None:
+    """Raise SuiteError where two ranks compute on one GPU."""
+    uuid = str(torch.cuda.get_device_properties(ranks.device).uuid)
+    try:
+        every = ranks.each(f"{uuid} of {platform.node()}")
+    except distributed.DistBackendError as error:  # NCCL says so itself
+        if "Duplicate GPU" not in str(error):
+            raise
+        every = [uuid, uuid]
+    if twice := next((one for one in every if every.count(one) > 1), None):
+        raise SuiteError(
+            f"two ranks have one GPU, {twice}; use as many ranks as GPUs (ranks_per_node in the cluster file)"
+        )
 
 
 def _reason() -> str:
@@ -123,6 +194,3 @@ def _same_bits_each_time() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-_VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

@@ -23,6 +23,11 @@ class Folders:
     data: Path
 
 
+def printable(text: str) -> str:
+    """Text that somebody else may have written, with `?` for what a terminal would take for a command."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
 def sha256(file: Path) -> str:
     """The SHA-256 of a file's content, in hex."""
     with file.open("rb") as stream:

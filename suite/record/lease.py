@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from suite.recipe.errors import SuiteError
-from suite.record.files import open_regular, write_bytes
+from suite.record.files import open_regular, printable, write_bytes
+from suite.record.waiting import announced
 
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """What flock says of a file that somebody else holds; anything else means that it does not know."""
@@ -52,7 +53,10 @@ def lock(folder: Path) -> Iterator[str]:
         lease = f"{me}, {time.time_ns()}"
         write_bytes(lease.encode(), folder / "lease", sync=False)
         if not free:  # who does not notice in time hangs, and is stopped by the lease when it wakes up
-            _obtained(stream, LAST_WORDS_SECONDS)
+            with announced(
+                f"an earlier attempt still holds {folder}; it has {LAST_WORDS_SECONDS:.0f} s to end"
+            ):
+                _obtained(stream, LAST_WORDS_SECONDS)
         yield lease
 
 
@@ -88,7 +92,7 @@ def _leased(folder: Path) -> str:
 
 def holder(folder: Path) -> str:
     """The process that runs the stage in `folder`, in words, or the one that did last."""
-    return _leased(folder).rpartition(", ")[0] or "another process"
+    return printable(_leased(folder).rpartition(", ")[0]) or "another process"
 
 
 def locked(folder: Path) -> bool:

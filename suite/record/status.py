@@ -14,6 +14,7 @@ from typing import Any, Literal
 from suite.recipe import Stage
 from suite.record import lease
 from suite.record.events import JournalReader, read_finished
+from suite.record.files import printable
 from suite.record.journal import counted_metrics, read_events, read_outcome
 
 MANY = 100
@@ -75,7 +76,7 @@ class Status:
     @property
     def error(self) -> str:
         """The first line of the last attempt's error, or nothing."""
-        return str(self.failure.get("error", ""))
+        return printable(str(self.failure.get("error", "")))
 
     @property
     def cause(self) -> str:

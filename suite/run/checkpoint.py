@@ -53,15 +53,29 @@ def load(file: Path, expected_sha256: str) -> dict[str, Any]:
     """The state in `file`, tensors on the CPU, never executing code. Raises SuiteError if it is missing or torn."""
     if not file.is_file():
         raise SuiteError(f"checkpoint {file} is missing; remove its run directory and launch the sweep again")
-    import torch
-
     found = sha256(file)
     if found != expected_sha256:
         raise SuiteError(
             f"checkpoint {file} has sha256 {found[:16]}, not {expected_sha256[:16]} as recorded; it was changed or "
             f"damaged: put the original back, or remove its run directory and launch again"
         )
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a file of the right checksum holds. What torch says of one that holds more than tensors is left out: its
+    advice is to switch off what keeps a file from running code."""
+    import pickle
+
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise SuiteError(
+            f"{file} holds something else than tensors, which no run of the suite writes; remove its run directory "
+            f"and launch the sweep again"
+        ) from None
     return state
 
 
@@ -98,9 +112,7 @@ def load_kept(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _first_whole(files: Iterable[Path]) -> tuple[dict[str, Any], Path] | None:
-    import torch
-
     for file in files:
         if sha256(file).startswith(file.stem.rpartition("-")[2]):
-            return torch.load(file, map_location="cpu", weights_only=True), file
+            return _read(file), file
     return None

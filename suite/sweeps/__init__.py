@@ -18,7 +18,7 @@ from suite.record import files
 from suite.sweeps.options import Options
 
 FOLDER = Path(__file__).parent
-NO_SWEEPS = ("__init__", "options", "stored")
+NO_SWEEPS = ("__init__", "options", "recorded", "stored", "values")
 
 
 @dataclass(frozen=True)

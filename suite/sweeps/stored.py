@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Sequence
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from suite import steps
 from suite.methods import find as find_methods
-from suite.recipe import (
-    FORMAT,
-    Calibration,
-    Dataset,
-    Network,
-    Precision,
-    Pretrained,
-    Recipe,
-    Sgd,
-    Stage,
-    Training,
-    user_files,
-)
+from suite.recipe import FORMAT, Stage, user_files
 from suite.recipe.errors import SuiteError
-from suite.recipe.serialize import key_of, to_json, type_name
-from suite.record.files import write_json
+from suite.recipe.serialize import key_of, to_json
+from suite.record.files import printable, write_json
+from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
+from suite.sweeps.values import VALUES, from_json
 
-VALUES: tuple[type, ...] = (
-    *(Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe),
-    *(getattr(steps, name) for name in steps.__all__),
-)
+__all__ = ["from_json"]
 
 
 def save_sweep(
@@ -61,6 +45,7 @@ def save_sweep(
             "params": stage.params,
             "needs": [needed.key for needed in stage.needs],
             "stage": to_json(stage),
+            **of_training(stage),
         }
         for stage in stages
     ]
@@ -150,7 +135,7 @@ def _check_told_apart(stages: Sequence[Stage]) -> None:
 def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...]:
     """The stages of a sweep that was launched in this runs folder, in plan order, with the keys and names that were
     recorded. Raises SuiteError where there is none and, `checked`, where a stage has another key today: whoever runs
-    stages has to know, whoever reads need not wait for it."""
+    stages has to know, and imports the files of the user's that they need; whoever reads waits for neither."""
     file = runs / "sweeps" / f"{name}.json"
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
@@ -167,54 +152,9 @@ def about(runs: Path, name: str) -> str:
         return ""
 
 
-def from_json(data: Any) -> Any:
-    """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
-
-    Raises SuiteError for an unknown type or field, and for a method of another revision.
-    """
-    if isinstance(data, list):
-        return tuple(from_json(item) for item in data)
-    if not isinstance(data, dict):
-        return data
-    if data.get("type") in ("Training", "Pretrained"):
-        return _float_stage(json.dumps(data))
-    return _value(data)
-
-
-@lru_cache(maxsize=1000)
-def _float_stage(text: str) -> Any:
-    """The value of a stage that many recipes start from: made once, by its text, in which 1 and 1.0 differ."""
-    return _value(json.loads(text))
-
-
-def _value(data: dict[str, Any]) -> Any:
-    kind = _by_name((*VALUES, *find_methods().values())).get(name := str(data.get("type")))
-    if user_files.is_reference(name):
-        kind = user_files.load(user_files.Reference(name, str(data.get("type_sha256"))))
-    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
-        raise SuiteError(
-            f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
-        )
-    if data.get("revision") != getattr(kind, "revision", None):
-        raise SuiteError(
-            f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
-            f"{data.get('revision')}; plan the sweep again"
-        )
-    own = ("type", "type_sha256", "revision")
-    fields = {name: from_json(item) for name, item in data.items() if name not in own}
-    try:
-        return kind(**fields)
-    except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
-        raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
-
-
-@cache
-def _by_name(kinds: tuple[type, ...]) -> dict[str, type]:
-    return {type_name(kind): kind for kind in kinds}
-
-
-def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
-    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder.
+def find_stages(runs: Path, keys: Sequence[str], checked: bool = True) -> list[Stage]:
+    """The stages whose keys begin with `keys`, one each, from all sweeps of this runs folder; `checked` as in
+    `load_sweep`.
 
     A record that cannot be read is an error only where a key is in no other.
     """
@@ -235,7 +175,7 @@ def find_stages(runs: Path, keys: Sequence[str]) -> list[Stage]:
             raise SuiteError(
                 f"{problem} key {key!r} in {runs}; `suite plan SWEEP` shows the keys and records them"
             )
-        found.append(_checked(matches[0], runs))
+        found.append((_checked if checked else _recorded)(matches[0], runs))
     return found
 
 
@@ -248,9 +188,12 @@ def _stage(row: dict[str, Any], runs: Path) -> Stage:
 
 
 def _recorded(row: dict[str, Any], runs: Path) -> Stage:
-    """To make key and name of thousands of stages takes longer than all else that `status` does."""
-    stage = _stage(row, runs)
-    vars(stage).update(key=row["key"], name=row["name"])
+    """To make key and name of thousands of stages takes longer than all else that `status` does. No file of a user's
+    is imported, which would run its code."""
+    stage = recorded_recipe(row) if has_own_types(row["stage"]) else _stage(row, runs)
+    if stage is None:
+        raise _other_stage(row)
+    vars(stage).update(key=row["key"], name=printable(row["name"]))
     for needed, key in zip(stage.needs, row["needs"], strict=True):
         vars(needed)["key"] = key
     return stage

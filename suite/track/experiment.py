@@ -11,6 +11,7 @@ from typing import Any
 from suite.recipe.errors import SuiteError
 from suite.track import store
 from suite.track.mlflow_run import MlflowRun
+from suite.track.moved import ARTIFACTS
 from suite.track.tags import plan_tags
 from suite.track.ui_view import LEADERBOARD_KEY, leaderboard
 
@@ -23,7 +24,7 @@ def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
     another runs folder than that of the id `owner`."""
     found = client.get_experiment_by_name(sweep)
     if found is None:
-        folder = (runs.resolve() / "mlflow-artifacts" / sweep).as_uri() if store.is_embedded(runs) else None
+        folder = (runs.resolve() / ARTIFACTS / sweep).as_uri() if store.is_embedded(runs) else None
         found = client.get_experiment(client.create_experiment(sweep, artifact_location=folder))
     if found.lifecycle_stage == "deleted":
         raise SuiteError(
@@ -32,7 +33,7 @@ def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         )
     if found.tags.get("runs_folder", owner) != owner:
         raise SuiteError(
-            f"experiment {sweep!r} at {store.uri(runs)} belongs to another runs folder; launch with another --name"
+            f"experiment {sweep!r} at {store.shown(runs)} belongs to another runs folder; launch with another --name"
         )
     tags = {
         "runs_folder": owner,

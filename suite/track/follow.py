@@ -10,6 +10,7 @@ from pathlib import Path
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.status import Status
+from suite.record.waiting import announced
 from suite.track import store
 from suite.track.sync import Syncer
 
@@ -43,9 +44,12 @@ class Follower(threading.Thread):
     def finish(self, within_seconds: float = PATIENCE_SECONDS) -> None:
         """Return after a last sync, or after `within_seconds`: a launch does not wait for a server that is down."""
         self._done.set()
-        self.join(within_seconds)
+        with announced(
+            f"MLflow at {store.shown(self.runs)} is not up to date yet; it has {within_seconds:.0f} s"
+        ):
+            self.join(within_seconds)
         if self.is_alive() and self.error is None:
-            address = store.uri(self.runs)
+            address = store.shown(self.runs)
             self.error = SuiteError(f"{address} was not up to date after {within_seconds:.0f} s")
 
     def _once(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shlex
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe.errors import SuiteError
+from suite.record.secrets import without_login, without_secrets
+from suite.record.waiting import lock_exclusively
+from suite.track.moved import follow_folder, former_folder
 from suite.track.ui_view import pages
 
 SETTINGS = {
@@ -38,6 +40,11 @@ def uri(runs: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or _embedded(runs / "mlflow.db")
 
 
+def shown(runs: Path) -> str:
+    """The same without a name or password that may stand in it."""
+    return without_secrets(uri(runs))
+
+
 def _embedded(file: Path) -> str:
     return f"sqlite:///{file.resolve()}"
 
@@ -50,15 +57,14 @@ def is_embedded(runs: Path) -> bool:
 def server() -> str:
     """The address of the server without a name or password that may stand in it; empty where there is none."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme in ("http", "https") else ""
+    return without_login(address) if address.startswith(("http://", "https://")) else ""
 
 
 @contextmanager
 def only_one(runs: Path) -> Iterator[str]:
     """Hold the lock of the runs folder; gives the id of the folder, which the lock file keeps."""
     with (runs / "mlflow.lock").open("a+") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock_exclusively(stream, f"another process brings MLflow up to date with {runs}")
         stream.seek(0)
         identity = stream.read()
         if not identity:
@@ -78,14 +84,20 @@ def explained(runs: Path) -> Iterator[None]:
 
     try:
         yield
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in ("suite", "mlflow"):
+            raise
+        raise AwayError(
+            f"MLflow at {shown(runs)} needs the Python package {error.name}, which is not installed; pip install it"
+        ) from None
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (without_secrets(str(error)).strip().splitlines() or [type(error).__name__])[0]
         if "Caused by" in first:  # urllib3 nests the reason in its whole story
             first = first.rpartition("): ")[2].removesuffix('"))')
         remedy = "check that the server runs and that MLFLOW_TRACKING_URI is right"
         if is_embedded(runs):
             remedy = f"if it stays so, move {runs / 'mlflow.db'} away: the journals hold everything"
-        raise AwayError(f"MLflow at {uri(runs)} failed: {first}; {remedy}") from error
+        raise AwayError(f"MLflow at {shown(runs)} failed: {first}; {remedy}") from None
 
 
 def client(where: str) -> Any:
@@ -94,17 +106,26 @@ def client(where: str) -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A database that does not answer is asked ten times in 102 s, which it would report in five lines each.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
     return MlflowClient(where)
 
 
 def prepare(runs: Path) -> None:
-    """Make the embedded database, once, in one process: two that open a fresh one at once break it for good.
+    """Make the embedded database, once, in one process: two that open a fresh one at once break it for good. One that
+    is there follows its folder, should that have moved.
 
     It is made under another name and renamed when it is whole, so that a process killed here leaves none, not a half.
     """
     runs.mkdir(parents=True, exist_ok=True)
     file = runs / "mlflow.db"
-    if uri(runs) != _embedded(file) or file.exists():
+    if uri(runs) != _embedded(file):
+        return
+    if file.exists():
+        with explained(runs):
+            if former_folder(file):
+                with only_one(runs):
+                    follow_folder(file)
         return
     with only_one(runs), explained(runs):
         if file.exists():
@@ -123,7 +144,9 @@ def how_to_open(experiment: str, runs: Path) -> str:
         return pages(address, experiment)["table"]
     mlflow = Path(sys.executable).with_name("mlflow")
     shown = os.path.relpath(mlflow) if mlflow.is_relative_to(Path.cwd()) else str(mlflow)
-    store = shlex.quote(uri(runs))
+    store = (
+        shlex.quote(uri(runs)) if is_embedded(runs) else '"$MLFLOW_TRACKING_URI"'
+    )  # it may hold a password
     command = f"{shlex.quote(shown)} server --workers 1 --port 5000 --backend-store-uri {store}"
     settings = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
     return f"{settings} {command}\n{pages(EMBEDDED_PAGE, experiment)['table']}"

@@ -5,7 +5,6 @@ The store may be S3 without credentials, or a folder of the server's disk; that 
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from suite.record.secrets import without_secrets
 from suite.track.mlflow_run import MlflowRun
 
 PATIENCE_SECONDS = 10.0
@@ -37,8 +37,7 @@ class Refusals:
     def why(self, error: Exception) -> str:
         """In a line. Raises what MLflow says where it is away altogether: that is no refusal."""
         self._client.get_experiment(self._experiment)
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        first = re.sub(r"//[^/@\s]*@", "//", first)  # an address may hold a password, and tags are for all
+        first = (without_secrets(str(error)).strip().splitlines() or [""])[0][:300]  # tags are for all
         return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
     def upload(self, run: MlflowRun, files: Mapping[str, bytes]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -107,3 +108,16 @@ def test_a_growing_sweep_loses_nothing(user: User) -> None:
     user.launched()
     listed, _ = find(str(user.file)).stages(["--seeds", "3"])
     check_keeps(user.runs, "own", plan(listed))
+
+
+def test_a_runs_folder_that_is_read_only_shows_its_plan_and_says_so(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(content: object, file: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr("suite.sweeps.stored.write_json", refused)
+    said = user("plan")
+    assert "4 stages" in said and "runs is read-only, so the plan is not recorded" in said
+    monkeypatch.setattr("suite.cli.launching.check_keeps", lambda *_: refused(None, user.record))
+    assert "own.json cannot be written: its disk is read-only; choose another folder" in user("launch")

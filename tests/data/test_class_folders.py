@@ -16,6 +16,7 @@ from suite.data import datasets
 from suite.data.complete import check_data, completed
 from suite.data.image_folder import Streamed
 from suite.methods.amax import Amax
+from suite.networks.torchvision_import import torchvision
 from suite.process.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
@@ -117,3 +118,43 @@ def test_a_training_and_a_calibration_run_from_class_folders(tmp_path: Path, cro
         run(each, Ranks(), Folders(tmp_path / "runs", tmp_path))
         outcome = read_outcome(tmp_path / "runs" / each.key)
         assert outcome is not None and outcome["images"] == 4
+
+
+def test_folders_within_a_class_are_read_as_torchvisions_image_folder_reads_them(tmp_path: Path) -> None:
+    place = class_folders(tmp_path) / "own/train"
+    for within in ("bee/b/deeper", "bee/a", "ant/z"):
+        (place / within).mkdir(parents=True)
+        picture(1).save(place / within / "1.png")
+        picture(2).save(place / within / "0.jpg")
+    samples = torchvision.datasets.ImageFolder(str(place)).samples
+    train = datasets.load(Dataset("own"), "train", tmp_path, CPU)
+    assert isinstance(train, Streamed) and len(train) == 18
+    assert [str(train.folder / file) for file in train.files] == [file for file, _ in samples]
+    assert train.labels.tolist() == [label for _, label in samples]
+    for hidden in (".ipynb_checkpoints", "__MACOSX"):
+        (place / "ant" / hidden).mkdir()
+        picture(3).save(place / "ant" / hidden / "0.png")
+    (place / "ant" / "round").symlink_to(place / "ant")
+    datasets.load.cache_clear()
+    again = datasets.load(Dataset("own"), "train", tmp_path, CPU)
+    assert isinstance(again, Streamed) and again.files == train.files
+
+
+def test_hidden_folders_and_files_are_left_out_of_imagenet_too(tmp_path: Path) -> None:
+    place = class_folders(tmp_path).joinpath("own").rename(tmp_path / "imagenet")
+    (place / "train/ant/._00.png").write_bytes(b"of another system")
+    (place / "train/__MACOSX").mkdir()
+    train = datasets.load(Dataset("imagenet"), "train", tmp_path, CPU)
+    assert isinstance(train, Streamed) and len(train) == 12 and not any("._" in file for file in train.files)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_class_folders_that_are_not_as_many_as_the_networks_classes_are_refused(
+    tmp_path: Path, classes: int
+) -> None:
+    dataset = Dataset("own", (0.5,) * 3, (0.5,) * 3, 16)
+    for split in ("train", "test"):
+        (class_folders(tmp_path) / "own" / split / "cat").mkdir()
+        picture(0).save(tmp_path / "own" / split / "cat/0.png")
+    with pytest.raises(SuiteError, match=f"are of 3 classes, and the network has {classes}; leave Network's"):
+        check_data([training(dataset, Network("resnet20", classes=classes))], tmp_path)

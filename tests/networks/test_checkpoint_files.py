@@ -4,7 +4,10 @@ refused with what to do."""
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
+import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,8 +85,6 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
 def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, zipped: bool
 ) -> None:
-    import re
-
     form, words = FORMS[name]
     state = lived_in().state_dict()
     torch.save(form(state), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
@@ -133,6 +134,15 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
         lambda s: {},
         "holds no state_dict: expected names and tensors, or those under one of state_dict",
     ),
+    "weights on the device meta": (
+        lambda s: {name: value.to("meta") for name, value in s.items()},
+        "has no values; it was saved of a network on the device meta",
+    ),
+    "whole numbers": (lambda s: {k: v.long() for k, v in s.items()}, "is int64, not float; save the weights"),
+    "complex numbers": (
+        lambda s: {k: v.to(torch.complex64) if v.is_floating_point() else v for k, v in s.items()},
+        "is complex64, not float",
+    ),
     "metadata alone": (lambda s: {"epoch": 3, "lr": torch.tensor(0.1)}, "holds no state_dict"),
 }
 
@@ -145,25 +155,45 @@ def test_what_is_no_checkpoint_of_the_network_is_refused(tmp_path: Path, name: s
         load_weights(Network("resnet20"), tmp_path / "w.pt")
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "it is empty; fetch it anew"),
-        (b"<!DOCTYPE html><html>not found</html>", "it is a web page; fetch the file itself"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-            "it is Git LFS's pointer to the file; run git lfs",
-        ),
-    ],
-)
-def test_what_was_fetched_instead_of_a_checkpoint_is_named(
-    tmp_path: Path, content: bytes, words: str
+FETCHED: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "it is empty; fetch it anew"),
+    "a web page": (b"<!DOCTYPE html><html>not found</html>", "it is a web page; fetch the file itself"),
+    "a page after a comment": (b"\n<!-- x --><html>", "it is a web page"),
+    "a store's refusal": (
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        "it is a web page",
+    ),
+    "a service's refusal": (
+        b'{"error": "rate limited"}',
+        'it is text, \'{"error": "rate limited"}\'; fetch the',
+    ),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "it is Git LFS's pointer to the file; run git lfs pull",
+    ),
+    "compressed": (gzip.compress(b"weights"), "it is compressed by gzip; unpack it first"),
+    "half a file": (
+        b"PK\x03\x04" + bytes(500),
+        "it is a zip archive that is cut off or damaged, or not of torch",
+    ),
+    "a pickle": (pickle.dumps({"a": 1}), "it is damaged, or neither of torch.save nor"),
+    "zeros": (bytes(4000), "it is damaged, or neither"),
+    "noise": (bytes(range(255, 0, -1)), "it is damaged, or neither"),
+}
+
+
+@pytest.mark.parametrize("what", FETCHED)
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_what_was_fetched_instead_of_a_checkpoint_is_named_and_torchs_advice_is_not_given(
+    tmp_path: Path, what: str, ending: str
 ) -> None:
-    (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(
-        SuiteError, match=f"w.pt is not a checkpoint that torch.load reads with weights_only: {words}"
-    ):
-        load_weights(Network("resnet20"), tmp_path / "w.pt")
+    content, words = FETCHED[what]
+    (tmp_path / f"w.{ending}").write_bytes(content)
+    with pytest.raises(SuiteError) as refused:
+        load_weights(Network("resnet20"), tmp_path / f"w.{ending}")
+    said = str(refused.value).replace("torch.load reads with weights_only", "")
+    assert words in said or (ending == "safetensors" and words.startswith("it is damaged"))
+    assert not re.search("weights_only|arbitrary code|PyTorch 2", said)
 
 
 def test_a_checkpoint_is_recognized_by_its_shapes(tmp_path: Path) -> None:

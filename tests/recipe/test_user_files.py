@@ -15,7 +15,7 @@ from fakes import ROOT
 from fakes.user_files import METHOD, NETWORK, write
 
 from suite.methods.amax import Amax
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, user_files
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, plan, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.sweeps import stored
@@ -87,7 +87,6 @@ def test_another_process_that_sees_the_runs_folder_alone_makes_the_same_stages(
     tmp_path: Path, forgetful: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from suite import networks
-    from suite.recipe import plan
     from suite.sweeps import find
 
     (tmp_path / "mine").mkdir()
@@ -96,7 +95,7 @@ def test_another_process_that_sees_the_runs_folder_alone_makes_the_same_stages(
     stored.save_sweep(runs, "own", {}, stages)
     shutil.rmtree(tmp_path / "mine")
     forget(monkeypatch)
-    read = stored.load_sweep(runs, "own")
+    read = stored.load_sweep(runs, "own", checked=True)
     assert [stage.key for stage in read] == [stage.key for stage in stages]
     training, recipe = read
     assert isinstance(recipe, Recipe) and isinstance(training, Training)
@@ -122,13 +121,71 @@ def test_a_kept_copy_that_was_changed_is_refused(
     with pytest.raises(
         SuiteError, match="my_methods.py has changed since it was planned; plan the sweep again"
     ):
-        stored.load_sweep(runs, "own")
+        stored.load_sweep(runs, "own", checked=True)
     shutil.rmtree(runs / user_files.KEPT)
     forget(monkeypatch)
     with pytest.raises(
         SuiteError, match="no copy of my_methods.py with SHA-256 .* is kept; plan the sweep again"
     ):
-        stored.load_sweep(runs, "own")
+        stored.load_sweep(runs, "own", checked=True)
+
+
+PROOF = """
+from pathlib import Path
+Path({proof!r}).touch()
+"""
+TRAINS = """
+from dataclasses import dataclass
+from suite.methods.qat_symmetric import QatSymmetric
+
+@dataclass(frozen=True)
+class Mine(QatSymmetric):
+    pass
+"""
+OWN = """
+from my_methods import Mine
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
+
+def sweep():
+    sgd = Sgd(3, 128, 0.05, pad=1, flip=False, precision=Precision("O0"))
+    return [Recipe(Training(Network("resnet20"), Dataset("digits", size=8), sgd), Mine(4, 4, feed=sgd))]
+"""
+
+
+def test_who_reads_a_runs_folder_runs_no_code_that_is_kept_there(
+    tmp_path: Path, forgetful: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a record that names the file in the place of something else."""
+    from suite.cli.main import main
+    from suite.sweeps import find
+
+    mine, runs, proof = tmp_path / "mine", tmp_path / "runs", tmp_path / "proof"
+    mine.mkdir()
+    (mine / "my_methods.py").write_text(TRAINS + PROOF.format(proof=str(proof)))
+    (mine / "own.py").write_text(OWN)
+    stages = find(str(mine / "own.py")).stages([])[0]
+    stored.save_sweep(runs, "own", {}, plan(stages))
+    shutil.rmtree(mine)
+    forget(monkeypatch)
+    proof.unlink()
+    training, recipe = stored.load_sweep(runs, "own")
+    real = plan(stages)[1]
+    assert (recipe.key, recipe.name, recipe.params) == (real.key, real.name, real.params)
+    assert (recipe.trains_by, recipe.world_size, recipe.needs) == (real.trains_by, 1, (training,))
+    assert isinstance(recipe, Recipe) and (recipe.method.weight_bits, recipe.method.act_bits) == (4, 4)
+    assert main(["status", "own", "--runs", str(runs)]) == 0 and "mine w4a4" in capsys.readouterr().out
+    for words in (["cancel", "own"], ["logs", recipe.key], ["logs", "own", "--errors"]):
+        main([*words, "--runs", str(runs)])
+    record = json.loads((runs / "sweeps/own.json").read_text())
+    row, evil = record["stages"][1], record["stages"][1]["stage"]["method"]
+    for place in ({"stage": evil}, {"stage": {**row["stage"], "start": evil}}, {"trains": evil}):
+        (runs / "sweeps/own.json").write_text(json.dumps({**record, "stages": [{**row, **place}]}))
+        with pytest.raises(SuiteError, match="is not that of its stage"):
+            stored.load_sweep(runs, "own")
+    assert not proof.exists()
+    (runs / "sweeps/own.json").write_text(json.dumps(record))
+    stored.load_sweep(runs, "own", checked=True)
+    assert proof.exists(), "who runs a stage imports its method"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def evaluate(*words):
 """
 
 
-def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node(place: Place) -> None:
+def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node_whatever_setup_does(place: Place) -> None:
+    place.settings(CLUSTER + """setup = ["set -euo pipefail", "trap 'exit 0' EXIT", "false || true"]\n""")
     place.change(BROKEN)
     place.launch("--only", "train")
     training, _ = place.training()

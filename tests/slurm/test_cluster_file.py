@@ -36,13 +36,24 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("memory_gb_per_rank = true", "line 4: memory_gb_per_rank must be a number above 0"),
         ("retries = 3", "line 4: retries must be a table, got 3; write [retries] and below it NAME = VALUE"),
         ("[retries]\ntime = 2\nnode = true", "line 6: retries.node must be a whole number"),
-        ("[retries]\ntime = 2\n\n# no more\nnode = -1", "line 8: retries.node must be a whole number from 0 on"),
+        ("[retries]\ntime = 2\n\n# no more\nnode = -1", "line 8: retries.node must be a whole number from 0"),
         ("retries = { node = 1, colour = 2 }", "line 4: retries.colour is unknown; there is time, preempted"),
         ("retries.node = 1.5", "line 4: retries.node must be a whole number"),
         ('minutes = "4:00:00"', "line 4: minutes must be a whole number without quotes or point, got '4:00:00'"),
         ("minutes = 60.0", "line 4: minutes must be a whole number without quotes or point, got 60.0"),
         ("minutes = true", "line 4: minutes must be a whole number"),
-        ("minutes = 0", "line 4: minutes must be a whole number from 1 on, got 0"),
+        ("minutes = 0", "line 4: minutes must be a whole number from 1 to 1000000, got 0"),
+        ("minutes = -5", "line 4: minutes must be a whole number from 1 to 1000000, got -5"),
+        ("parallel = 99999999999999999999", "line 4: parallel must be a whole number from 1 to 1000000"),
+        ("gpus_per_node = -1", "line 4: gpus_per_node must be a whole number from 0"),
+        ("cpus_per_rank = 2026-11-29", "line 4: cpus_per_rank must be a whole number without quotes"),
+        ("memory_gb_per_rank = 1e-9", "line 4: memory_gb_per_rank must be from 0.01 to 1000000, got 1e-09"),
+        ("memory_gb_per_rank = 1e300", "line 4: memory_gb_per_rank must be from 0.01 to 1000000"),
+        ('setup = ["module load cuda", "if true; then"]', "line 4: setup is nothing that bash can run: line 3: syntax "
+         "error: unexpected end of file"),
+        ("setup = [\"echo 'half\"]", "line 4: setup is nothing that bash can run: line 1: unexpected EOF while"),
+        ('setup = ["a\\u0000b"]', "line 4: setup holds a NUL character"),
+        ('[environment]\nA = "a\\u0000b"', "line 5: environment.A holds a NUL character"),
         ("warning_seconds = 15000", "line 4: warning_seconds leaves a job no time"),
         ("gpus_per_node = 2", "line 4: gpus_per_node 2 is less than ranks_per_node 4"),
         ('constraint = ["a", "b"]', "line 4: constraint must be text in quotes"),
@@ -86,6 +97,8 @@ def test_every_kind_of_right_value_is_read(tmp_path: Path) -> None:
         environment={"X": ""},
     )  # fmt: skip
     assert read_cluster(ROOT / "slurm" / "cluster.toml").memory_gb_per_rank == 16
+    windows = b"\xef\xbb\xbf" + b'account = "l\xc3\xa4b"\r\nsetup = ["shopt -s extglob", "ls !(*.o)"]\r\n'
+    assert read(tmp_path, windows).account == "l\u00e4b"
 
 
 def test_a_job_that_trains_and_any_other_may_ask_for_different_things(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from fakes import ROOT
@@ -14,13 +16,15 @@ from fakes.cluster import CLUSTER
 from fakes.user import SWEEP
 
 from slurm import sbatch
-from slurm.cluster import Cluster, read_cluster
+from slurm.attempts import Task
+from slurm.cluster import Cluster, largest_array, read_cluster
 from slurm.launcher import Slurm
 from slurm.sender import Sender
 from suite import sweeps
 from suite.recipe import plan
 from suite.recipe.errors import SuiteError
-from suite.record.files import Folders
+from suite.record.files import Folders, write_json
+from suite.record.journal import read_events
 
 
 def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
@@ -70,9 +74,113 @@ def test_options_of_the_cluster_file_are_added_and_take_the_place_of_the_suites(
         for line in sbatch.text(
             tmp_path / "suite-x", 1, 1, (), cluster, Folders(tmp_path, tmp_path), tmp_path, ()
         ).splitlines()
-        if line.startswith("srun")
+        if line.startswith("command srun")
     )
     assert "--container-image=/a b.sqsh" in shlex.split(srun) and "--kill-on-bad-exit=0" in srun
+
+
+WORKS = """#!/bin/bash
+printf '%s\\n' "${PYTHONPATH}" "${FROM_SETUP-}" "$(ulimit -c)" > seen
+[ "${STATUS}" = 0 ] && echo 0 > "${MARK}"
+exit "${STATUS}"
+"""
+"""In the place of srun."""
+
+DECIDES = """#!/bin/bash
+echo "$@" >> decided
+[ "$2" = slurm.attempts ] && shift
+echo 9 > "${MARK}"
+exit 9
+"""
+"""In the place of Python, which is asked what becomes of a job that failed."""
+
+SETUP = {
+    "nothing": (),
+    "errexit": ("set -euo pipefail",),
+    "the whole of it": ("set -e", "set -o posix", "trap 'exit 0' ERR EXIT", "shopt -s failglob"),
+    "a trap that exits well": ("trap 'exit 0' EXIT TERM",),
+    "its end": ("exit 0",),
+    "another program": ("exec true",),
+    "a failing line": ("false",),
+    "no more commands": ("set -n",),
+    "names of its own": (
+        "srun() { true; }",
+        "python() { true; }",
+        "readonly status=0 PYTHONPATH=/none",
+        "unset ended",
+    ),
+    "aliases": ("shopt -s expand_aliases", "alias srun=true command=true exec=true"),
+    "a quote that never ends": ("echo 'half",),
+    "a block that never ends": ("if true; then",),
+    "a parenthesis": (")",),
+    "a document that never ends": ("cat <<END", "x"),
+    "no place": ("cd /", "cd - > /dev/null", "exec > /dev/null 2>&1"),
+    "return": ("return 0",),
+}
+
+
+@pytest.mark.parametrize("status", [0, 1, 75])
+@pytest.mark.parametrize("kind", SETUP)
+def test_no_line_of_setup_changes_how_a_job_ends(tmp_path: Path, kind: str, status: int) -> None:
+    """What failed is asked about, once: there it is queued again. Only what rank 0 has called done ends well."""
+    place, record = tmp_path / "it's here", tmp_path / "it's here" / "suite-x"
+    record.mkdir(parents=True)
+    for name, text in {"srun": WORKS, "python": DECIDES}.items():
+        (place / name).write_text(text)
+        (place / name).chmod(0o755)
+    with mock.patch.object(sys, "executable", str(place / "python")):
+        cluster = Cluster(setup=("export FROM_SETUP=1", "ulimit -c 0", *SETUP[kind]))
+        text = sbatch.text(record, 1, 1, (), cluster, Folders(place, place), place / "code", ())
+    names = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_RESTART_COUNT": "2", "STATUS": str(status)}
+    environment = {"PATH": f"{place}:{os.environ['PATH']}", "MARK": str(record / "ended-4.2"), **names}
+    (place / "job.sh").write_text(text)
+    done = subprocess.run(
+        ["bash", "job.sh"], cwd=place, env=environment, capture_output=True, text=True, timeout=60
+    )
+    ran = (place / "seen").exists()
+    asked = (place / "decided").read_text().splitlines() if (place / "decided").exists() else []
+    assert len(asked) == (0 if ran and status == 0 else 1), done.stderr
+    assert done.returncode == (0 if ran and status == 0 else 9), done.stderr
+    if ran:
+        path, *rest = (place / "seen").read_text().splitlines()
+        assert path == str(place / "code") or "readonly" in str(SETUP[kind])
+        assert rest == ["1", "0"], "what setup sets is there for the ranks"
+        assert [line.split()[-1] for line in asked] == ([str(status)] if status else [])
+
+
+def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come with the status 0, and nothing of rank 0."""
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    record, key = tmp_path / "slurm" / "suite-x" / "array.json", "0123456789abcdef"
+    record.parent.mkdir(parents=True)
+    write_json({"tasks": [[key]], "retries": {"code": 0}}, record)
+    task = Task(record, 0, tmp_path)
+    assert task.end(0) == 1
+    [event] = read_events(tmp_path / key)
+    assert (event["event"], event["cause"]) == ("failed", "code")
+    assert event["error"].startswith("the lines of setup in the cluster file ended the job before its ranks")
+    task.settle(1)
+    assert (record.parent / "ended-0.1").read_text() == "1\n"
+    write_json({"format": 1, "key": key, "top1": 1.0}, tmp_path / key / "outcome.json")
+    assert task.end(0) == 0
+
+
+def test_a_cluster_without_arrays_gets_each_job_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm.cluster.ask", lambda *_: "MaxArraySize            = 0\nMaxJobCount = 9\n")
+    assert largest_array() == 1
+    (tmp_path / "own.py").write_text(SWEEP)
+    listed, _ = sweeps.find(str(tmp_path / "own.py")).stages(["--seeds", "2"])
+    sender = Sender(Folders(tmp_path / "runs", tmp_path), Cluster())
+    planned = sender.planned(plan(listed), largest_array(), is_here=False)
+    assert not [text for _, text in planned if "--array" in text]
+    assert sorted(len(array.tasks) for array, _ in planned) == [1] * len(planned)
+    assert sum(len(task) for array, _ in planned for task in array.tasks) == 6
 
 
 def test_a_plan_shows_the_scripts_where_there_is_no_slurm_and_says_that_nothing_was_checked(

@@ -1,0 +1,75 @@
+"""The values of a stage as JSON has them: of classes of the suite and, where they are imported, of the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache, lru_cache
+from typing import Any
+
+from suite import steps
+from suite.methods import find as find_methods
+from suite.recipe import (
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Training,
+    user_files,
+)
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import type_name
+
+VALUES: tuple[type, ...] = (
+    *(Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe),
+    *(getattr(steps, name) for name in steps.__all__),
+)
+
+
+def from_json(data: Any) -> Any:
+    """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
+
+    Raises SuiteError for an unknown type or field, and for a method of another revision.
+    """
+    if isinstance(data, list):
+        return tuple(from_json(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if data.get("type") in ("Training", "Pretrained"):
+        return _float_stage(json.dumps(data))
+    return _value(data)
+
+
+@lru_cache(maxsize=1000)
+def _float_stage(text: str) -> Any:
+    """The value of a stage that many recipes start from: made once, by its text, in which 1 and 1.0 differ."""
+    return _value(json.loads(text))
+
+
+def _value(data: dict[str, Any]) -> Any:
+    kind = _by_name((*VALUES, *find_methods().values())).get(name := str(data.get("type")))
+    if user_files.is_reference(name):
+        kind = user_files.load(user_files.Reference(name, str(data.get("type_sha256"))))
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        raise SuiteError(
+            f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
+        )
+    if data.get("revision") != getattr(kind, "revision", None):
+        raise SuiteError(
+            f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
+            f"{data.get('revision')}; plan the sweep again"
+        )
+    own = ("type", "type_sha256", "revision")
+    fields = {name: from_json(item) for name, item in data.items() if name not in own}
+    try:
+        return kind(**fields)
+    except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
+        raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
+
+
+@cache
+def _by_name(kinds: tuple[type, ...]) -> dict[str, type]:
+    return {type_name(kind): kind for kind in kinds}
