@@ -11,10 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analysis.compare.configurations import by_network
 from analysis.compare.widths import RANDOM, UNIFORM, chosen
 from analysis.draw.axes import percents
+from analysis.draw.cost import cost_axis
 from analysis.draw.layers import CELL_INCHES, ROW_INCHES, TITLES, cells
 from analysis.draw.style import BASELINE, QUIET, RC, style_of
 from analysis.read.layer_records import TENSORS
@@ -46,7 +48,7 @@ def layer_costs(points: pd.DataFrame, records: Records) -> Figure:
     most = max(len(record.layers) for _, record, _ in panels)
     with matplotlib.rc_context(RC):
         below = 0.075 * max(len(layer.layer) for _, record, _ in panels for layer in record.layers)
-        size = (1.6 + 0.42 * most + 1.2, (1.9 + below) * len(panels))
+        size = (max(1.6 + 0.42 * most + 1.2, 7.5), (1.9 + below) * len(panels))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (title, record, tensor) in zip(grid, panels, strict=True):
@@ -72,6 +74,8 @@ def _bars(axes: Axes, layers: Sequence[LayerWidth], tensor: str) -> None:
     axes.set_ylim(floor, max(positive, default=1.0) * 2)
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_xticks(np.arange(len(layers)), [layer.layer for layer in layers], rotation=90, fontsize=8)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda score, _: f"{score:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("score")
     axes.grid(axis="x", visible=False)
     if widths:
@@ -133,7 +137,9 @@ def _front(axes: Axes, rows: pd.DataFrame, cost: str) -> None:
             style = style_of(f"widths by {by}")
             axes.plot(x, y, style.marker, color=style.colour, label=f"chosen by {by}", zorder=4)
     percents(axes, rows["top1"])
-    axes.set_xscale("log")
+    cost_axis(axes, rows[cost] / unit)
+    if axes.get_xscale() == "linear":
+        axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(COSTS[cost])
 
 

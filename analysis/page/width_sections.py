@@ -67,7 +67,7 @@ def _cells(row: dict[str, Any]) -> list[Cell]:
         Cell(row["name"], f"seed {row['seed']}"),
         Cell(wording.number(row["mean_weight_bits"])),
         Cell(wording.number(row["mean_weight_bits_by_layer"])),
-        Cell(wording.number(row["bops"] / 1e9, ".3f")),
-        Cell(wording.number(row["size_mb"], ".4f")),
+        Cell(wording.number(row["bops"] / 1e9, ".4g")),
+        Cell(wording.number(row["size_mb"], ".4g")),
         Cell(wording.number(row["top1"])),
     ]

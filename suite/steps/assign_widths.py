@@ -82,8 +82,10 @@ class AssignWidths(Step):
         from suite.quantizers.layer_sizes import layer_sizes
         from suite.quantizers.layers import set_widths, widths_of, without_quantizers
 
-        network, present = without_quantizers(model).eval(), widths_of(model)
-        tied = graph_of(network).reported().tied
+        network, widths = without_quantizers(model).eval(), widths_of(model)
+        graph = graph_of(network).reported()
+        tied, order = graph.tied, dict.fromkeys((*graph.layers, *widths))
+        present = {name: widths[name] for name in order if name in widths}
         declared = {name: present[name] for name in self._declared(model)}
         kept = dict(present) if self.by == "uniform" else fixed(declared, tied)
         x = next(iter(feed.batches(replace(self.images, images=1, batch=1))))

@@ -52,16 +52,19 @@ class MeasureSensitivity(Step):
 
     def measured(self, model: nn.Module, feed: Feed) -> dict[str, Any]:
         """The content of the artifact."""
+        from suite.networks.graph import graph_of
         from suite.quantizers.hessian import traces
         from suite.quantizers.layer_sizes import layer_sizes
-        from suite.quantizers.layers import widths_of
+        from suite.quantizers.layers import widths_of, without_quantizers
         from suite.quantizers.sensitivity import costs, evaluated, with_hessian, with_truth
         from suite.quantizers.sensitivity_ranks import correlations
 
         def tick(part: float, doing: str) -> None:
             feed.save(dict, min(part, 0.999), f"sensitivity: {doing}")
 
-        names = tuple(widths_of(model))
+        order = graph_of(without_quantizers(model)).reported().layers
+        there = widths_of(model)
+        names = tuple(name for name in dict.fromkeys((*order, *there)) if name in there)
         rounded = rounded_at(model, self.widths, names, self.ranges, feed)
         batches = list(feed.labelled(self.images))
         found = costs(rounded, batches, tick=lambda part, doing: tick(part / 20, doing))

@@ -65,9 +65,9 @@ def test_noise_and_gradient_score_are_those_of_their_definitions() -> None:
         held: Any = bank.at[3].get_submodule(name)
         wrong = {"weight": held.layer(given), "input": network.get_submodule(name)(held.input(given))}
         for kind, output in wrong.items():
-            error = output - y
+            error = (output - y).detach()
             cost = of(found, name, kind, 3)
-            assert cost.noise == pytest.approx(float(error.square().sum() / y.square().sum()), rel=1e-4)
+            assert cost.noise == pytest.approx(float(error.square().sum() / y.square().sum().detach()), rel=1e-4)
             assert cost.gradient == pytest.approx(
                 float((error * slope).square().sum() / len(x)), rel=1e-3
             )
