@@ -1,4 +1,4 @@
-"""Widths by layer: what each layer costs, what chosen widths gain over uniform ones, and how they lie in the network."""
+"""Widths by layer: what each layer costs, what chosen widths gain, and how they lie along the network."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def _bars(axes: Axes, layers: Sequence[LayerWidth], tensor: str) -> None:
     widths = shown_widths(every)
     colours = matplotlib.colormaps["viridis"]
     positive = [
-        score for layer in layers for bits, score in layer.scores[tensor].items() if score > 0 and bits in widths
+        score
+        for layer in layers
+        for bits, score in layer.scores[tensor].items()
+        if score > 0 and bits in widths
     ]
     axes.set_yscale("log")
     floor = min(positive, default=1e-3) / 2
@@ -144,8 +147,8 @@ def _front(axes: Axes, rows: pd.DataFrame, cost: str) -> None:
 
 
 def along(points: pd.DataFrame, records: Records) -> Figure:
-    """The bits of each layer's weight, and below of its input, in the network's order: a row for each chosen run of the
-    lowest seed, at most MOST_ROWS of a network."""
+    """The bits of each layer's weight, and below of its input, in the network's order: a row for each chosen run of
+    the lowest seed, at most MOST_ROWS of a network."""
     panels = [
         (f"{title}, {TITLES[tensor]}", group.head(MOST_ROWS).to_dict("records"), tensor)
         for title, group in by_network(first_of_each(points))
@@ -159,7 +162,10 @@ def along(points: pd.DataFrame, records: Records) -> Figure:
         size = (3.6 + CELL_INCHES * most, sum(heights) + below * len(panels))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-        colours, norm = matplotlib.colormaps["viridis"], BoundaryNorm([0, 2.5, 3.5, 4.5, 5.5, 6.5, 8.5, 33], 256)
+        colours, norm = (
+            matplotlib.colormaps["viridis"],
+            BoundaryNorm([0, 2.5, 3.5, 4.5, 5.5, 6.5, 8.5, 33], 256),
+        )
         for axes, (title, rows, tensor) in zip(grid, panels, strict=True):
             axes.set_title(title)
             first = records[rows[0]["key"]].layers

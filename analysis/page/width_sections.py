@@ -15,7 +15,10 @@ from analysis.report.results import Results
 COLUMNS = (
     Column("widths"),
     *(Column(title, True) for title in ("mean bits of a weight", "of a layer", "BOPs, billions", "size, MB")),
-    *(Column(title, True) for title in ("top-1 %", "uniform, same budget", "gain", "random, same budget", "beaten")),
+    *(
+        Column(title, True)
+        for title in ("top-1 %", "uniform, same budget", "gain", "random, same budget", "beaten")
+    ),
 )
 
 
@@ -25,16 +28,22 @@ def section(results: Results) -> Section | None:
     if found is None:
         return None
     points, records = found.points, found.records
-    parts: list[Part] = [Lines([f"Left out: {problem}" for problem in found.problems])] if found.problems else []
+    parts: list[Part] = (
+        [Lines([f"Left out: {problem}" for problem in found.problems])] if found.problems else []
+    )
     if widths.scored(points, records):
         alt = "Bars of the score of each layer at several widths, weights and inputs apart."
         caption = (
-            "The score by which widths were chosen, measured on training images: none above that of fewer bits, and on "
-            "the floor of the axis where it is zero. Layers without bars have declared widths."
+            "The score by which widths were chosen, measured on training images: none above that of fewer bits, and "
+            "on the floor of the axis where it is zero. Layers without bars have declared widths."
         )
         parts.append(Picture("layer-costs", widths.layer_costs(points, records), alt, caption))
-    alt = "Top-1 against size and bit operations: uniform widths on a line, chosen and random widths around it."
-    caption = "Each point is a run. Bit operations: weight bits times input bits, summed over all multiplications."
+    alt = (
+        "Top-1 against size and bit operations: uniform widths on a line, chosen and random widths around it."
+    )
+    caption = (
+        "Each point is a run. Bit operations: weight bits times input bits, summed over all multiplications."
+    )
     parts.append(Picture("width-front", widths.front(points), alt, caption))
     if len(compared.chosen(points)):
         alt = "Bits of each layer's weight and input along the network, a row for each choice."
@@ -42,7 +51,9 @@ def section(results: Results) -> Section | None:
         parts.append(Picture("chosen-widths", widths.along(points, records), alt, caption))
     rows = [_uniform(row) for row in points[points["by"] == compared.UNIFORM].to_dict("records")]
     rows += [_chosen(row) for row in compared.beside(points)]
-    parts.append(Table("Widths by layer, and uniform and random ones within the same budget", COLUMNS, rows, {}))
+    parts.append(
+        Table("Widths by layer, and uniform and random ones within the same budget", COLUMNS, rows, {})
+    )
     return Section("widths", "A width for every layer", parts)
 
 

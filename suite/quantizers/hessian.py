@@ -27,7 +27,11 @@ class Trace:
 
 
 def traces(
-    model: nn.Module, names: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]], probes: int, seed: int = 0
+    model: nn.Module,
+    names: Sequence[str],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    probes: int,
+    seed: int = 0,
 ) -> dict[tuple[str, str], Trace]:
     """By (layer, "weight" or "input"): the traces of the layers `names` of `model`, evaluating, over `batches` of
     images and labels, each with as many random `probes`. A layer that computes nothing is left out."""

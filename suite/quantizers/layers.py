@@ -107,7 +107,7 @@ def set_widths(model: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
 
 
 def without_quantizers(model: nn.Module) -> nn.Module:
-    """A copy of what `quantize` gave, before its weights are rounded, with the layers themselves: the float network."""
+    """The float network of what `quantize` gave, before its weights are rounded: a copy with the layers themselves."""
     network = copy.deepcopy(model)
     for name, module in list(network.named_modules()):
         if isinstance(module, Quantized):
@@ -119,7 +119,9 @@ def widths_of(model: nn.Module) -> dict[str, tuple[int, int]]:
     """(weight bits, input bits), 32 for float, of the layers that multiply of what `quantize` gave, by name; before
     their weights are rounded."""
     return {
-        name: tuple(quantizer.grid.bits if quantizer else FLOAT_BITS for quantizer in (held.weight, held.input))
+        name: tuple(
+            quantizer.grid.bits if quantizer else FLOAT_BITS for quantizer in (held.weight, held.input)
+        )
         for name, held in model.named_modules()
         if isinstance(held, Quantized) and _multiplies(held)
     }

@@ -5,7 +5,8 @@ takes the place of the float one, or the other way round.
 
 - noise: |error of the layer's output|^2 / |output|^2, both summed over the images.
 - gradient: the sum over an image's output of error^2 * (dloss/doutput)^2, mean over images (NVIDIA ModelOpt's score).
-- hessian: tr(H) / size * |error of the tensor|^2, of an input mean over images (HAWQ-V2, arXiv 1911.03852, V3 2011.10680).
+- hessian: tr(H) / size * |error of the tensor|^2, of an input mean over images (HAWQ-V2, arXiv 1911.03852, and V3,
+  2011.10680).
 - loss and top-1 with that one tensor rounded and all else float, and with all rounded but that one.
 """
 
@@ -96,7 +97,9 @@ def _layer(module: nn.Module) -> nn.Module:
     return module.layer if isinstance(module, Quantized) else module
 
 
-def costs(rounded: Rounded, batches: Batches, with_gradient: bool = True, tick: Tick | None = None) -> list[Cost]:
+def costs(
+    rounded: Rounded, batches: Batches, with_gradient: bool = True, tick: Tick | None = None
+) -> list[Cost]:
     """Noise, gradient score and squared error of every layer, width and tensor, in one pass over `batches`. A layer
     that computes nothing is left out."""
     sums: dict[tuple[str, str, int], Tensor] = {}

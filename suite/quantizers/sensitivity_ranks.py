@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of a `score` with a `truth` over `layers` layers, at one width and of one tensor: `rho`, and the ends of its 95 %
-    interval by resampling the layers."""
+    """Of a `score` with a `truth` over `layers` layers, at one width and of one tensor: `rho`, and the ends of its
+    95 % interval by resampling the layers."""
 
     score: str
     truth: str

@@ -93,7 +93,9 @@ def least_cost(costs: NDArray[np.float64], resources: Sequence[Resource]) -> tup
     raise SuiteError("a hundred assignments in a row are just above a budget; change it a little")
 
 
-def drawn(options: Sequence[Option], resources: Sequence[Resource], groups: int, seed: int) -> tuple[int, ...]:
+def drawn(
+    options: Sequence[Option], resources: Sequence[Resource], groups: int, seed: int
+) -> tuple[int, ...]:
     """A random option for each group, within the limits, none of which could be widened and all others kept.
 
     Options are drawn evenly; then random groups are narrowed until the limits hold, and random ones widened as long as

@@ -109,7 +109,9 @@ class InMemoryFeed:
             assert self.labels is not None
             order = drawn(calibration, len(self.labels)).to(self.labels.device)
             labels = torch.split(self.labels[order], calibration.batch)
-            yield from ((x, y.to(self.device)) for x, y in zip(self.batches(calibration), labels, strict=True))
+            yield from (
+                (x, y.to(self.device)) for x, y in zip(self.batches(calibration), labels, strict=True)
+            )
             return
         for x, y in self._first(calibration):
             if y is None:

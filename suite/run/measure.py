@@ -30,8 +30,8 @@ def sensitivity(
     """Measure what rounding each layer of the float network costs, as the method of a recipe rounds it before anything
     learns, and a float stage by the method mse. `how` says at which widths and on how many training images.
 
-    The result becomes the artifact `sensitivity.json` of the stage, recorded as by a further attempt. Raises SuiteError
-    where the stage is not done, where its method has no widths by layer, and InterruptedRunError where `stop` asks.
+    The result becomes the artifact `sensitivity.json` of the stage, recorded as by a further attempt. Raises
+    SuiteError where the stage is not done, where its method has no widths by layer, and InterruptedRunError where `stop` asks.
     """
     folder = folders.runs / stage.key
     if read_outcome(folder) is None:

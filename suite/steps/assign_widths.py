@@ -36,8 +36,8 @@ class AssignWidths(Step):
     by: the score whose sum is made least, of suite.quantizers.sensitivity, "loss" by the loss with one tensor rounded
     alone; "random" draws widths of the budget by `seed`; "uniform" leaves them as they are.
     widths: those to choose from. apart: weights and inputs of a layer may differ.
-    size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input bits
-    by multiplication, at most, which is 16 where both have 4 bits. Both of the layers whose width is free; 0 is none.
+    size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input
+    bits by multiplication, at most, which is 16 where both have 4 bits. Both of the layers whose width is free; 0 is none.
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
     that take one tensor, or are added, are tied: all get the same widths.
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
@@ -146,9 +146,7 @@ class AssignWidths(Step):
             choice = drawn(options, resources, len(groups), self.seed)
         else:
             choice = least_cost(summed(groups, options, scores), resources)
-        return {
-            name: options[option] for group, option in zip(groups, choice, strict=True) for name in group
-        }
+        return {name: options[option] for group, option in zip(groups, choice, strict=True) for name in group}
 
     def _options(self, present: Widths, names: Sequence[str]) -> list[Option]:
         """Pairs of widths, of what is quantized at all."""
@@ -167,7 +165,9 @@ class AssignWidths(Step):
         from suite.quantizers.width_search import Resource
 
         def of(field: str) -> Any:
-            return np.array([sum(getattr(sizes[name], field) for name in group) for group in groups], np.int64)
+            return np.array(
+                [sum(getattr(sizes[name], field) for name in group) for group in groups], np.int64
+            )
 
         found = []
         for budget, field_name, per_option, words in (
@@ -205,7 +205,12 @@ class AssignWidths(Step):
         layers = []
         for name, (weight_bits, input_bits) in widths.items():
             mine = {tensor: _by_bits(scores, name, tensor) for tensor in ("weight", "input")}
-            layer = {"name": name, "weight_bits": weight_bits, "input_bits": input_bits, **asdict(sizes[name])}
+            layer = {
+                "name": name,
+                "weight_bits": weight_bits,
+                "input_bits": input_bits,
+                **asdict(sizes[name]),
+            }
             layers.append({**layer, "declared": name in kept and self.by != "uniform", "scores": mine})
         budget = {"size_bits": self.size_bits, "bops_per_mac": self.bops_per_mac}
         content = {"format": 1, "by": self.by, "budget": budget, **whole, "size_mb": size}
@@ -257,8 +262,8 @@ def covering(names: Sequence[str], found: Sequence[Cost], by: str, base: float =
             f"no score covers layer {without[0]}: it computes nothing on the images, or not finitely; declare its "
             f"widths in by_layer"
         )
-    return {
-        (layer, tensor, width): score
+    return {  # in six digits, so that ranks whose devices add in other orders choose alike
+        (layer, tensor, width): float(f"{score:.6g}")
         for (layer, tensor), mine in tensors.items()
         for width, score in never_rising(mine).items()
     }

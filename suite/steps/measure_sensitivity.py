@@ -97,8 +97,8 @@ def around_insert(steps: Sequence[Step], name: str) -> tuple[tuple[Step, ...], t
     at = [number for number, step in enumerate(steps) if isinstance(step, Insert)]
     if len(at) != 1 or not steps[at[0]].sets_widths or any(step.starts_untrained for step in steps):
         raise SuiteError(
-            f"widths by layer are not for {name}, which gives its layers their widths in its own way or starts from an "
-            f"untrained network; use a method that puts quantizers on all layers of a trained one"
+            f"widths by layer are not for {name}, which gives its layers their widths in its own way or starts from "
+            f"an untrained network; use a method that puts quantizers on all layers of a trained one"
         )
     kinds = (TakeRanges, RunCalibration, StartLearning)
     ranges = itertools.takewhile(lambda step: isinstance(step, kinds), steps[at[0] + 1 :])

@@ -24,7 +24,12 @@ def record(bits: int, by: str, declared: bool = False) -> Json:
         }
         for name in NAMES
     ]
-    totals = {"mean_weight_bits": bits, "mean_weight_bits_by_layer": bits, "bops": bits**2 * 1e6, "size_mb": bits / 9}
+    totals = {
+        "mean_weight_bits": bits,
+        "mean_weight_bits_by_layer": bits,
+        "bops": bits**2 * 1e6,
+        "size_mb": bits / 9,
+    }
     return {"format": 1, "by": by, **totals, "layers": layers}
 
 
@@ -37,7 +42,13 @@ def sweep(runs: Path) -> list[Json]:
         for draw in range(10 if by == "random" else 1):
             if bits == 8 and by != "uniform":
                 continue
-            params = {"of": "mse", "by": by, "size_bits": float(bits), "bops_per_mac": bits**2.0, "draw_seed": draw}
+            params = {
+                "of": "mse",
+                "by": by,
+                "size_bits": float(bits),
+                "bops_per_mac": bits**2.0,
+                "draw_seed": draw,
+            }
             stages.append(stage("mixed", bits, 0, start, **params))
             top1 = {"uniform": 80.0, "gradient": 84.5, "random": 76.0 + draw}[by] + bits
             finish(runs, stages[-1], top1)
@@ -54,7 +65,13 @@ def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(t
     assert pictures == ["layer-costs", "width-front", "chosen-widths"]
     (table,) = [part for part in found.parts if isinstance(part, Table)]
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
-    assert list(rows) == ["mse, w8a8", "mse, w4a4", "mse, w3a3", "mse, gradient, 4 bits", "mse, gradient, 3 bits"]
+    assert list(rows) == [
+        "mse, w8a8",
+        "mse, w4a4",
+        "mse, w3a3",
+        "mse, gradient, 4 bits",
+        "mse, gradient, 3 bits",
+    ]
     assert rows["mse, gradient, 4 bits"] == [
         *("4.00", "4.00", "0.016", "0.4444", "88.50"),
         *("84.00", "4.50", "84.50", "90 %"),
@@ -67,7 +84,11 @@ def test_a_sweep_without_such_runs_has_no_such_section_and_a_torn_record_is_left
     plan(tmp_path, stages[0], sweep="none")
     assert width_sections.section(results.load(tmp_path, "none")) is None
     keep(tmp_path, stages[2], "widths.json", "{")
-    for broken in ({"format": 2}, {"format": 1, "layers": []}, {"format": 1, "layers": [{"weight_bits": "8"}]}):
+    for broken in (
+        {"format": 2},
+        {"format": 1, "layers": []},
+        {"format": 1, "layers": [{"weight_bits": "8"}]},
+    ):
         keep(tmp_path, stages[3], "widths.json", broken)
         found = width_sections.section(results.load(tmp_path, "small"))
         assert found is not None and isinstance(found.parts[0], Lines)

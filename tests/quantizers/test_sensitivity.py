@@ -67,10 +67,10 @@ def test_noise_and_gradient_score_are_those_of_their_definitions() -> None:
         for kind, output in wrong.items():
             error = (output - y).detach()
             cost = of(found, name, kind, 3)
-            assert cost.noise == pytest.approx(float(error.square().sum() / y.square().sum().detach()), rel=1e-4)
-            assert cost.gradient == pytest.approx(
-                float((error * slope).square().sum() / len(x)), rel=1e-3
+            assert cost.noise == pytest.approx(
+                float(error.square().sum() / y.square().sum().detach()), rel=1e-4
             )
+            assert cost.gradient == pytest.approx(float((error * slope).square().sum() / len(x)), rel=1e-3)
         error = held.layer.weight - network.get_submodule(name).weight
         assert of(found, name, "weight", 3).error == pytest.approx(float(error.square().sum()), rel=1e-5)
 
@@ -86,7 +86,9 @@ def test_more_bits_make_less_noise_and_the_network_is_left_as_it_was() -> None:
             noise = [of(found, name, tensor, bits).noise for bits in (2, 4, 8)]
             assert noise[0] > noise[1] > noise[2] > 0
     assert all(torch.equal(before[key], value) for key, value in bank.network.state_dict().items())
-    assert [type(module) for module in bank.network.modules()] == [type(module) for module in network.modules()]
+    assert [type(module) for module in bank.network.modules()] == [
+        type(module) for module in network.modules()
+    ]
 
 
 def test_the_estimated_trace_is_that_of_the_hessian_within_its_standard_error() -> None:
@@ -137,7 +139,9 @@ def test_the_truth_is_the_network_with_that_one_tensor_rounded_and_with_all_but_
     assert cost.loss_all_but == pytest.approx(evaluated(rest, batches()).loss, rel=1e-6)
     rest = copy.deepcopy(bank.at[2])
     rest.left.input = None
-    assert of(found, "left", "input", 2).loss_all_but == pytest.approx(evaluated(rest, batches()).loss, rel=1e-6)
+    assert of(found, "left", "input", 2).loss_all_but == pytest.approx(
+        evaluated(rest, batches()).loss, rel=1e-6
+    )
 
 
 def test_sizes_are_counted_and_add_up() -> None:

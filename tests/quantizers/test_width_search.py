@@ -88,7 +88,9 @@ TIED = ((4, 6), (9, 11), (14, 16))
 def test_on_hawqs_arrays_it_is_that_of_enumeration(limited: str) -> None:
     """Half way between all at 4 and all at 8 bits, as its notebook has it, downsampling tied to its stage."""
     behind = {other: one for one, other in TIED}
-    groups = [[one, *(o for o, first in behind.items() if first == one)] for one in range(19) if one not in behind]
+    groups = [
+        [one, *(o for o, first in behind.items() if first == one)] for one in range(19) if one not in behind
+    ]
     costs = np.stack([TRACE * AT_4_BITS, TRACE * AT_8_BITS], 1)
     used = np.outer(PARAMETERS, [4, 8]) if limited == "size" else np.outer(MACS, [16, 64])
     costs, used = (np.stack([table[group].sum(0) for group in groups]) for table in (costs, used))

@@ -54,7 +54,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Stage], Fol
     return stages, folders
 
 
-def test_a_run_records_its_widths_as_an_artifact_and_as_metrics(finished: tuple[list[Stage], Folders]) -> None:
+def test_a_run_records_its_widths_as_an_artifact_and_as_metrics(
+    finished: tuple[list[Stage], Folders],
+) -> None:
     (_, recipe, *_), folders = finished
     folder = folders.runs / recipe.key
     kept = json.loads((folder / "artifacts" / "widths.json").read_text())
