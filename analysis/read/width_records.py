@@ -46,14 +46,12 @@ def read_widths(runs: Path, key: str) -> WidthRecord:
 
 
 def _layer(layer: Mapping[str, Any], path: Path) -> LayerWidth:
-    bits = [layer.get(name) for name in ("weight_bits", "input_bits")]
-    if not all(type(width) is int and 1 <= width <= 32 for width in bits):
-        raise AnalysisError(f"{path.name} has a layer of {bits[0]!r} and {bits[1]!r} bits")
+    bits = [layer[name] for name in ("weight_bits", "input_bits") if type(layer.get(name)) is int]
+    if len(bits) != 2 or not all(1 <= width <= 32 for width in bits):
+        raise AnalysisError(f"{path.name} has a layer whose weight or input has no width")
     scores = _mapping(layer.get("scores"))
     by_tensor = {tensor: _scores(_mapping(scores.get(tensor))) for tensor in ("weight", "input")}
-    return LayerWidth(
-        _name(layer.get("name")), int(bits[0]), int(bits[1]), layer.get("declared") is True, by_tensor
-    )
+    return LayerWidth(_name(layer.get("name")), bits[0], bits[1], layer.get("declared") is True, by_tensor)
 
 
 def _scores(found: Mapping[str, Any]) -> dict[int, float]:

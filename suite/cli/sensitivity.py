@@ -17,7 +17,7 @@ from suite.recipe import Calibration
 from suite.steps import MeasureSensitivity
 from suite.sweeps.stored import find_stages
 
-COSTS = ("layer", "tensor", "bits", "noise dB", "gradient", "Hessian", "± se", "loss", "top-1 %")
+COSTS = ("layer", "tensor", "bits", "noise dB", "logits", "gradient", "Hessian", "± se", "loss", "top-1 %")
 ALL_BUT = ("all but: loss", "top-1 %")
 RANKS = ("tensor", "bits", "score", "layers", "rho with the loss alone", "with all but one")
 
@@ -72,11 +72,11 @@ def sensitivity(
 def costs_table(record: Mapping[str, Any]) -> Rows:
     """A row for each layer, tensor and width."""
     has_truth = any(cost["loss_alone"] is not None for cost in record["costs"])
-    titles = [*COSTS, *ALL_BUT] if has_truth else COSTS[:7]
+    titles = [*COSTS, *ALL_BUT] if has_truth else COSTS[:8]
     table = Rows(titles, titles[2:], ("layer",))
     for cost in record["costs"]:
         row = [cost["layer"], cost["tensor"], str(cost["bits"]), _decibels(cost["noise"])]
-        row += [_short(cost[name]) for name in ("gradient", "hessian", "hessian_standard_error")]
+        row += [_short(cost[name]) for name in ("logits", "gradient", "hessian", "hessian_standard_error")]
         for way in ("alone", "all_but") if has_truth else ():
             row += [f"{cost[f'loss_{way}']:.4f}", f"{cost[f'top1_{way}']:.2f}"]
         table.rows.append([(text, "") for text in row])
@@ -91,8 +91,8 @@ def ranks_table(found: Sequence[Mapping[str, Any]]) -> Rows:
         place = one["tensor"], str(one["bits"]), one["score"], str(one["layers"])
         shown = f"{one['rho']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
         rows.setdefault(place, {})[one["truth"]] = shown
-    for place, shown_by in rows.items():
-        cells = [*place, shown_by.get("loss_alone", ""), shown_by.get("loss_all_but", "")]
+    for named, shown_by in rows.items():
+        cells = [*named, shown_by.get("loss_alone", ""), shown_by.get("loss_all_but", "")]
         table.rows.append([(text, "") for text in cells])
     return table
 

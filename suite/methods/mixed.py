@@ -26,8 +26,8 @@ class Mixed(Method):
     that it gives them.
 
     by, widths, apart, size_bits, bops_per_mac: of AssignWidths; the budgets are those of the method's widths where
-    they are not given, and 0 is none. draw_seed: of random widths. score_images: training images of the scores, no more
-    than calibrate; probes: random vectors for each batch of them, for the trace of the Hessian.
+    they are not given, and 0 is none. draw_seed: of random widths. score_images: training images of the scores, no
+    more than calibrate; probes: random vectors for each batch of them, for the trace of the Hessian.
     feed, calibration: the data of the method; what `of` brings where they are not given.
     """
 

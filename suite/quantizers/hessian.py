@@ -39,7 +39,7 @@ def traces(
     samples: dict[tuple[str, str], list[float]] = {}
     sizes: dict[tuple[str, str], int] = {}
     with torch.enable_grad(), offset(model, names) as calls:
-        weights = {name: model.get_submodule(name).layer.weight for name in names}  # type: ignore[union-attr]
+        weights: dict[str, Tensor] = {name: model.get_submodule(name).layer.weight for name in names}  # type: ignore[misc,union-attr]
         for x, labels in batches:
             loss = loss_of(model(x), labels)
             wanted = {(name, "weight"): [weights[name]] for name in names if calls.of[name]}

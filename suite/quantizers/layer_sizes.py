@@ -36,7 +36,7 @@ def layer_sizes(model: nn.Module, names: Sequence[str], batch: Tensor) -> dict[s
         for hook in hooks:
             hook.remove()
     return {
-        name: LayerSize(int(layer.weight.numel()), macs[name])  # type: ignore[union-attr,operator]
+        name: LayerSize(int(layer.weight.numel()), macs[name])  # type: ignore[operator]
         for name, layer in layers.items()
     }
 

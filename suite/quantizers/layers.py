@@ -119,12 +119,14 @@ def widths_of(model: nn.Module) -> dict[str, tuple[int, int]]:
     """(weight bits, input bits), 32 for float, of the layers that multiply of what `quantize` gave, by name; before
     their weights are rounded."""
     return {
-        name: tuple(
-            quantizer.grid.bits if quantizer else FLOAT_BITS for quantizer in (held.weight, held.input)
-        )
+        name: (_bits_of(held.weight), _bits_of(held.input))
         for name, held in model.named_modules()
         if isinstance(held, Quantized) and _multiplies(held)
     }
+
+
+def _bits_of(quantizer: Quantizer | None) -> int:
+    return quantizer.grid.bits if quantizer else FLOAT_BITS
 
 
 def _of_width(quantizer: Quantizer | None, bits: int) -> Quantizer | None:

@@ -22,6 +22,8 @@ class Call:
     output: Tensor
     input_offset: Tensor
     output_offset: Tensor
+    slopes: dict[str, Tensor] = field(default_factory=dict)
+    """Derivatives with respect to the output, by what they are of."""
 
 
 @dataclass

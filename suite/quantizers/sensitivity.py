@@ -1,9 +1,12 @@
-"""What rounding each tensor of a network costs: three scores that are computed of the float network, and the truth.
+"""What rounding each tensor of a network costs: four scores that are computed of the float network, and the truth.
 
 A network is rounded at each width as a whole, by the method that is asked about; one layer's weight or input of it
 takes the place of the float one, or the other way round.
 
 - noise: |error of the layer's output|^2 / |output|^2, both summed over the images.
+- logits: the sum over an image's output of error^2 * (dlogit/doutput)^2, summed over the logits, mean over images:
+  what the logits change by, squared, were the errors independent. Random signs of the logits stand for their sum.
+  It needs no label, and does not vanish where the network is sure of its answers, as on its training images.
 - gradient: the sum over an image's output of error^2 * (dloss/doutput)^2, mean over images (NVIDIA ModelOpt's score).
 - hessian: tr(H) / size * |error of the tensor|^2, of an input mean over images (HAWQ-V2, arXiv 1911.03852, and V3,
   2011.10680).
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +45,7 @@ class Cost:
     tensor: str
     bits: int
     noise: float
+    logits: float | None = None
     gradient: float | None = None
     error: float = 0.0
     """|error of the tensor|^2, of an input mean over images."""
@@ -98,20 +103,22 @@ def _layer(module: nn.Module) -> nn.Module:
 
 
 def costs(
-    rounded: Rounded, batches: Batches, with_gradient: bool = True, tick: Tick | None = None
+    rounded: Rounded, batches: Batches, labelled: bool = True, seed: int = 0, tick: Tick | None = None
 ) -> list[Cost]:
-    """Noise, gradient score and squared error of every layer, width and tensor, in one pass over `batches`. A layer
-    that computes nothing is left out."""
+    """Noise, logits and, where the batches are `labelled`, gradient score, and squared error of every layer, width and
+    tensor, in one pass over `batches`. A layer that computes nothing is left out. seed: of the random signs."""
     sums: dict[tuple[str, str, int], Tensor] = {}
-    images = 0
+    images, generator = 0, torch.Generator().manual_seed(seed)
     with torch.enable_grad(), offset(rounded.network, rounded.names) as calls:
         for number, (x, labels) in enumerate(batches, start=1):
             logits = rounded.network(x)
-            flat = [call.output_offset for name in rounded.names for call in calls.of[name]]
-            if with_gradient and flat:
-                slopes = torch.autograd.grad(loss_of(logits, labels), flat, materialize_grads=True)
-                for call_offset, slope in zip(flat, slopes, strict=True):
-                    call_offset.grad = slope
+            signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits.device) * 2 - 1
+            of = {"logits": (logits * signs).sum()}
+            if labelled:
+                of["gradient"] = loss_of(logits, labels)
+            made = [call for name in rounded.names for call in calls.of[name]]
+            for what, value in of.items():
+                _differentiate(what, value, made)
             images += len(x)
             for name in rounded.names:
                 for call in calls.of[name]:
@@ -120,32 +127,44 @@ def costs(
             if tick:
                 tick(number / len(batches), "scores")
     found = []
-    for (name, tensor, bits), (noise, signal, gradient, error, weight_calls) in sums.items():
+    for (name, tensor, bits), (noise, signal, by_logits, gradient, error, weight_calls) in sums.items():
         count = images if tensor == "input" else float(weight_calls)
-        score = float(gradient) / images if with_gradient else None
+        score = float(gradient) / images if labelled else None
         ratio = float(noise / signal) if signal > 0 else float(noise > 0)
-        found.append(Cost(name, tensor, bits, ratio, score, float(error) / count))
+        found.append(
+            Cost(name, tensor, bits, ratio, float(by_logits) / images, score, error=float(error) / count)
+        )
     return found
+
+
+def _differentiate(what: str, value: Tensor, calls: Sequence[Call]) -> None:
+    """Of `value` with respect to the output of each call."""
+    if not calls:
+        return
+    offsets = [call.output_offset for call in calls]
+    slopes = torch.autograd.grad(value, offsets, retain_graph=True, materialize_grads=True)
+    for call, slope in zip(calls, slopes, strict=True):
+        call.slopes[what] = slope
 
 
 @torch.no_grad()
 def _add(sums: dict[tuple[str, str, int], Tensor], rounded: Rounded, name: str, call: Call) -> None:
-    layer = _layer(rounded.network.get_submodule(name).layer)  # type: ignore[union-attr,arg-type]
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    layer: Any = rounded.network.get_submodule(name).layer
+    weight: Tensor = layer.weight
     for bits in rounded.at:
-        held = rounded.at[bits].get_submodule(name)
+        held: Any = rounded.at[bits].get_submodule(name)
         for tensor in rounded.tensors(name, bits):
             if tensor == "weight":
-                error: Tensor = _layer(held).weight - weight  # type: ignore[assignment]
+                error: Tensor = _layer(held).weight - weight  # type: ignore[operator]
                 wrong = product(layer, call.input, error)
             else:
-                error = held.input(call.input) - call.input  # type: ignore[operator]
+                error = held.input(call.input) - call.input
                 wrong = product(layer, error, weight)
-            slope = call.output_offset.grad
+            slopes = [call.slopes.get(what) for what in ("logits", "gradient")]
             parts = (
                 _square(wrong),
                 _square(call.output),
-                _square(wrong * slope) if slope is not None else torch.zeros(()),
+                *(torch.zeros(()) if slope is None else _square(wrong * slope) for slope in slopes),
                 _square(error),
                 torch.ones(()),
             )

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from suite.quantizers.sensitivity import Cost
 
-SCORES = ("noise", "gradient", "hessian")
+SCORES = ("noise", "logits", "gradient", "hessian")
 TRUTHS = {"loss_alone": 1, "loss_all_but": -1}
 """Each with its sign: the costlier a layer, the higher the loss with it alone rounded, and the lower with it alone
 left float."""

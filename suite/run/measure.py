@@ -31,7 +31,8 @@ def sensitivity(
     learns, and a float stage by the method mse. `how` says at which widths and on how many training images.
 
     The result becomes the artifact `sensitivity.json` of the stage, recorded as by a further attempt. Raises
-    SuiteError where the stage is not done, where its method has no widths by layer, and InterruptedRunError where `stop` asks.
+    SuiteError where the stage is not done or its method has no widths by layer, and InterruptedRunError where `stop`
+    asks.
     """
     folder = folders.runs / stage.key
     if read_outcome(folder) is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from suite.quantizers.sensitivity import Cost
     from suite.quantizers.width_search import Option, Resource
 
-By = Literal["gradient", "noise", "hessian", "loss", "random", "uniform"]
+By = Literal["logits", "gradient", "noise", "hessian", "loss", "random", "uniform"]
 
 Widths = dict[str, tuple[int, int]]
 """(weight bits, input bits) by layer; 32 is float."""
@@ -37,7 +37,8 @@ class AssignWidths(Step):
     alone; "random" draws widths of the budget by `seed`; "uniform" leaves them as they are.
     widths: those to choose from. apart: weights and inputs of a layer may differ.
     size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input
-    bits by multiplication, at most, which is 16 where both have 4 bits. Both of the layers whose width is free; 0 is none.
+    bits by multiplication, at most, which is 16 where both have 4 bits. Both of the layers whose width is free; 0 is
+    none.
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
     that take one tensor, or are added, are tied: all get the same widths.
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
@@ -117,9 +118,9 @@ class AssignWidths(Step):
 
         names = list(itertools.chain(*groups))
         rounded = rounded_at(model, self.widths, names, self.ranges, feed)
-        needs_labels = self.by != "noise"
+        needs_labels = self.by not in ("noise", "logits")
         batches = list(feed.labelled(self.images)) if needs_labels else unlabelled(feed, self.images)
-        found = costs(rounded, batches, needs_labels, tick)
+        found = costs(rounded, batches, needs_labels, self.images.seed, tick)
         base = 0.0
         if self.by == "hessian":
             covered = tuple(dict.fromkeys(cost.layer for cost in found))

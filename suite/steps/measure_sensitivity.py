@@ -67,7 +67,9 @@ class MeasureSensitivity(Step):
         names = tuple(name for name in dict.fromkeys((*order, *there)) if name in there)
         rounded = rounded_at(model, self.widths, names, self.ranges, feed)
         batches = list(feed.labelled(self.images))
-        found = costs(rounded, batches, tick=lambda part, doing: tick(part / 20, doing))
+        found = costs(
+            rounded, batches, seed=self.images.seed, tick=lambda part, doing: tick(part / 20, doing)
+        )
         covered = tuple(dict.fromkeys(cost.layer for cost in found))
         probed = traces(rounded.network, covered, batches, self.probes, self.images.seed)
         found = with_hessian(found, probed)

@@ -74,7 +74,7 @@ def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(t
     ]
     assert rows["mse, gradient, 4 bits"] == [
         *("4.00", "4.00", "0.016", "0.4444", "88.50"),
-        *("84.00", "4.50", "84.50", "90 %"),
+        *("84.00", "+4.50", "84.50", "90 %"),
     ]
     assert all(len(row) == len(table.columns) for row in table.rows)
 

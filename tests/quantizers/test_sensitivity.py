@@ -49,19 +49,22 @@ def test_noise_and_gradient_score_are_those_of_their_definitions() -> None:
     network = tied()
     bank = rounded(network, LAYERS, 3)
     found = costs(bank, batches())
-    (x, labels), seen = images(), {}
+    (x, labels), seen, generator = images(), {}, torch.Generator().manual_seed(0)
     hooks = [
         network.get_submodule(name).register_forward_hook(
             lambda module, args, y, name=name: seen.__setitem__(name, (args[0].clone(), y.clone(), y))
         )
         for name in ("left", "linear")
     ]
-    loss = F.cross_entropy(network(x), labels, reduction="sum")
+    logits = network(x)
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    signs = [torch.randint(0, 2, (8, 10), generator=generator) * 2 - 1 for _ in (0, 1)]
     for hook in hooks:
         hook.remove()
     for name in ("left", "linear"):
         given, y, tensor = seen[name]
         slope = torch.autograd.grad(loss, tensor, retain_graph=True)[0]
+        by_logits = torch.autograd.grad((logits * torch.cat(signs)).sum(), tensor, retain_graph=True)[0]
         held: Any = bank.at[3].get_submodule(name)
         wrong = {"weight": held.layer(given), "input": network.get_submodule(name)(held.input(given))}
         for kind, output in wrong.items():
@@ -71,6 +74,7 @@ def test_noise_and_gradient_score_are_those_of_their_definitions() -> None:
                 float(error.square().sum() / y.square().sum().detach()), rel=1e-4
             )
             assert cost.gradient == pytest.approx(float((error * slope).square().sum() / len(x)), rel=1e-3)
+            assert cost.logits == pytest.approx(float((error * by_logits).square().sum() / len(x)), rel=1e-3)
         error = held.layer.weight - network.get_submodule(name).weight
         assert of(found, name, "weight", 3).error == pytest.approx(float(error.square().sum()), rel=1e-5)
 
@@ -198,4 +202,4 @@ def test_the_step_keeps_all_of_it_and_leaves_the_model_alone() -> None:
     assert kept["images"] == 16 and set(kept["all_rounded"]) == {"2", "4"}
     assert len(kept["costs"]) == 16 and all(None not in cost.values() for cost in kept["costs"])
     assert [layer["name"] for layer in kept["layers"]] == list(LAYERS)
-    assert {one["score"] for one in kept["correlations"]} == {"noise", "gradient", "hessian"}
+    assert {one["score"] for one in kept["correlations"]} == {"noise", "logits", "gradient", "hessian"}

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich import get_console
 
 from suite.cli.main import main
 from suite.methods.amax import Amax
@@ -73,17 +72,16 @@ def test_a_run_records_its_widths_as_an_artifact_and_as_metrics(
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_command_measures_a_finished_stage_and_leaves_its_result(
-    which: int, finished: tuple[list[Stage], Folders]
+    which: int, finished: tuple[list[Stage], Folders], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages, folders = finished
-    key, console = stages[which].key, get_console()
+    key = stages[which].key
     before = read_outcome(folders.runs / key)
-    with console.capture() as shown:
-        words = ["sensitivity", key[:10], "--images", "16", "--widths", "2", "4", "--runs", str(folders.runs)]
-        assert main(words) == 0
+    words = ["sensitivity", key[:10], "--images", "16", "--widths", "2", "4", "--runs", str(folders.runs)]
+    assert main(words) == 0
     record = json.loads((folders.runs / key / "artifacts" / "sensitivity.json").read_text())
     assert record["images"] == 16 and len(record["costs"]) == 4 * 2 * 2
-    lines = shown.get().splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(("conv ", "left ", "right ", "linear ")) for line in lines) == 16
     assert any("rho with the loss alone" in line for line in lines)
     last = read_events(folders.runs / key)[-1]

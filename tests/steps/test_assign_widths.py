@@ -49,7 +49,7 @@ def widths(kept: dict[str, Any]) -> dict[str, tuple[int, int]]:
     return {layer["name"]: (layer["weight_bits"], layer["input_bits"]) for layer in kept["layers"]}
 
 
-@pytest.mark.parametrize("by", ["gradient", "noise", "hessian", "loss", "random"])
+@pytest.mark.parametrize("by", ["logits", "gradient", "noise", "hessian", "loss", "random"])
 def test_the_budgets_are_met_tied_layers_are_alike_and_the_model_has_the_widths_that_are_kept(
     by: Any,
 ) -> None:
