@@ -79,11 +79,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     percents(axes, [*(rows["top1"] - spreads), *(rows["top1"] + spreads)])
     axes.set_xlabel(TITLES[cost])
     if len(rows):
-        _scale(axes, rows[cost])
+        cost_axis(axes, rows[cost])
     return best
 
 
-def _scale(axes: Axes, costs: pd.Series[float]) -> None:
+def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
+    """Give `axes` an x axis for `costs`, above zero: logarithmic, or linear where they lie close together."""
     low, high = float(costs.min()) / 1.25, float(costs.max()) * 1.25
     if high < NARROW * low:
         axes.set_xlim(low, high)

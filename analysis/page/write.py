@@ -10,7 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.draw import style
-from analysis.page import accuracy_sections, best_section, headline, html, layer_sections, run_table, sections
+from analysis.page import (
+    accuracy_sections,
+    best_section,
+    headline,
+    html,
+    layer_sections,
+    run_table,
+    sections,
+    width_sections,
+)
 from analysis.page.parts import Picture, Section
 from analysis.read import links
 from analysis.report.results import Results
@@ -23,6 +32,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     best_section.section,
     accuracy_sections.against_cost,
     sections.switches,
+    width_sections.section,
     layer_sections.noise,
     layer_sections.ranges,
     layer_sections.classes,

@@ -52,6 +52,10 @@ COMMANDS = {
         "suite.cli.inspecting:inspect",
         "Say what a checkpoint file is: its network, and its accuracy where the data is at hand.",
     ),
+    "sensitivity": (
+        "suite.cli.sensitivity:sensitivity",
+        "Measure what rounding each layer of a finished stage costs, weights and inputs apart.",
+    ),
     "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
     "report": ("analysis.__main__:report", "Write the table, the figures and report.html of a sweep."),
     "verdicts": ("analysis.__main__:verdicts", "Judge every published number by all runs of the folder."),

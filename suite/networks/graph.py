@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from suite.networks.ties import joined
 
 MULTIPLY: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear)
 """The modules that multiply: convolutions of 1 to 3 dimensions, transposed too, and linear layers."""
@@ -66,6 +68,7 @@ class Graph:
     chains: runs of layers of which each passes its output, through BatchNorm of a pair and functions that keep a
     scale, to the next alone; a scale of a channel can be moved along them (cross-layer equalization, 1906.04721).
     clipped: the ReLU6 modules inside chains, which keep a scale only once they are replaced by ReLU.
+    tied: groups of layers that take the same tensor, or whose outputs, behind BatchNorm at most, are added.
     untraced: why there is no graph; empty where there is one.
     """
 
@@ -76,6 +79,7 @@ class Graph:
     blocks: tuple[Block, ...] = ()
     chains: tuple[tuple[str, ...], ...] = ()
     clipped: tuple[str, ...] = ()
+    tied: tuple[tuple[str, ...], ...] = ()
     untraced: str = ""
 
     def reported(self) -> Graph:
@@ -161,7 +165,19 @@ class _Reader:
             blocks=self._blocks(),
             chains=chains,
             clipped=clipped,
+            tied=joined(list(dict.fromkeys(map(_name, self.layers))), self._ties()),
         )
+
+    def _ties(self) -> Iterator[tuple[str, ...]]:
+        for node in self.nodes:
+            yield _names(user for user in node.users if user in self.layers)
+            if node.op != "call_module" and node.target in ADD:
+                given = [self._before_norm(part) for part in node.all_input_nodes]
+                yield _names(part for part in given if part in self.layers)
+
+    def _before_norm(self, node: fx.Node) -> fx.Node:
+        """What BatchNorm normalizes, where `node` is BatchNorm; else `node`."""
+        return node.all_input_nodes[0] if isinstance(self.modules.get(node), BATCH_NORM) else node
 
     def _last(self) -> list[fx.Node]:
         """What reaches the output through no other layer."""

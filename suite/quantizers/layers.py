@@ -106,6 +106,29 @@ def set_widths(model: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
             model.set_submodule(name, module.layer)
 
 
+def without_quantizers(model: nn.Module) -> nn.Module:
+    """The float network of what `quantize` gave, before its weights are rounded: a copy with the layers themselves."""
+    network = copy.deepcopy(model)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, Quantized):
+            network.set_submodule(name, module.layer)
+    return network
+
+
+def widths_of(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(weight bits, input bits), 32 for float, of the layers that multiply of what `quantize` gave, by name; before
+    their weights are rounded."""
+    return {
+        name: (_bits_of(held.weight), _bits_of(held.input))
+        for name, held in model.named_modules()
+        if isinstance(held, Quantized) and _multiplies(held)
+    }
+
+
+def _bits_of(quantizer: Quantizer | None) -> int:
+    return quantizer.grid.bits if quantizer else FLOAT_BITS
+
+
 def _of_width(quantizer: Quantizer | None, bits: int) -> Quantizer | None:
     if quantizer is None or bits == FLOAT_BITS:
         return None

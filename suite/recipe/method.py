@@ -36,6 +36,9 @@ class Feed(Protocol):
     def batches(self, calibration: Calibration) -> Iterator[Any]:
         """The images that `calibration` draws, the same on every rank."""
 
+    def labelled(self, calibration: Calibration) -> Iterator[tuple[Any, Any]]:
+        """The same images with their labels, int64 [n]. Raises SuiteError where there are none."""
+
     def crops(self, calibration: Calibration) -> Iterator[Any]:
         """As many images, cropped and mirrored as for training: what BatchNorm's statistics are of."""
 
@@ -57,6 +60,9 @@ class Feed(Protocol):
 
     def keep(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a small result of a step, such as the widths that it chose, as the artifact `name`, in JSON."""
+
+    def measured(self, **values: float) -> None:
+        """Record numbers that a step found, such as the mean width, as metrics of the run."""
 
     def before_rounding(self, model: Any) -> None:
         """To be called by the step that rounds the weights of `model` for good, just before: the report of the layers
@@ -127,6 +133,11 @@ class Method:
         """What is done to a copy of the float network, in this order."""
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        """Its name and what is not as usual, but for its widths and its data: what another method that holds this one
+        says of it in a name."""
+        return " ".join([self.name, *_unusual_fields(self)])
+
     @property
     def trains_by(self) -> Sgd | None:
         """How the method trains; None where it does not."""
@@ -156,6 +167,11 @@ def _variations(method: Any) -> list[str]:
         used = flat(type(method)().calibrates_on or Calibration())
         own = {name: value for name, value in flat(method.calibrates_on).items() if name != "seed"}
         words += [f"calibration {name} {value}" for name, value in own.items() if value != used[name]]
+    return [*words, *_unusual_fields(method)]
+
+
+def _unusual_fields(method: Any) -> list[str]:
+    words = []
     for item in dataclasses.fields(method):
         value = content_of(method, item)
         if item.name not in ("weight_bits", "act_bits", *DATA_FIELDS) and value != default(item):

@@ -148,6 +148,8 @@ TYPES = {
     "Pact": "suite.steps.learned",
     "Parq": "suite.steps.learned",
     "StartLearning": "suite.steps.learned",
+    "AssignWidths": "suite.steps.assign_widths",
+    "MeasureSensitivity": "suite.steps.measure_sensitivity",
     "FoldBatchNorm": "suite.steps.batch_norm",
     "FreezeBatchNorm": "suite.steps.batch_norm",
     "ReestimateBatchNorm": "suite.steps.batch_norm",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite import networks
+from suite.data.images import drawn
 from suite.quantizers.histogram import Histograms
 from suite.recipe import Calibration, Recipe, Sgd
 from suite.recipe.method import Step
@@ -63,6 +64,14 @@ class RunFeed:
             if self.attempt.ranks.world_size == 1:  # several would stop at different steps
                 self.attempt.stop_if_asked()
             self.attempt.journal.progress("calibrate", number * calibration.batch / (2 * calibration.images))
+
+    def labelled(self, calibration: Calibration) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that `calibration` draws, with their labels."""
+        whole = self.attempt.images(self.recipe.start.dataset, "train").labels
+        labels = whole[drawn(calibration, len(whole)).to(whole.device)]
+        parts = torch.split(labels, calibration.batch)
+        for x, y in zip(self.batches(calibration), parts, strict=True):
+            yield x, y.to(x.device)
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As many of them, as a training sees them."""
@@ -128,6 +137,10 @@ class RunFeed:
     def keep(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep it as an artifact of the run."""
         self.attempt.journal.artifact(name, json.dumps(content, indent=1, allow_nan=False).encode())
+
+    def measured(self, **values: float) -> None:
+        """Record them at step 0, before any epoch."""
+        self.attempt.journal.metrics(0, **values)
 
     def before_rounding(self, model: nn.Module) -> None:
         """Remember the last float weights."""

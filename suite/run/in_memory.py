@@ -87,14 +87,37 @@ class InMemoryFeed:
             for part in torch.split(drawn(calibration, len(self.images)), calibration.batch):
                 yield self.images[part.to(self.images.device)].to(self.device)
             return
+        for x, _ in self._first(calibration):
+            yield x
+
+    def _first(self, calibration: Calibration) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """As many images of the batches, with their labels."""
         left = calibration.images
-        for x, _ in _pairs(self.images):
-            yield x[:left].to(self.device)
+        for x, y in _pairs(self.images or ()):
+            yield x[:left].to(self.device), None if y is None else y[:left]
             left -= len(x)
             if left <= 0:
                 return
         have = calibration.images - left
         raise SuiteError(f"calibration wants {calibration.images} images, but the batches have only {have}")
+
+    def labelled(self, calibration: Calibration) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that `calibration` draws, with the labels that were given."""
+        missing = SuiteError("the method measures a loss; give quantize() images with labels")
+        if self.images is None or (isinstance(self.images, Tensor) and self.labels is None):
+            raise missing
+        if isinstance(self.images, Tensor):
+            assert self.labels is not None
+            order = drawn(calibration, len(self.labels)).to(self.labels.device)
+            labels = torch.split(self.labels[order], calibration.batch)
+            yield from (
+                (x, y.to(self.device)) for x, y in zip(self.batches(calibration), labels, strict=True)
+            )
+            return
+        for x, y in self._first(calibration):
+            if y is None:
+                raise missing
+            yield x, y.to(self.device)
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """The same images: they are not cropped here."""
@@ -133,6 +156,9 @@ class InMemoryFeed:
 
     def keep(self, name: str, content: Mapping[str, Any]) -> None:
         """Nothing is kept."""
+
+    def measured(self, **values: float) -> None:
+        """Nothing is recorded."""
 
     def before_rounding(self, model: nn.Module) -> None:
         """Nothing is reported."""

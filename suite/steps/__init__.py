@@ -4,6 +4,7 @@ A step is a frozen dataclass with its settings; importing it imports no torch. `
 may ask for.
 """
 
+from suite.steps.assign_widths import AssignWidths
 from suite.steps.batch_norm import FoldBatchNorm, FreezeBatchNorm, ReestimateBatchNorm
 from suite.steps.calibrate import RunCalibration, TakeRanges
 from suite.steps.correct_bias import CorrectBias
@@ -22,6 +23,7 @@ from suite.steps.learned import (
     Parq,
     StartLearning,
 )
+from suite.steps.measure_sensitivity import MeasureSensitivity
 from suite.steps.reconstruct import Reconstruct
 from suite.steps.rounding import (
     CurrentMinMax,
@@ -38,6 +40,7 @@ from suite.steps.train_on import Distillation, StartUntrained, TrainOn
 
 __all__ = [
     "Apot",
+    "AssignWidths",
     "Bake",
     "BinaryRelax",
     "CorrectBias",
@@ -55,6 +58,7 @@ __all__ = [
     "Lsq",
     "LsqPlus",
     "MeanMagnitude",
+    "MeasureSensitivity",
     "MinMax",
     "MovingMinMax",
     "MovingPercentile",

@@ -63,6 +63,22 @@ def test_resnet20_has_nine_blocks_and_a_pair_for_each_convolution(shortcut: str)
     assert graph.chains == tuple((f"{b.module}.conv1", f"{b.module}.conv2") for b in graph.blocks)
 
 
+def test_layers_that_take_one_tensor_or_are_added_are_tied() -> None:
+    """Of ResNets the 1x1 shortcut, the layer beside it and the last of the block; an addition behind an activation,
+    as that of a block without one, ties nothing."""
+    for name, last, blocks in (("resnet20", "conv2", (2, 3)), ("resnet50", "conv3", (1, 2, 3, 4))):
+        found = graph_of(without_weights(Network(name))).tied
+        first = "conv1"
+        assert found == tuple(
+            (f"layer{k}.0.{first}", f"layer{k}.0.{last}", f"layer{k}.0.shortcut.0") for k in blocks
+        )
+    assert graph_of(without_weights(Network("resnet20", "A"))).tied == ()
+    assert graph_of(without_weights(Network("torchvision/vgg11_bn"))).tied == ()
+    assert graph_of(Functional()).tied == ()
+    projections = graph_of(without_weights(Network("torchvision/mobilenet_v2"))).tied
+    assert ("features.2.conv.2", "features.3.conv.2") in projections, "both linear, and added"
+
+
 def test_resnet50_has_sixteen_blocks_of_chains_of_three() -> None:
     graph = graph_of(without_weights(Network("resnet50_imagenet")))
     assert (graph.first, graph.last) == (("conv1",), ("fc",))

@@ -1,0 +1,105 @@
+"""The command that measures what rounding each layer costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich import get_console
+from rich.progress import Progress
+
+from suite.cli.options import FOLDERS, FolderOptions, Whole
+from suite.cli.rows import Rows
+from suite.process.stop import Stop
+from suite.recipe import Calibration
+from suite.steps import MeasureSensitivity
+from suite.sweeps.stored import find_stages
+
+COSTS = ("layer", "tensor", "bits", "noise dB", "logits", "gradient", "Hessian", "± se", "loss", "top-1 %")
+ALL_BUT = ("all but: loss", "top-1 %")
+RANKS = ("tensor", "bits", "score", "layers", "rho with the loss alone", "with all but one")
+
+
+def sensitivity(
+    key: Annotated[str, Parameter(name="KEY", help="of a finished recipe or float stage, or its beginning")],
+    /,
+    *,
+    widths: Annotated[tuple[Whole, ...], Parameter(help="bits to round to")] = (2, 3, 4, 8),
+    images: Annotated[Whole, Parameter(help="training images to measure on")] = 256,
+    seed: Annotated[Whole, Parameter(help="of which images they are, and of the random vectors")] = 0,
+    probes: Annotated[Whole, Parameter(help="random vectors a batch, for the trace of the Hessian")] = 2,
+    scores_only: Annotated[
+        bool, Parameter(help="leave out the loss with one layer rounded, and with all but one: the long part")
+    ] = False,
+    folders: FolderOptions = FOLDERS,
+) -> int:
+    """Measure what rounding each layer costs, weights and inputs apart."""
+    from suite.run.attempt import InterruptedRunError
+    from suite.run.measure import sensitivity as measure  # which waits for torch
+
+    console, stop = get_console(), Stop().listen()
+    (stage,) = find_stages(folders.runs, [key])
+    calibration = Calibration(images, min(images, 64), seed)
+    how = MeasureSensitivity(widths, images=calibration, probes=probes, truth=not scores_only)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+            task = shown.add_task("", total=1.0)
+            record = measure(
+                stage,
+                folders,
+                how,
+                lambda part, doing: shown.update(task, completed=part, description=doing),
+                stop,
+            )
+    except InterruptedRunError as asked:
+        console.print(f"{stop.asked_by}: {asked}", soft_wrap=True, markup=False)
+        return 1
+    console.print(costs_table(record))
+    console.print(ranks_table(record["correlations"]))
+    file = folders.runs / stage.key / "artifacts" / "sensitivity.json"
+    console.print(
+        f"{record['images']} training images; float: loss {record['float']['loss']:.4f}, top-1 "
+        f"{record['float']['top1']:.2f} %; in {file}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+    return 0
+
+
+def costs_table(record: Mapping[str, Any]) -> Rows:
+    """A row for each layer, tensor and width."""
+    has_truth = any(cost["loss_alone"] is not None for cost in record["costs"])
+    titles = [*COSTS, *ALL_BUT] if has_truth else COSTS[:8]
+    table = Rows(titles, titles[2:], ("layer",))
+    for cost in record["costs"]:
+        row = [cost["layer"], cost["tensor"], str(cost["bits"]), _decibels(cost["noise"])]
+        row += [_short(cost[name]) for name in ("logits", "gradient", "hessian", "hessian_standard_error")]
+        for way in ("alone", "all_but") if has_truth else ():
+            row += [f"{cost[f'loss_{way}']:.4f}", f"{cost[f'top1_{way}']:.2f}"]
+        table.rows.append([(text, "") for text in row])
+    return table
+
+
+def ranks_table(found: Sequence[Mapping[str, Any]]) -> Rows:
+    """Which score ranks layers as the truth does: Spearman's rho, and its 95 % interval."""
+    table = Rows(RANKS, RANKS[1:2])
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for one in found:
+        place = one["tensor"], str(one["bits"]), one["score"], str(one["layers"])
+        shown = f"{one['rho']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+        rows.setdefault(place, {})[one["truth"]] = shown
+    for named, shown_by in rows.items():
+        cells = [*named, shown_by.get("loss_alone", ""), shown_by.get("loss_all_but", "")]
+        table.rows.append([(text, "") for text in cells])
+    return table
+
+
+def _decibels(noise: float) -> str:
+    return f"{10 * math.log10(noise):.1f}" if noise > 0 else "none"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

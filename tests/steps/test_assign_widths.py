@@ -1,0 +1,282 @@
+"""Widths by layer meet the budget, keep what is declared, tie what hangs together, and compose with other methods."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import torch
+from fakes.mixed import LAYERS, Keeping, images, tied
+from torch import nn
+
+import suite
+from suite.methods.adaround import Adaround
+from suite.methods.linear import Linear
+from suite.methods.lsq import Lsq
+from suite.methods.mixed import Mixed
+from suite.methods.mse import Mse
+from suite.methods.scheme import Scheme
+from suite.quantizers.layers import Quantized, first_and_last, set_widths, widths_of
+from suite.quantizers.model_size import size_mb
+from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd
+from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json
+from suite.run.pipeline import quantized, steps_of
+from suite.steps import AssignWidths
+from suite.sweeps.stored import from_json
+
+START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
+CALIBRATION = Calibration(16, 8)
+SHORT = Sgd(epochs=1, batch=8, lr=0.01, precision=Precision("O0"))
+
+
+def mixed(base: Method, by: Any = "gradient", **more: Any) -> Mixed:
+    """With few widths and images."""
+    return Mixed(base, by, **{"widths": (2, 4, 8), "score_images": 16, **more})
+
+
+def chosen(method: Method, network: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any], Keeping]:
+    """The model, the content of widths.json, and the feed."""
+    x, labels = images()
+    feed = Keeping(network or tied(), x, labels)
+    model = quantized(method.steps(), feed)
+    return model, feed.kept["widths.json"], feed
+
+
+def widths(kept: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    return {layer["name"]: (layer["weight_bits"], layer["input_bits"]) for layer in kept["layers"]}
+
+
+@pytest.mark.parametrize("by", ["logits", "gradient", "noise", "hessian", "loss", "random"])
+def test_the_budgets_are_met_tied_layers_are_alike_and_the_model_has_the_widths_that_are_kept(
+    by: Any,
+) -> None:
+    model, kept, feed = chosen(mixed(Mse(4, 4, feed=CALIBRATION), by, draw_seed=3))
+    found = widths(kept)
+    assert tuple(found) == LAYERS and found["left"] == found["right"] and kept["tied"] == [["left", "right"]]
+    weights = {"conv": 108, "left": 144, "right": 16, "linear": 40}
+    assert kept["mean_weight_bits"] == pytest.approx(sum(weights[n] * w for n, (w, _) in found.items()) / 308)
+    assert kept["mean_weight_bits"] <= 4
+    assert kept["bops"] <= 16 * (64 * 268 + 40) and feed.values["bops"] == kept["bops"]
+    assert kept["size_mb"] == pytest.approx(size_mb(model)) == feed.values["size_mb"]
+    for name, (weight_bits, input_bits) in found.items():
+        held: Any = model.get_submodule(name)
+        assert held.layer.stored_bits["weight"] == weight_bits and held.input.grid.bits == input_bits
+    json.dumps(kept, allow_nan=False)
+
+
+def test_the_same_recipe_chooses_the_same_and_a_larger_budget_costs_no_more() -> None:
+    def cost(kept: dict[str, Any]) -> float:
+        return float(
+            sum(
+                layer["scores"][tensor][str(layer[f"{tensor}_bits"])]
+                for layer in kept["layers"]
+                for tensor in ("weight", "input")
+            )
+        )
+
+    base = Mse(4, 4, feed=CALIBRATION)
+    one, other = (chosen(mixed(base))[1] for _ in range(2))
+    assert one == other
+    costs = [
+        cost(chosen(mixed(base, size_bits=float(bits), bops_per_mac=bits**2.0))[1]) for bits in (2, 3, 5, 8)
+    ]
+    assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1]
+
+
+def test_uniform_widths_are_those_of_the_method_to_the_bit() -> None:
+    base = Adaround(4, 4, iterations=2, batch=4, feed=CALIBRATION)
+    x, _ = images()
+    model, kept, _ = chosen(mixed(base, "uniform"))
+    plain = suite.quantize(tied(), base, x)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x), plain(x))
+    assert widths(kept) == {"conv": (8, 8), "left": (4, 4), "right": (4, 4), "linear": (8, 8)}
+
+
+def test_what_is_declared_stays_and_the_budget_is_that_of_the_others() -> None:
+    _, kept, _ = chosen(mixed(Adaround(3, 3, iterations=2, batch=4, feed=CALIBRATION)))
+    found = widths(kept)
+    assert found["conv"] == found["linear"] == (8, 8)
+    assert [layer["declared"] for layer in kept["layers"]] == [True, False, False, True]
+    assert found["left"] == found["right"] and found["left"][0] == 2
+    by_layer = Scheme(4, 4, by_layer=(("left", 6, 5),), calibration=CALIBRATION)
+    assert widths(chosen(mixed(by_layer))[1])["right"] == (6, 5), "tied to what is declared"
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        Mse(4, 4, feed=CALIBRATION),
+        Adaround(4, 4, iterations=2, batch=4, feed=CALIBRATION),
+        Lsq(4, 4, feed=SHORT, calibration=CALIBRATION),
+        Scheme(4, 32, calibration=CALIBRATION),
+        Scheme(32, 4, calibration=CALIBRATION),
+        Scheme(4, 4, calibration=CALIBRATION, first_last=8),
+    ],
+    ids=str,
+)
+def test_it_composes_with_methods_that_calibrate_learn_rounding_and_train(base: Any) -> None:
+    size = 0 if base.weight_bits == 32 else None
+    model, kept, _ = chosen(mixed(base, size_bits=size))
+    for name, (weight_bits, input_bits) in widths(kept).items():
+        held: Any = model.get_submodule(name)
+        assert (weight_bits == 32) == (base.weight_bits == 32) and (input_bits == 32) == (base.act_bits == 32)
+        layer = held.layer if isinstance(held, Quantized) else held
+        if weight_bits < 32:
+            assert all(len(channel.unique()) <= 2**weight_bits for channel in layer.weight.flatten(1))
+
+
+def test_weights_and_inputs_may_be_asked_to_be_alike() -> None:
+    _, kept, _ = chosen(mixed(Mse(4, 4, feed=CALIBRATION), apart=False))
+    assert all(weight == act for weight, act in widths(kept).values())
+
+
+def test_a_budget_that_nothing_meets_says_the_least_possible() -> None:
+    with pytest.raises(SuiteError, match="mean of bits of a weight of 1.5; the least possible is 2: raise"):
+        chosen(mixed(Mse(4, 4, feed=CALIBRATION), size_bits=1.5))
+    with pytest.raises(
+        SuiteError, match="bit operations of a multiplication of 16; the least possible is 25"
+    ):
+        chosen(mixed(Mse(4, 4, feed=CALIBRATION), size_bits=0, widths=(5, 6), by="random"))
+    with pytest.raises(SuiteError, match="widths need a budget"):
+        Mixed(size_bits=0, bops_per_mac=0)
+
+
+def test_tied_layers_with_different_declared_widths_are_refused() -> None:
+    base = Scheme(4, 4, by_layer=(("left", 4, 4), ("right", 8, 4)), calibration=CALIBRATION)
+    with pytest.raises(
+        SuiteError, match="left w4a4, right w8a4 are declared; give all of left, right the same"
+    ):
+        chosen(mixed(base))
+
+
+class Idle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.unused = tied(), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.net(x)
+        return result
+
+
+def test_a_layer_that_no_score_covers_is_named() -> None:
+    with pytest.raises(SuiteError, match="no score covers layer unused: it computes nothing on the images"):
+        chosen(mixed(Scheme(4, 32)), Idle().eval())
+
+
+def test_a_method_that_sets_its_widths_in_its_own_way_is_refused() -> None:
+    with pytest.raises(SuiteError, match="widths by layer are not for linear"):
+        Mixed(Linear(8))
+    with pytest.raises(SuiteError, match="by 'best' is unknown; use one of gradient, noise"):
+        Mixed(by="best")  # type: ignore[arg-type]
+    with pytest.raises(SuiteError, match="widths must be a tuple of different numbers of bits"):
+        Mixed(widths=(4, 4))
+
+
+def test_labels_are_needed_only_where_a_loss_is() -> None:
+    x, _ = images()
+    suite.quantize(tied(), mixed(Mse(4, 4, feed=CALIBRATION), by="noise"), x)
+    with pytest.raises(SuiteError, match="measures a loss; give quantize"):
+        suite.quantize(tied(), mixed(Mse(4, 4, feed=CALIBRATION)), x)
+
+
+def test_a_recipe_tells_its_budget_and_comes_back_from_json() -> None:
+    methods = [
+        Mixed(),
+        Mixed(Adaround(3, 3), size_bits=2.5, bops_per_mac=6.25),
+        Mixed(Lsq(4, 4, feed=SHORT), by="random", draw_seed=7),
+        Mixed(Scheme(4, 4, first_last=8)),
+    ]
+    recipes = [Recipe(START, method) for method in methods]
+    assert len({recipe.key for recipe in recipes}) == len({recipe.name for recipe in recipes}) == 4
+    for recipe in recipes:
+        again = from_json(to_json(recipe))
+        assert again == recipe and again.key == recipe.key and again.name == recipe.name
+    words = "mixed w3a3 of adaround size bits 2.5 bops per mac 6.25 seed 0 from"
+    assert recipes[1].name.startswith(words)
+    assert recipes[1].params["size_bits"] == 2.5 and recipes[1].params["of"] == "adaround"
+    assert recipes[2].params["draw_seed"] == 7 and recipes[2].trains_by == SHORT
+
+
+def test_seeds_of_the_method_it_holds_are_its_own() -> None:
+    one = Mixed(Mse(4, 4, feed=Calibration(seed=1)))
+    assert one == Mixed(Mse(4, 4), feed=Calibration(seed=1)) and one.of == Mse(4, 4)
+    assert Recipe(START, one).seed == 1
+    params = Recipe(START, one).params
+    assert {name: value for name, value in params.items() if "seed" not in name} == {
+        name: value for name, value in Recipe(START, Mixed()).params.items() if "seed" not in name
+    }
+
+
+def test_the_recipes_own_first_and_last_width_is_declared_too() -> None:
+    recipe = Recipe(START, mixed(Mse(4, 4, feed=CALIBRATION)), edge_bits=8)
+    x, labels = images()
+    feed = Keeping(tied(), x, labels)
+    quantized(steps_of(recipe), feed)
+    found = widths(feed.kept["widths.json"])
+    assert found["conv"] == found["linear"] == (8, 8) != found["left"]
+
+
+def test_a_resumed_run_chooses_by_the_scores_that_were_saved_and_counts_no_metric_twice() -> None:
+    x, labels = images()
+    state: dict[str, Any] = {}
+
+    class Resuming(Keeping):
+        def save(self, made: Any, part: float, doing: str = "") -> None:
+            if part == 1:
+                state.update(copy.deepcopy(made()))
+
+        def saved(self) -> Any:
+            return state or None
+
+        def labelled(self, calibration: Calibration) -> Any:
+            assert not state, "scores are not measured again"
+            return super().labelled(calibration)
+
+    steps = mixed(Mse(4, 4, feed=CALIBRATION)).steps()
+    feeds = [Resuming(tied(), x, labels) for _ in range(2)]
+    for feed in feeds:
+        quantized(steps, feed)
+    assert feeds[0].kept == feeds[1].kept
+    assert feeds[0].values and not feeds[1].values
+
+
+def test_the_step_stands_by_itself_behind_insert() -> None:
+    x, labels = images()
+    insert, ranges, _ = Mse(4, 4, feed=CALIBRATION).steps()
+    inserted = quantized([insert], Keeping(tied(), x, labels))
+    set_widths(inserted, dict.fromkeys(first_and_last(inserted), (8, 8)))
+    step = AssignWidths(ranges=(ranges,), images=CALIBRATION, first_last=8, widths=(3, 5))
+    step.apply(inserted, Keeping(tied(), x, labels))
+    found = widths_of(inserted)
+    assert found["conv"] == found["linear"] == (8, 8) and set(found["left"]) <= {3, 5}
+
+
+@pytest.mark.long
+def test_resnet50s_widths_take_seconds() -> None:
+    """The integer program alone, of as many layers and options as ResNet-50 has."""
+    import time
+
+    import numpy as np
+
+    from suite.quantizers.width_search import Resource, least_cost
+
+    generator = np.random.default_rng(0)
+    bits = np.array([2, 3, 4, 5, 6, 8])
+    products = np.outer(bits, bits).ravel()
+    costs = 10 ** generator.uniform(-6, 0, (50, 1)) * np.exp2(-2.0 * np.repeat(bits, 6))
+    costs = costs + 10 ** generator.uniform(-6, 0, (50, 1)) * np.exp2(-2.0 * np.tile(bits, 6))
+    weights, macs = generator.integers(1e3, 2e6, (2, 50, 1))
+    began = time.monotonic()
+    least_cost(
+        costs,
+        [
+            Resource(weights * np.repeat(bits, 6), 4.0 * weights.sum()),
+            Resource(macs * products, 16.0 * macs.sum()),
+        ],
+    )
+    assert time.monotonic() - began < 60
