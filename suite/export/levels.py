@@ -99,7 +99,7 @@ def integers_of(layer: nn.Module) -> Integers | None:
         found = _whole(weight, scale.detach().float(), bits)
         if found is not None:
             return found
-    raise NoGridError(f"its levels are not {2**bits} even ones with zero among them")
+    raise NoGridError(f"no step was found of which all its values are multiples, {2**bits} at most")
 
 
 def _whole(weight: Tensor, scale: Tensor, bits: int) -> Integers | None:
@@ -110,9 +110,17 @@ def _whole(weight: Tensor, scale: Tensor, bits: int) -> Integers | None:
     q = torch.round(weight / shaped)
     exact = torch.equal(q * shaped, weight)
     near = bool((q * shaped - weight).abs().max() <= ULPS * weight.abs().max())
-    if not (exact or near) or bool(q.abs().max() > 2**bits):
+    if not (exact or near) or _most_levels(q) > 2**bits:
         return None
     return Integers(q.to(torch.int32), scale.clone(), bits)
+
+
+def _most_levels(q: Tensor) -> int:
+    """How many levels there are from a channel's lowest to its highest; those of odd integers alone are every second,
+    as where zero lies between two levels (DoReFa)."""
+    rows = q.reshape(len(q), -1)
+    span = int((rows.amax(1) - rows.amin(1)).max())
+    return span // (2 if bool((q % 2 == 1).all()) else 1) + 1
 
 
 def _steps(weight: Tensor, bits: int) -> list[Tensor]:

@@ -111,15 +111,20 @@ def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
     q = weight.q
     rows = q.reshape(len(q), -1) if weight.scale.dim() else q.reshape(1, -1)
     low, high = rows.amin(1), rows.amax(1)
-    bits, dtype = (8, torch.int8) if int((high - low).max()) <= 255 else (16, torch.int16)
-    half = 1 << (bits - 1)
-    zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
-    if bool((high + zero >= half).any()) or bool((low + zero < -half).any()):
-        raise SuiteError(f"the integers of a weight span {int((high - low).max())}, more than 16 bits hold")
+    for bits in (8, 16):
+        half = 1 << (bits - 1)
+        zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
+        if bool(((low + zero >= -half) & (high + zero < half) & (zero >= -half) & (zero < half)).all()):
+            break
+    else:
+        raise SuiteError(
+            f"the integers of a weight go from {int(low.min())} to {int(high.max())}, beyond 16 bits"
+        )
     zero = zero if weight.scale.dim() else zero[0]
     moved = q + zero.reshape([-1, *[1] * (q.dim() - 1)]) if zero.dim() else q + zero
     if unsigned and bits == 8:
         return (moved + half).to(torch.uint8), (zero + half).to(torch.uint8)
+    dtype = torch.int8 if bits == 8 else torch.int16
     return moved.to(dtype), zero.to(dtype)
 
 

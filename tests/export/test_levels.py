@@ -25,17 +25,17 @@ def held(weight: torch.Tensor, bits: int) -> nn.Module:
     return layer
 
 
-@given(st.integers(0, 2**31), st.integers(2, 16), st.booleans())
+@given(st.integers(0, 2**31), st.integers(2, 8), st.booleans())
 def test_the_steps_of_a_weight_are_found_in_its_values(seed: int, bits: int, per_channel: bool) -> None:
     """Every value is again its integer times the step, bit by bit, where no step was noted: as in trained weights."""
     generator = torch.Generator().manual_seed(seed)
     half = 2 ** (bits - 1)
-    q = torch.randint(-half, half, (3, 40), generator=generator).float()
+    q = torch.randint(-half, half, (3, 100), generator=generator).float()
     scale = torch.rand(3 if per_channel else 1, generator=generator) * 0.1 + 1e-4
     weight = q * scale[:, None]
     found = integers_of(held(weight, bits))
     assert found is not None and torch.equal(found.value, weight)
-    assert int(found.q.abs().max()) <= 2**bits and found.bits == bits
+    assert int(found.q.max() - found.q.min()) < 2**bits and found.bits == bits
 
 
 def test_a_noted_step_is_taken_where_it_gives_the_weight_and_a_stale_one_is_not() -> None:
@@ -69,7 +69,7 @@ def test_powers_of_two_and_other_uneven_weights_are_no_grid() -> None:
     quantizer = ApotWeight(Grid(4), MinMax())
     weight = torch.randn(4, 200)
     quantizer(weight)
-    with pytest.raises(NoGridError, match="not 16 even ones"):
+    with pytest.raises(NoGridError, match="no step was found.*16 at most"):
         integers_of(held(quantizer.settled(weight), 4))
     with pytest.raises(NoGridError):
         integers_of(held(torch.randn(4, 200), 4))
@@ -146,6 +146,8 @@ def test_stored_integers_and_zero_points_give_the_same_differences(
     assert weight is not None
     values, zero = stored(weight, unsigned)
     assert torch.equal(values.to(torch.int32) - zero.to(torch.int32)[:, None], q.to(torch.int32))
-    assert values.dtype == (torch.uint8 if unsigned else torch.int8)
+    holds_zero = (q.amin(1) <= 0) & (q.amax(1) >= 0) & (q.amax(1) - q.amin(1) < 256)
+    if bool(holds_zero.all()):
+        assert values.dtype == (torch.uint8 if unsigned else torch.int8)
     if offset == 0:
         assert zero.tolist() == [128 * unsigned] * 3
