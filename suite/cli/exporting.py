@@ -51,8 +51,8 @@ def export(
         from analysis.__main__ import export as export_runs
 
         return export_runs(what, runs=folders.runs, source=source, parquet=parquet, csv=csv)
-    from suite.export.exporting import Wish
     from suite.export.exporting import export as export_network
+    from suite.export.wish import Wish
 
     wish = Wish(to, out, integer_everywhere, unsigned_weights, images)  # type: ignore[arg-type]
     file, beside, record = export_network(find_stages(folders.runs, [what])[0], folders, wish)

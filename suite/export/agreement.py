@@ -42,10 +42,19 @@ def has_vnni() -> bool:
     return "avx2" not in flags or any(flag in flags for flag in VNNI)
 
 
-def batches(images: Images | Streamed, most: int | None) -> Iterator[Tensor]:
-    """Normalized test images in order, BATCH at a time, `most` of them."""
+def every(images: Images | Streamed, most: int | None) -> slice:
+    """Which images `most` of them are: evenly spread, since a data set may be sorted by class."""
+    if most is None or most >= len(images):
+        return slice(None)
+    apart = len(images) // most
+    return slice(0, apart * most, apart)
+
+
+def batches(images: Images | Streamed, most: int | None, batch: int = BATCH) -> Iterator[Tensor]:
+    """Normalized test images in order, `batch` at a time, `most` of them: those of `every`."""
+    chosen = every(images, most)
     left = len(images) if most is None else most
-    for x, _ in images.share(Ranks(), BATCH):
+    for x, _ in images.share(Ranks(world_size=chosen.step or 1), batch):
         yield x[:left]
         left -= len(x)
         if left <= 0:

@@ -36,7 +36,7 @@ class Row:
 
 
 def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> list[Row]:
-    """The steps of `layer` of a finished recipe, computed on the first test images: integers everywhere, BatchNorm
+    """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
     folded. The example is an output of the first image and the first channel, in the middle, and of its products that
     of the first input channel in the middle.
 
@@ -48,7 +48,8 @@ def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> li
     integers = IntegerNetwork(network, keeps=True)
     if layer not in integers.weights:
         raise SuiteError(f"{layer!r} is no quantized layer; the layers are {', '.join(integers.weights)}")
-    x = next(agreement.batches(source.images("test"), images))
+    test = source.images("test")
+    x = next(agreement.batches(test, min(images, len(test))))
     integers(x)
     return _Way(integers, layer).rows()
 

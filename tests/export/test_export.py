@@ -14,12 +14,13 @@ from fakes.exported import SGD, Finished
 from fakes.missing import missing
 
 from suite.cli.main import main
-from suite.export import agreement, exporting, onnx_graph
+from suite.export import agreement, compared, exporting, onnx_graph
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
-from suite.export.exporting import Wish, export
+from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
 from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.tensors import tensors_of
+from suite.export.wish import Wish
 from suite.methods.amax import Amax
 from suite.methods.apot import Apot
 from suite.methods.builtin_int8 import BuiltinInt8
@@ -290,7 +291,16 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
     with pytest.raises(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
-        exporting._onnx(source.model, test, logits, Wish(), [])
+        compared.onnx_file(source.model, test, logits, Wish(), [])
+
+
+@pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
+def test_the_images_that_are_compared_are_evenly_spread(finished: Finished, most: int | None) -> None:
+    test = rebuilt(finished.recipe(Mse(8, 8, feed=CALIBRATION)), finished.folders).images("test")
+    x = torch.cat(list(agreement.batches(test, most)))
+    whole = torch.cat(list(agreement.batches(test, None)))
+    assert torch.equal(x, whole[agreement.every(test, most)]) and len(x) == min(most or 599, 599)
+    assert len(test.labels[agreement.every(test, most)]) == len(x)
 
 
 def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
