@@ -71,7 +71,7 @@ def integer_everywhere(model: nn.Module, batches: Iterable[Tensor]) -> tuple[fx.
         node.replace_all_uses_with(made, delete_user_cb=lambda user, made=made: user is not made)  # type: ignore[misc]
         added.append(name)
     network.recompile()
-    if any(network.get_submodule(name).mode == "observe" for name in added):  # type: ignore[union-attr]
+    if any(network.get_submodule(name).mode == "observe" for name in added):
         with torch.no_grad():
             for x in batches:
                 network(x)
@@ -109,8 +109,9 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     assert isinstance(mean, Tensor) and isinstance(var, Tensor)
     gamma = batch_norm.weight if batch_norm.weight is not None else torch.ones_like(mean)
     beta = batch_norm.bias if batch_norm.bias is not None else torch.zeros_like(mean)
-    factor = (gamma / (var + batch_norm.eps).sqrt()).detach()  # type: ignore[operator]
     bias = layer.bias if layer.bias is not None else torch.zeros_like(mean)
+    assert isinstance(gamma, Tensor) and isinstance(bias, Tensor)
+    factor = (gamma / (var + float(batch_norm.eps)).sqrt()).detach()  # type: ignore[arg-type]
     shape = [-1, *[1] * (weight.q.dim() - 1)]
     q = weight.q * factor.sign().to(torch.int32).reshape(shape)
     scale = torch.where(factor == 0, 1.0, factor.abs() * weight.scale)
@@ -135,9 +136,11 @@ def round_biases(network: fx.GraphModule) -> fx.GraphModule:
             found = network.get_submodule(str(source.target)) if source.op == "call_module" else None
             quantizer = found if isinstance(found, Quantizer) else None
         if quantizer is not None:
+            bias = layer.bias
+            assert isinstance(bias, Tensor)
             empty = (weight.q.reshape(len(weight.q), -1) == 0).all(1)  # their scale says nothing
             unit = levels_of(quantizer).scale * weight.scale
-            layer.bias.copy_(torch.where(empty, layer.bias, torch.round(layer.bias / unit) * unit))
+            bias.copy_(torch.where(empty, bias, torch.round(bias / unit) * unit))
     return network
 
 

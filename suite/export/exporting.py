@@ -123,7 +123,7 @@ def layers(model: nn.Module) -> list[dict[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, LAYERS) and (weight := integers_of(module)) is not None:
             _, zero = onnx_graph.stored(weight)
-            entry = {"bits": weight.bits, "axis": 0 if weight.scale.dim() else None}
+            entry: dict[str, Any] = {"bits": weight.bits, "axis": 0 if weight.scale.dim() else None}
             entry |= {"scale": weight.scale.tolist(), "zero_point": zero.tolist()}
             found.setdefault(name.removesuffix(".layer"), {})["weight"] = entry
         elif isinstance(module, Quantizer):

@@ -153,7 +153,7 @@ class IntegerNetwork(nn.Module):
         """The sums of products of a layer, its bias added."""
         total, scale = self.products(x, name, layer)
         if layer.bias is not None:
-            bias = integer.integer_bias(layer.bias.detach(), scale, name)  # type: ignore[operator, union-attr]
+            bias = integer.integer_bias(layer.bias.detach(), scale, name)  # type: ignore[operator]
             total = total + bias.reshape([1, -1, *[1] * (total.dim() - 2)])
         return Sums(self.sums(total, name), scale)
 
@@ -163,7 +163,7 @@ class IntegerNetwork(nn.Module):
         scale = _with_room(x.scale.double() * weight.scale.double(), weight.q, layer.bias)
         a, b = x.centred.double(), weight.q.double()
         if isinstance(layer, CONVOLUTIONS):
-            convolve: Callable[..., Tensor] = CONV[type(layer)]  # type: ignore[index]
+            convolve: Callable[..., Tensor] = CONV[type(layer)]
             total = convolve(a, b, None, layer.stride, layer.padding, layer.dilation, layer.groups)
         else:
             total = F.linear(a, b)

@@ -91,7 +91,7 @@ def integers_of(layer: nn.Module) -> Integers | None:
     bits = layer.__dict__.get("stored_bits", {}).get("weight")
     if bits is None:
         return None
-    weight = layer.weight.detach()  # type: ignore[operator, union-attr]
+    weight = layer.weight.detach()  # type: ignore[operator]
     assert isinstance(weight, Tensor)
     noted = layer.__dict__.get("stored_scales", {}).get("weight")
     candidates = [noted] if noted is not None else []
@@ -134,7 +134,7 @@ def _steps(weight: Tensor, bits: int) -> list[Tensor]:
 
 def _step(values: Tensor, bits: int) -> float | None:
     """The largest step of which all `values` are whole multiples up to 2^bits; 1 where all are zero."""
-    u = values.double().abs().unique()
+    u = torch.unique(values.double().abs())
     u = u[u > 0]
     if not len(u):
         return 1.0

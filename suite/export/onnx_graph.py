@@ -83,7 +83,7 @@ class StoredWeight(nn.Module):
         super().__init__()
         self.layer, self.input = layer, input
         q, zero_point = stored(weight, unsigned)
-        self.axis = {"axis": 0} if weight.scale.dim() else {}
+        self.axis: dict[str, Any] = {"axis": 0} if weight.scale.dim() else {}
         self.register_buffer("q", q)
         self.register_buffer("scale", weight.scale.clone())
         self.register_buffer("zero_point", zero_point)

@@ -108,8 +108,10 @@ class StageFeed(InMemoryFeed):
         return crops(self.recipe, self._train_images())
 
     def histograms(self, calibration: Calibration) -> Histograms:
-        """Those that the float network's run directory keeps."""
+        """Those that the float network's run directory keeps, where it is there."""
         folder = self.folders.runs / self.recipe.start.key
+        if not folder.is_dir():
+            return super().histograms(calibration)
         digest = self._train_images().digest
         return observed(self.reference, self.batches(calibration), calibration, digest, folder)[0]
 

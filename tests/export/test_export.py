@@ -118,7 +118,7 @@ def test_every_convention_and_width_agrees(
         TensorProto.INT16 if method.weight_bits > 8 else TensorProto.UINT8 if unsigned else TensorProto.INT8
     )
     assert {one.data_type for one in weights} == {kind}
-    if integers and method.weight_bits == 8:
+    if integers and method == Mse(8, 8, feed=CALIBRATION):
         kernels = found["integer_kernels"]["kernels"]
         expected = {"QLinearConv": 4, "QLinearAdd": 1, "QLinearGlobalAveragePool": 1}
         assert kernels | expected == kernels
