@@ -117,7 +117,7 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     scale = torch.where(factor == 0, 1.0, factor.abs() * weight.scale)
     folded = Integers(q, scale, weight.bits)
     layer.weight = nn.Parameter(folded.value, requires_grad=False)
-    layer.bias = nn.Parameter((bias - mean) * factor + beta, requires_grad=False)  # type: ignore[operator]
+    layer.bias = nn.Parameter((bias - mean) * factor + beta, requires_grad=False)
     layer.__dict__["stored_scales"] = {"weight": scale}
 
 
