@@ -64,7 +64,14 @@ COMMANDS = {
         "Show what changed from sweep A to sweep B, and whether by chance. Exit status: 0 nothing is significantly "
         "worse; 1 something is, or is not done that was done before, or nothing could be tested; 2 bad input.",
     ),
-    "export": ("analysis.__main__:export", "Write all runs of a sweep as Parquet or CSV."),
+    "export": (
+        "suite.cli.exporting:export",
+        "Write a recipe's quantized network as ONNX, compared with its simulation, or all runs of a sweep as a table.",
+    ),
+    "dataflow": (
+        "suite.cli.exporting:dataflow",
+        "Show the way of one layer of a finished recipe through integers, with one value carried through.",
+    ),
 }
 """Each command: its function, which is imported when the command is given, and what it does."""
 

@@ -155,6 +155,7 @@ def bake(model: nn.Module) -> nn.Module:
                 rounded, grid = quantizer.settled(weight), quantizer.grid
                 limits = grid.limits(quantizer.scale, quantizer.zero_point)
                 set_weight(module.layer, rounded, grid.bits, limits=limits)
+                module.layer.__dict__.setdefault("stored_scales", {})["weight"] = quantizer.scale.detach()
                 module.weight = None
             if module.input is not None:
                 module.input.freeze()

@@ -30,6 +30,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         **commit_and_diff(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": name,
+        "cpu_flags": list(cpu_flags()),
         "host": platform.node(),
         "pid": os.getpid(),
         **({"gpu": _gpu()} if on_gpu else {}),
@@ -100,11 +101,34 @@ def _threads() -> str:
 
 
 def _cpu() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+INTEGER_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512bw",
+    "avx_vnni",
+    "avx512_vnni",
+    "amx_int8",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimddp",
+)
+"""Of a processor, those that decide which kernels of integers and of bfloat16 run."""
+
+
+@cache
+def cpu_flags() -> tuple[str, ...]:
+    """Those of INTEGER_FLAGS that this processor has; none where the system does not say."""
+    found = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    return tuple(flag for flag in INTEGER_FLAGS if flag in found)
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first core; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

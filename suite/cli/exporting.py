@@ -1,0 +1,106 @@
+"""The commands that take a quantized network out of the suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich import get_console
+from rich.table import Table
+
+from suite.cli.options import FOLDERS, FolderOptions, Whole
+from suite.sweeps.stored import find_stages
+
+Key = Annotated[str, Parameter(name="KEY", help="key of a recipe as plan shows it, or its beginning")]
+
+
+def export(
+    what: Annotated[
+        str, Parameter(name="WHAT", help="with --to the key of a finished recipe, else the name of a sweep")
+    ],
+    /,
+    *,
+    to: Annotated[
+        str | None, Parameter(help="onnx, state_dict or safetensors: write the recipe's quantized network")
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="of --to: the file (default: KEY with the format's ending)")
+    ] = None,
+    integer_everywhere: Annotated[
+        bool, Parameter(help="of --to: quantizers also at additions and pooling, so that all is integers")
+    ] = False,
+    unsigned_weights: Annotated[
+        bool, Parameter(help="of --to onnx: uint8 weights, which x86 processors without VNNI need")
+    ] = False,
+    images: Annotated[
+        Whole | None, Parameter(help="of --to: test images that are compared (default: all)")
+    ] = None,
+    parquet: Annotated[
+        Path | None, Parameter(help="of a sweep: write its runs and epochs as Parquet")
+    ] = None,
+    csv: Annotated[Path | None, Parameter(help="of a sweep: write its runs and epochs as CSV")] = None,
+    source: Annotated[
+        str, Parameter(name="--from", help="of a sweep: journals, mlflow, or a runs.csv")
+    ] = "journals",
+    folders: FolderOptions = FOLDERS,
+) -> int:
+    """Write a recipe's quantized network, with --to, compared with its simulation; or all runs of a sweep as Parquet
+    or CSV."""
+    if to is None:
+        from analysis.__main__ import export as export_runs
+
+        return export_runs(what, runs=folders.runs, source=source, parquet=parquet, csv=csv)
+    from suite.export.exporting import export as export_network
+    from suite.export.wish import Wish
+
+    wish = Wish(to, out, integer_everywhere, unsigned_weights, images)  # type: ignore[arg-type]
+    file, beside, record = export_network(find_stages(folders.runs, [what])[0], folders, wish)
+    console = get_console()
+    for path in (file, beside):
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    for line in _lines(record):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    """What was compared, and the warnings."""
+    names = {
+        "integer_everywhere": "integers everywhere, simulated, against the recipe's own",
+        "same_arithmetic": "ONNX Runtime in the same arithmetic against the simulation",
+        "integer_kernels": "ONNX Runtime's integer kernels against the simulation",
+    }
+    found = [
+        f"{record['convention']}; top-1 {record['simulated_top1']:.2f} % simulated, {record['top1']:.2f} % recorded"
+    ]
+    for name, words in names.items():
+        if name in record["agreement"]:
+            one = record["agreement"][name]
+            found.append(
+                f"{words}: {one['flips']} of {one['images']} answers differ, logits by {one['mean_difference']:.3g} "
+                f"in the mean, {one['largest_difference']:.3g} at most"
+            )
+    return found + [f"warning: {line}" for line in record["warnings"]]
+
+
+def dataflow(
+    key: Key,
+    layer: Annotated[str, Parameter(name="LAYER", help="such as layer1.0.conv1")],
+    /,
+    *,
+    folders: FolderOptions = FOLDERS,
+) -> int:
+    """Show the way of one layer of a finished recipe through integers, with one value carried through."""
+    from suite.export import dataflow as flow
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("step", "type", "bits", "from", "to", "scale", "example", "in real units"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("step", "type", "scale") else "right")
+    for row in flow.dataflow(find_stages(folders.runs, [key])[0], layer, folders):
+        ends = [f"{end:.6g}" for end in (row.low, row.high)]
+        table.add_row(
+            row.step, row.type, str(row.bits), *ends, row.scale, f"{row.example:.10g}", f"{row.real:.6g}"
+        )
+    get_console().print(table)
+    return 0

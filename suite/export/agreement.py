@@ -1,0 +1,174 @@
+"""Does the exported file compute what the simulation computes? Measured on test images, by ONNX Runtime.
+
+Three arithmetics are compared. The simulation rounds, and multiplies in float32. ONNX Runtime without its integer
+kernels does the same. With them it sums integers; on an x86 processor without VNNI it then clips sums of two products
+to 16 bits, unless weights have 7 bits or are unsigned: nothing fails, only the numbers change.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.export.levels import levels_of
+from suite.export.onnx_graph import rounded_tensors
+from suite.process.ranks import Ranks
+from suite.quantizers.quantizer import Quantizer
+from suite.record.provenance import cpu_flags
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
+"""The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
+rounding."""
+VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
+BATCH = 100
+
+
+def has_vnni() -> bool:
+    """Whether this processor sums 8-bit products in 32 bits. Only x86 has processors that do not."""
+    flags = cpu_flags()
+    return "avx2" not in flags or any(flag in flags for flag in VNNI)
+
+
+def every(images: Images | Streamed, most: int | None) -> slice:
+    """Which images `most` of them are: evenly spread, since a data set may be sorted by class."""
+    if most is None or most >= len(images):
+        return slice(None)
+    apart = len(images) // most
+    return slice(0, apart * most, apart)
+
+
+def batches(images: Images | Streamed, most: int | None, batch: int = BATCH) -> Iterator[Tensor]:
+    """Normalized test images in order, `batch` at a time, `most` of them: those of `every`."""
+    chosen = every(images, most)
+    left = len(images) if most is None else most
+    for x, _ in images.share(Ranks(world_size=chosen.step or 1), batch):
+        yield x[:left]
+        left -= len(x)
+        if left <= 0:
+            return
+
+
+def simulated(model: nn.Module, images: Images | Streamed, most: int | None) -> Tensor:
+    """float32 [n, classes]: the logits of `model`."""
+    with torch.no_grad():
+        return torch.cat([model(x).float() for x in batches(images, most)])
+
+
+def session(made: ModelProto | bytes, integer_kernels: bool, optimized: Path | None = None) -> Any:
+    """One of ONNX Runtime, on one thread; without integer kernels every operator computes as it says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not integer_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    content = made if isinstance(made, bytes) else made.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def answered(made: bytes, images: Images | Streamed, most: int | None, integer_kernels: bool) -> Tensor:
+    """float32 [n, classes]: the logits of ONNX Runtime."""
+    run = session(made, integer_kernels)
+    found = [run.run(["logits"], {"images": _array(x)})[0] for x in batches(images, most)]
+    return torch.from_numpy(np.concatenate(found))
+
+
+def _array(x: Tensor) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(x.contiguous().numpy())
+
+
+def difference(reference: Tensor, found: Tensor) -> dict[str, Any]:
+    """images, flips of the class with the largest logit, and mean and largest difference of logits."""
+    apart = (reference - found).abs()
+    return {
+        "images": len(reference),
+        "flips": int((reference.argmax(1) != found.argmax(1)).sum()),
+        "mean_difference": float(apart.mean()),
+        "largest_difference": float(apart.max()),
+    }
+
+
+def within_bounds(record: dict[str, Any]) -> bool:
+    """At most one flip in ONE_FLIP_IN images, and a mean difference of MEAN_DIFFERENCE at most."""
+    most = math.ceil(record["images"] / ONE_FLIP_IN)
+    return bool(record["flips"] <= most and record["mean_difference"] <= MEAN_DIFFERENCE)
+
+
+def kernels(made: bytes) -> dict[str, int]:
+    """How many operators of each kind that multiply, add or pool ONNX Runtime makes of the file on this machine."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "optimized.onnx"
+        session(made, True, file)
+        ops = Counter(node.op_type for node in onnx.load(str(file)).graph.node)
+    words = ("Conv", "Gemm", "MatMul", "Add", "Pool", "Mean")
+    return {name: count for name, count in sorted(ops.items()) if any(word in name for word in words)}
+
+
+def first_difference(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str, Any] | None:
+    """The first quantizer whose integers differ between `model` and ONNX Runtime without integer kernels, on the
+    images `x`: its name, the share of its integers that differ, and by how many levels at most. None where all agree.
+    """
+    import onnx
+
+    names = rounded_tensors(made)
+    shown = onnx.ModelProto()
+    shown.CopyFrom(made)
+    given = {node.output[0]: node for node in made.graph.node}
+    types = {one.name: one.data_type for one in made.graph.initializer}
+    for tensor in names.values():
+        kind = types.get(given[tensor].input[2], onnx.TensorProto.UINT8)
+        shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
+    theirs = dict(
+        zip(names, session(shown, False).run(list(names.values()), {"images": _array(x)}), strict=True)
+    )
+    ours = _integers(model, x, set(names))
+    for name in names:
+        if name not in ours:
+            continue
+        # Both lie on one grid; where its zero stands in the file does not matter here.
+        zeros = {one.name: one for one in made.graph.initializer}[given[names[name]].input[2]]
+        zero = int(onnx.numpy_helper.to_array(zeros))
+        apart = (ours[name] - (torch.from_numpy(theirs[name].astype(np.int64)) - zero)).abs()
+        if bool(apart.any()):
+            share = float((apart > 0).double().mean())
+            return {"layer": name.removesuffix(".input"), "share": share, "levels": int(apart.max())}
+    return None
+
+
+def _integers(model: nn.Module, x: Tensor, names: set[str]) -> dict[str, Tensor]:
+    """q - zero_point of each named quantizer of `model` for the images `x`, int64."""
+    found: dict[str, Tensor] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if name in names and isinstance(module, Quantizer):
+            scale = levels_of(module).scale
+
+            def keep(_: nn.Module, __: Any, y: Tensor, name: str = name, scale: Tensor = scale) -> None:
+                found[name] = torch.round(y / scale).long()
+
+            hooks.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

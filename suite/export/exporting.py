@@ -1,0 +1,187 @@
+"""`suite export KEY`: rebuild, write, compare, and say what was written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.export import agreement, onnx_graph, tensors
+from suite.export.compared import onnx_file
+from suite.export.everywhere import integer_everywhere
+from suite.export.levels import integers_of, levels_of, refused
+from suite.export.rebuild import CPU, Rebuilt, rebuilt
+from suite.export.wish import CONVENTIONS, Wish
+from suite.quantizers.layers import LAYERS
+from suite.quantizers.quantizer import Quantizer
+from suite.recipe import Stage
+from suite.recipe.errors import SuiteError
+from suite.record.files import Folders, write_bytes, write_json
+from suite.record.provenance import provenance
+
+FORMAT = 1
+OTHER_ANSWERS = 0.01
+"""The part of the test images that a rebuilt network may answer otherwise than its run did: on another processor
+float32 sums come in another order."""
+
+
+def export(stage: Stage, folders: Folders, wish: Wish) -> tuple[Path, Path, dict[str, Any]]:
+    """Write the network and, beside it, its record as JSON; both files and the record.
+
+    Raises SuiteError where the recipe is not done or on no grid, a package is missing, the rebuilt network does not
+    answer as its run did, or the file does not compute what the simulation computes. Nothing is written then.
+    """
+    file = wish.file(stage.key)
+    if wish.to == "onnx":
+        check_installed()
+    source = rebuilt(stage, folders)
+    check_on_grids(source)
+    test = source.images("test")
+    logits = agreement.simulated(source.model, test, wish.images)
+    found = {"rebuilt": _compared_with_run(source, test, logits, wish.images)}
+    model, joints = source.model, tuple[str, ...]()
+    if wish.integer_everywhere:
+        model, joints = integer_everywhere(model, source.calibration())
+        found["integer_everywhere"] = agreement.difference(
+            logits, everywhere := agreement.simulated(model, test, wish.images)
+        )
+        logits = everywhere
+    warnings: list[str] = []
+    if wish.to == "onnx":
+        content, compared = onnx_file(model, test, logits, wish, warnings)
+        found |= compared
+    elif wish.to == "state_dict":
+        content = tensors.state_dict_file(model)
+    else:
+        content = tensors.safetensors_file(model, {"key": stage.key, "name": stage.name})
+    record = {
+        **_about(source, file, content, wish),
+        "simulated_top1": _top1(test, logits, wish.images),
+        "agreement": found,
+        "warnings": warnings,
+        "layers": layers(model),
+        "joints": list(joints),
+    }
+    return file, _write(content, record, file), record
+
+
+def check_installed() -> None:
+    """Raise SuiteError unless the packages of the extra `export` are there."""
+    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
+    if lacking:
+        raise SuiteError(
+            f"ONNX needs {', '.join(lacking)}, not installed here; pip install 'quantization-suite[export]'"
+        )
+
+
+def check_on_grids(source: Rebuilt) -> None:
+    """Raise SuiteError, naming them, for layers whose levels are no grid, and for a network without any."""
+    if reasons := refused(source.model):
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
+        more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        raise SuiteError(
+            f"{source.recipe.name} cannot be exported, since the levels of {len(reasons)} of its layers are no "
+            f"integers times a scale: {named}{more}; export a recipe of evenly spaced levels, such as mse or lsq"
+        )
+    modules = list(source.model.modules())
+    rounded = any(isinstance(one, LAYERS) and integers_of(one) is not None for one in modules)
+    if not rounded and not any(isinstance(one, Quantizer) for one in modules):
+        raise SuiteError(f"{source.recipe.name} rounds no weight and no input; there is nothing to export")
+
+
+def _compared_with_run(
+    source: Rebuilt, test: Images | Streamed, logits: Tensor, most: int | None
+) -> dict[str, Any]:
+    """How many images the rebuilt network has right or wrong otherwise than the run recorded."""
+    packed = source.outcome.get("correct")
+    if not isinstance(packed, str):
+        return {"images": 0}
+    recorded = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8))[: len(test)].astype(bool)
+    recorded = recorded[agreement.every(test, most)]
+    right = (logits.argmax(1) == test.labels[agreement.every(test, most)].cpu()).numpy()
+    other = int((right != recorded).sum())
+    if other > max(3, OTHER_ANSWERS * len(logits)):
+        raise SuiteError(
+            f"{source.recipe.name}, made again, has {other} of {len(logits)} test images right or wrong otherwise "
+            f"than its run; code, data or checkpoint changed since: launch the sweep again"
+        )
+    return {"images": len(logits), "other_answers": other}
+
+
+def layers(model: nn.Module) -> list[dict[str, Any]]:
+    """Width, scale and zero point of each weight and input, as they are stored."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LAYERS) and (weight := integers_of(module)) is not None:
+            _, zero = onnx_graph.stored(weight)
+            entry: dict[str, Any] = {"bits": weight.bits, "axis": 0 if weight.scale.dim() else None}
+            entry |= {"scale": weight.scale.tolist(), "zero_point": zero.tolist()}
+            found.setdefault(name.removesuffix(".layer"), {})["weight"] = entry
+        elif isinstance(module, Quantizer):
+            grid = levels_of(module)
+            ends = {"quant_min": grid.quant_min, "quant_max": grid.quant_max, "bits": grid.bits}
+            entry = {**ends, "scale": float(grid.scale), "zero_point": grid.zero_point}
+            found.setdefault(name.removesuffix(".input"), {})["input"] = entry
+    return [{"name": name, **entry} for name, entry in found.items()]
+
+
+def _top1(test: Images | Streamed, logits: Tensor, most: int | None) -> float:
+    labels = test.labels[agreement.every(test, most)].cpu()
+    return 100 * float((logits.argmax(1) == labels).double().mean())
+
+
+def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str, Any]:
+    recipe, data = source.recipe, source.recipe.start.dataset
+    facts = provenance(CPU)
+    versions = dict(facts["versions"])
+    for name in ("onnx", "onnxruntime", "safetensors"):
+        if importlib.util.find_spec(name):
+            versions[name] = metadata.version(name)
+    kept = {name: facts[name] for name in ("commit", "dirty", "device", "cpu_flags")}
+    return {
+        "format": FORMAT,
+        "file": file.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "to": wish.to,
+        "opset": onnx_graph.OPSET if wish.to == "onnx" else None,
+        "key": recipe.key,
+        "name": recipe.name,
+        "params": recipe.params,
+        "convention": CONVENTIONS[wish.integer_everywhere],
+        "images": {
+            "shape": ["batch", data.channels, data.size, data.size],
+            "mean": data.mean,
+            "std": data.std,
+        },
+        "top1": source.outcome.get("top1"),
+        **kept,
+        "versions": versions,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _write(content: bytes, record: dict[str, Any], file: Path) -> Path:
+    """Both files, each whole or not at all; the file of the record. Raises SuiteError where there is no room."""
+    beside = file.with_suffix(".json")
+    written = False
+    try:
+        write_bytes(content, file)
+        written = True
+        write_json(record, beside)
+    except OSError as error:
+        if written:
+            file.unlink(missing_ok=True)
+        raise SuiteError(
+            f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
+        ) from error
+    return beside

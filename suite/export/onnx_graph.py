@@ -1,0 +1,258 @@
+"""A quantized network as ONNX: stored integers, QuantizeLinear and DequantizeLinear, opset 21.
+
+torch's exporter cannot take torch's own fake quantization (2.13), so each quantizer becomes a module that names the
+two operators, and each weight a stored integer behind DequantizeLinear. An input stands on unsigned integers: a
+signed grid is moved up by half, which changes no level. Where a grid does not fill its integers, as at 4 bits or on
+the narrow grid, a Clip at its ends comes first.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.export.levels import Integers, Levels, integers_of, levels_of
+from suite.quantizers.layers import CONVOLUTIONS, LAYERS, Quantized
+from suite.quantizers.quantizer import Quantizer
+from suite.recipe.errors import SuiteError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 21
+INT4 = range(-8, 8)
+
+
+class QuantizeInput(nn.Module):
+    """Clip, QuantizeLinear, DequantizeLinear of a whole tensor. It computes nothing in torch."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, levels: Levels) -> None:
+        super().__init__()
+        wide = levels.quant_max - levels.quant_min > 255
+        self.dtype, bits = (torch.uint16, 16) if wide else (torch.uint8, 8)
+        half, top = 1 << (bits - 1), (1 << bits) - 1
+        moved = half if levels.quant_min < 0 else 0
+        if moved and (levels.quant_min < -half or levels.quant_max >= half):
+            moved = -levels.quant_min
+        first, last = levels.quant_min + moved, levels.quant_max + moved
+        low, high = levels.limits
+        self.low, self.high = (low if first > 0 else None), (high if last < top else None)
+        self.register_buffer("scale", levels.scale.clone())
+        self.register_buffer("zero_point", torch.tensor(levels.zero_point + moved).to(self.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with the two operators behind it."""
+        if self.low is not None or self.high is not None:
+            x = torch.clamp(x, min=self.low, max=self.high)
+        given = self.scale, self.zero_point
+        how: dict[str, Any] = {"shape": x.shape, "version": OPSET}
+        q = torch.onnx.ops.symbolic("QuantizeLinear", (x, *given), dtype=self.dtype, **how)
+        result: Tensor = torch.onnx.ops.symbolic("DequantizeLinear", (q, *given), dtype=torch.float32, **how)
+        return result
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean of each channel. torch's exporter writes ReduceMean, for which runtimes have no integer kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [n, channels, 1, 1]."""
+        shape = (*x.shape[:2], *[1] * (x.dim() - 2))
+        result: Tensor = torch.onnx.ops.symbolic(
+            "GlobalAveragePool", (x,), dtype=torch.float32, shape=shape, version=OPSET
+        )
+        return result
+
+
+class StoredWeight(nn.Module):
+    """A layer that multiplies by stored integers behind DequantizeLinear, its input quantized before or not."""
+
+    q: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, layer: nn.Module, input: nn.Module | None, weight: Integers, unsigned: bool) -> None:
+        super().__init__()
+        self.layer, self.input = layer, input
+        q, zero_point = stored(weight, unsigned)
+        self.axis: dict[str, Any] = {"axis": 0} if weight.scale.dim() else {}
+        self.register_buffer("q", q)
+        self.register_buffer("scale", weight.scale.clone())
+        self.register_buffer("zero_point", zero_point)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer."""
+        x = self.input(x) if self.input is not None else x
+        given = self.q, self.scale, self.zero_point
+        weight = torch.onnx.ops.symbolic(
+            "DequantizeLinear", given, self.axis, dtype=torch.float32, shape=self.q.shape, version=OPSET
+        )
+        bias = self.layer.bias
+        if isinstance(self.layer, CONVOLUTIONS):
+            result: Tensor = self.layer._conv_forward(x, weight, bias)  # type: ignore[arg-type]
+            return result
+        return nn.functional.linear(x, weight, bias)  # type: ignore[arg-type]
+
+
+def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
+    """(integers, zero points) as they are stored, int8, or uint8 where `unsigned`, or int16 where they need that.
+
+    The zero point of a channel is 0 (128 where unsigned) unless its integers leave int8 otherwise. Raises SuiteError
+    where a channel spans more than 16 bits.
+    """
+    q = weight.q
+    rows = q.reshape(len(q), -1) if weight.scale.dim() else q.reshape(1, -1)
+    low, high = rows.amin(1), rows.amax(1)
+    for bits in (8, 16):
+        half = 1 << (bits - 1)
+        zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
+        if bool(((low + zero >= -half) & (high + zero < half) & (zero >= -half) & (zero < half)).all()):
+            break
+    else:
+        raise SuiteError(
+            f"the integers of a weight go from {int(low.min())} to {int(high.max())}, beyond 16 bits"
+        )
+    zero = zero if weight.scale.dim() else zero[0]
+    moved = q + zero.reshape([-1, *[1] * (q.dim() - 1)]) if zero.dim() else q + zero
+    if unsigned and bits == 8:
+        return (moved + half).to(torch.uint8), (zero + half).to(torch.uint8)
+    dtype = torch.int8 if bits == 8 else torch.int16
+    return moved.to(dtype), zero.to(dtype)
+
+
+def prepared(model: nn.Module, unsigned: bool) -> nn.Module:
+    """A copy of `model` for the exporter: every quantizer and rounded weight as its ONNX operators."""
+    model = copy.deepcopy(model).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Quantized):
+            input = QuantizeInput(levels_of(module.input)) if module.input is not None else None
+            weight = integers_of(module.layer) if isinstance(module.layer, LAYERS) else None
+            if weight is not None:
+                made: nn.Module = StoredWeight(module.layer, input, weight, unsigned)
+            else:
+                made = nn.Sequential()
+                made.add_module("input", input or nn.Identity())
+                made.add_module("layer", module.layer)
+            model.set_submodule(name, made)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Quantizer):
+            model.set_submodule(name, QuantizeInput(levels_of(module)))
+        elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            model.set_submodule(name, GlobalAveragePool())
+        elif isinstance(module, LAYERS) and "weight" in module.__dict__.get("stored_bits", {}):
+            weight = integers_of(module)
+            if weight is not None and not isinstance(_parent(model, name), StoredWeight):
+                model.set_submodule(name, StoredWeight(module, None, weight, unsigned))
+    return model
+
+
+def _parent(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])
+
+
+def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> ModelProto:
+    """`model`, a quantized network of which all is on grids, as ONNX of a dynamic batch: "images" to "logits".
+
+    example: float32 [2 or more, channels, height, width]. Weights of 4 bits and fewer are stored as int4. Raises
+    SuiteError where the packages are missing or torch's exporter fails.
+    """
+    import onnx
+
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                prepared(model, unsigned),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["images"],
+                output_names=["logits"],
+                external_data=False,
+                verbose=False,
+            )
+    except SuiteError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise SuiteError(
+            f"torch's exporter cannot export this network: {type(error).__name__}: {lines[0]}; use --to safetensors, "
+            f"or rewrite the layer it names"
+        ) from error
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    made = program.model_proto
+    if not unsigned:
+        _store_int4(made)
+    _strip(made)
+    onnx.checker.check_model(made)
+    return made
+
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def _strip(made: ModelProto) -> None:
+    """Leave out where in whose code each operator comes from, most of a small file; the names of modules stay."""
+    del made.graph.metadata_props[:]
+    for node in made.graph.node:
+        node.doc_string = ""
+        scopes = [(one.key, one.value) for one in node.metadata_props if one.key == SCOPES]
+        del node.metadata_props[:]
+        for key, value in scopes:
+            node.metadata_props.add(key=key, value=value)
+
+
+def _store_int4(made: ModelProto) -> None:
+    """Weights whose integers all lie in -8..7 take half a byte each; their zero points are of their own then, since
+    the exporter shares equal ones."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = made.graph
+    by_name = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in by_name:
+            continue
+        q, zero = (by_name[name] for name in (node.input[0], node.input[2]))
+        values, zeros = (numpy_helper.to_array(one) for one in (q, zero))
+        if q.data_type != TensorProto.INT8 or values.min() not in INT4 or values.max() not in INT4:
+            continue
+        q.CopyFrom(helper.make_tensor(q.name, TensorProto.INT4, values.shape, values.flatten().astype(int)))
+        own = f"{q.name}_zero_point"
+        graph.initializer.append(
+            helper.make_tensor(own, TensorProto.INT4, zeros.shape, zeros.flatten().astype(int))
+        )
+        node.input[2] = own
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    # The exporter lists initializers among the typed values; a type that changed would contradict.
+    named = [info for info in graph.value_info if info.name not in by_name]
+    del graph.value_info[:]
+    graph.value_info.extend(named)
+
+
+def rounded_tensors(made: ModelProto) -> dict[str, str]:
+    """Of every quantizer, by the name of its module, the tensor of integers that it gives, in the graph's order."""
+    found: dict[str, str] = {}
+    for node in made.graph.node:
+        if node.op_type == "QuantizeLinear":
+            scopes = next((one.value for one in node.metadata_props if one.key == SCOPES), "[]")
+            names = ast.literal_eval(scopes)
+            if len(names) > 1:
+                found[names[-2]] = node.output[0]
+    return found

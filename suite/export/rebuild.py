@@ -1,0 +1,129 @@
+"""The network of a finished recipe, made again: its steps, but for the trainings, whose weights the run kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite import networks
+from suite.data import datasets
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.quantizers.histogram import Histograms
+from suite.recipe import Calibration, Recipe, Sgd, Stage
+from suite.recipe.errors import SuiteError
+from suite.record.files import Folders
+from suite.record.journal import read_outcome
+from suite.run import checkpoint
+from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized, steps_of
+from suite.run.start import crops, load_float, observed
+from suite.train.fit import Loss
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """`model` as the run evaluated it, on the CPU, evaluating; `outcome` what the run recorded."""
+
+    recipe: Recipe
+    model: nn.Module
+    outcome: dict[str, Any]
+    folders: Folders
+
+    def images(self, split: str) -> Images | Streamed:
+        """Of the recipe's data set."""
+        return datasets.load(self.recipe.start.dataset, split, self.folders.data, CPU)
+
+    def calibration(self) -> Iterator[Tensor]:
+        """Batches of training images: those that the recipe calibrates on, else 512."""
+        wanted = self.recipe.method.calibrates_on or Calibration()
+        return self.images("train").calibration_batches(wanted)
+
+
+def rebuilt(stage: Stage, folders: Folders) -> Rebuilt:
+    """Raises SuiteError for a stage that is no recipe or not done, and where a file it needs is missing or changed.
+
+    A recipe that learns without training, such as adaround, learns again, which takes as long as its run.
+    """
+    if not isinstance(stage, Recipe):
+        raise SuiteError(
+            f"{stage.name} ({stage.key}) is a float network, nothing is quantized in it; export a recipe"
+        )
+    outcome = read_outcome(folders.runs / stage.key)
+    if outcome is None:
+        raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first: suite run {stage.key}")
+    for step in steps_of(stage):
+        step.check()
+    model = quantized(steps_of(stage), StageFeed(stage, folders)).eval()
+    if "checkpoint" in outcome:
+        _load(model, outcome["checkpoint"], folders.runs / stage.key)
+    return Rebuilt(stage, model, outcome, folders)
+
+
+def _load(model: nn.Module, saved: dict[str, Any], folder: Path) -> None:
+    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, KeyError) as error:
+        raise SuiteError(
+            f"{folder / saved['file']} does not fit the network that its recipe makes now: {error}; the code changed "
+            f"since the run: launch the sweep again"
+        ) from error
+
+
+class StageFeed(InMemoryFeed):
+    """The Feed (suite.recipe.method) of a recipe whose network is made again."""
+
+    def __init__(self, recipe: Recipe, folders: Folders) -> None:
+        self.recipe, self.folders = recipe, folders
+        super().__init__(self._untrained_network() if recipe.from_scratch else self._float())
+
+    def _float(self) -> nn.Module:
+        return _channels_last(load_float(self.recipe.start, self.folders))
+
+    def _untrained_network(self) -> nn.Module:
+        torch.manual_seed(self.recipe.seed)
+        return _channels_last(networks.build(self.recipe.start.network))
+
+    def _train_images(self) -> Images | Streamed:
+        return datasets.load(self.recipe.start.dataset, "train", self.folders.data, CPU)
+
+    def untrained(self) -> nn.Module:
+        """The network as it was when its training began."""
+        return self._untrained_network()
+
+    def batches(self, calibration: Calibration) -> Iterator[Tensor]:
+        """The images that `calibration` draws."""
+        return self._train_images().calibration_batches(calibration)
+
+    def crops(self, calibration: Calibration) -> Iterator[Tensor]:
+        """As a training sees them."""
+        return crops(self.recipe, self._train_images())
+
+    def histograms(self, calibration: Calibration) -> Histograms:
+        """Those that the float network's run directory keeps, where it is there."""
+        folder = self.folders.runs / self.recipe.start.key
+        if not folder.is_dir():
+            return super().histograms(calibration)
+        digest = self._train_images().digest
+        return observed(self.reference, self.batches(calibration), calibration, digest, folder)[0]
+
+    def train(self, model: nn.Module, sgd: Sgd, loss: Loss | None = None) -> None:
+        """No training: what was learned is loaded afterwards. One batch is seen, so that every range is one."""
+        model.train()
+        with torch.no_grad():
+            for x in self.batches(Calibration(images=64, batch=64)):
+                model(x)
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """As a run computes: the order of sums, and with it the last bits, depend on it."""
+    placed: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed

@@ -1,0 +1,51 @@
+"""What `suite export KEY` is asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from suite.recipe.errors import SuiteError, check_choice
+
+Format = Literal["onnx", "state_dict", "safetensors"]
+SUFFIX: dict[str, str] = {"onnx": ".onnx", "state_dict": ".pt", "safetensors": ".safetensors"}
+
+CONVENTIONS = {
+    False: "the recipe's own: what its layers multiply is quantized; additions and pooling compute in float32",
+    True: "integers everywhere: also both operands and the sum of each addition, and what is pooled; BatchNorm is "
+    "folded into the scales of the weights, and biases are integers",
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to write. images: of the test split that are compared, evenly spread, None for all. unsigned_weights:
+    uint8 with the zero point 128 instead of int8, which is right without VNNI too."""
+
+    to: Format = "onnx"
+    out: Path | None = None
+    integer_everywhere: bool = False
+    unsigned_weights: bool = False
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("--to", self.to, get_args(Format))
+        if self.images is not None and self.images < 1:
+            raise SuiteError(f"--images must be 1 or more, got {self.images}")
+        if self.unsigned_weights and self.to != "onnx":
+            raise SuiteError("--unsigned-weights is for --to onnx alone")
+
+    def file(self, key: str) -> Path:
+        """Where it goes. Raises SuiteError where that is no place for it."""
+        file = self.out or Path(f"{key}{SUFFIX[self.to]}")
+        if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+            raise SuiteError(
+                f"{file.parent} is no folder that can be written; make it, or give another --out"
+            )
+        if file.is_dir() or file.suffix == ".json":
+            raise SuiteError(
+                f"--out {file} is a folder or ends in .json, the name of the record; name a file"
+            )
+        return file
