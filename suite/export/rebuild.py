@@ -24,6 +24,7 @@ from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.start import crops, load_float, observed
 from suite.train.fit import Loss
+from suite.train.oscillation import Calmed
 
 CPU = torch.device("cpu")
 
@@ -115,7 +116,9 @@ class StageFeed(InMemoryFeed):
         digest = self._train_images().digest
         return observed(self.reference, self.batches(calibration), calibration, digest, folder)[0]
 
-    def train(self, model: nn.Module, sgd: Sgd, loss: Loss | None = None) -> None:
+    def train(
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+    ) -> None:
         """No training: what was learned is loaded afterwards. One batch is seen, so that every range is one."""
         model.train()
         with torch.no_grad():
