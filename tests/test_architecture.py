@@ -176,7 +176,7 @@ from suite.methods.amax import Amax
 from suite.recipe import *
 from suite.sweeps.stored import save_sweep
 sgd = Sgd(epochs=1, batch=256, lr=0.05, precision=Precision("O0"))
-recipe = Recipe(Training(Network(), Dataset("digits"), sgd), Amax())
+recipe = Recipe(Training(Network(), Dataset("digits", size=8), sgd), Amax())
 save_sweep(Path("runs"), "one", {{}}, plan([recipe]))
 sys.exit(main(["run", recipe.start.key, recipe.key, "--runs", "runs"]))
 """

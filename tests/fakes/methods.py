@@ -26,8 +26,8 @@ SHORT = Sgd(epochs=1, batch=32, lr=0.01, precision=Precision("O0"))
 
 def images(count: int = 64) -> Images:
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return Images(pixels, torch.arange(count) % 10, Dataset("digits"))
+    pixels = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.arange(count) % 10, Dataset("digits", size=16))
 
 
 def make(name: str, bits: int) -> Any:

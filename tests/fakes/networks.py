@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fakes import tiny
 from suite import networks
 from suite.recipe import Network
 
@@ -16,4 +17,14 @@ def lived_in() -> nn.Module:
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+def two_blocks() -> nn.Module:
+    """The smallest network with residual blocks, in the same state: 7 layers of 4 and 8 channels."""
+    torch.manual_seed(0)
+    model = tiny.network()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(16, 3, 16, 16))
     return model.eval()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ROOT
+from fakes.forking import Forked
 from fakes.user import User
 from fakes.waiting import limit, until
 from hypothesis import given
@@ -40,19 +41,20 @@ def sweep(failing: int = 0):
 """
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+@pytest.fixture(autouse=True)
+def _prepared(tmp_path: Path, database: bytes) -> None:
+    """MLflow's database is there, as after an earlier launch; making one takes seconds."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").write_bytes(database)
+
+
+def start(folder: Path, *words: str) -> Forked:
     (folder / "own.py").write_text(SWEEP)
-    return subprocess.Popen(
-        [sys.executable, "-m", "suite", "launch", "own.py", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")}
+    return Forked(["launch", "own.py", *words], folder, environment)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Forked) -> str:
     said, _ = process.communicate(timeout=limit(240))
     return said
 
@@ -67,7 +69,7 @@ def outcomes(folder: Path) -> int:
     return len(list((folder / "runs").glob("*/outcome.json")))
 
 
-def wait_for_outcomes(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_outcomes(folder: Path, count: int, process: Forked) -> None:
     until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120, every=0.02)
     assert outcomes(folder) >= count, finish(process)
 
@@ -76,7 +78,7 @@ def wait_for_outcomes(folder: Path, count: int, process: subprocess.Popen[str]) 
 def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     tmp_path: Path, killed_by: signal.Signals, after: int
 ) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, "--workers", "1")
     wait_for_outcomes(tmp_path, after, process)
     process.send_signal(killed_by)
     said = finish(process)
@@ -88,7 +90,7 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
-    assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
+    assert finish(start(tmp_path, "--workers", "1")).endswith("5 stages: 5 done\n")
     now = attempts(tmp_path, stages)
     assert all(now[key] == before[key] for key in done)
     assert all(count <= 2 for count in now.values())
@@ -117,7 +119,7 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
         and f"{victim.name} ({victim.key}): its process was killed by SIGKILL and recorded no error" in said
     )
     assert "SIGKILL" in said
-    assert finish(start(tmp_path)).endswith("5 stages: 5 done\n")
+    assert finish(start(tmp_path, "--workers", "1")).endswith("5 stages: 5 done\n")
 
 
 def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> Non
     stages = load_sweep(tmp_path / "runs", "own")
     victim = next(s for s in stages if isinstance(s, Recipe))
     (tmp_path / "runs" / victim.key / "stage.json").mkdir(parents=True)
-    process = start(tmp_path)
+    process = start(tmp_path, "--workers", "1")
     said = finish(process)
     assert process.returncode == 1
     assert "5 stages: 4 done, 1 failed" in said

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.methods import EACH, KINDS, images, inserted, make, quantized
-from fakes.networks import lived_in
+from fakes.networks import two_blocks
 from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized
@@ -25,6 +25,11 @@ from suite.sweeps.stored import from_json
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 
 
+@pytest.fixture
+def network() -> nn.Module:
+    return two_blocks()
+
+
 def widths(name: str) -> list[int]:
     named = {field.name for field in dataclasses.fields(KINDS[name])}
     if "weight_bits" not in named:
@@ -37,7 +42,7 @@ def widths(name: str) -> list[int]:
 @cache
 def made(name: str, bits: int) -> tuple[nn.Module, dict[str, Tensor], nn.Module]:
     """A network, its state before, and what the method made of it."""
-    network = lived_in()
+    network = two_blocks()
     before = copy.deepcopy(network.state_dict())
     return network, before, quantized(make(name, bits), network)
 
@@ -143,7 +148,7 @@ def test_weights_take_no_more_values_than_their_bits_allow(name: str, bits: int)
             channels = weight.flatten(1) if weight.dim() > 1 else weight[None]
             assert all(len(channel.unique()) <= 2**stored for channel in channels)
             checked += 1
-    assert checked >= 19 or name == "builtin_int8"
+    assert checked >= 5 or name == "builtin_int8"
 
 
 @pytest.mark.parametrize(

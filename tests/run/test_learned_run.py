@@ -65,6 +65,7 @@ def test_a_run_records_what_it_learned_and_one_that_is_stopped_ends_with_the_sam
     assert state["layer1.0.conv1.input.scale"] > 0 and "layer1.0.conv1.weight.scale" not in state
 
 
+@pytest.mark.long
 def test_two_ranks_that_are_killed_go_on_to_the_same_bits(tmp_path: Path) -> None:
     stage = recipe(world_size=2)
     verdicts = list(
