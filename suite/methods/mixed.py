@@ -32,7 +32,7 @@ class Mixed(Method):
     """
 
     of: Method = field(default_factory=lambda: Mse(4, 4))
-    by: By = "gradient"
+    by: By = "noise"
     widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     apart: bool = True
     size_bits: float | None = None
@@ -54,11 +54,13 @@ class Mixed(Method):
         self.steps()
 
     def _take_data(self) -> None:
-        """What `of` brings becomes the method's own: so names and seeds tell it, as of any method."""
+        """What `of` brings becomes the method's own, and what it does not take is left out: names tell it as of any
+        method, and runs that differ by its seed are one configuration."""
         usual = type(self.of)()
         for name in DATA_FIELDS:
             theirs = getattr(self.of, name, None)
             if theirs is None:
+                object.__setattr__(self, name, None)
                 continue
             if getattr(self, name) is None:
                 object.__setattr__(self, name, theirs)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from suite.quantizers.sensitivity import Cost
     from suite.quantizers.width_search import Option, Resource
 
-By = Literal["logits", "gradient", "noise", "hessian", "loss", "random", "uniform"]
+By = Literal["noise", "logits", "gradient", "hessian", "loss", "random", "uniform"]
 
 Widths = dict[str, tuple[int, int]]
 """(weight bits, input bits) by layer; 32 is float."""
@@ -44,7 +44,7 @@ class AssignWidths(Step):
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
     """
 
-    by: By = "gradient"
+    by: By = "noise"
     widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     apart: bool = True
     size_bits: float = 4.0

@@ -26,7 +26,7 @@ from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
 Base = Literal["mse", "mse_first_last_8", "adaround", "qdrop", "best"]
 
 UNIFORM = (8, 6, 5, 4, 3, 2)
-SCORES: tuple[By, ...] = ("gradient", "noise", "hessian")
+SCORES: tuple[By, ...] = ("noise", "logits", "gradient", "hessian")
 
 
 def sweep(

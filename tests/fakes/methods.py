@@ -46,6 +46,8 @@ def calibrated_on(method: Any, count: int, batch: int) -> Any:
     fields: dict[str, Any] = {name: Calibration(count, batch) for name in held}
     if hasattr(method, "iterations"):
         fields |= {"iterations": 2, "batch": 4}
+    if hasattr(method, "score_images"):
+        fields |= {"score_images": 8, "widths": (2, 8)}
     return dataclasses.replace(method, **fields)
 
 

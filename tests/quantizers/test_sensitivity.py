@@ -76,7 +76,9 @@ def test_noise_and_gradient_score_are_those_of_their_definitions() -> None:
             assert cost.gradient == pytest.approx(float((error * slope).square().sum() / len(x)), rel=1e-3)
             assert cost.logits == pytest.approx(float((error * by_logits).square().sum() / len(x)), rel=1e-3)
         error = held.layer.weight - network.get_submodule(name).weight
-        assert of(found, name, "weight", 3).error == pytest.approx(float(error.square().sum()), rel=1e-5)
+        assert of(found, name, "weight", 3).error == pytest.approx(
+            float(error.detach().square().sum()), rel=1e-5
+        )
 
 
 def test_more_bits_make_less_noise_and_the_network_is_left_as_it_was() -> None:

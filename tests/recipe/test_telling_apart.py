@@ -133,7 +133,10 @@ def test_every_field_of_every_method_is_in_parameters_and_name(kind: type) -> No
     assert alike([*recipes, *neighbours(recipes[0]), *neighbours(recipes[1])]) == []
 
 
-@pytest.mark.parametrize("name", ["quick", "published", "resnet50", "nin", "enlarged", "imagenet", "lowbit"])
+SHIPPED = ["quick", "published", "resnet50", "nin", "enlarged", "imagenet", "lowbit", "mixed"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_sweep_has_no_two_names_alike(name: str) -> None:
     assert alike(list(plan(sweeps.find(name).stages([])[0]))) == []
 

@@ -171,7 +171,7 @@ def test_a_layer_that_no_score_covers_is_named() -> None:
 def test_a_method_that_sets_its_widths_in_its_own_way_is_refused() -> None:
     with pytest.raises(SuiteError, match="widths by layer are not for linear"):
         Mixed(Linear(8))
-    with pytest.raises(SuiteError, match="by 'best' is unknown; use one of gradient, noise"):
+    with pytest.raises(SuiteError, match="by 'best' is unknown; use one of noise, logits"):
         Mixed(by="best")  # type: ignore[arg-type]
     with pytest.raises(SuiteError, match="widths must be a tuple of different numbers of bits"):
         Mixed(widths=(4, 4))
@@ -179,7 +179,7 @@ def test_a_method_that_sets_its_widths_in_its_own_way_is_refused() -> None:
 
 def test_labels_are_needed_only_where_a_loss_is() -> None:
     x, _ = images()
-    suite.quantize(tied(), mixed(Mse(4, 4, feed=CALIBRATION), by="noise"), x)
+    suite.quantize(tied(), mixed(Mse(4, 4, feed=CALIBRATION), "noise"), x)
     with pytest.raises(SuiteError, match="measures a loss; give quantize"):
         suite.quantize(tied(), mixed(Mse(4, 4, feed=CALIBRATION)), x)
 
