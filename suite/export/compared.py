@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,16 +26,16 @@ def onnx_file(
     example = next(agreement.batches(test, None))[:2]
     made = onnx_graph.onnx_model(model, example, wish.unsigned_weights)
     content = made.SerializeToString()
-    exact, integer = (
-        agreement.difference(logits, agreement.answered(content, test, wish.images, kernels))
-        for kernels in (False, True)
-    )
+    plain, theirs = (agreement.answered(content, test, wish.images, kernels) for kernels in (False, True))
+    exact = agreement.difference(logits, plain)
+    noise = exact["largest_difference"]
+    integer = agreement.difference(logits, theirs, noise)
     first = agreement.first_difference(
         made, model, next(agreement.batches(test, min(agreement.BATCH, len(test))))
     )
-    found = {
+    found: dict[str, Any] = {
         "same_arithmetic": exact,
-        "integer_kernels": integer | {"kernels": agreement.kernels(content)},
+        "integer_kernels": integer | {"kernels": agreement.kernels(result := agreement.optimized(content))},
         "first_difference": first,
     }
     words = "{flips} of {images} answers and logits by {mean_difference:.3g} in the mean"
@@ -55,25 +56,32 @@ def onnx_file(
         apart = f"on this machine's integer kernels {words.format(**integer)} differ from the simulation"
         if not agreement.has_vnni() and clips:
             warnings.append(f"{apart}: it has no VNNI, as said above")
-        elif wish.integer_everywhere or not _by_biases(model, test, content, wish):
+            return content, found
+        named = agreement.layers_with_integer_biases(made, result)
+        biases = _with_rounded_biases(model, named, test, wish)
+        as_theirs = None if biases is None else agreement.difference(biases, theirs, noise)
+        if as_theirs is None or not agreement.within_bounds(as_theirs):
             raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
-        else:
-            warnings.append(
-                f"{apart}: they take biases as integers at the product of the scales of input and weight, which is "
-                f"coarse at these widths; a simulation that does so too agrees"
-            )
+        found["integer_kernels_and_biases"] = as_theirs | {"layers": sorted(named)}
+        warnings.append(
+            f"{apart}: they take the biases of {len(named)} layers as integers at the product of the scales of input "
+            f"and weight; a simulation that does so too agrees"
+        )
     return content, found
 
 
-def _by_biases(model: nn.Module, test: Images | Streamed, content: bytes, wish: Wish) -> bool:
-    """Whether integer kernels agree with a simulation whose biases are rounded as theirs are."""
+def _with_rounded_biases(
+    model: nn.Module, named: Collection[str], test: Images | Streamed, wish: Wish
+) -> Tensor | None:
+    """The logits of a simulation whose biases, of the named layers, are rounded as integer kernels do; None where
+    there are none."""
+    if not named:
+        return None
     try:
-        rounded = round_biases(traced(model))
+        rounded = round_biases(traced(model), named)
     except SuiteError:  # torch.fx cannot trace it
-        return False
-    logits = agreement.simulated(rounded, test, wish.images)
-    found = agreement.answered(content, test, wish.images, True)
-    return agreement.within_bounds(agreement.difference(logits, found))
+        return None
+    return agreement.simulated(rounded, test, wish.images)
 
 
 def could_clip(model: nn.Module) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ on the calibration images.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import Tensor, fx, nn
@@ -122,10 +122,12 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
 
 
 @torch.no_grad()
-def round_biases(network: fx.GraphModule) -> fx.GraphModule:
-    """`network` itself, the bias of each layer with rounded weights and inputs a whole multiple of the product of
-    their scales, as integer kernels take it."""
+def round_biases(network: fx.GraphModule, only: Collection[str] | None = None) -> fx.GraphModule:
+    """`network` itself, the bias of each layer with rounded weights and inputs, or of those named in `only`, a whole
+    multiple of the product of their scales, as integer kernels take it."""
     for node in network.graph.nodes:
+        if only is not None and str(node.target) not in only:
+            continue
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         layer = module.layer if isinstance(module, Quantized) else module
         if not isinstance(layer, LAYERS) or layer.bias is None or (weight := integers_of(layer)) is None:

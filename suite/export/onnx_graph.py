@@ -23,7 +23,7 @@ from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 OPSET = 21
 INT4 = range(-8, 8)
@@ -250,9 +250,12 @@ def rounded_tensors(made: ModelProto) -> dict[str, str]:
     """Of every quantizer, by the name of its module, the tensor of integers that it gives, in the graph's order."""
     found: dict[str, str] = {}
     for node in made.graph.node:
-        if node.op_type == "QuantizeLinear":
-            scopes = next((one.value for one in node.metadata_props if one.key == SCOPES), "[]")
-            names = ast.literal_eval(scopes)
-            if len(names) > 1:
-                found[names[-2]] = node.output[0]
+        if node.op_type == "QuantizeLinear" and len(names := scopes_of(node)) > 1:
+            found[names[-2]] = node.output[0]
     return found
+
+
+def scopes_of(node: NodeProto) -> list[str]:
+    """The modules that an operator comes from, the outermost first, and its own name last."""
+    scopes = next((one.value for one in node.metadata_props if one.key == SCOPES), "[]")
+    return [str(one) for one in ast.literal_eval(scopes)]
