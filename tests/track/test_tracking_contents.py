@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import shlex
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pytest
 from fakes.tracking import SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, score, the_run
 from mlflow.tracking import MlflowClient
 
+from analysis.compare import significance
 from suite.cli.main import main
 from suite.methods.amax import Amax
 from suite.methods.percentile import Percentile
 from suite.recipe import FORMAT, Dataset, Network, Pretrained, Recipe
 from suite.record import files
 from suite.record.journal import Journal
-from suite.record.status import status_of
+from suite.record.method_colours import colour_of
+from suite.record.status import Status, status_of
 from suite.record.synced import mlflow_pages
 from suite.run import checkpoint
 from suite.sweeps.stored import save_sweep
-from suite.track import run_contents, store, sync, sync_run, ui_view
+from suite.track import result, run_contents, store, sync, sync_run, ui_view
 from suite.track.registry import best_by_width
+from suite.track.tags import RECORD, SYNCED
 from suite.track.ui_view import pages
 
 RECIPES = [stage for stage in SWEEP if isinstance(stage, Recipe)]
@@ -144,11 +151,12 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
     (tmp_path / stage.key / "stage.json").write_text('{"key": 1}')
     client = synced(tmp_path, stage)
     run, copied = the_run(tmp_path, stage), tmp_path / "copied"
-    cursor = json.loads(run.data.tags["synced"])
+    cursor = json.loads(run.data.tags[SYNCED])
     for newer in ("record", "files"):
         del cursor[newer]
     client.set_tag(run.info.run_id, "synced", json.dumps(cursor))
-    client.delete_tag(run.info.run_id, "record")
+    for tag in (RECORD, SYNCED):
+        client.delete_tag(run.info.run_id, tag)
     Path(unquote(urlparse(run.info.artifact_uri).path), "stage.json").unlink()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         assert database.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
@@ -157,7 +165,7 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
     run = the_run(tmp_path, stage)
     assert files_of(client, run, copied) == {"stage.json": '{"key": 1}'}
     assert run.data.params == {name: str(value) for name, value in stage.params.items()}
-    assert "record" in run.data.tags
+    assert {RECORD, SYNCED} <= run.data.tags.keys() and not {"record", "synced"} & run.data.tags.keys()
 
 
 @pytest.mark.parametrize("start", [TRAININGS[0], PRETRAINED], ids=["trained", "pretrained"])
@@ -284,15 +292,103 @@ def test_only_finished_recipes_are_the_best_and_of_equals_the_first(tmp_path: Pa
     assert list(found) == [4, 5, 8]
 
 
-def test_the_pages_are_the_table_the_charts_and_a_comparison_of_the_best() -> None:
+def test_the_pages_are_the_leaderboard_all_runs_their_charts_and_the_best() -> None:
     found = pages("http://host:5000", "7", ["a1", "b2"])
     start = "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode="
-    assert found["table"].startswith(f"{start}TABLE&viewStateShareKey=")
-    assert found["chart"].startswith(f"{start}CHART&viewStateShareKey=")
-    assert unquote(found["compare the best"]) == (
-        'http://host:5000/#/compare-runs?runs=["a1", "b2"]&experiments=["7"]'
-    )
-    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "chart"}
+    modes = {"table": "TABLE", "all runs": "TABLE", "chart": "CHART", "compare the best": "CHART"}
+    assert found.keys() == modes.keys()
+    for what, mode in modes.items():
+        assert found[what].startswith(f"{start}{mode}&viewStateShareKey=suite-")
+    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "all runs", "chart"}
+
+
+def state_of(value: str) -> Any:
+    """The state that the tag of a saved view holds."""
+    packed = json.loads(value)["state"].removeprefix("deflate;")
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def test_the_saved_views_group_by_configuration_and_the_best_are_named_by_their_runs(tmp_path: Path) -> None:
+    run_sweep(tmp_path)
+    synced(tmp_path)
+    client = MlflowClient(store.uri(tmp_path))
+    tags = client.get_experiment_by_name("demo").tags
+    states = {
+        name.rpartition(".")[2]: state_of(value) for name, value in tags.items() if "sharedViewState" in name
+    }
+    assert set(states) == {
+        f"suite-{view}" for view in ("leaderboard", "runs", "best", "w4a4", "w8a8", "trainings")
+    }
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    found = {
+        name: client.search_runs([experiment], state["searchFilter"], order_by=[state["orderByKey"]])
+        for name, state in states.items()
+    }
+    fours = [run.data.tags["configuration"] for run in found["suite-w4a4"]]
+    float_stage = TRAININGS[0].name.removesuffix(" seed 0")
+    assert sorted(fours) == [
+        f"{name} w4a4 from {float_stage}" for name in ("amax", "percentile") for _ in range(2)
+    ]
+    assert len(found["suite-leaderboard"]) == len(RECIPES) and len(found["suite-trainings"]) == len(TRAININGS)
+    assert len(found["suite-best"]) == 3
+    by = states["suite-leaderboard"]["groupBy"]["groupByKeys"]
+    assert by == [{"mode": "tag", "groupByData": "configuration"}]
+
+
+def test_a_recipe_has_its_drop_its_user_a_description_and_a_link_to_its_float_run(tmp_path: Path) -> None:
+    start, recipe = TRAININGS[0], RECIPES[0]
+    assert recipe.start == start
+    run_through(tmp_path, start, top1=91.0)
+    run_through(tmp_path, recipe, top1=88.5)
+    sync.sync("demo", [start, recipe], tmp_path)
+    run, of_start = the_run(tmp_path, recipe), the_run(tmp_path, start)
+    assert run.data.metrics["drop"] == 2.5 and "drop" not in of_start.data.metrics
+    assert run.data.tags["mlflow.user"] == tmp_path.owner()
+    assert run.data.tags["mlflow.runColor"] == colour_of("amax")
+    assert "2.50 points below float" in run.data.tags["mlflow.note.content"]
+    assert f"/runs/{of_start.info.run_id}?" in run.data.tags["mlflow.note.content"]
+    client = MlflowClient(store.uri(tmp_path))
+    client.set_tag(run.info.run_id, "mlflow.note.content", "mine")
+    client.set_tag(run.info.run_id, SYNCED, "{}")
+    sync.sync("demo", [start, recipe], tmp_path)
+    assert the_run(tmp_path, recipe).data.tags["mlflow.note.content"] == "mine"
+
+
+def test_the_interval_of_a_drop_is_paired_where_both_runs_recorded_every_image(tmp_path: Path) -> None:
+    start, recipe = TRAININGS[0], RECIPES[0]
+    right = {start.key: [True] * 90 + [False] * 10, recipe.key: [True] * 86 + [False] * 10 + [True] * 4}
+    statuses = []
+    for stage in (start, recipe):
+        bits = np.array(right[stage.key])
+        packed = base64.b64encode(np.packbits(bits).tobytes()).decode()
+        outcome = {"top1": float(bits.mean() * 100), "images": 100, "correct": packed}
+        statuses.append(Status(stage, "done", outcome=outcome))
+    found = result.drop(statuses[1], statuses[0])
+    expected = significance.paired(*(np.array(right[stage.key]) for stage in (recipe, start)))
+    assert found == {
+        "drop": 0.0,
+        "drop_low": round(expected["low"], 2),
+        "drop_high": round(expected["high"], 2),
+    }
+    for status in statuses:
+        assert status.outcome is not None
+        del status.outcome["correct"]
+    assert result.drop(statuses[1], statuses[0])["drop_high"] > found["drop_high"]
+
+
+def test_a_run_that_repeats_a_published_number_is_tagged_with_it_and_the_verdict(tmp_path: Path) -> None:
+    recipe = RECIPES[0]
+    run_through(tmp_path, recipe)
+    wanted = {k: v for k, v in recipe.params.items() if not k.endswith("seed") and v is not None}
+    (tmp_path / "report").mkdir()
+    with (tmp_path / "report" / "published.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["source", "published_label", "metric", "published", "configuration", "verdict"])
+        rows.writerow(["002", "4bit", "top1", "64.62", json.dumps(wanted, default=str), "drop reproduced"])
+        rows.writerow(["002", "4bit", "top1", "64.62", "", "not run"])
+    sync.sync("demo", [recipe], tmp_path, tmp_path / "report")
+    tags = the_run(tmp_path, recipe).data.tags
+    assert (tags["published"], tags["verdict"]) == ("002 4bit: 64.62 %", "drop reproduced")
 
 
 def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
@@ -311,7 +407,7 @@ def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
     (experiment,) = {run.info.experiment_id for run in runs_in(place)}
     for mode in ("TABLE", "CHART"):
         assert f"https://mlflow.example/prefix/#/experiments/{experiment}/runs?" in said and mode in said
-    assert "compare-runs?runs=" in said
+    assert "suite-best" in said
     assert "secret" not in said
 
 
@@ -319,7 +415,7 @@ def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_spac
     command, link = store.how_to_open("7", tmp_path / "my runs").splitlines()
     assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
     assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
-    assert json.loads(ui_view.leaderboard(5))["createdAt"] == 5
+    assert json.loads(ui_view.views(5)["suite-runs"])["createdAt"] == 5
 
 
 def test_a_training_that_diverged_is_tagged_with_its_step(tmp_path: Path) -> None:
