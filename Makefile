@@ -1,6 +1,7 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
 # make test-long: what takes minutes by itself, as a sweep over four nodes of which two lose their power, and 200
 #                 examples of each property where `make test` tries 25.
+# make reproduce WEIGHTS=resnet20-12fca82f.th: every committed number of results/ again, its hours said before it starts.
 # make times: tests/times.md, how long the tests of each file took in the last `make test`.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
 # make slurm-up: a real SLURM of four nodes on this machine, as root on Debian.   make slurm-down: ends it.
@@ -8,12 +9,15 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep test times test-long mlflow-server mlflow-server-down slurm-up slurm-down
+.PHONY: sweep reproduce test times test-long mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(VENV)/bin/suite launch quick --on here
 	$(VENV)/bin/suite report quick
 	$(VENV)/bin/suite sync quick
+
+reproduce: $(VENV)/for-tests
+	$(RUN) -m benchmarks.reproduce --weights $(or $(WEIGHTS),resnet20-12fca82f.th)
 
 test: $(VENV)/for-tests
 	tests/system-packages

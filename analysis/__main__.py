@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 from cyclopts import App, CycloptsError, Parameter
 
 from analysis.errors import AnalysisError
+from analysis.report.readme_block import replaced
+from suite.record.spelled import spell_what_cannot_be_written
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from analysis.compare.selection import Order
 
 P = ParamSpec("P")
 
@@ -31,6 +37,13 @@ Source = Annotated[
     ),
 ]
 Out = Annotated[Path, Parameter(help="where the folder with the results is written")]
+LEAST_WIDTH, MOST_WIDTH = 2.5, 20
+"""Inches of a figure."""
+
+Methods = Annotated[
+    tuple[str, ...],
+    Parameter(consume_multiple=True, show_default=False, help="only these methods and the float networks"),
+]
 Readme = Annotated[
     Path | None,
     Parameter(
@@ -54,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         app.command(function)
     app.default(report)
     words = sys.argv[1:] if arguments is None else arguments
+    spell_what_cannot_be_written()
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -86,39 +100,62 @@ def report(
     source: Source = "journals",
     out: Out = Path("results"),
     readme: Readme = None,
+    methods: Methods = (),
+    order: Annotated[
+        Literal["source", "given", "drop"],
+        Parameter(
+            help="methods in the order of their sources, as given to --methods, or the smallest drop first"
+        ),
+    ] = "source",
+    width: Annotated[
+        float | None,
+        Parameter(help="inches of the figures' files, such as 3.5 for a column of a paper; not of the page"),
+    ] = None,
+    pdf: Annotated[bool, Parameter(help="write each figure as PDF, too")] = False,
 ) -> int:
     """Write the table, the figures and report.html of a sweep, and show the table."""
+    # No figure needs a window, and a backend that is not installed would end the import of matplotlib.
+    os.environ["MPLBACKEND"] = "agg"
     # Imported here so that --help and a wrong argument answer at once.
-    from analysis.page import write
-    from analysis.report import latex, results, sound_methods, tables, terminal
+    from analysis.read.run_folders import planned
 
+    _check_choices(methods, order, width)
     if readme is not None:
         replaced(readme, sweep, "")
-    found = results.load(runs, sweep, source)
-    table = tables.joined(found.summary, found.comparison)
-    folder = out / sweep
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("runs", found.marked), ("table", table), ("published", found.comparison)):
-        rows.to_csv(folder / f"{name}.csv", index=False)
-    texts = {
-        "table.md": tables.markdown(found),
-        "table.tex": latex.table(found),
-        "summary.md": tables.summary(found),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    paths = [folder / name for name in ("runs.csv", "table.csv", "published.csv", *texts)]
-    paths += write.write(found, folder / "report.html")
+    if source == "journals":
+        planned(runs, sweep)  # which raises AnalysisError where there is none
+    with _progress() as doing:
+        doing(f"reading the runs of {sweep}")
+        return _report(sweep, runs, source, out, readme, (methods, order, width), pdf, doing)
+
+
+def _report(
+    sweep: str,
+    runs: Path,
+    source: str,
+    out: Path,
+    readme: Path | None,
+    shown: tuple[Sequence[str], Order, float | None],
+    pdf: bool,
+    doing: Callable[[str], None],
+) -> int:
+    from analysis.page import files
+    from analysis.page.write import KINDS
+    from analysis.report import results, sound_methods, tables, terminal
+
+    found = results.load(runs, sweep, source, *shown)
+    paths = files.write_all(found, out / sweep, (*KINDS, *["pdf"] * pdf), doing)
     if readme is not None:
         readme.write_text(replaced(readme, sweep, sound_methods.table(found)), encoding="utf-8")
         paths.append(readme)
 
     console = _console()
-    for section in tables.sections(table):
-        shown = terminal.table(
-            section.title, tables.COLUMNS, section.rows, tables.COLOURS, tables.LEAST, console.width
+    for section in tables.sections(tables.joined(found.summary, found.comparison)):
+        console.print(
+            terminal.table(
+                section.title, tables.COLUMNS, section.rows, tables.COLOURS, tables.LEAST, console.width
+            )
         )
-        console.print(shown)
     for line in tables.notes(found):
         console.print(f"- {line}", markup=False, highlight=False)
     _print_paths(paths)
@@ -170,7 +207,7 @@ def diff(
 @_guarded
 def verdicts(*, runs: Runs = Path("runs"), out: Out = Path("results"), readme: Readme = None) -> int:
     """Judge every published number by all runs of all sweeps in a folder: was it reproduced?"""
-    from analysis.report import tables, terminal
+    from analysis.report import tables, terminal, to_judge
     from analysis.report import verdicts as written
 
     if readme is not None:
@@ -195,7 +232,8 @@ def verdicts(*, runs: Runs = Path("runs"), out: Out = Path("results"), readme: R
         )
     )
     _print_paths([folder / "verdicts.csv", folder / "verdicts.md"])
-    console.print(written.summary(found), markup=False, highlight=False)
+    for line in (written.summary(found), *to_judge.remedies(found)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for problem in judged.problems:
         _complain(problem)
     return 0
@@ -223,23 +261,28 @@ def export(
     return 0
 
 
+def _check_choices(methods: Sequence[str], order: Order, width: float | None) -> None:
+    if order == "given" and not methods:
+        raise AnalysisError("--order given is that of --methods; name them with --methods")
+    if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise AnalysisError(f"--width {width:g} is no width; give {LEAST_WIDTH} to {MOST_WIDTH} inches")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows what is being done: on a terminal in one line that goes away, else in a line each on standard error."""
+    console = _console(stderr=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda words: console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
 def _print_paths(paths: Sequence[Path]) -> None:
     console = _console()
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-
-
-def replaced(readme: Path, sweep: str, table: str) -> str:
-    """The text of `readme` with `table` as its block for `sweep`; AnalysisError if it has not exactly one."""
-    begin, end = f"<!-- table: {sweep} -->", "<!-- /table -->"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    head, found, rest = text.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed or begin in rest:
-        raise AnalysisError(
-            f"{readme} has {text.count(begin)} blocks for {sweep!r}; put one {begin} and {end} in it"
-        )
-    return f"{head}{begin}\n{table}{end}{tail}"
 
 
 def _console(*, stderr: bool = False) -> Console:

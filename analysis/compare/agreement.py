@@ -182,6 +182,7 @@ def _row(
         "published_best": number.best,
         "configuration": None if row is None else row["configuration"],
         "label": None if row is None else row["label"],
+        "our_dataset": None if row is None else row["dataset"],
         "n": 0 if row is None else row["n"],
         "same": row is not None and same(number, row),
         "ours": ours,

@@ -30,7 +30,8 @@ def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
 def latencies(marked: pd.DataFrame, configurations: pd.DataFrame) -> pd.DataFrame:
     """`configurations` by device, with `device`, and `image_ms`: milliseconds an image, the mean over its runs there.
 
-    Times of different devices do not compare, so each device has rows, and later a panel, of its own.
+    Times of different devices do not compare, so each device has rows, and later a panel, of its own. The drop is that
+    over all of them.
     """
     done = marked[(marked["state"] == "done") & (marked["images_per_s"] > 0) & marked["device"].notna()]
     done = done.assign(**{TIME: 1000 / done["images_per_s"]})
@@ -45,4 +46,5 @@ def latencies(marked: pd.DataFrame, configurations: pd.DataFrame) -> pd.DataFram
     ends = [of_accuracy(*row) for row in found[["top1", "top1_sd", "n", "images"]].itertuples(index=False)]
     found["top1_low"], found["top1_high"] = [low for low, _ in ends], [high for _, high in ends]
     columns = ["configuration", "label", "model", "dataset", "method", "weight_bits", "act_bits"]
+    columns += ["drop", "drop_low", "drop_high"]
     return configurations[columns].merge(found.reset_index(), on="configuration", how="inner", sort=False)

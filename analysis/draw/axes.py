@@ -1,108 +1,88 @@
-"""A log-like accuracy axis, stretched towards the best results."""
+"""A logarithmic axis of drops from float, and the room that names beside lines need."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
-
-# An axis that must span more points than this is stretched at its interesting end; a shorter one is linear.
-WIDE = 15.0
-# Distance from the best value, in points, up to which a stretched axis is about linear.
-LINEAR = 2.0
-# Least distance between two ticks, as a part of the axis.
-SPACING = 0.055
-STEPS = (1, 2, 5, 10, 20, 50)
-DROPS = (0, 1, 2, 5, 10, 20, 50, 100, -1, -2, -5, -10, -20, -50, -100)
+LEAST = 0.1
+"""Points of top-1: a smaller drop, and one below 0, is drawn at the end of the axis, whose tick says so."""
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+LABEL = "drop from float (points of top-1)"
 
 
-def stretched(top: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """A scale for percents and its inverse: logarithmic in the distance below `top`, linear near it.
-
-    >>> there, back = stretched(92.0)
-    >>> back(there(np.array([91.5, 60.0, 10.0]))).round(6).tolist()
-    [91.5, 60.0, 10.0]
-    """
-
-    def there(percent: Array) -> Array:
-        distance = top - np.asarray(percent, dtype=np.float64)
-        return -np.sign(distance) * np.log1p(np.abs(distance) / LINEAR)
-
-    def back(position: Array) -> Array:
-        position = np.asarray(position, dtype=np.float64)
-        return top + np.sign(position) * LINEAR * np.expm1(np.abs(position))
-
-    return there, back
+def shown(drop: float) -> float:
+    """Where a drop is drawn on the axis; NaN stays."""
+    return max(drop, LEAST) if not math.isnan(drop) else drop
 
 
-def percents(axes: Axes, values: Iterable[float]) -> None:
-    """Give `axes` a y axis for `values`, percents: linear if they lie close together, else stretched."""
-    # A spread may reach beyond what a percent can be; the axis does not.
-    found = [min(max(value, 0.0), 100.0) for value in values if not math.isnan(value)]
-    if not found:
-        return
-    low, high = min(found), max(found)
-    axes.set_ylabel("top-1 (%)")
-    if high - low <= WIDE:
-        margin = max(0.5, (high - low) * 0.06)
-        axes.set_ylim(low - margin, high + margin)
-        return
-    there, back = stretched(high)
-    axes.set_yscale("function", functions=(there, back))
-    span = float(there(np.array([high]))[0] - there(np.array([low]))[0])
-    bottom = float(back(there(np.array([low])) - 0.04 * span)[0])
-    axes.set_ylim(bottom, float(back(np.array([0.04 * span]))[0]))
-    _ticks(axes, ticks(bottom, high, high), "y")
-    axes.set_ylabel("top-1 (%), stretched towards the best")
-
-
-def ticks(low: float, high: float, top: float) -> list[float]:
-    """Round percents from `low` to `high` for the scale `stretched(top)`, none closer than SPACING of the axis.
-
-    >>> ticks(8.0, 92.3, 92.3)
-    [10.0, 30.0, 50.0, 60.0, 68.0, 74.0, 78.0, 82.0, 85.0, 87.0, 89.0, 90.0, 91.0, 92.0]
-    """
-    there, back = stretched(top)
-
-    def position(percent: float) -> float:
-        return float(there(np.array([percent]))[0])
-
-    spacing = SPACING * (position(high) - position(low))
-    found = [float(math.floor(high))]
-    while True:
-        fits = float(back(np.array([position(found[-1]) - spacing]))[0])
-        step = max((step for step in STEPS if step <= found[-1] - fits), default=1)
-        following = float(math.floor(fits / step) * step)
-        if following < low:
-            return sorted(found)
-        found.append(following)
-
-
-def drops(axes: Axes, values: Iterable[float]) -> None:
-    """Give `axes` an x axis for `values`, drops in points: linear if small, else logarithmic beyond 1."""
-    found = [0.0, *(value for value in values if not math.isnan(value))]
-    low, high = min(found), max(found)
-    if high - low <= WIDE:
-        margin = max(0.1, (high - low) * 0.05)
-        axes.set_xlim(low - margin, high + margin)
-        axes.set_xlabel("drop from float (points of top-1)")
-        return
-    axes.set_xscale("symlog", linthresh=1, linscale=0.8)
-    axes.set_xlim(low * 1.2 - 0.3 if low > -1 else low * 1.3, high * 1.25)
-    left, right = axes.get_xlim()
-    _ticks(axes, [float(drop) for drop in DROPS if left <= drop <= right], "x")
-    axes.set_xlabel("drop from float (points of top-1), logarithmic beyond 1")
-
-
-def _ticks(axes: Axes, positions: list[float], name: str) -> None:
-    axis = axes.yaxis if name == "y" else axes.xaxis
-    axis.set_major_locator(FixedLocator(positions))
+def drops(axes: Axes, values: Iterable[float], name: Literal["x", "y"]) -> None:
+    """Give `axes` a logarithmic x or y axis for `values`, drops in points; of a y axis the smallest is on top."""
+    found = [shown(value) for value in values if not math.isnan(value)]
+    high = max([1.0, *found]) * 1.25
+    low = LEAST / 1.12
+    set_scale, set_limits = getattr(axes, f"set_{name}scale"), getattr(axes, f"set_{name}lim")
+    set_scale("log")
+    set_limits(*((low, high) if name == "x" else (high, low)))
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= high]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(_tick))
+    axis.set_label_text(LABEL)
+
+
+def _tick(value: float, _: object) -> str:
+    return f"{value:g}" + ("\nor less" if value <= LEAST else "")
+
+
+def bar(row: Mapping[str, Any], metric: str = "top1") -> list[list[float]]:
+    """How far the 95 % interval of a mean reaches below and above it, as `errorbar` takes it, on the axis of drops
+    for a drop; 0 where it is not known."""
+    place = shown if metric == "drop" else float
+    mean, low, high = (place(row[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+    return [[0.0 if math.isnan(part) else max(0.0, part)] for part in (mean - low, high - mean)]
+
+
+def ends(row: Mapping[str, Any], metric: str = "top1") -> list[float]:
+    """The mean and the ends of its interval, of what is known."""
+    found = [row[f"{metric}{end}"] for end in ("", "_low", "_high")]
+    return [value for value in found if not math.isnan(value)]
+
+
+def spread_out(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
+    """Positions near the `wanted` ones, ascending, of boxes of these heights, none over another, within the ends as
+    far as they fit.
+
+    >>> spread_out([0.5, 0.5, 0.9], [0.2, 0.2, 0.2], 0.0, 1.0)
+    [0.4, 0.6, 0.9]
+    """
+    # Boxes that touch move as one: their common shift is the mean of what each of them wants.
+    groups: list[list[int]] = []
+
+    def centre(group: Sequence[int]) -> float:
+        total = sum(heights[index] for index in group)
+        begins = [
+            sum(heights[i] for i in group[:place]) + heights[index] / 2 for place, index in enumerate(group)
+        ]
+        start = sum(wanted[index] - begin for index, begin in zip(group, begins, strict=True)) / len(group)
+        return max(low, min(start, high - total)) + total / 2
+
+    def reach(group: Sequence[int]) -> tuple[float, float]:
+        half = sum(heights[index] for index in group) / 2
+        return centre(group) - half, centre(group) + half
+
+    for index in range(len(wanted)):
+        groups.append([index])
+        while len(groups) > 1 and reach(groups[-2])[1] > reach(groups[-1])[0] + 1e-9:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    places = []
+    for group in groups:
+        start = reach(group)[0]
+        for index in group:
+            places.append(round(start + heights[index] / 2, 9))
+            start += heights[index]
+    return places

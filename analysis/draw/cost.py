@@ -1,9 +1,9 @@
-"""The figure of accuracy against size and against time."""
+"""The figure of drop from float against size and against time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,41 +17,43 @@ from matplotlib.transforms import Bbox
 
 from analysis.compare.configurations import point
 from analysis.compare.pareto import SIZE, TIME, Record, front
-from analysis.draw.axes import percents
-from analysis.draw.style import BASELINE, QUIET, RC, style_of
+from analysis.draw.axes import bar, drops, ends, shown
+from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, rc, style_of
 
 TITLES = {SIZE: "size of the model as stored (MB)", TIME: "evaluation as it ran (ms an image)"}
 
 
 # Costs whose axis would span less than this factor are drawn on a linear one.
-NARROW = 5
+SHORT = 5
 
 
 # Where the name of a point may be drawn, in points from it: the nearest offset that is free is used.
 OFFSETS = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
 
 
-def figure(points: pd.DataFrame, cost: str) -> Figure:
-    """Top-1 (mean ± sample standard deviation over seeds) against `cost`, SIZE or TIME, one panel for each model,
-    data set and, for TIME, device. The stepped line is the front; its points are named, the others are faint."""
+def figure(points: pd.DataFrame, cost: str, width: float = WIDE) -> Figure:
+    """Drop from float, with its 95 % interval, against `cost`, SIZE or TIME, one panel for each model, data set and,
+    for TIME, device; `width` in inches. The stepped line is the front; its points are named, the others are faint."""
     names = ["model", "dataset"] + (["device"] if cost == TIME else [])
-    points = points[points["top1"].notna() & points[cost].notna()]
+    # A float network drops by nothing from itself.
+    points = points.assign(drop=points["drop"].where(points["method"] != "float", 0.0))
+    points = points[points["drop"].notna() & points[cost].notna()]
     panels = [(_title(key), rows) for key, rows in points.groupby(names, sort=False)] or [
         ("no finished run", points)
     ]
     methods = list(dict.fromkeys(points["method"]))
-    with matplotlib.rc_context(RC):
+    narrow = width < NARROW
+    with matplotlib.rc_context(rc(width)):
         height = max(4.4 * len(panels), 0.205 * (len(methods) + 4) + 0.8)
-        width = 7.2 + 0.08 * max(map(len, methods), default=0) + 0.4
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height + 0.1 * len(methods) * narrow), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)
-        figure.legend(handles=_legend(methods), loc="outside right upper")
+        place: Any = "outside lower center" if narrow else "outside right upper"
+        figure.legend(handles=_legend(methods), loc=place, ncols=2 if narrow else 1)
         wanted = []  # of each panel, its points and those of the front
         for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
             axes.set_title(title)
             wanted.append((rows, _panel(axes, rows, cost)))
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # names are drawn on the layout as it is
+        laid_out(figure)  # names are drawn on the layout as it is
         for axes, (rows, best) in zip(grid[:, 0], wanted, strict=True):
             _name(axes, rows, best, cost)
     return figure
@@ -67,16 +69,15 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     chosen = set(best["configuration"])
     for row in rows.to_dict("records"):
         style = style_of(row["method"])
-        spread = 0.0 if math.isnan(row["top1_sd"]) else row["top1_sd"]
         axes.errorbar(
-            [row[cost]], [row["top1"]], yerr=[spread], color=style.colour, marker=style.marker, capsize=2,
+            [row[cost]], [shown(row["drop"])], yerr=bar(row, "drop"), color=style.colour, marker=style.marker,
             markersize=style.size, elinewidth=1, alpha=1.0 if row["configuration"] in chosen else 0.45, zorder=3,
         )  # fmt: skip
     axes.step(
-        best[cost], best["top1"], where="post", color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=2
-    )
-    spreads = rows["top1_sd"].fillna(0)
-    percents(axes, [*(rows["top1"] - spreads), *(rows["top1"] + spreads)])
+        best[cost], [shown(drop) for drop in best["drop"]], where="post", color=QUIET, linewidth=1,
+        linestyle=(0, (4, 3)), zorder=2,
+    )  # fmt: skip
+    drops(axes, [value for row in rows.to_dict("records") for value in ends(row, "drop")], "y")
     axes.set_xlabel(TITLES[cost])
     if len(rows):
         cost_axis(axes, rows[cost])
@@ -86,7 +87,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
 def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
     """Give `axes` an x axis for `costs`, above zero: logarithmic, or linear where they lie close together."""
     low, high = float(costs.min()) / 1.25, float(costs.max()) * 1.25
-    if high < NARROW * low:
+    if high < SHORT * low:
         axes.set_xlim(low, high)
         return
     axes.set_xscale("log")
@@ -103,13 +104,16 @@ def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
 def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None:
     """Name the points of the front where no name covers another or a point; one without room stays unnamed."""
     frame = axes.get_window_extent()
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _pixels(axes, rows[cost], rows["top1"])]
+    taken = [
+        Bbox.from_bounds(x - 4, y - 4, 8, 8)
+        for x, y in _pixels(axes, rows[cost], [shown(drop) for drop in rows["drop"]])
+    ]
     point_in_pixels = axes.figure.dpi / 72
     for row in best.iloc[::-1].to_dict("records"):
         text = _note(axes, row, cost, *OFFSETS[0])
         size = text.get_window_extent()
         text.remove()
-        ((left, bottom),) = _pixels(axes, [row[cost]], [row["top1"]])
+        ((left, bottom),) = _pixels(axes, [row[cost]], [shown(row["drop"])])
         for x, y in OFFSETS:
             corner = left + x * point_in_pixels, bottom + y * point_in_pixels
             x0 = corner[0] - (size.width if x < 0 else 0)
@@ -125,7 +129,7 @@ def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None
 def _note(axes: Axes, row: Record, cost: str, x: float, y: float) -> Annotation:
     arrow = {"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkB": 3} if abs(x) > 9 else None
     return axes.annotate(
-        point(row), (row[cost], row["top1"]), xytext=(x, y), textcoords="offset points", fontsize=8,
+        point(row), (row[cost], shown(row["drop"])), xytext=(x, y), textcoords="offset points", fontsize=8,
         ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top", arrowprops=arrow, zorder=5,
     )  # fmt: skip
 
@@ -146,6 +150,6 @@ def _legend(methods: Sequence[str]) -> list[Line2D]:
     ]  # fmt: skip
     handles.append(Line2D([], [], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="front"))
     handles.append(
-        Line2D([], [], color=BASELINE, linestyle="none", marker="|", markersize=9, label="± sd over seeds")
+        Line2D([], [], color=BASELINE, linestyle="none", marker="|", markersize=9, label="95 % interval")
     )
     return handles

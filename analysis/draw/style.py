@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-RC: Any = {
+from suite.record.method_colours import METHOD_COLOURS, colour_of
+
+OURS: dict[str, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,6 +34,12 @@ RC: Any = {
     # A name with two dollar signs is a name, not a formula.
     "text.parse_math": False,
 }
+# The defaults come first: a matplotlibrc or a style of the user's does not reach a figure. Backends are no style.
+RC: Any = {
+    name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")
+} | OURS
+WIDE, NARROW = 9.6, 5.5
+"""Inches of a figure on the page, and below which its panels stand in one column and its letters are smaller."""
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 BASELINE = "#000000"
 DARK_PAPER = "#16181c"
@@ -46,22 +56,11 @@ class Style:
     size: float = 6
 
 
-# Okabe and Ito's colours, which the colour-blind can distinguish; the yellow is darkened to show on white.
+MARKERS = ("o", "s", "^", "v", "D", "P", "X", "h", "*", "<", ">", "p", "8", "d", "H")
 STYLES = {
-    "float": Style(BASELINE, "D"),
-    "linear": Style("#D55E00", "o"),
-    "int_cast": Style("#7F3C00", "X"),
-    "qat_symmetric": Style("#0072B2", "s"),
-    "qat_asymmetric": Style("#56B4E9", "D"),
-    "builtin_int8": Style("#5B5B5B", "P"),
-    "histogram": Style("#009E73", "^"),
-    "percentile": Style("#B8A000", "v"),
-    "k_sigma": Style("#CC79A7", "h"),
-    "amax": Style("#E69F00", "*", 9),
+    method: Style(colour, marker, 9 if marker == "*" else 6)
+    for (method, colour), marker in zip(METHOD_COLOURS.items(), "DoXsDP^vh*s<>pdHo^v<>sPhpX", strict=True)
 }
-# Paul Tol's muted colours, for methods that the map does not name.
-OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#CC6677", "#882255", "#AA4499")
-MARKERS = ("<", ">", "p", "8", "d", "H", "o", "s", "^", "v", "P", "X")
 
 
 def style_of(method: str) -> Style:
@@ -74,16 +73,50 @@ def style_of(method: str) -> Style:
     """
     if method in STYLES:
         return STYLES[method]
-    number = zlib.crc32(method.encode())
-    return Style(OTHERS[number % len(OTHERS)], MARKERS[number // len(OTHERS) % len(MARKERS)])
+    marker = MARKERS[zlib.crc32(method.encode()) // 8 % len(MARKERS)]
+    return Style(colour_of(method), marker, 9 if marker == "*" else 6)
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.svg; equal figures give equal bytes."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+def line_styles(
+    lines: Iterable[tuple[str, str]], dashes: Sequence[Any] = LINES, taken: Iterable[Any] = ()
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """For each (method, line) how it is drawn: the colour of its method and, as long as there is one, a pair of dash
+    and marker that no other line of the colour has."""
+    used = set(taken)
+    styles = {}
+    for method, line in dict.fromkeys(lines):
+        own = style_of(method)
+        markers = [own.marker, *(marker for marker in MARKERS if marker != own.marker)]
+        free = (look for look in product([own.colour], markers, dashes) if look not in used)
+        look = next(free, (own.colour, own.marker, dashes[0]))
+        used.add(look)
+        styles[method, line] = {
+            "color": look[0], "marker": look[1], "linestyle": look[2], "markersize": 9 if look[1] == "*" else 6
+        }  # fmt: skip
+    return styles
+
+
+def rc(width: float) -> Any:
+    """The settings of a figure of `width` inches: one of a column of a paper has smaller letters."""
+    small = {"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7.5, "lines.markersize": 4.5}
+    return RC | small if width < NARROW else RC
+
+
+def laid_out(figure: Figure) -> Figure:
+    """The figure with its layout computed, once for all files that are made of it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write `stem`.png, `stem`.svg and what else `kinds` names; equal figures give equal bytes."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     with matplotlib.rc_context(RC):
-        figure.savefig(paths[0])
-        figure.savefig(paths[1], metadata={"Date": None})
+        laid_out(figure)
+        for path in paths:
+            dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+            figure.savefig(path, metadata=dates.get(path.suffix[1:]))
     return paths
 
 

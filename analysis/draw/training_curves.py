@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.compare.configurations import FLOAT_BITS, by_network
-from analysis.draw.style import LINES, RC, style_of
+from analysis.draw.style import RC, line_styles
 from analysis.read.curves import Curve
 
 SHOWN = {"train_loss": "training loss (nats)", "top1": "test top-1 (%)"}
@@ -84,17 +84,16 @@ def figure(marked: pd.DataFrame, curves: Mapping[str, Curve]) -> Figure:
 
 def _panel(axes: Axes, lines: list[Band]) -> dict[str, Artist]:
     handles: dict[str, Artist] = {}
-    seen: dict[str, int] = {}
+    styles = line_styles((band.method, band.label) for band in lines)
     for band in lines:
-        variant = seen[band.method] = seen.get(band.method, -1) + 1
-        style = style_of(band.method)
+        style = styles[band.method, band.label]
         axes.fill_between(
-            band.epochs, band.low, band.high, color=style.colour, alpha=0.18, linewidth=0, zorder=2
+            band.epochs, band.low, band.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2
         )
+        small = style | {"markersize": style["markersize"] * 0.8}
         (handle,) = axes.plot(
-            band.epochs, band.median, color=style.colour, linestyle=LINES[variant % len(LINES)],
-            marker=style.marker, markersize=style.size * 0.8, markevery=max(1, len(band.epochs) // 8), zorder=3,
-        )  # fmt: skip
+            band.epochs, band.median, markevery=max(1, len(band.epochs) // 8), zorder=3, **small
+        )
         handles[f"{band.label} (n = {band.n})"] = handle
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.compare import pareto
 from analysis.compare.configurations import FLOAT_BITS, by_network, hole, point
 from analysis.draw import accuracy, cost
+from analysis.draw import drop as drops
+from analysis.draw.axes import LEAST
+from analysis.draw.style import WIDE
 from analysis.page.parts import Cell, Column, Part, Picture, Section, Table, notes_of
 from analysis.report import wording
 from analysis.report.results import Results
+
+PHONE = 3.7
+"""Inches of a figure for a phone."""
 
 
 def by_bits(results: Results) -> Section:
     """Top-1 by width: the figure and the same as tables."""
     alt = (
-        "Top-1 by the bits of a weight, one line for each method, with error bars over seeds. "
+        "The best methods by the drop from float over the bits of a weight, weights alone in a panel of their own; "
+        "and for each source the top-1 that it published, its re-run and the corrected method. "
         "The table below holds the same numbers."
     )
     caption = (
-        "Mean over seeds; bars: sample standard deviation. Hollow: published, of the same model and data."
+        "Bars: 95 % intervals; where they overlap widely, the order may be chance. The axis of drops is logarithmic, "
+        f"and {LEAST:g} points or less stand at its end. Hollow: as the source published it, of this data set and of "
+        "its own network."
     )
-    figure = accuracy.accuracy(results.summary, results.comparison)
-    parts: list[Part] = [Picture("accuracy", figure, alt, caption)]
+
+    def draw(width: float) -> Figure:
+        return accuracy.figure(results.summary, results.comparison, width)
+
+    parts: list[Part] = [_picture("accuracy", draw, alt, caption, results)]
     parts += [_matrix(results, group, "top1", title) for title, group in by_network(results.summary)]
     return Section("accuracy", "Accuracy by bits", parts)
 
@@ -36,12 +50,25 @@ def drop(results: Results) -> Section:
         "Drop of top-1 from float for every configuration, the smallest on top. "
         "The table below holds the same numbers."
     )
-    caption = "Each run against the float network it started from, in points of top-1."
-    figure = accuracy.drop(results.marked, results.summary, results.comparison)
-    parts: list[Part] = [Picture("drop", figure, alt, caption)]
+    caption = (
+        "Each run against the float network it started from, in points of top-1, on a logarithmic axis; "
+        f"{LEAST:g} points or less, and gains, stand at its end. Bars: 95 % intervals."
+    )
+
+    def draw(width: float) -> Figure:
+        tables = results.marked, results.summary, results.comparison
+        return drops.figure(*tables, width, by_drop=results.order != "given")
+
+    parts: list[Part] = [_picture("drop", draw, alt, caption, results)]
     quantized = results.summary[results.summary["method"] != "float"]
     parts += [_matrix(results, group, "drop", title) for title, group in by_network(quantized)]
     return Section("drop", "Drop from float", parts)
+
+
+def _picture(name: str, draw: Callable[[float], Figure], alt: str, caption: str, results: Results) -> Picture:
+    """A figure as on a page, as on a phone, and as wide as its files are to be."""
+    filed = None if results.width is None else draw(results.width)
+    return Picture(name, draw(WIDE), alt, caption, draw(PHONE), filed)
 
 
 def _matrix(results: Results, group: pd.DataFrame, metric: str, title: str) -> Table:
@@ -61,7 +88,7 @@ def _matrix(results: Results, group: pd.DataFrame, metric: str, title: str) -> T
         f"{'Top-1 (%)' if metric == 'top1' else 'Drop from float (points)'} by bits of a weight, {title}: "
         "mean ± sample standard deviation over n seeds, and its 95 % interval"
     )
-    return Table(caption, columns, rows, notes_of(rows, results.differences.words))
+    return Table(caption, columns, rows, notes_of(rows, results.differences.words), cards=True)
 
 
 def _cell(results: Results, row: dict[str, Any], metric: str) -> Cell:
@@ -86,12 +113,18 @@ def _activations(row: dict[str, Any]) -> str:
 
 def against_cost(results: Results) -> Section:
     """Accuracy against model size, and against measured time where the runs recorded it."""
-    alt = "Top-1 against {}, each configuration a point. A dashed line joins those that nothing {} equals. "
+    alt = "Drop from float against {}, each configuration a point. A dashed line joins those that nothing {} equals. "
     alt += "The table below lists the front."
     caption = "Against size as stored. Named: the front, which no other configuration beats in both."
-    figure = cost.figure(results.summary, pareto.SIZE)
     parts: list[Part] = [
-        Picture("size", figure, alt.format("the size of the model", "smaller"), caption),
+        _costs(
+            "size",
+            results.summary,
+            pareto.SIZE,
+            alt.format("the size of the model", "smaller"),
+            caption,
+            results,
+        )
     ]
     for title, group in by_network(results.summary):
         parts.append(_front(results, group, pareto.SIZE, "MB", f"The front of accuracy and size, {title}"))
@@ -101,12 +134,17 @@ def against_cost(results: Results) -> Section:
             "Against the time of the evaluation as it ran, one panel a device. A method that simulates integers in "
             "floating point pays for the simulation: this is the time of that, not of integer kernels."
         )
-        figure = cost.figure(timed, pareto.TIME)
-        parts.append(Picture("time", figure, alt.format("the time an image takes", "faster"), caption))
+        alt = alt.format("the time an image takes", "faster")
+        parts.append(_costs("time", timed, pareto.TIME, alt, caption, results))
         for (model, dataset, device), group in timed.groupby(["model", "dataset", "device"], sort=False):
             name = f"The front of accuracy and time, {model} on {dataset}, {device}"
             parts.append(_front(results, group, pareto.TIME, "ms an image", name))
     return Section("cost", "Accuracy against cost", parts)
+
+
+def _costs(name: str, points: pd.DataFrame, what: str, alt: str, caption: str, results: Results) -> Picture:
+    filed = None if results.width is None else cost.figure(points, what, results.width)
+    return Picture(name, cost.figure(points, what), alt, caption, filed=filed)
 
 
 def _front(results: Results, points: pd.DataFrame, what: str, unit: str, caption: str) -> Table:

@@ -25,7 +25,7 @@ def section(results: Results) -> Section:
     facts = [
         _network(rows.to_dict("records"), title if len(networks) > 1 else "") for title, rows in networks
     ]
-    of_sweep = [_verdicts(results), _runs(results)]
+    of_sweep = [*_verdicts(results), _runs(results)]
     # One network has its numbers and the two of the sweep side by side.
     groups = [[*facts[0], *of_sweep]] if len(facts) == 1 else [*facts, of_sweep]
     parts += [Facts(group, large=True) for group in groups]
@@ -88,7 +88,8 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
         mine = [
             row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
         ]
-        facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
+        if any(row["n"] for row in mine):
+            facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
     return facts
 
 
@@ -106,21 +107,16 @@ def _narrowest(rows: Sequence[dict[str, Any]], term: str) -> Fact:
     )
 
 
-def _verdicts(results: Results) -> Fact:
+def _verdicts(results: Results) -> list[Fact]:
+    """How many published numbers are reproduced; nothing where none can be judged."""
     verdicts = results.comparison.drop_duplicates("id") if len(results.comparison) else results.comparison
     judged = verdicts[verdicts["verdict"].isin(agreement.JUDGED)]
+    if not len(judged):
+        return []
     good = int(judged["verdict"].isin([agreement.REPRODUCED, agreement.DROP_REPRODUCED]).sum())
     other = int((judged["verdict"] == agreement.MEASURES_ELSE).sum())
-    if not len(judged):
-        detail = (
-            f"none of the {len(verdicts)} published numbers is of the model, data and training measured here"
-        )
-        return Fact("Published numbers reproduced", "no claim", detail)
-    return Fact(
-        "Published numbers reproduced",
-        f"{good} of {len(judged)}",
-        f"that can be judged, of {len(verdicts)} published; {other} of them measure something else",
-    )
+    detail = f"that can be judged, of {len(verdicts)} published; {other} of them measure something else"
+    return [Fact("Published numbers reproduced", f"{good} of {len(judged)}", detail)]
 
 
 def _runs(results: Results) -> Fact:

@@ -12,10 +12,12 @@ from pathlib import Path
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from analysis.draw.style import BASELINE, OTHERS, QUIET, RC, STYLES, on_dark
+from analysis.draw.style import BASELINE, QUIET, RC, STYLES, on_dark
 from analysis.draw.waterfall import BETTER, WORSE
 from analysis.page.parts import Picture, Section
+from suite.record.method_colours import OTHER_COLOURS
 
 HERE = Path(__file__).parent
 
@@ -26,11 +28,20 @@ FOLLOW = {BASELINE: "--ink", "#ffffff": "--paper", RC["grid.color"]: "--rule", Q
 
 def svg(picture: Picture) -> Markup:
     """The figure as an element of a page on which no other picture has its name; its colours follow the page's."""
-    name = f"{picture.name}-figure"
+    return _svg(picture.figure, f"{picture.name}-figure")
+
+
+def narrow_svg(picture: Picture) -> Markup:
+    """The same of the figure for a phone."""
+    assert picture.narrow is not None
+    return _svg(picture.narrow, f"{picture.name}-narrow-figure")
+
+
+def _svg(figure: Figure, name: str) -> Markup:
     stream = io.StringIO()
     # Text stays text: small, to be found on the page, and in its font.
     with matplotlib.rc_context(RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
-        picture.figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     return Markup(_inlined(stream.getvalue(), name))
 
 
@@ -53,7 +64,7 @@ def _variable(found: re.Match[str]) -> str:
 
 def _dark_colours() -> dict[str, str]:
     """What each colour of a figure that is too dark for a dark page becomes there, by variable."""
-    colours = {*(style.colour for style in STYLES.values()), *OTHERS, BETTER, WORSE} - {BASELINE}
+    colours = {*(style.colour for style in STYLES.values()), *OTHER_COLOURS, BETTER, WORSE} - {BASELINE}
     lighter = {colour.lower(): on_dark(colour) for colour in sorted(colours)}
     return {f"--c{colour[1:]}": light for colour, light in lighter.items() if light != colour}
 
@@ -64,7 +75,7 @@ def render(title: str, eyebrow: str, sections: Sequence[Section]) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["svg"] = svg
+    environment.filters |= {"svg": svg, "narrow_svg": narrow_svg}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

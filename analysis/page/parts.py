@@ -30,25 +30,28 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under columns; the first cell of a row is its heading, and a row of one cell that of those below.
-    `notes` explain the marks."""
+    `notes` explain the marks. On a phone the rows of `cards` stand below each other, each with its own headings."""
 
     kind: ClassVar = "table"
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     notes: Mapping[str, str]
+    cards: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure inside the page, and beside it as NAME.png and NAME.svg; `alt` describes it to those who cannot
-    see it."""
+    see it. `narrow` stands in its place on a phone, and `filed` in the files."""
 
     kind: ClassVar = "picture"
     name: str
     figure: Figure
     alt: str
     caption: str
+    narrow: Figure | None = None
+    filed: Figure | None = None
 
     @property
     def width(self) -> int:

@@ -13,7 +13,7 @@ from analysis.compare.configurations import FLOAT_BITS, JOURNALS, MLFLOW, by_net
 from analysis.draw import training_curves, waterfall
 from analysis.page.accuracy_sections import hole_cell
 from analysis.page.parts import Cell, Column, Fact, Facts, Lines, Part, Picture, Section, Table, notes_of
-from analysis.report import ablation_table, wording
+from analysis.report import ablation_table, to_judge, wording
 from analysis.report.results import Results
 
 TONES = dict(zip(agreement.JUDGED, ("good", "bad", "good", "bad", "wait"), strict=True))
@@ -24,6 +24,12 @@ HOW = (
     "wider. A run is evaluated after its last epoch, never at its best on the test images; a published number "
     "of a best epoch says so. runs.csv beside this page has every field of every run."
 )
+UNJUDGED = {
+    agreement.OTHER: "of another model or data than was run here",
+    agreement.UNNAMED: "of a network that the source does not name",
+    agreement.TRAINED_ELSEWHERE: "of a training of the source's own, whose float accuracy it does not state",
+}
+"""The verdicts that say nothing of a number, and why."""
 PUBLISHED_COLUMNS = (
     Column("source"),
     Column("re-run as"),
@@ -35,22 +41,35 @@ PUBLISHED_COLUMNS = (
 
 
 def published(results: Results) -> Section:
-    """Every published number beside our own, with a verdict; those that the sweep does not re-run are named."""
+    """Every published number that can be judged beside our own, with a verdict; the others in a line for each reason,
+    and which command would judge them."""
     is_absent = results.comparison["configuration"].isna()
+    present = results.comparison[~is_absent]
+    is_unjudged = present["verdict"].isin(UNJUDGED)
     by_configuration = {row["configuration"]: row for row in results.summary.to_dict("records")}
     rows = [
         _published(row, by_configuration[row["configuration"]], results)
-        for row in results.comparison[~is_absent].to_dict("records")
+        for row in present[~is_unjudged].to_dict("records")
     ]
-    parts: list[Part] = [Lines([f"{agreement.DEFINITION} Behind the ±: how far they may differ."])]
+    parts: list[Part] = []
     if rows:
+        parts.append(Lines([f"{agreement.DEFINITION} Behind the ±: how far they may differ."]))
         notes = notes_of(rows, results.differences.words)
-        parts.append(Table("Published numbers and the runs that repeat them", PUBLISHED_COLUMNS, rows, notes))
-    absent = results.comparison[is_absent].to_dict("records")
-    if absent:
-        names = dict.fromkeys(f"{row['source']} {row['published_label']}" for row in absent)
-        parts.append(Lines([f"Published, and not part of this sweep: {'; '.join(names)}."]))
-    return Section("published", "Published and reproduced", parts)
+        caption = "Published numbers and the runs that repeat them"
+        parts.append(Table(caption, PUBLISHED_COLUMNS, rows, notes, cards=True))
+    lines = [
+        f"Not judged, {UNJUDGED[reason]}: {_names(group)}."
+        for reason, group in present[is_unjudged].groupby("verdict", sort=False)
+    ]
+    if is_absent.any():
+        lines.append(f"Published, and not part of this sweep: {_names(results.comparison[is_absent])}.")
+    lines += to_judge.remedies(results.comparison)
+    return Section("published", "Published and reproduced", [*parts, Lines(lines)] if lines else parts)
+
+
+def _names(numbers: pd.DataFrame) -> str:
+    rows = numbers.to_dict("records")
+    return "; ".join(dict.fromkeys(f"{row['source']} {row['published_label']}" for row in rows))
 
 
 def _published(row: dict[str, Any], configuration: dict[str, Any], results: Results) -> list[Cell]:

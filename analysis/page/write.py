@@ -6,13 +6,14 @@ a file of its own, and naming it in SECTIONS: its pictures are also saved as fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.draw import style
 from analysis.page import (
     accuracy_sections,
     best_section,
+    glossary_section,
     headline,
     html,
     layer_sections,
@@ -40,12 +41,26 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
 )
 
 
-def write(results: Results, page: Path) -> list[Path]:
+KINDS = ("png", "svg")
+"""Of the files of a figure."""
+
+
+def write(
+    results: Results,
+    page: Path,
+    kinds: Sequence[str] = KINDS,
+    doing: Callable[[str], None] = lambda words: None,
+) -> list[Path]:
     """Write the page of `results` to `page`, whose folder must exist, and beside it the files of its sections and each
-    figure as PNG and SVG; returns the paths, the page last."""
-    runs = run_table.section(results, page, links.pages(results.runs, results.sweep))
-    every = [*(section(results) for section in SECTIONS), runs, sections.measured(results)]
-    shown = [section for section in every if section is not None]
+    figure as files of these `kinds`; returns the paths, the page last. `doing` hears what is being done."""
+    shown = []
+    for number, function in enumerate(SECTIONS, 1):
+        doing(f"drawing, section {number} of {len(SECTIONS)}")
+        if (section := function(results)) is not None:
+            shown.append(section)
+    shown.append(run_table.section(results, page, links.pages(results.runs, results.sweep)))
+    shown += [sections.measured(results), glossary_section.section(results)]
+    doing("writing figures and page")
     paths = []
     for section in shown:
         for name, text in section.files.items():
@@ -53,7 +68,7 @@ def write(results: Results, page: Path) -> list[Path]:
             paths[-1].write_text(text, encoding="utf-8", errors="replace")
         for part in section.parts:
             if isinstance(part, Picture):
-                paths += style.save(part.figure, page.with_name(part.name))
+                paths += style.save(part.filed or part.figure, page.with_name(part.name), kinds)
     text = html.render(_title(results), f"Sweep {results.sweep}", shown)
     page.write_text(text, encoding="utf-8", errors="replace")
     return [*paths, page]

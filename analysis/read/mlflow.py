@@ -1,7 +1,7 @@
 """MLflow's copy of the runs as the same table: `suite report SWEEP --from mlflow`.
 
 What the table needs beside a run's metrics, `suite sync` has put there: the plan as tags of the experiment, in parts,
-and what stage.json and outcome.json hold as the tag `record` of a run. Only per-image results are not there.
+and what stage.json and outcome.json hold as the tag RECORD of a run. Only per-image results are not there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from analysis.read.run_folders import row, stages_of, table
 from suite.record.secrets import without_secrets
 
 PLAN = "mlflow.suite.plan"
+RECORD, SYNCED = ("mlflow.suite.record", "record"), ("mlflow.suite.synced", "synced")
+"""The names of a tag, that of an older `sync` last."""
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
 PAGE = 1000
 """Runs in one answer of the server."""
@@ -112,7 +114,7 @@ def _by_key(client: Any, experiment: str) -> dict[str, Any]:
         page = client.search_runs([experiment], max_results=PAGE, page_token=page.token)
         listed += page
     # Of two runs of a key, made by a request that was repeated, `sync` keeps the one that it has filled.
-    for run in sorted(listed, key=lambda run: "synced" in run.data.tags):
+    for run in sorted(listed, key=lambda run: _tag(run, SYNCED) is not None):
         found[run.data.tags.get("stage_key")] = run
     return found
 
@@ -121,11 +123,11 @@ def _journal(client: Any, run: Any, sweep: str) -> Journal:
     """What `read_journal` would give for the run, as far as the table needs it."""
     if run is None:
         return Journal()
-    if "record" not in run.data.tags:
+    if (text := _tag(run, RECORD)) is None:
         raise AnalysisError(
-            f"run {run.info.run_name!r} in MLflow has no tag `record`; run `suite sync {sweep}` again"
+            f"run {run.info.run_name!r} in MLflow has no tag {RECORD[0]}; run `suite sync {sweep}` again"
         )
-    record = json.loads(run.data.tags["record"])
+    record = json.loads(text)
     points: dict[int, dict[str, Any]] = {}
     if "train_loss" in run.data.metrics:
         for name in METRICS:
@@ -140,7 +142,12 @@ def _journal(client: Any, run: Any, sweep: str) -> Journal:
     )
 
 
+def _tag(run: Any, names: Sequence[str]) -> str | None:
+    """The first of these tags that the run has."""
+    return next((run.data.tags[name] for name in names if name in run.data.tags), None)
+
+
 def _left(run: Any, name: str) -> tuple[str, dict[str, Any] | None]:
     if run is None:
         return "", None
-    return f"MLflow's run {run.info.run_id}", json.loads(run.data.tags["record"])[name]
+    return f"MLflow's run {run.info.run_id}", json.loads(_tag(run, RECORD) or "{}")[name]

@@ -10,10 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import ablation, agreement, comparability, configurations, layers, versus_best
+from analysis.compare import (
+    ablation,
+    agreement,
+    comparability,
+    configurations,
+    layers,
+    selection,
+    versus_best,
+)
 from analysis.compare.comparability import Differences
 from analysis.compare.configurations import JOURNALS
 from analysis.compare.layers import Evidence
+from analysis.compare.selection import Order
 from analysis.read import published
 from analysis.read.curves import Curve
 
@@ -23,7 +32,8 @@ class Results:
     """A row a run (`marked`), a row a configuration (`summary`, with `marks` of what is unlike the rest of its table),
     a row a published number (`comparison`), the curves by key, the chains of an explain sweep (None for any other),
     and what lies below the accuracy. What only the run folders hold, image by image and layer by layer, is None and
-    empty for another `source`: the same key may be that of another run there, or no name of a folder at all.
+    empty for another `source`: the same key may be that of another run there, or no name of a folder at all. `order`
+    is that of the methods, `width` that of the figures' files in inches, None for that of the page.
     """
 
     sweep: str
@@ -36,6 +46,8 @@ class Results:
     chain: pd.DataFrame | None
     evidence: Evidence
     source: str = JOURNALS
+    order: Order = "source"
+    width: float | None = None
 
     @property
     def done(self) -> pd.DataFrame:
@@ -57,14 +69,24 @@ class Results:
         return versus_best.table(self.runs, self.marked if self.source == JOURNALS else self.marked[:0])
 
 
-def load(runs: Path, sweep: str, source: str = JOURNALS) -> Results:
-    """Read a sweep from its journals in `runs`, from MLFLOW or from the runs.csv that `source` names.
+def load(
+    runs: Path,
+    sweep: str,
+    source: str = JOURNALS,
+    methods: Sequence[str] = (),
+    order: Order = "source",
+    width: float | None = None,
+) -> Results:
+    """Read a sweep from its journals in `runs`, from MLFLOW or from the runs.csv that `source` names; only
+    `methods`, where some are named.
 
     Raises AnalysisError where there is none or it cannot be used.
     """
     marked, curves = configurations.load(runs, sweep, source)
+    marked = selection.chosen(marked, methods)
+    curves = {key: curves[key] for key in marked["key"] if key in curves}
     numbers = published.load()
-    summary = configurations.summarize(marked, numbers)
+    summary = selection.ordered(configurations.summarize(marked, numbers), order, methods)
     comparison = agreement.compare(summary, numbers)
     # Only `suite explain` lays its recipes as chains; neighbours elsewhere differ by one parameter by chance.
     in_folders = source == JOURNALS
@@ -73,4 +95,6 @@ def load(runs: Path, sweep: str, source: str = JOURNALS) -> Results:
     unlike = comparability.find(marked)
     summary["marks"] = [" ".join(unlike.marks.get(name, ())) for name in summary["configuration"]]
     below = layers.load(runs, marked, summary if in_folders else summary[:0])
-    return Results(sweep, runs, marked, summary, comparison, curves, unlike, chain, below, source)
+    return Results(
+        sweep, runs, marked, summary, comparison, curves, unlike, chain, below, source, order, width
+    )

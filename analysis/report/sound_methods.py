@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare.configurations import FLOAT_BITS
-from analysis.read import published
+from analysis.compare.roles import is_sound
 from analysis.report.results import Results
 from analysis.report.tables import grid
 from analysis.report.wording import number, runs
@@ -24,7 +24,7 @@ def table(found: Results) -> str:
     Sound are the configurations that `published.toml` does not count among a source's defects, and treatments of
     BatchNorm or of the first and the last layer are left to tables of their own.
     """
-    summary = found.summary[(found.summary["n"] > 0) & found.summary.apply(_is_sound, axis=1)]
+    summary = found.summary[(found.summary["n"] > 0) & found.summary.apply(_is_shown, axis=1)]
     texts = []
     for (model, dataset), group in summary.groupby(["model", "dataset"], sort=False):
         floats = group[group["weight_bits"] == FLOAT_BITS]
@@ -39,12 +39,9 @@ def table(found: Results) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def _is_sound(row: pd.Series[Any]) -> bool:
+def _is_shown(row: pd.Series[Any]) -> bool:
     parameters = json.loads(row["configuration"])
-    if parameters.get("edges", "as the rest") not in ("as the rest", "last layer float"):
-        return False
-    wanted = published.load().sound.get(row["method"], {})
-    return wanted is not False and all(parameters.get(name) == value for name, value in wanted.items())
+    return parameters.get("edges", "as the rest") in ("as the rest", "last layer float") and is_sound(row)
 
 
 def _names(group: pd.DataFrame) -> dict[str, str]:

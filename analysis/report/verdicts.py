@@ -20,7 +20,7 @@ from analysis.compare.agreement import JUDGED
 from analysis.compare.configurations import is_seed
 from analysis.errors import AnalysisError
 from analysis.read import published, run_folders
-from analysis.report import tables, wording
+from analysis.report import tables, to_judge, wording
 
 COLUMNS = (
     ("number", False), ("published %", True), ("re-run %", True), ("if done as labelled %", True), ("change", True),
@@ -148,7 +148,13 @@ def markdown(table: pd.DataFrame) -> str:
         f"{source} {', '.join(dict.fromkeys(labels))}: \u201c{quote}\u201d"
         for (source, quote), labels in quotes.items()
     ]
-    notes = [agreement.DEFINITION, *NOTES, *tables.sources(set(table["source"])), *tables.remarks(table)]
+    notes = [
+        agreement.DEFINITION,
+        *NOTES,
+        *to_judge.remedies(table),
+        *tables.sources(set(table["source"])),
+        *tables.remarks(table),
+    ]
     lists = ["\n".join(f"- {line}" for line in lines) for lines in (notes, quoted)]
     return "\n\n".join([f"**{summary(table)}**", tables.grid(cells(table), COLUMNS), *lists]) + "\n"
 

@@ -106,6 +106,8 @@ def launch(
 ) -> int:
     """Run a sweep; what is done already is not repeated."""
     by = launcher.made(how.on, folders, **how.given)
+    if not get_console().is_terminal:
+        get_console().print(f"planning {Path(sweep).stem}")
     name, stages, options, about = _chosen_from(sweep, words, name, folders.data)
     if how.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, how.gpus_per_run, by)
@@ -181,6 +183,8 @@ def _submit(
     check_unchanged(statuses, folders.data)
     pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
+        if not console.is_terminal:  # on a terminal a bar shows it
+            console.print(f"{name}: {len(pending)} stages to run; checking data, checkpoints and disk")
         by.check(pending)
         with looking_at_files(console) as report:
             check(pending, folders, by.most_ranks, download, report, by.on_gpu)
@@ -192,7 +196,7 @@ def _submit(
         console.print(escape(line), soft_wrap=True)
     ticks = by.watch()
     if ticks is None:
-        console.print(f"how far it is: suite status {name}")
+        print_next(name, running=True)
         return 0
     with _mlflow_beside(name, stages, folders.runs, console), closing(ticks):
         from suite.cli.live import Watch
@@ -232,7 +236,28 @@ def _report_end(name: str, ended: Sequence[Status], runs: Path) -> int:
                 f"[red]{escape(now.stage.name)}[/] ({now.stage.key}): {escape(now.error)}", soft_wrap=True
             )
     show_pages(name, runs)
+    print_next(name, failed=any(now.state == "failed" for now in ended))
     return 0 if all(now.state == "done" for now in ended) else 1
+
+
+def print_next(name: str, *, running: bool = False, failed: bool = False) -> None:
+    """The commands that one wants next."""
+    steps = [(f"suite status {name} --watch", "how far it is")] if running else []
+    if failed:
+        steps += [
+            (f"suite logs {name} --errors", "why runs failed"),
+            (f"suite resume {name}", "run them again"),
+        ]
+    steps += [
+        (f"suite report {name}", "tables, figures and report.html"),
+        (f"suite sync {name}", "MLflow, and the command that opens it"),
+    ]
+    steps += [] if running else [(f"suite status {name}", "each stage")]
+    wide = max(len(command) for command, _ in steps)
+    for place, (command, about) in enumerate(steps):
+        get_console().print(
+            f"{'next:' if not place else '':5} {command:{wide}}  {about}", highlight=False, soft_wrap=True
+        )
 
 
 def _over_ranks(

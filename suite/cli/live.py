@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from suite.cli.tables import shown, span
+from suite.cli.tables import fitted, span
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
 from suite.record.journal import read_progress
@@ -41,6 +41,8 @@ class Watch:
         self.costs = {stage.key: image_passes(stage) for stage in stages}
         self.open = {now.stage.key: now for now in self.statuses.of_all(stages)}
         self.finished: dict[str, Status] = {}
+        self.told = False
+        """Whether a log has a line of a stage that started."""
         self._settle()
         self.already = len(self.finished)
         self.todo = sum(self.costs[key] for key in self.open)
@@ -78,6 +80,11 @@ class Watch:
     def _news(self, before: Status, now: Status) -> list[Text]:
         """The lines for what has become of a stage since it was as `before`."""
         news = []
+        if not self.console.is_terminal and now.state == "running" and before.state != "running":
+            # In a log the first epoch may be a long time away; of light stages the first says that it goes on.
+            if now.stage.trains_by or not self.told:
+                news.append(Text(f"started  {now.stage.name}"))
+            self.told = True
         appended = now.journal[len(before.journal) :]
         if not self.console.is_terminal and now.stage.trains_by:
             news += [_epoch_line(now, event) for event in appended]
@@ -160,13 +167,17 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
 def watch_status(console: Console, look: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:
     """Show what `look` gives, statuses and a note, until the user ends it. It is drawn again when it has changed,
     and each minute for the ages."""
+
+    def drawn_now() -> RenderableType:
+        return fitted(*seen, console.width, console.height)
+
     seen, drawn = look(), time.monotonic()
-    with Live(shown(*seen), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(drawn_now(), console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             time.sleep(STATUS_SECONDS)
             if (now := look()) != seen or time.monotonic() - drawn > AGES_SECONDS:
                 seen, drawn = now, time.monotonic()
-                live.update(shown(*seen), refresh=True)
+                live.update(drawn_now(), refresh=True)
 
 
 @contextmanager

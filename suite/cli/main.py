@@ -14,30 +14,35 @@ from rich.console import Console
 from rich.markup import escape
 
 from suite.record.files import printable
+from suite.record.spelled import spell_what_cannot_be_written
 
 COMMANDS = {
+    "sweeps": (
+        "suite.cli.listing:sweeps",
+        "List the sweeps that can be launched, and those that were, with how far they are.",
+    ),
+    "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
     "plan": (
         "suite.cli.launching:show_plan",
-        "Show each stage of a sweep: key, what it is, what it needs, done or pending; with --on also the jobs. What "
-        "was launched stays.",
+        "Show what a launch would run: each stage with its key, what it is, what it needs, done or pending; with --on "
+        "or --cluster also the jobs. Nothing is started, and what was launched stays.",
     ),
-    "launch": ("suite.cli.launching:launch", "Run a sweep; what is done already is not repeated."),
+    "launch": (
+        "suite.cli.launching:launch",
+        "Run a sweep, on this machine unless --on says otherwise. What is done already is not repeated, so the same "
+        "command goes on after a stop.",
+    ),
     "explain": (
         "suite.cli.launching:explain",
-        "Run a source's steps from published to corrected, one switch at a time.",
+        "Run a source's steps from published to corrected, one switch at a time; `suite report` draws what each cost.",
     ),
-    "run": ("suite.cli.running:run", "Run single stages in this process."),
     "status": (
         "suite.cli.following:status",
-        "Show state, top-1, age and job of each stage of a launched sweep, and its errors.",
+        "Show how far a launched sweep is: state, top-1, time since the last event and error of each stage.",
     ),
-    "sync": (
-        "suite.cli.following:sync",
-        "Bring MLflow up to date with a sweep's journals and its report; repeats safely.",
-    ),
-    "verify-resume": (
-        "suite.cli.running:verify_resume",
-        "Kill runs at random moments and show that they go on to the same weights, bit for bit.",
+    "logs": (
+        "suite.cli.following:logs",
+        "Show what the job of a stage wrote, or why runs of a sweep failed.",
     ),
     "resume": (
         "suite.cli.launching:resume",
@@ -45,20 +50,22 @@ COMMANDS = {
     ),
     "cancel": (
         "suite.cli.following:cancel",
-        "Ask what runs of a sweep to save and end, and take out what waits.",
+        "Ask what runs of a sweep to save and end, and take out what waits. `suite resume` goes on from there.",
     ),
-    "logs": ("suite.cli.following:logs", "Show what the job of a stage wrote."),
-    "inspect": (
-        "suite.cli.inspecting:inspect",
-        "Say what a checkpoint file is: its network, and its accuracy where the data is at hand.",
+    "report": (
+        "analysis.__main__:report",
+        "Write the tables, the figures and report.html of a sweep into results/SWEEP, and show its table. Works while "
+        "the sweep runs.",
+    ),
+    "verdicts": (
+        "analysis.__main__:verdicts",
+        "Judge every published number by all runs of the folder: was it reproduced? Names the command that would "
+        "judge what is not judged.",
     ),
     "sensitivity": (
         "suite.cli.sensitivity:sensitivity",
         "Measure what rounding each layer of a finished stage costs, weights and inputs apart.",
     ),
-    "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
-    "report": ("analysis.__main__:report", "Write the table, the figures and report.html of a sweep."),
-    "verdicts": ("analysis.__main__:verdicts", "Judge every published number by all runs of the folder."),
     "diff": (
         "analysis.__main__:diff",
         "Show what changed from sweep A to sweep B, and whether by chance. Exit status: 0 nothing is significantly "
@@ -72,11 +79,29 @@ COMMANDS = {
         "suite.cli.exporting:dataflow",
         "Show the way of one layer of a finished recipe through integers, with one value carried through.",
     ),
+    "sync": (
+        "suite.cli.following:sync",
+        "Bring MLflow up to date with a sweep's runs and its report, and say how to open it; repeats safely.",
+    ),
+    "inspect": (
+        "suite.cli.inspecting:inspect",
+        "Say what a checkpoint file is: its network, its accuracy where the data is at hand, and the command that "
+        "quantizes it.",
+    ),
+    "run": (
+        "suite.cli.running:run",
+        "Run single stages in this process, by the keys that `suite plan` shows.",
+    ),
+    "verify-resume": (
+        "suite.cli.running:verify_resume",
+        "Kill runs at random moments and show that they go on to the same weights, bit for bit.",
+    ),
 }
 """Each command: its function, which is imported when the command is given, and what it does."""
 
 
 EXAMPLES = """examples:
+  suite sweeps                            what can be launched, and what was
   suite plan quick                        what the quick sweep consists of, and what of it is done
   suite launch quick --on here            run it on this machine, all cores or GPUs
   suite status quick                      how far it is
@@ -89,6 +114,7 @@ EXAMPLES = """examples:
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
     words = sys.argv[1:] if words is None else list(words)
+    spell_what_cannot_be_written()
     rich.reconfigure(width=None if sys.stdout.isatty() else 160, emoji=False)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -143,10 +169,11 @@ def _do(words: Sequence[str]) -> int:
     status = command(*bound.args, **bound.kwargs)
     if command != app.help_print:
         return int(status)
-    if words and words[0] in ("plan", "launch"):
+    if words and words[0] in ("plan", "launch", "explain"):
         from suite import sweeps
 
-        for sweep in [word for word in words[1:] if word in sweeps.names() or word.endswith(".py")][:1]:
+        named = [word for word in words if word in sweeps.names() or word.endswith(".py")]
+        for sweep in named[:1]:
             sweeps.find(sweep).options.print_help(get_console())
     return 0 if words else 2
 

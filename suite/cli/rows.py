@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
@@ -41,6 +41,27 @@ class Rows:
                     yield Segment(text, styles[style])
                 yield Segment.line()
 
+    def fits(self, width: int) -> bool:
+        """Whether a terminal of this width shows it without wrapping what names a row; the last column may wrap."""
+        *first, last = self._longest()
+        return sum(first) + 2 * len(first) + min(last, LEAST) <= width
+
+    def cut_to(self, width: int) -> Rows:
+        """The same with each text of the last column cut to what a terminal of this width leaves it in one line."""
+        *first, _ = self._longest()
+        room = max(LEAST, width - sum(first) - 2 * len(first))
+        rows: list[Sequence[Cell]] = []
+        for *before, (text, style) in self.rows:
+            lines = text.splitlines() or [""]
+            short = lines[0] if cell_len(text) <= room else set_cell_size(lines[0], room - 1).rstrip() + "…"
+            rows.append([*before, (short, style)])
+        return replace(self, rows=rows)
+
+    def _longest(self) -> list[int]:
+        """Cells of the longest text of each column."""
+        rows: list[Sequence[Cell]] = [[(title, "") for title in self.titles], *self.rows]
+        return [max(cell_len(text) for text, _ in column) for column in zip(*rows, strict=True)]
+
     def _padded(self, line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
         for place, (text, width) in enumerate(zip(line, widths, strict=True)):
             blank = " " * (width - cell_len(text))
@@ -63,9 +84,14 @@ class Rows:
         return widths
 
 
+def printable(line: str) -> str:
+    """The line with a question mark for what is not printable, such as the codes that steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
 def _lines(text: str, width: int) -> Sequence[str]:
     """The lines of a cell. What is not printable, such as the codes that steer a terminal, becomes a question mark."""
     if text.isprintable() and cell_len(text) <= width:
         return (text,)
-    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in text.splitlines()]
+    lines = [printable(line) for line in text.splitlines()]
     return [part for line in lines for part in textwrap.wrap(line, width)] or ("",)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
 
-from suite.cli.rows import Rows
+from suite.cli.rows import Rows, printable
 from suite.recipe import Stage
 from suite.record.status import State, Status
+from suite.record.synced import UP_TO_DATE
 
 COLOURS: dict[State, str] = {
     "done": "green",
@@ -53,43 +59,120 @@ def plan_summary(stages: Sequence[Stage], listed: int, statuses: Sequence[Status
     )
 
 
-def status_table(statuses: Sequence[Status]) -> Rows:
-    """Each stage: state, epochs, top-1 (grey until it is done), time since its last sign of life, its error; its job
-    and how far MLflow is, where that is known."""
-    with_jobs = any(now.job for now in statuses)
-    with_mlflow = any(now.mlflow for now in statuses)
-    titles = [
-        "key",
-        "stage",
-        "state",
-        "epoch",
-        "top-1 %",
-        "age",
-        *["job"] * with_jobs,
-        *["MLflow"] * with_mlflow,
+@dataclass(frozen=True)
+class StatusTable:
+    """Each stage: state, epochs, top-1 (grey until it is done), time since its last event, its error; its job and how
+    far MLflow is, where that tells something. Where a table is too wide for the terminal, two lines a stage, and
+    more for an error, of which `brief` has one."""
+
+    statuses: Sequence[Status]
+    brief: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.is_wide(options.max_width):
+            yield self._table.cut_to(options.max_width) if self.brief else self._table
+        else:
+            yield from self._in_two_lines(options.max_width)
+
+    def is_wide(self, width: int) -> bool:
+        """Whether a terminal of this width has room for a line a stage."""
+        return self._table.fits(width)
+
+    def _columns(self) -> tuple[bool, bool]:
+        """Whether there are jobs, and runs of which MLflow lacks something."""
+        behind = any(now.mlflow not in ("", UP_TO_DATE) for now in self.statuses)
+        return any(now.job for now in self.statuses), behind
+
+    @cached_property
+    def _table(self) -> Rows:
+        with_jobs, with_mlflow = self._columns()
+        titles = ["key", "stage", "state", "epoch", "top-1 %", "last event"]
+        titles += ["job"] * with_jobs + ["MLflow"] * with_mlflow + ["error"]
+        table = Rows(titles, ("epoch", "top-1 %", "last event"), ("stage", "job", "MLflow", "error"))
+        for now in self.statuses:
+            row = [(now.stage.key, "cyan"), (now.stage.name, ""), *_numbers(now)]
+            row += [(now.job, "bright_black")] * with_jobs + [(now.mlflow, "bright_black")] * with_mlflow
+            table.rows.append([*row, (error_of(now), "red")])
+        return table
+
+    def _in_two_lines(self, width: int) -> Iterator[Text]:
+        with_jobs, with_mlflow = self._columns()
+        yield Text(f"{'key':16}  {'state':8}{'epoch':>9}{'top-1 %':>9}  last event", "bold")
+        for now in self.statuses:
+            (state, colour), (epochs, _), (top1, tone), (age, _) = _numbers(now)
+            line = Text.assemble((f"{now.stage.key:16}  ", "cyan"), (f"{state:8}", colour), f"{epochs:>9}")
+            line.append(f"{top1:>9}", tone).append(f"  {age}")
+            more = [now.job] * with_jobs + [f"MLflow {now.mlflow}"] * (with_mlflow and bool(now.mlflow))
+            line.append("".join(f"  {words}" for words in more if words), "bright_black")
+            yield _cut(line, width) if self.brief else line
+            for text, style in ((now.stage.name, ""), (error_of(now), "red")):
+                parts = textwrap.wrap(printable(text), width, initial_indent="  ", subsequent_indent="  ")
+                for part in parts[:1] if self.brief else parts:
+                    more_to_come = self.brief and len(parts) > 1
+                    yield _cut(Text(part + " …" * more_to_come, style), width)
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.truncate(width, overflow="ellipsis")
+    line.no_wrap = True
+    return line
+
+
+def _numbers(now: Status) -> list[tuple[str, str]]:
+    """State, epochs, top-1 and time since the last event, each with its style."""
+    top1, age = now.top1, now.age_seconds
+    return [
+        (now.state, COLOURS[now.state]),
+        (now.epochs, ""),
+        ("" if top1 is None else f"{top1:.2f}", "" if now.outcome else "bright_black"),
+        ("" if age is None else f"{span(age)} ago", ""),
     ]
-    table = Rows([*titles, "error"], ("epoch", "top-1 %", "age"), ("stage", "job", "MLflow", "error"))
-    for now in statuses:
-        top1, age = now.top1, now.age_seconds
-        row = [
-            (now.stage.key, "cyan"),
-            (now.stage.name, ""),
-            (now.state, COLOURS[now.state]),
-            (now.epochs, ""),
-            ("" if top1 is None else f"{top1:.2f}", "" if now.outcome else "bright_black"),
-            ("" if age is None else span(age), ""),
-        ]
-        row += [(now.job, "bright_black")] * with_jobs + [(now.mlflow, "bright_black")] * with_mlflow
-        said = now.error if now.cause in ("", "code", "diverged") else f"{now.cause}: {now.error}"
-        table.rows.append([*row, (said, "red")])
-    return table
+
+
+def error_of(now: Status) -> str:
+    """The error of a stage with its cause, where that says more; nothing where there is none."""
+    return now.error if now.cause in ("", "code", "diverged") else f"{now.cause}: {now.error}"
+
+
+NEWS: tuple[State, ...] = ("running", "failed", "stopped", "queued", "done", "pending")
+"""The states in the order of what one wants to see first."""
+
+
+def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> RenderableType:
+    """The status of a sweep on a terminal: all of it where it has room, else running and failed stages first, and how
+    many of each state are left out."""
+    whole = StatusTable(statuses, brief=True)
+    wide = whole.is_wide(width)
+    rest = status_summary(statuses).count("\n") + 1 + bool(note)
+    needed = [1 if wide else 2 + bool(error_of(now)) for now in statuses]
+    if 1 + sum(needed) + rest < height:
+        return Group(whole, status_summary(statuses), *filter(None, [note]))
+    # The latest of what is done says how it goes; of what waits, the next in the plan.
+    order = sorted(
+        range(len(statuses)),
+        key=lambda place: (
+            NEWS.index(statuses[place].state),
+            -(statuses[place].alive_at or 0) if statuses[place].state == "done" else place,
+        ),
+    )
+    ends = list(accumulate(needed[place] for place in order))
+    room = max(
+        1, sum(end <= height - rest - 3 for end in ends)
+    )  # beside the titles, what is not shown, the cursor
+    listed = [statuses[place] for place in order[:room]]
+    left = Counter(statuses[place].state for place in order[room:])
+    more = ", ".join(f"{left[state]} {state}" for state in COLOURS if left[state])
+    parts = [status_summary(statuses), *filter(None, [note])]
+    return Group(StatusTable(listed, brief=True), f"not shown: {more}", *parts)
 
 
 def status_summary(statuses: Sequence[Status]) -> str:
     """How many stages are in each state, and whose journals are damaged."""
     counts = Counter(now.state for now in statuses)
     states = f"{len(statuses)} stages: " + ", ".join(f"{counts[s]} {s}" for s in COLOURS if counts[s])
-    return "\n".join(filter(None, [states, damage(statuses)]))
+    known = {now.mlflow for now in statuses} - {""}
+    mlflow = f"MLflow: {UP_TO_DATE}" if known == {UP_TO_DATE} else ""
+    return "\n".join(filter(None, [states, mlflow, damage(statuses)]))
 
 
 def damage(statuses: Sequence[Status]) -> str:
@@ -104,4 +187,4 @@ def damage(statuses: Sequence[Status]) -> str:
 
 def shown(statuses: Sequence[Status], note: str) -> RenderableType:
     """The status of a sweep, and a note where there is one."""
-    return Group(status_table(statuses), status_summary(statuses), *filter(None, [note]))
+    return Group(StatusTable(statuses), status_summary(statuses), *filter(None, [note]))

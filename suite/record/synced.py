@@ -11,6 +11,9 @@ from typing import Any
 from suite.record.files import write_json
 from suite.record.status import Status
 
+UP_TO_DATE = "up to date"
+"""Of a run of which MLflow has all."""
+
 Known = dict[str, tuple[Status, Status]]
 """By key: a status without and with how far MLflow is."""
 
@@ -23,7 +26,7 @@ def tracked(statuses: Sequence[Status], runs: Path, sweep: str, known: Known | N
         return list(statuses)
     for now in statuses:
         behind = now.last.get("seq", 0) - synced.get(now.stage.key, 0)
-        words = (f"{behind} events behind" if behind > 0 else "up to date") if now.last else ""
+        words = (f"{behind} events behind" if behind > 0 else UP_TO_DATE) if now.last else ""
         before = known.get(now.stage.key)
         if before is None or before[0] is not now or before[1].mlflow != words:
             known[now.stage.key] = now, replace(now, mlflow=words)

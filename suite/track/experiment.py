@@ -5,6 +5,7 @@ By which client is the caller's; all is safe to repeat, and to be cut off anywhe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from suite.track import store
 from suite.track.mlflow_run import MlflowRun
 from suite.track.moved import ARTIFACTS
 from suite.track.tags import plan_tags
-from suite.track.ui_view import LEADERBOARD_KEY, leaderboard
+from suite.track.ui_view import BEST_KEY, best_view, views
 
 NOTE = "mlflow.note.content"
 """The tag of a description, in Markdown."""
+VIEW = "mlflow.sharedViewState"
+"""What the names of the tags begin with that hold saved views."""
 
 
 def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
@@ -35,14 +38,20 @@ def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         raise SuiteError(
             f"experiment {sweep!r} at {store.shown(runs)} belongs to another runs folder; launch with another --name"
         )
-    tags = {
-        "runs_folder": owner,
-        f"mlflow.sharedViewState.{LEADERBOARD_KEY}": leaderboard(found.creation_time),
-    } | plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
+    tags = {"runs_folder": owner}
+    tags |= {f"{VIEW}.{key}": value for key, value in views(found.creation_time).items()}
+    tags |= plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
     for name, value in tags.items():
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)
     return str(found.experiment_id)
+
+
+def show_best(client: Any, experiment: str, run_ids: Sequence[str]) -> None:
+    """Let the view of the best show these runs."""
+    if run_ids:
+        created = client.get_experiment(experiment).creation_time
+        client.set_experiment_tag(experiment, f"{VIEW}.{BEST_KEY}", best_view(created, run_ids))
 
 
 def description(experiment: str, sweep: str, about: str, report: MlflowRun | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.track.run_contents import Point
+from suite.track.tags import OLDER, SYNCED
 
 BATCH = 800
 """Metric points in one request: with the parameters and tags of a run still below MLflow's 1000 items."""
@@ -29,7 +30,7 @@ class MlflowRun:
     @property
     def synced(self) -> dict[str, Any]:
         """How far the journal, the files and the system metrics of the run were read, as its tag says."""
-        return dict(json.loads(self.tags.get("synced", "{}")))
+        return dict(json.loads(self.tags.get(SYNCED) or self.tags.get(OLDER[SYNCED], "{}")))
 
 
 def created(client: Any, experiment: str, name: str, tags: Mapping[str, str], **times: int) -> MlflowRun:
@@ -60,7 +61,7 @@ def runs_by_key(client: Any, experiment: str) -> dict[str, MlflowRun]:
         page = client.search_runs([experiment], max_results=1000, page_token=page.token)
         listed += page
     found: dict[str, MlflowRun] = {}
-    for run in sorted(map(_run_of, listed), key=lambda run: "synced" in run.tags, reverse=True):
+    for run in sorted(map(_run_of, listed), key=lambda run: bool(run.synced), reverse=True):
         key = run.tags.get("stage_key")
         if key is not None and found.setdefault(key, run) is not run:
             client.delete_run(run.run_id)

@@ -1,7 +1,7 @@
 """Journals into MLflow: idempotent, resumable, never in a run's way.
 
 One experiment a sweep, one flat run a stage. A run is found by its `stage_key` tag; one syncer at a time holds a
-lock, since searching for a tag and then creating a run is not atomic. A run's tag `synced` says how far its journal
+lock, since searching for a tag and then creating a run is not atomic. A run's tag SYNCED says how far its journal
 was read; it is written after what it vouches for, and MLflow drops a point that it has, so a sync cut anywhere is
 mended by the next.
 """
@@ -9,7 +9,7 @@ mended by the next.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from suite.record.status import Status, Statuses
 from suite.record.synced import last_syncer, note_synced, note_syncer
 from suite.sweeps.stored import about
 from suite.track import store
-from suite.track.experiment import describe, description, open_experiment
+from suite.track.experiment import describe, description, open_experiment, show_best
 from suite.track.mlflow_run import MlflowRun, runs_by_key
 from suite.track.registry import best_by_width, register
 from suite.track.report_run import sync_report
-from suite.track.sync_run import sync_run
-from suite.track.ui_view import colours, pages
+from suite.track.result import sync_verdicts
+from suite.track.sync_run import FloatRun, sync_run
+from suite.track.ui_view import pages
 from suite.track.uploads import Refusals
 
 
@@ -68,7 +69,6 @@ class Syncer:
     def __init__(self, sweep: str, stages: Sequence[Stage], runs: Path) -> None:
         self.sweep, self.stages, self.runs = sweep, stages, runs
         self.seen = Statuses(runs)
-        self._colour_of = colours(str(stage.params["method"]) for stage in stages)
         self._name = uuid.uuid4().hex
         self._known: _Known | None = None
 
@@ -116,12 +116,13 @@ class Syncer:
         return known
 
     def _sync_runs(self, known: _Known, statuses: Sequence[Status], refusals: Refusals) -> None:
+        by_key = {now.stage.key: now for now in statuses}
         for now in statuses:
             key = now.stage.key
             if known.settled.get(key) is now:
                 continue
-            colour = self._colour_of[str(now.stage.params["method"])]
-            run = sync_run(known.client, known.experiment, known.by_key.get(key), now, colour, refusals)
+            start = _float_run(now, by_key, known.by_key)
+            run = sync_run(known.client, known.experiment, known.by_key.get(key), now, start, refusals)
             known.by_key[key] = run
             # A run that goes on has samples of its node's load beside its journal, and one that has ended may still
             # write the last: it is settled when a further sync found it as it was. Refused files are tried again.
@@ -147,14 +148,24 @@ class Syncer:
         if report is not None and report.is_dir():
             reported = sync_report(client, experiment, reported, sweep, report, refusals)
             known.by_key[f"report {sweep}"] = reported
+            sync_verdicts(client, known.by_key, statuses, report)
         text = description(experiment, sweep, about(self.runs, sweep), reported)
         if text != known.description:
             describe(client, experiment, sweep, text)
             known.description = text
         if shown != known.registered:
+            show_best(client, experiment, ids)
             with refusals.reported("registry", "to register the best recipes"):
                 register(client, sweep, best, known.by_key, served=bool(server))
                 known.registered = shown
+
+
+def _float_run(now: Status, by_key: Mapping[str, Status], runs: Mapping[str, MlflowRun]) -> FloatRun:
+    """The float stage of a recipe, the first that it needs."""
+    if not now.stage.needs:
+        return FloatRun()
+    key = now.stage.needs[0].key
+    return FloatRun(by_key.get(key), runs[key].run_id if key in runs else "")
 
 
 def _identity(file: Path) -> tuple[int, ...]:

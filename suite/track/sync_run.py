@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from suite.recipe import Stage
 from suite.record import system_metrics
 from suite.record.journal import counted_metrics
+from suite.record.method_colours import colour_of
 from suite.record.status import Status
 from suite.track import run_contents
+from suite.track.experiment import NOTE
 from suite.track.mlflow_run import MlflowRun, created, log, set_status
-from suite.track.tags import record
+from suite.track.result import configuration, drop_points, note
+from suite.track.tags import OLDER, RECORD, SYNCED, record
 from suite.track.uploads import Refusals
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
 
-VERSION = 2
-"""Of what is synced of a run, kept in its tag `synced`. A run that an earlier version synced is synced again: before
-1 it had no tag `record`, before 2 a method's `momentum` replaced the training's."""
+VERSION = 3
+"""Of what is synced of a run, kept in its tag SYNCED. A run that an earlier version synced is synced again: before
+1 it had no tag RECORD, before 2 a method's `momentum` replaced the training's, before 3 it had neither a drop nor a
+description."""
+
+
+@dataclass(frozen=True)
+class FloatRun:
+    """The float stage that a recipe starts from, and its run's id in MLflow; empty where it has none yet."""
+
+    status: Status | None = None
+    run_id: str = ""
 
 
 def sync_run(
-    client: Any, experiment: str, run: MlflowRun | None, now: Status, colour: str, refusals: Refusals
+    client: Any, experiment: str, run: MlflowRun | None, now: Status, start: FloatRun, refusals: Refusals
 ) -> MlflowRun:
     """Bring one run up to date; gives the run, which may be another than `run`."""
     cursor = run.synced if run else {}
@@ -45,19 +58,23 @@ def sync_run(
     position |= {"record": VERSION, "files": last}
     if run and cursor == position and run.status == status:
         return run
-    run = run or _created(client, experiment, now, colour, began)
+    run = run or _created(client, experiment, now, began)
     after = cursor.get("seq", 0)
     if datasets := _datasets(now, after):
         client.log_inputs(run.run_id, datasets)
     files, had = run_contents.artifacts(now), cursor.get("files", 0)
     waiting = {name: file for name, (seq, file) in files.items() if seq > had and isinstance(file, bytes)}
-    tags = run_contents.tags(now, files) | {"record": record(now)}
+    tags = run_contents.tags(now, files) | {RECORD: record(now)} | _for_people(experiment, run, now, start)
     if waiting:  # which of them are left out is known when the store has answered
         del tags["artifacts_left_out"]
-    tags["synced"] = json.dumps(position | {"files": had} if waiting else position)
+    tags[SYNCED] = json.dumps(position | {"files": had} if waiting else position)
     # An earlier version knew fewer parameters.
     params = {name: str(value) for name, value in now.stage.params.items() if name not in run.params}
-    log(client, run, tags, [*run_contents.points(metrics, after), *samples], params)
+    drops = drop_points(now, start.status, metrics[-1]["step"] if metrics else 0)
+    log(client, run, tags, [*run_contents.points(metrics, after), *samples, *drops], params)
+    for older in OLDER.values() & run.tags.keys():
+        client.delete_tag(run.run_id, older)
+        del run.tags[older]
     # A clock may have been set back; no run ends before it began.
     set_status(client, run, status, int(max(began, *(event["time"] * 1000 for event in now.journal))))
     if waiting:  # last: a store that refuses or hangs costs the run nothing else
@@ -85,16 +102,38 @@ def has_wrong_params(run: MlflowRun, stage: Stage) -> bool:
     )
 
 
-def _created(client: Any, experiment: str, now: Status, colour: str, began: int) -> MlflowRun:
+def _created(client: Any, experiment: str, now: Status, began: int) -> MlflowRun:
     stage = now.stage
     tags = {
         "stage_key": stage.key,
         "role": run_contents.role(stage),
         "mlflow.source.type": "JOB",
         "mlflow.source.name": f"suite run {stage.key}",
-        "mlflow.runColor": colour,
+        "mlflow.user": _owner(now),
     }
     return created(client, experiment, stage.name, tags, start_time=began)
+
+
+def _owner(now: Status) -> str:
+    """Who ran it: whose its run directory is."""
+    try:
+        return now.folder.owner()
+    except (KeyError, OSError):  # a user id without a name
+        return ""
+
+
+def _for_people(experiment: str, run: MlflowRun, now: Status, start: FloatRun) -> dict[str, str]:
+    """The tags by which people find and compare runs. A description of the user's own stays."""
+    flow = "?workflowType=machine_learning"
+    page = f"#/experiments/{experiment}/runs/{start.run_id}{flow}" if start.run_id else ""
+    tags = {
+        "configuration": configuration(now.stage),
+        "mlflow.runColor": colour_of(str(now.stage.params["method"])),
+    }
+    there = run.tags.get(NOTE, "")
+    if not there or there.startswith(f"{now.stage.name}."):
+        tags[NOTE] = note(now, start.status, page)
+    return tags
 
 
 def _upload(
@@ -110,7 +149,7 @@ def _upload(
     contents = {name: refused.get(name, content) for name, (_, content) in files.items()}
     return {
         "artifacts_left_out": run_contents.left_out(contents),
-        "synced": json.dumps({**position, "files": reached}),
+        SYNCED: json.dumps({**position, "files": reached}),
     }
 
 

@@ -17,8 +17,11 @@ from typing import Any
 from suite.record.journal import run_seconds
 from suite.record.status import Status
 
-PLAN = "mlflow.suite.plan"
-"""Of the tags that hold the plan; MLflow's pages do not list tags that begin with `mlflow.`."""
+PLAN, RECORD, SYNCED = "mlflow.suite.plan", "mlflow.suite.record", "mlflow.suite.synced"
+"""Tags that only the machine reads: MLflow's pages do not list tags that begin with `mlflow.`. PLAN begins the
+names of those that hold the plan."""
+OLDER = {RECORD: "record", SYNCED: "synced"}
+"""What a version before 3 of `sync_run` called them, in the face of the reader."""
 PART = 15_000
 """Characters in one of them; MLflow takes 20,000."""
 FIELDS = ("key", "name", "kind", "params", "needs")
@@ -49,7 +52,7 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
 
 
 def record(now: Status) -> str:
-    """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag `record`."""
+    """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag RECORD."""
     read = [event for event in now.journal if event["event"] == "data"]
     content = {
         "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),

@@ -1,4 +1,4 @@
-"""The view of an experiment that MLflow's UI opens with: useful columns and charts instead of none.
+"""Saved views of an experiment for MLflow's pages: useful columns, groups and charts instead of none.
 
 MLflow stores shared views as experiment tags `mlflow.sharedViewState.KEY` in an undocumented format; this is the
 format of mlflow 3.17, and a browser test opens it.
@@ -9,83 +9,119 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-LEADERBOARD_KEY = "suite-leaderboard"
+LEADERBOARD_KEY, RUNS_KEY, BEST_KEY = "suite-leaderboard", "suite-runs", "suite-best"
 WIDTHS = {
-    "attributes.`Run Name`": 250,
+    "attributes.`Run Name`": 290,
+    "params.`weight_bits`": 100,
+    "params.`act_bits`": 85,
+    "metrics.`drop`": 130,
+    "metrics.`top1`": 130,
+    "metrics.`drop_low`": 130,
+    "metrics.`drop_high`": 130,
     "params.`method`": 125,
-    "params.`weight_bits`": 95,
-    "params.`act_bits`": 75,
-    "params.`seed`": 55,
-    "metrics.`top1`": 85,
-    "metrics.`top5`": 90,
-    "metrics.`loss`": 90,
+    "params.`seed`": 60,
     "metrics.`model_size_mb`": 130,
     "metrics.`images_per_s`": 115,
+    "tags.`published`": 170,
+    "tags.`verdict`": 150,
+    "metrics.`top5`": 90,
+    "metrics.`loss`": 90,
     "params.`model`": 100,
     "params.`dataset`": 100,
     "tags.`role`": 90,
+    "tags.`configuration`": 230,
     "duration": 90,
     "runDateAndNestInfo": 140,
 }
 """The table's columns from left to right, in pixels."""
-
-PALETTE = (
-    *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f"),
-    *("#76b7b2", "#d4a600", "#ff5da2", "#1f3b6e", "#7f7f7f", "#8cd17d"),
-)
-
-
-def colours(methods: Iterable[str]) -> dict[str, str]:
-    """A colour for each method's runs in the table and the charts."""
-    return {name: PALETTE[n % len(PALETTE)] for n, name in enumerate(sorted(set(methods)))}
+TRAINING_WIDTHS = {
+    "attributes.`Run Name`": 290,
+    "metrics.`top1`": 85,
+    "metrics.`train_loss`": 110,
+    "metrics.`train_images_per_s`": 150,
+    "params.`model`": 100,
+    "params.`dataset`": 100,
+    "params.`epochs`": 75,
+    "params.`batch`": 75,
+    "params.`lr`": 65,
+    "params.`precision`": 140,
+    "params.`seed`": 60,
+    "tags.`device`": 160,
+    "duration": 90,
+    "runDateAndNestInfo": 140,
+}
+BY_CONFIGURATION = {
+    "aggregateFunction": "average",
+    "groupByKeys": [{"mode": "tag", "groupByData": "configuration"}],
+}
+"""Runs that differ by their seeds in one row, with their mean."""
+SMALLEST_DROP = {"orderByKey": "metrics.`drop`", "orderByAsc": True}
 
 
 def pages(server: str, experiment: str, best: Sequence[str] = ()) -> dict[str, str]:
-    """Links into MLflow's page at `server`, by what they show: the table of all runs, the charts and, of two run ids
-    or more, the comparison of the `best`."""
+    """Links into MLflow's page at `server`, by what they show: the leaderboard, all runs, their charts and, of two run
+    ids or more, the charts of the `best`. A link without a view opens on an empty page of another workflow."""
     start = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode="
     found = {
-        mode.lower(): f"{start}{mode}&viewStateShareKey={LEADERBOARD_KEY}" for mode in ("TABLE", "CHART")
+        "table": f"{start}TABLE&viewStateShareKey={LEADERBOARD_KEY}",
+        "all runs": f"{start}TABLE&viewStateShareKey={RUNS_KEY}",
+        "chart": f"{start}CHART&viewStateShareKey={RUNS_KEY}",
     }
     if len(best) > 1:
-        runs, experiments = (quote(json.dumps(ids)) for ids in (list(best), [experiment]))
-        found["compare the best"] = f"{server}/#/compare-runs?runs={runs}&experiments={experiments}"
+        found["compare the best"] = f"{start}CHART&viewStateShareKey={BEST_KEY}"
     return found
 
 
-def leaderboard(created_at_ms: int) -> str:
-    """The value of the tag: runs by top1, with the columns above; charts of top1 over bits, size and epochs."""
-    columns = [name for name in WIDTHS if name.partition(".")[0] in ("params", "metrics", "tags")]
-    table = {"selectedColumns": columns, "columnOrder": list(WIDTHS), "columnWidths": WIDTHS}
+def views(created_at_ms: int) -> dict[str, str]:
+    """The values of the tags of the saved views, by key: recipes grouped by configuration, all and those of two pairs
+    of widths; all runs; the trainings."""
+    grouped = {"groupBy": BY_CONFIGURATION, **SMALLEST_DROP}
+    recipes = "tags.role = 'recipe'"
+    trainings = "tags.role != 'report' AND tags.role != 'recipe'"
+    found: dict[str, tuple[str, Mapping[str, int], Mapping[str, Any]]] = {
+        LEADERBOARD_KEY: ("Leaderboard: mean over seeds", WIDTHS, grouped | {"searchFilter": recipes}),
+        RUNS_KEY: ("All runs", WIDTHS, {}),
+        "suite-trainings": ("Trainings", TRAINING_WIDTHS, {"searchFilter": trainings}),
+    }
+    for bits in (4, 8):
+        widths = f"{recipes} AND params.weight_bits = '{bits}' AND params.act_bits = '{bits}'"
+        name = f"W{bits}A{bits}: mean over seeds"
+        found[f"suite-w{bits}a{bits}"] = (name, WIDTHS, grouped | {"searchFilter": widths})
+    return {key: _view(*view, created_at_ms) for key, view in found.items()}
+
+
+def best_view(created_at_ms: int, run_ids: Sequence[str]) -> str:
+    """The value of the tag of the view of these runs: charts of their widths against top-1."""
+    listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
+    state = {"searchFilter": f"attributes.run_id IN ({listed})", **SMALLEST_DROP}
+    return _view("The best of each width", WIDTHS, state, created_at_ms)
+
+
+def _view(name: str, widths: Mapping[str, int], state: Mapping[str, Any], created_at_ms: int) -> str:
+    """The value of a tag: a table with these columns, and charts of top1 over bits, size and epochs."""
+    columns = [column for column in widths if column.partition(".")[0] in ("params", "metrics", "tags")]
+    table = {"selectedColumns": columns, "columnOrder": list(widths), "columnWidths": dict(widths)}
     charts = [
-        _scatter("weight_bits", "PARAM"),
-        _scatter("model_size_mb", "METRIC"),
         {
             "type": "PARALLEL",
-            "selectedParams": ["method", "weight_bits", "act_bits"],
+            "selectedParams": ["weight_bits", "act_bits", "method"],
             "selectedMetrics": ["top1"],
             "showAllRuns": True,
         },
+        _scatter("weight_bits", "PARAM"),
+        _scatter("model_size_mb", "METRIC"),
         {"type": "BAR", "metricKey": "top1"},
+        {"type": "BAR", "metricKey": "drop"},
         *(_line(metric) for metric in ("top1", "train_loss")),
     ]
-    state = (
-        BARE
-        | table
-        | {
-            "compareRunCharts": [_placed(f"suite-{n}", chart) for n, chart in enumerate(charts)],
-            "compareRunSections": [
-                _section("accuracy", "Accuracy of each run"),
-                _section("curves", "Training curves"),
-            ],
-        }
-    )
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
-    return json.dumps({"name": "Leaderboard", "createdAt": created_at_ms, "state": f"deflate;{packed}"})
+    sections = [_section("accuracy", "Accuracy of each run"), _section("curves", "Training curves")]
+    placed = [_placed(f"suite-{n}", chart) for n, chart in enumerate(charts)]
+    whole = {**BARE, **table, "compareRunCharts": placed, "compareRunSections": sections, **state}
+    packed = base64.b64encode(zlib.compress(json.dumps(whole).encode(), 9)).decode()
+    return json.dumps({"name": name, "createdAt": created_at_ms, "state": f"deflate;{packed}"})
 
 
 BARE = {

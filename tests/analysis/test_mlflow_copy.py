@@ -29,6 +29,7 @@ from suite.record.journal import Journal
 from suite.run.stage import Folders, run
 from suite.sweeps.stored import save_sweep
 from suite.track import store, sync, sync_run
+from suite.track.tags import RECORD, SYNCED
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SGD = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, milestones=(1,), precision=Precision("O0"))
@@ -140,12 +141,12 @@ def test_a_run_of_an_older_sync_is_named_and_the_next_sync_completes_it(synced: 
     client = MlflowClient(store.uri(synced))
     experiment = client.get_experiment_by_name("mixed").experiment_id
     (found,) = client.search_runs([experiment], "attributes.run_name LIKE 'k_sigma w9 seed 0 from %'")
-    client.delete_tag(found.info.run_id, "record")
-    old = found.data.tags["synced"].replace(f', "record": {sync_run.VERSION}', "")
-    client.set_tag(found.info.run_id, "synced", old)
+    client.delete_tag(found.info.run_id, RECORD)
+    old = found.data.tags[SYNCED].replace(f', "record": {sync_run.VERSION}', "")
+    client.set_tag(found.info.run_id, SYNCED, old)
     with pytest.raises(
         AnalysisError,
-        match="run 'k_sigma w9 seed 0 from .*' in MLflow has no tag `record`; run `suite sync mixed`",
+        match="run 'k_sigma w9 seed 0 from .*' in MLflow has no tag mlflow.suite.record; run `suite sync mixed`",
     ):
         mlflow.load(synced, "mixed")
     sync.sync("mixed", stages(), synced)

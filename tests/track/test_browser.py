@@ -68,7 +68,7 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 @pytest.fixture
 def link(served: dict[str, str]) -> str:
-    return served["table"]
+    return served["all runs"]
 
 
 def show(page: Page, address: str) -> None:
@@ -155,12 +155,21 @@ def test_the_page_of_a_run_shows_its_picture_and_how_busy_its_node_was(
     page.screenshot(path=tmp_path / "run.png")
 
 
-def test_the_best_recipes_are_compared_in_parallel_coordinates_over_bits_and_top1(
+def test_the_leaderboard_has_a_row_a_configuration_with_the_mean_over_seeds(
+    page: Page, served: dict[str, str], tmp_path: Path
+) -> None:
+    show(page, served["table"])
+    expect(page.get_by_text("Group by: configuration")).to_be_visible()
+    for name in ("percentile w4a4", "k_sigma w8"):
+        expect(page.get_by_text(f"Group: {name}").first).to_be_visible()
+    page.screenshot(path=tmp_path / "leaderboard.png")
+
+
+def test_the_best_recipes_are_compared_by_their_widths_and_top1(
     page: Page, served: dict[str, str], tmp_path: Path
 ) -> None:
     show(page, served["compare the best"])
-    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible()
-    # MLflow chooses the axes: of the parameters that differ the first by name, which are widths, and the first metric.
-    for axis in ("act_bits", "top1"):
+    expect(page.get_by_text("3 matching runs")).to_be_visible()
+    for axis in ("weight_bits", "act_bits", "top1"):
         expect(page.locator("svg text", has_text=axis).first).to_be_visible()
     page.screenshot(path=tmp_path / "compare.png")

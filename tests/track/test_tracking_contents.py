@@ -21,6 +21,7 @@ from suite.record.journal import Journal
 from suite.run import checkpoint
 from suite.sweeps.stored import save_sweep
 from suite.track import run_contents, sync, sync_run
+from suite.track.tags import RECORD, SYNCED
 
 PRETRAINED = Pretrained(Network(), Dataset("cifar10"), "weights.pt", "0" * 64)
 
@@ -129,11 +130,12 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
     (tmp_path / stage.key / "stage.json").write_text('{"key": 1}')
     client = synced(tmp_path, stage)
     run, copied = the_run(tmp_path, stage), tmp_path / "copied"
-    cursor = json.loads(run.data.tags["synced"])
+    cursor = json.loads(run.data.tags[SYNCED])
     for newer in ("record", "files"):
         del cursor[newer]
     client.set_tag(run.info.run_id, "synced", json.dumps(cursor))
-    client.delete_tag(run.info.run_id, "record")
+    for tag in (RECORD, SYNCED):
+        client.delete_tag(run.info.run_id, tag)
     Path(unquote(urlparse(run.info.artifact_uri).path), "stage.json").unlink()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         assert database.execute("delete from params where key in ('batch_norm', 'edges')").rowcount == 2
@@ -142,7 +144,7 @@ def test_a_run_that_an_earlier_version_synced_gets_the_files_and_parameters_that
     run = the_run(tmp_path, stage)
     assert files_of(client, run, copied) == {"stage.json": '{"key": 1}'}
     assert run.data.params == {name: str(value) for name, value in stage.params.items()}
-    assert "record" in run.data.tags
+    assert {RECORD, SYNCED} <= run.data.tags.keys() and not {"record", "synced"} & run.data.tags.keys()
 
 
 @pytest.mark.parametrize("start", [TRAININGS[0], PRETRAINED], ids=["trained", "pretrained"])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import shlex
+import zlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
+import numpy as np
 import pytest
-from fakes.tracking import RECIPES, SWEEP, opened, run_sweep, run_through, runs_in, synced, the_run
+from fakes.tracking import RECIPES, SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, synced, the_run
 from mlflow.tracking import MlflowClient
 
+from analysis.compare import significance
 from suite.cli.main import main
 from suite.recipe import FORMAT
 from suite.record import files
-from suite.record.status import status_of
+from suite.record.method_colours import colour_of
+from suite.record.status import Status, status_of
 from suite.record.synced import mlflow_pages
 from suite.sweeps.stored import save_sweep
-from suite.track import store, ui_view
+from suite.track import result, store, sync, ui_view
 from suite.track.registry import best_by_width
+from suite.track.tags import SYNCED
 from suite.track.ui_view import pages
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -74,17 +80,6 @@ def test_only_finished_recipes_are_the_best_and_of_equals_the_first(tmp_path: Pa
     assert list(found) == [4, 5, 8]
 
 
-def test_the_pages_are_the_table_the_charts_and_a_comparison_of_the_best() -> None:
-    found = pages("http://host:5000", "7", ["a1", "b2"])
-    start = "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode="
-    assert found["table"].startswith(f"{start}TABLE&viewStateShareKey=")
-    assert found["chart"].startswith(f"{start}CHART&viewStateShareKey=")
-    assert unquote(found["compare the best"]) == (
-        'http://host:5000/#/compare-runs?runs=["a1", "b2"]&experiments=["7"]'
-    )
-    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "chart"}
-
-
 def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +96,7 @@ def test_status_names_the_pages_that_the_last_sync_noted_and_no_password(
     (experiment,) = {run.info.experiment_id for run in runs_in(place)}
     for mode in ("TABLE", "CHART"):
         assert f"https://mlflow.example/prefix/#/experiments/{experiment}/runs?" in said and mode in said
-    assert "compare-runs?runs=" in said
+    assert "suite-best" in said
     assert "secret" not in said
 
 
@@ -109,4 +104,103 @@ def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_spac
     command, link = store.how_to_open("7", tmp_path / "my runs").splitlines()
     assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
     assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
-    assert json.loads(ui_view.leaderboard(5))["createdAt"] == 5
+    assert json.loads(ui_view.views(5)["suite-runs"])["createdAt"] == 5
+
+
+def test_the_pages_are_the_leaderboard_all_runs_their_charts_and_the_best() -> None:
+    found = pages("http://host:5000", "7", ["a1", "b2"])
+    start = "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode="
+    modes = {"table": "TABLE", "all runs": "TABLE", "chart": "CHART", "compare the best": "CHART"}
+    assert found.keys() == modes.keys()
+    for what, mode in modes.items():
+        assert found[what].startswith(f"{start}{mode}&viewStateShareKey=suite-")
+    assert set(pages("http://host:5000", "7", ["a1"])) == {"table", "all runs", "chart"}
+
+
+def state_of(value: str) -> Any:
+    """The state that the tag of a saved view holds."""
+    packed = json.loads(value)["state"].removeprefix("deflate;")
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def test_the_saved_views_group_by_configuration_and_the_best_are_named_by_their_runs(tmp_path: Path) -> None:
+    run_sweep(tmp_path)
+    synced(tmp_path)
+    client = MlflowClient(store.uri(tmp_path))
+    tags = client.get_experiment_by_name("demo").tags
+    states = {
+        name.rpartition(".")[2]: state_of(value) for name, value in tags.items() if "sharedViewState" in name
+    }
+    assert set(states) == {
+        f"suite-{view}" for view in ("leaderboard", "runs", "best", "w4a4", "w8a8", "trainings")
+    }
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    found = {
+        name: client.search_runs([experiment], state["searchFilter"], order_by=[state["orderByKey"]])
+        for name, state in states.items()
+    }
+    fours = [run.data.tags["configuration"] for run in found["suite-w4a4"]]
+    float_stage = TRAININGS[0].name.removesuffix(" seed 0")
+    assert sorted(fours) == [
+        f"{name} w4a4 from {float_stage}" for name in ("amax", "percentile") for _ in range(2)
+    ]
+    assert len(found["suite-leaderboard"]) == len(RECIPES) and len(found["suite-trainings"]) == len(TRAININGS)
+    assert len(found["suite-best"]) == 3
+    by = states["suite-leaderboard"]["groupBy"]["groupByKeys"]
+    assert by == [{"mode": "tag", "groupByData": "configuration"}]
+
+
+def test_a_recipe_has_its_drop_its_user_a_description_and_a_link_to_its_float_run(tmp_path: Path) -> None:
+    start, recipe = TRAININGS[0], RECIPES[0]
+    assert recipe.start == start
+    run_through(tmp_path, start, top1=91.0)
+    run_through(tmp_path, recipe, top1=88.5)
+    sync.sync("demo", [start, recipe], tmp_path)
+    run, of_start = the_run(tmp_path, recipe), the_run(tmp_path, start)
+    assert run.data.metrics["drop"] == 2.5 and "drop" not in of_start.data.metrics
+    assert run.data.tags["mlflow.user"] == tmp_path.owner()
+    assert run.data.tags["mlflow.runColor"] == colour_of("amax")
+    assert "2.50 points below float" in run.data.tags["mlflow.note.content"]
+    assert f"/runs/{of_start.info.run_id}?" in run.data.tags["mlflow.note.content"]
+    client = MlflowClient(store.uri(tmp_path))
+    client.set_tag(run.info.run_id, "mlflow.note.content", "mine")
+    client.set_tag(run.info.run_id, SYNCED, "{}")
+    sync.sync("demo", [start, recipe], tmp_path)
+    assert the_run(tmp_path, recipe).data.tags["mlflow.note.content"] == "mine"
+
+
+def test_the_interval_of_a_drop_is_paired_where_both_runs_recorded_every_image(tmp_path: Path) -> None:
+    start, recipe = TRAININGS[0], RECIPES[0]
+    right = {start.key: [True] * 90 + [False] * 10, recipe.key: [True] * 86 + [False] * 10 + [True] * 4}
+    statuses = []
+    for stage in (start, recipe):
+        bits = np.array(right[stage.key])
+        packed = base64.b64encode(np.packbits(bits).tobytes()).decode()
+        outcome = {"top1": float(bits.mean() * 100), "images": 100, "correct": packed}
+        statuses.append(Status(stage, "done", outcome=outcome))
+    found = result.drop(statuses[1], statuses[0])
+    expected = significance.paired(*(np.array(right[stage.key]) for stage in (recipe, start)))
+    assert found == {
+        "drop": 0.0,
+        "drop_low": round(expected["low"], 2),
+        "drop_high": round(expected["high"], 2),
+    }
+    for status in statuses:
+        assert status.outcome is not None
+        del status.outcome["correct"]
+    assert result.drop(statuses[1], statuses[0])["drop_high"] > found["drop_high"]
+
+
+def test_a_run_that_repeats_a_published_number_is_tagged_with_it_and_the_verdict(tmp_path: Path) -> None:
+    recipe = RECIPES[0]
+    run_through(tmp_path, recipe)
+    wanted = {k: v for k, v in recipe.params.items() if not k.endswith("seed") and v is not None}
+    (tmp_path / "report").mkdir()
+    with (tmp_path / "report" / "published.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["source", "published_label", "metric", "published", "configuration", "verdict"])
+        rows.writerow(["002", "4bit", "top1", "64.62", json.dumps(wanted, default=str), "drop reproduced"])
+        rows.writerow(["002", "4bit", "top1", "64.62", "", "not run"])
+    sync.sync("demo", [recipe], tmp_path, tmp_path / "report")
+    tags = the_run(tmp_path, recipe).data.tags
+    assert (tags["published"], tags["verdict"]) == ("002 4bit: 64.62 %", "drop reproduced")

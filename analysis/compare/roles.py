@@ -1,0 +1,35 @@
+"""What a configuration is to the source of its method: what the source ran, or what the method's name says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from analysis.read import published
+from analysis.read.published import Published
+
+
+@cache
+def _published() -> Published:
+    return published.load()
+
+
+def is_sound(row: Mapping[str, Any]) -> bool:
+    """Whether a configuration has the parameters with which its method does what its name says."""
+    wanted = _published().sound.get(row["method"], {})
+    parameters = json.loads(row["configuration"])
+    return wanted is not False and all(parameters.get(name) == value for name, value in wanted.items())
+
+
+def reruns(comparison: pd.DataFrame) -> dict[str, set[str]]:
+    """By source the quantized configurations that re-run one of its published numbers."""
+    found: dict[str, set[str]] = {}
+    if len(comparison):
+        known = comparison[comparison["configuration"].notna() & (comparison["label"] != "float")]
+        for source, rows in known.groupby("source"):
+            found[str(source)] = set(rows["configuration"])
+    return found

@@ -1,0 +1,96 @@
+"""A panel of the best methods: drop from float by bits on a logarithmic axis, each line named at its end."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.draw import lines
+from analysis.draw.axes import drops, shown, spread_out
+from analysis.draw.lines import Record
+from analysis.draw.style import QUIET, line_styles
+
+MOST = 8
+"""Lines of a panel: more could not be told apart."""
+LETTERS = 26
+"""Of a line of a name; a longer name goes on below."""
+
+
+def best(rows: Sequence[Record]) -> tuple[list[str], int]:
+    """The names of the MOST lines with the smallest drops, by their mean rank over the widths that they have, in the
+    order of `rows`; and how many lines there are."""
+    table = pd.DataFrame([row for row in rows if row["n"] and row["drop"] == row["drop"]])
+    if not len(table):
+        return [], 0
+    table["rank"] = table.groupby("weight_bits")["drop"].rank(pct=True)
+    ranks = table.groupby("line", sort=False)["rank"].mean()
+    chosen = set(ranks.nsmallest(MOST).index)
+    return [name for name in ranks.index if name in chosen], len(ranks)
+
+
+def panel(axes: Axes, rows: Sequence[Record], title: str) -> None:
+    """Draw the best lines of `rows`, configurations with their `line`; `name_ends` names them."""
+    names, count = best(rows)
+    axes.set_title(title + (f", the best {len(names)} of {count}" if count > len(names) else ""))
+    drawn = [row for row in rows if row["line"] in names]
+    places = lines.positions(drawn or rows)
+    lines.ticks(axes, places)
+    styles = line_styles((row["method"], row["line"]) for row in drawn)
+    values: list[float] = []
+    for (_, name), style in styles.items():
+        values += lines.drawn(axes, [row for row in drawn if row["line"] == name], places, style, "drop")
+    drops(axes, values, "y")
+    axes.set_xlim(-0.35, max(places.values(), default=0) + 0.35)
+    if not names:
+        axes.text(0.5, 0.5, "no finished run" if not any(row["n"] for row in rows) else "no finished float run",
+                  transform=axes.transAxes, ha="center", color=QUIET)  # fmt: skip
+
+
+def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
+    """Write the name of each line that `panel` drew beside its end, right of the narrowest width, none over another;
+    the figure's layout is fixed. `size` is that of the letters, points."""
+    names, _ = best(rows)
+    drawn = [row for row in rows if row["line"] in names and row["drop"] == row["drop"]]
+    if not drawn:
+        return
+    places, short = lines.positions([row for row in rows if row["line"] in names]), _short(drawn)
+    last: dict[str, Record] = {}
+    for row in sorted(drawn, key=lambda row: places[row["weight_bits"]]):
+        last[row["line"]] = row
+    order = sorted(
+        last.values(), key=lambda row: -shown(row["drop"])
+    )  # from the bottom up: the axis is turned
+    colours = {
+        name: style["color"]
+        for (_, name), style in line_styles((r["method"], r["line"]) for r in drawn).items()
+    }
+    words = [textwrap.fill(short[row["line"]], LETTERS, break_on_hyphens=False) for row in order]
+    box, inch = axes.get_window_extent(), axes.figure.dpi
+    heights = [(text.count("\n") + 1) * size * 1.25 / 72 * inch / box.height for text in words]
+    wide = max(max(map(len, text.splitlines())) for text in words) * size * 0.58 / 72 * inch / box.width
+    end = max(places.values())
+    right = end + 0.25 + (end + 0.6) * min(wide, 0.6) / (1 - min(wide, 0.6)) + 0.1
+    axes.set_xlim(-0.35, right)
+    axes.spines["bottom"].set_bounds(-0.35, end + 0.15)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [float(to_axes.transform((0, shown(row["drop"])))[1]) for row in order]
+    text_x = float(to_axes.transform((end + 0.25, 1))[0])
+    for row, text, y in zip(order, words, spread_out(wanted, heights, -0.12, 1.0), strict=True):
+        point = (places[row["weight_bits"]], shown(row["drop"]))
+        axes.annotate(
+            text, point, xytext=(text_x, y), textcoords="axes fraction", fontsize=size, va="center",
+            color=colours[row["line"]], annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.5, "linestyle": ":", "shrinkA": 1,
+                        "shrinkB": 4, "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def _short(rows: Sequence[Record]) -> dict[str, str]:
+    """The name of each line: that of its method where it is the only one of it in the panel."""
+    of_method: dict[str, set[str]] = {}
+    for row in rows:
+        of_method.setdefault(row["method"], set()).add(row["line"])
+    return {row["line"]: row["method"] if len(of_method[row["method"]]) == 1 else row["line"] for row in rows}

@@ -1,0 +1,125 @@
+"""The figure of drops from float: every configuration a row, the smallest drop on top."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.compare.configurations import FLOAT_BITS, by_network, hole
+from analysis.draw.axes import bar, drops, ends, shown
+from analysis.draw.lines import Record
+from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, rc, style_of
+
+ROW_INCHES, NARROW_ROW_INCHES = 0.235, 0.3
+
+
+def figure(
+    marked: pd.DataFrame,
+    configurations: pd.DataFrame,
+    comparison: pd.DataFrame,
+    width: float = WIDE,
+    *,
+    by_drop: bool = True,
+) -> Figure:
+    """Drop from float of every configuration, the smallest on top or, not `by_drop`, in the order of the table: each
+    seed, their mean with its 95 % interval, what was published.
+
+    A configuration with no run done keeps its row, at the bottom, with the reason. Below NARROW inches of `width` a
+    name stands above its row, not beside it.
+    """
+    quantized = configurations[configurations["method"] != "float"]
+    panels = [(title, group.to_dict("records")) for title, group in by_network(quantized)]
+    narrow = width < NARROW
+    with matplotlib.rc_context(rc(width)):
+        counts = [len(rows) for _, rows in panels] or [1]
+        each = NARROW_ROW_INCHES if narrow else ROW_INCHES
+        height = sum(counts) * each + 1.1 * len(counts) + (0.9 if narrow else 0.5)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        grid = figure.subplots(len(counts), 1, squeeze=False, gridspec_kw={"height_ratios": counts})
+        for axes, (title, rows) in zip(grid[:, 0], panels, strict=False):
+            axes.set_title(title)
+            _panel(axes, sorted(rows, key=_order) if by_drop else rows, marked, comparison)
+            _names(axes, sorted(rows, key=_order) if by_drop else rows, above=narrow)
+        figure.legend(
+            handles=_legend(bool((configurations["n"] > 1).any())),
+            loc="outside lower center",
+            ncols=1 if narrow else 3,
+        )
+        return laid_out(figure)
+
+
+def _panel(axes: Axes, rows: list[Record], marked: pd.DataFrame, comparison: pd.DataFrame) -> None:
+    values: list[float] = []
+    for y, row in enumerate(rows):
+        style = style_of(row["method"])
+        seeds = marked[(marked["configuration"] == row["configuration"]) & marked["drop"].notna()]["drop"]
+        published = [number["published_drop"] for number in _beside(row, comparison)]
+        if len(seeds) > 1:
+            axes.plot(
+                [shown(seed) for seed in seeds], [y] * len(seeds), linestyle="none", marker="o", markersize=3.5,
+                markeredgewidth=0, color=style.colour, alpha=0.45, zorder=2,
+            )  # fmt: skip
+        axes.errorbar(
+            [shown(row["drop"])], [y], xerr=bar(row, "drop"), color=style.colour, marker=style.marker,
+            markersize=style.size, elinewidth=1, zorder=3,
+        )  # fmt: skip
+        axes.plot(
+            [shown(drop) for drop in published], [y] * len(published), linestyle="none", marker="D", markersize=8,
+            markerfacecolor="none", markeredgecolor=style.colour, markeredgewidth=1.4, zorder=4,
+        )  # fmt: skip
+        values += [*seeds, *ends(row, "drop"), *published]
+    drops(axes, values, "x")
+    axes.set_ylim(len(rows) - 0.4, -0.8)
+    axes.grid(axis="y", visible=False)
+
+
+def _names(axes: Axes, rows: list[Record], *, above: bool) -> None:
+    names = [_name(row) for row in rows]
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(rows)), [""] * len(rows) if above else names)
+    tones = [BASELINE if row["n"] else QUIET for row in rows]
+    for tick, tone in zip(axes.get_yticklabels(), tones, strict=True):
+        tick.set_color(tone)
+    for y, (name, tone) in enumerate(zip(names, tones, strict=True)):
+        axes.axhline(y, color=matplotlib.rcParams["grid.color"], linewidth=0.6, zorder=0)
+        if above:
+            axes.text(0.0, y - 0.18, name, transform=axes.get_yaxis_transform(), fontsize=6.5, color=tone,
+                      va="bottom")  # fmt: skip
+
+
+def _order(row: Record) -> tuple[bool, float, str]:
+    # NaN compares with nothing: what has no drop goes to the bottom, by name.
+    unknown = math.isnan(row["drop"])
+    return unknown, 0.0 if unknown else row["drop"], _name(row)
+
+
+def _name(row: Record) -> str:
+    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']}"
+    name = f"{row['label']}  w{row['weight_bits']}{acts}"
+    return name if row["n"] else f"{name} ({hole(row)})"
+
+
+def _beside(row: Record, comparison: pd.DataFrame) -> Iterator[Record]:
+    """The published top-1 values of a configuration that have a drop."""
+    for number in comparison.to_dict("records"):
+        is_here = number["configuration"] == row["configuration"] and number["metric"] == "top1"
+        if is_here and not math.isnan(number["published_drop"]):
+            yield number
+
+
+def _legend(seeds: bool) -> list[Line2D]:
+    def proxy(label: str, **style: Any) -> Line2D:
+        return Line2D([], [], linestyle="none", color=QUIET, label=label, **style)
+
+    return [
+        *([proxy("one seed", marker="o", markersize=4, alpha=0.45)] if seeds else []),
+        proxy("mean and 95 % interval, marker by method", marker="s"),
+        proxy("published drop (own model and data)", marker="D", markersize=8, markerfacecolor="none"),
+    ]
