@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from analysis.errors import AnalysisError
 from analysis.report.readme_block import replaced
+from suite.record.files import printable
 from suite.record.spelled import spell_what_cannot_be_written
 
 if TYPE_CHECKING:
@@ -221,16 +222,8 @@ def verdicts(*, runs: Runs = Path("runs"), out: Out = Path("results"), readme: R
         text = replaced(readme, "verdicts", written.short(found))
         readme.write_text(text, encoding="utf-8")
     console = _console()
-    console.print(
-        terminal.table(
-            "Published numbers",
-            written.COLUMNS,
-            written.cells(found),
-            tables.COLOURS,
-            written.LEAST,
-            console.width,
-        )
-    )
+    shown = "Published numbers", written.COLUMNS, written.cells(found), tables.COLOURS, written.LEAST
+    console.print(terminal.table(*shown, console.width))
     _print_paths([folder / "verdicts.csv", folder / "verdicts.md"])
     for line in (written.summary(found), *to_judge.remedies(found)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -293,7 +286,9 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _complain(message: str) -> None:
-    _console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    _console(stderr=True).print(
+        printable(message), style="red", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from suite.record.files import printable
+
 NAME = 24
 """Characters that the first column, a name, is broken at where it must."""
 GAP = 2
@@ -41,7 +43,7 @@ def table(
         )
     for row in rows:
         # Text, not markup: a label may hold square brackets.
-        *cells, last = (Text(row[index]) for index in shown)
+        *cells, last = (Text(printable(row[index])) for index in shown)
         last.stylize(next((colours[word] for word in colours if row[-1].startswith(word)), "dim"))
         made.add_row(*cells, last)
     return made

@@ -22,7 +22,7 @@ from suite.record.lease import ReplacedError
 from suite.record.waiting import announced
 from suite.sweeps.stored import find_stages
 
-JOIN_SECONDS = 300.0
+JOIN_SECONDS = 600.0
 """How long ranks that are started together wait for each other: Python may import slowly from a busy disk."""
 
 

@@ -30,7 +30,19 @@ from suite.run import checkpoint, failures
 CHECK_EVERY = 10
 """Steps between two checks that several ranks make together: whether one was asked to stop, whether to save."""
 
-SAVE_EVERY_SECONDS = float(os.environ.get("SUITE_SAVE_SECONDS", "300"))
+
+def _save_seconds() -> float:
+    text = os.environ.get("SUITE_SAVE_SECONDS") or "300"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise SuiteError(f"SUITE_SAVE_SECONDS is {text!r}; set it to a number of seconds from 0 on")
+    return seconds
+
+
+SAVE_EVERY_SECONDS = _save_seconds()
 """How much work a run that is killed without warning loses, at most."""
 
 STUCK_SECONDS = 30.0

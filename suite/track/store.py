@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def prepare(runs: Path) -> None:
     if uri(runs) != _embedded(file):
         return
     if file.exists():
-        with explained(runs):
+        with suppress(sqlite3.Error):  # the next sync says what is wrong with it
             if former_folder(file):
                 with only_one(runs):
                     follow_folder(file)

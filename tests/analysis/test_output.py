@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from fakes.runs_folder import begin, finish
 from fakes.sweeps import small
+from rich.console import Console
 
 import analysis
 from analysis.__main__ import main, replaced
 from analysis.errors import AnalysisError
-from analysis.report import results, tables
+from analysis.report import results, tables, terminal
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(analysis.__path__, "analysis."))
 GOLDEN = """\
@@ -166,3 +167,13 @@ def test_a_result_without_a_finite_loss_is_named_below_the_table(tmp_path: Path)
     finish(tmp_path, stages[1], 0.0, loss=None)
     line = "Without a finite loss, so that the top-1 is no chance level: k_sigma at 9."
     assert line in tables.notes(results.load(tmp_path, "small"))
+
+
+def test_nothing_in_a_table_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    made = terminal.table(
+        "a table", [("name", False), ("state", False)], [["\x1b]0;x\x07", "done"]], {}, [], 80
+    )
+    Console().print(made)
+    assert main(["report", "\x1b[2Jx", "--runs", "nowhere"]) == 2
+    said = "".join(capsys.readouterr())
+    assert "?]0;x?" in said and not {"\x1b", "\x07"} & set(said)

@@ -15,6 +15,7 @@ from suite.launch.environment import gpu_names, worker_environment
 from suite.launch.local_process import elastic
 from suite.process.ranks import Ranks, from_environment
 from suite.recipe.errors import SuiteError
+from suite.run import attempt
 
 LEFT: dict[str, Mapping[str, str]] = {
     "a rank": {"RANK": "1"},
@@ -127,6 +128,16 @@ def test_an_empty_number_of_data_workers_is_none_and_a_wrong_one_is_refused(
     monkeypatch.setenv("SUITE_DATA_WORKERS", "many")
     with pytest.raises(SuiteError, match="SUITE_DATA_WORKERS is 'many'; set it to a whole number"):
         default_workers()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 300.0), ("0", 0.0), ("1e1", 10.0)])
+def test_seconds_between_saves_are_read(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    monkeypatch.setenv("SUITE_SAVE_SECONDS", text)
+    assert attempt._save_seconds() == seconds
+    for wrong in ("often", "-1", "nan", "inf"):
+        monkeypatch.setenv("SUITE_SAVE_SECONDS", wrong)
+        with pytest.raises(SuiteError, match=f"SUITE_SAVE_SECONDS is '{wrong}'; set it to a number of sec"):
+            attempt._save_seconds()
 
 
 @pytest.mark.parametrize(("bound", "local_rank", "number"), [(True, 3, 0), (True, 0, 0), (False, 0, 0)])

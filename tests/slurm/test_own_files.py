@@ -36,7 +36,7 @@ def test_a_users_method_network_and_data_set_run_on_four_nodes_that_have_the_run
     place: Place, cluster: Cluster
 ) -> None:
     """Each of the training's four ranks is on a node of its own. The files are gone before a job begins."""
-    place.settings(CLUSTER + "ranks_per_node = 1\n")
+    place.settings(CLUSTER + """ranks_per_node = 1\nsetup = ["set -euo pipefail", "trap 'exit 3' EXIT"]\n""")
     for name, text in FILES.items():
         (place.folder / name).write_text(text)
     data = place.folder / "data"
