@@ -15,7 +15,6 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analysis.compare.configurations import by_network
 from analysis.compare.widths import RANDOM, UNIFORM, chosen
-from analysis.draw.axes import percents
 from analysis.draw.cost import cost_axis
 from analysis.draw.layers import CELL_INCHES, ROW_INCHES, TITLES, cells
 from analysis.draw.style import BASELINE, QUIET, RC, style_of
@@ -139,7 +138,7 @@ def _front(axes: Axes, rows: pd.DataFrame, cost: str) -> None:
         else:
             style = style_of(f"widths by {by}")
             axes.plot(x, y, style.marker, color=style.colour, label=f"chosen by {by}", zorder=4)
-    percents(axes, rows["top1"])
+    axes.set_ylabel("top-1 (%)")
     cost_axis(axes, rows[cost] / unit)
     if axes.get_xscale() == "linear":
         axes.locator_params(axis="x", nbins=5)
