@@ -184,8 +184,10 @@ class Task:
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if status == RETRIES_EXHAUSTED or (attempts and attempts[-1].number > number):
             return (
-                1  # in the last case this is what is left on a lost node of an attempt that has a successor
+                1  # in the last case this is what is left of an attempt on a lost node, and has a successor
             )
+        if status == 0 and attempts and attempts[-1].number == number:
+            return 1  # srun says 0 where it lost its node: SLURM runs the job again, and that attempt records why
         if not attempts or attempts[-1].number < number:  # it ended before it could record that it had begun
             attempts.append(self._begun(began=0.0))
         cause, words = self._cause(attempts[-1], status)
