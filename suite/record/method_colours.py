@@ -32,6 +32,9 @@ METHOD_COLOURS = {
     "dorefa": "#8C564B",
     "ewgs": "#7570B3",
     "apot": "#66A61E",
+    "parq": "#A50F15",
+    "binary_relax": "#54278F",
+    "mixed": "#08519C",
     "scheme": "#2F6F73",
 }
 OTHER_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#CC6677", "#882255", "#AA4499")

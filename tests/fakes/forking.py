@@ -126,6 +126,9 @@ def _obey(
 ) -> None:
     """Be the process of a command, and end."""
     os.setsid()
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, ()
+    )  # a server that data workers had started blocks what asks to stop
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -31,6 +31,7 @@ POINTS = """
 select tags.value, metrics.key, metrics.step, metrics.value, metrics.timestamp
 from metrics join runs using (run_uuid) join tags using (run_uuid) join experiments using (experiment_id)
 where tags.key = 'stage_key' and runs.lifecycle_stage = 'active' and experiments.name = 'SWEEP'
+and metrics.key not in ('drop', 'drop_low', 'drop_high')  -- which a sync computes
 """
 RUNS = """
 select tags.value, runs.status from runs join tags using (run_uuid) join experiments using (experiment_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from analysis.draw import style
 from analysis.page import html, write
-from analysis.page.parts import Picture
 from analysis.report import results
 from fakes.runs_folder import Json
 
@@ -31,16 +30,16 @@ def without_drawing() -> Iterator[None]:
     """Figures are made and not drawn, which takes most of a report's time: their files are empty, and the page has an
     empty picture by the name of each."""
 
-    def save(figure: Figure, stem: Path) -> list[Path]:
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
         for path in paths:
             path.touch()
         return paths
 
-    def svg(picture: Picture) -> Markup:
-        return Markup(f'<svg id="{picture.name}-figure" aria-hidden="true"></svg>')
+    def svg(figure: Figure, name: str) -> Markup:
+        return Markup(f'<svg id="{name}" aria-hidden="true"></svg>')
 
-    with mock.patch.object(style, "save", save), mock.patch.object(html, "svg", svg):
+    with mock.patch.object(style, "save", save), mock.patch.object(html, "_svg", svg):
         yield
 
 

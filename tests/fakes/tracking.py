@@ -95,11 +95,10 @@ def the_run(runs: Path, stage: Stage) -> Any:
 
 
 def points(where: str, run: Any) -> list[tuple[str, int, float, int]]:
-    """(metric, step, value, milliseconds) as often as MLflow has them."""
+    """(metric, step, value, milliseconds) as often as MLflow has them, but for those that a sync computes."""
     client = MlflowClient(where)
-    history = [
-        point for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)
-    ]
+    recorded = [name for name in run.data.metrics if name not in ("drop", "drop_low", "drop_high")]
+    history = [point for name in recorded for point in client.get_metric_history(run.info.run_id, name)]
     return sorted((point.key, point.step, point.value, point.timestamp) for point in history)
 
 

@@ -90,7 +90,7 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
-    assert finish(start(tmp_path, "--workers", "1")).endswith("5 stages: 5 done\n")
+    assert "\n5 stages: 5 done\n" in finish(start(tmp_path, "--workers", "1"))
     now = attempts(tmp_path, stages)
     assert all(now[key] == before[key] for key in done)
     assert all(count <= 2 for count in now.values())
@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
         and f"{victim.name} ({victim.key}): its process was killed by SIGKILL and recorded no error" in said
     )
     assert "SIGKILL" in said
-    assert finish(start(tmp_path, "--workers", "1")).endswith("5 stages: 5 done\n")
+    assert "\n5 stages: 5 done\n" in finish(start(tmp_path, "--workers", "1"))
 
 
 def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(t
 
 def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> None:
     """One of four recipes finds a directory in the way of its record; the other three are done."""
-    assert finish(start(tmp_path, "--only", "train")).endswith("1 stages: 1 done\n")
+    assert "\n1 stages: 1 done\n" in finish(start(tmp_path, "--only", "train"))
     stages = load_sweep(tmp_path / "runs", "own")
     victim = next(s for s in stages if isinstance(s, Recipe))
     (tmp_path / "runs" / victim.key / "stage.json").mkdir(parents=True)
