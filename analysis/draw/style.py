@@ -59,7 +59,7 @@ class Style:
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "h", "*", "<", ">", "p", "8", "d", "H")
 STYLES = {
     method: Style(colour, marker, 9 if marker == "*" else 6)
-    for (method, colour), marker in zip(METHOD_COLOURS.items(), "DoXsDP^vh*s<>pdHo^v<>sPhpX", strict=True)
+    for (method, colour), marker in zip(METHOD_COLOURS.items(), "DoXsDP^vh*s<>pdHo^v<>sPhpdH8X", strict=True)
 }
 
 
