@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from fakes import ROOT
 from fakes.forking import Forked
@@ -80,13 +81,14 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
 ) -> None:
     process = start(tmp_path, "--workers", "1")
     wait_for_outcomes(tmp_path, after, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(killed_by)
     said = finish(process)
     if killed_by is signal.SIGTERM:  # as Ctrl-C: see _interrupt
         assert process.returncode == 130 and "finished runs are kept" in said
     stages = load_sweep(tmp_path / "runs", "own")
-    # workers of a killed launcher end their job
-    until(lambda: not any(lease.locked(tmp_path / "runs" / s.key) for s in stages))
+    # workers of a killed launcher end their job, which may have several stages
+    until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
