@@ -11,7 +11,9 @@ from suite import steps
 from suite.methods import find as find_methods
 from suite.recipe import (
     Calibration,
+    Damping,
     Dataset,
+    Freezing,
     Network,
     Precision,
     Pretrained,
@@ -24,7 +26,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import type_name
 
 VALUES: tuple[type, ...] = (
-    *(Dataset, Network, Precision, Sgd, Calibration, Training, Pretrained, Recipe),
+    *(Dataset, Network, Precision, Sgd, Calibration, Damping, Freezing, Training, Pretrained, Recipe),
     *(getattr(steps, name) for name in steps.__all__),
 )
 

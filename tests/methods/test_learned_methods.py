@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
-from suite.recipe import Dataset, Network, Pretrained, Recipe
+from suite.recipe import Damping, Dataset, Freezing, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json
+from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 
@@ -59,6 +62,12 @@ def test_seeds_from_a_checkpoint_are_those_of_the_calibration_and_differ_in_noth
     assert (zero.seed, one.seed) == (0, 1)
     differing = {name for name in zero.params if zero.params[name] != one.params[name]}
     assert differing == {"seed", "feed_seed"}
+
+
+def test_a_recipe_with_damping_and_freezing_is_read_from_the_sweep_that_workers_get() -> None:
+    calm = Recipe(START, Lsq(4, 4, damping=Damping(0.2), freezing=Freezing(begin=0.5)))
+    again = from_json(json.loads(json.dumps(to_json(calm))))
+    assert again == calm and again.key != Recipe(START, Lsq(4, 4)).key
 
 
 @pytest.mark.parametrize(
