@@ -52,3 +52,8 @@ def tensors(draw: Any, dtypes: tuple[torch.dtype, ...] = DTYPES) -> Tensor:
     made = KINDS[kind](x, torch.finfo(dtype)).to(dtype)
     assert made.isfinite().all()
     return made
+
+
+def gradients(y: Tensor, of: list[Tensor], grad: Tensor) -> list[Tensor]:
+    """Those of `of` where `grad` is that of `y`."""
+    return list(torch.autograd.grad(y, of, grad))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes.tensors import SEEDS
+from fakes.tensors import SEEDS, gradients, randn
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput, ApotWeight, apot, levels
@@ -18,14 +17,6 @@ BITS = st.integers(2, 8)
 
 
 HOW = Learning()
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def gradients(y: Tensor, of: list[Tensor], grad: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad(y, of, grad))
 
 
 def test_apots_levels_are_the_authors() -> None:
@@ -50,7 +41,7 @@ def test_apots_levels_are_the_authors() -> None:
 def test_apot_takes_the_nearest_level_and_alpha_learns_as_the_authors_have_it(
     seed: int, bits: int, clips: bool
 ) -> None:
-    x, grad = normal(seed, 4, 64).requires_grad_(), normal(seed + 1, 4, 64)
+    x, grad = randn(4, 64, seed=seed).requires_grad_(), randn(4, 64, seed=seed + 1)
     alpha = torch.tensor(1.3, requires_grad=True)
     y = apot(x, alpha, bits, clips)
     table = torch.tensor(levels(bits))
@@ -74,7 +65,7 @@ def test_apot_keeps_nan_and_clips_what_is_infinite() -> None:
 
 
 def test_an_apot_weight_is_normalized_and_at_eight_bits_evenly_spaced() -> None:
-    w = normal(0, 16, 16) * 0.01 + 0.002
+    w = randn(16, 16, seed=0) * 0.01 + 0.002
     weight = ApotWeight(Grid(4), Dynamic())
     weight(w)
     weight.learn()
@@ -92,7 +83,7 @@ def test_an_apot_weight_is_normalized_and_at_eight_bits_evenly_spaced() -> None:
 
 
 def test_an_apot_input_clips_at_eight_at_first_and_has_the_levels_of_all_its_bits() -> None:
-    x = normal(0, 64, 64).relu() * 4
+    x = randn(64, 64, seed=0).relu() * 4
     inputs = ApotInput(Grid(4), Dynamic(), unsigned=True)
     inputs(x)
     inputs.learn()

@@ -12,10 +12,9 @@ import pytest
 import torch
 from fakes.learned import learning
 from fakes.networks import lived_in
-from fakes.tensors import SEEDS
+from fakes.tensors import SEEDS, randn
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from suite.methods.binary_relax import BinaryRelax
 from suite.methods.parq import Parq
@@ -27,13 +26,9 @@ from suite.recipe.errors import SuiteError
 BITS = st.integers(2, 5)
 
 
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 @given(SEEDS, BITS)
 def test_levels_are_all_signed_sums_of_the_mean_magnitudes_of_what_is_left(seed: int, bits: int) -> None:
-    w = normal(seed, 200)
+    w = randn(200, seed=seed)
     left, values = w.double(), []
     for _ in range(bits):
         values.append(float(left.abs().mean()))
@@ -49,7 +44,7 @@ def test_levels_are_all_signed_sums_of_the_mean_magnitudes_of_what_is_left(seed:
 def test_a_slope_of_one_changes_nothing_between_the_levels_and_an_infinite_one_rounds(
     seed: int, bits: int
 ) -> None:
-    w = normal(seed, 200)
+    w = randn(200, seed=seed)
     levels = binary_levels(w, bits)
     inside = w.clamp(levels[0], levels[-1])
     assert torch.allclose(parq(w, levels, torch.tensor(1.0)), inside, atol=1e-6)
@@ -62,7 +57,7 @@ def test_a_slope_of_one_changes_nothing_between_the_levels_and_an_infinite_one_r
 def test_parq_keeps_the_order_and_moves_every_weight_towards_its_nearest_level(
     seed: int, bits: int, inverse: float
 ) -> None:
-    w = normal(seed, 200).sort().values
+    w = randn(200, seed=seed).sort().values
     levels = binary_levels(w, bits)
     moved, to = parq(w, levels, torch.tensor(inverse)), nearest(w, levels)
     assert (moved.diff() >= -1e-6).all()

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from fakes.tensors import SEEDS
+from fakes.tensors import SEEDS, randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -21,10 +21,6 @@ from suite.recipe.errors import SuiteError
 EVERY_WIDTH = st.integers(2, 8)
 
 
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def with_range(x: Tensor, grid: Grid, symmetric: bool = True, axis: int | None = 0) -> Quantizer:
     quantizer = Quantizer(grid, MinMax(axis), "observe", symmetric, axis)
     quantizer(x)
@@ -35,7 +31,7 @@ def with_range(x: Tensor, grid: Grid, symmetric: bool = True, axis: int | None =
 @given(bits=EVERY_WIDTH, seed=SEEDS, affine=st.booleans())
 def test_soft_rounding_starts_at_the_float_weight(bits: int, seed: int, affine: bool) -> None:
     """To 1e-5 of a step: h goes through a logarithm and back."""
-    weight = normal(seed, 4, 6)
+    weight = randn(4, 6, seed=seed)
     quantizer = with_range(weight, Grid(bits, signed=not affine, narrow=not affine), not affine)
     low, high = (end[:, None] for end in quantizer.grid.limits(quantizer.scale, quantizer.zero_point))
     started = LearnedRounding(quantizer, weight)(weight)
@@ -60,22 +56,22 @@ def test_a_weight_on_the_grid_has_a_finite_start_and_hardens_to_itself(bits: int
 def test_a_hardened_weight_is_an_integer_of_the_width_within_a_step_of_the_float_one(
     bits: int, seed: int, up: int
 ) -> None:
-    weight, grid = normal(seed, 4, 6), Grid(bits, narrow=True)
+    weight, grid = randn(4, 6, seed=seed), Grid(bits, narrow=True)
     quantizer = with_range(weight, grid)
-    rounding = LearnedRounding(quantizer, weight).hardened(normal(up, 4, 6) > 0)
+    rounding = LearnedRounding(quantizer, weight).hardened(randn(4, 6, seed=up) > 0)
     q = rounding.integers()
     assert torch.equal(q, q.round()) and q.min() >= grid.quant_min and q.max() <= grid.quant_max
     assert ((rounding(weight) - weight).abs() <= quantizer.scale[:, None] * (1 + 1e-5)).all()
 
 
 def test_without_learning_it_rounds_to_the_nearest() -> None:
-    weight = normal(0, 8, 9)
+    weight = randn(8, 9, seed=0)
     quantizer = with_range(weight, Grid(4, narrow=True))
     assert torch.equal(LearnedRounding(quantizer, weight).harden()(weight), quantizer(weight))
 
 
 def test_rounding_that_became_nan_is_refused() -> None:
-    weight = normal(0, 2, 3)
+    weight = randn(2, 3, seed=0)
     rounding = LearnedRounding(with_range(weight, Grid(4, narrow=True)), weight)
     assert rounding.alpha is not None
     with torch.no_grad():
@@ -89,9 +85,9 @@ def learned_and_best(seed: int) -> tuple[float, float, float]:
 
     G is the Gram matrix of two inputs that are alike.
     """
-    x = normal(seed, 64, 1) + 0.3 * normal(seed + 100, 64, 2)
+    x = randn(64, 1, seed=seed) + 0.3 * randn(64, 2, seed=seed + 100)
     gram = x.T @ x / 64
-    weight = normal(seed + 200, 1, 2).clamp(-0.9, 0.4)
+    weight = randn(1, 2, seed=seed + 200).clamp(-0.9, 0.4)
     quantizer = with_range(torch.tensor([[1.0, -1.0]]), Grid(2, signed=True))
     quantizer.scale = torch.full((1,), 0.5)
     rounding = LearnedRounding(quantizer, weight)
@@ -127,7 +123,7 @@ def test_two_weights_learn_the_rounding_that_trying_all_four_finds() -> None:
 def test_all_kept_is_fake_quantization_and_none_kept_is_the_identity_bit_by_bit(
     bits: int, seed: int, affine: bool
 ) -> None:
-    x = normal(seed, 2, 3, 4, 5)
+    x = randn(2, 3, 4, 5, seed=seed)
     quantizer = with_range(x[:1], Grid(bits, signed=not affine, narrow=not affine), not affine, axis=None)
     expected = quantizer(x)
     for kept in (None, torch.ones_like):
@@ -138,9 +134,9 @@ def test_all_kept_is_fake_quantization_and_none_kept_is_the_identity_bit_by_bit(
 @pytest.mark.parametrize("affine", [False, True])
 def test_the_gradient_is_that_of_torchs_learnable_fake_quantization(affine: bool) -> None:
     """The same mask, and the sum in another order; the step is learned by its logarithm: times the scale."""
-    x = normal(0, 64, 64).requires_grad_()
+    x = randn(64, 64, seed=0).requires_grad_()
     quantizer = with_range(x.detach()[:2], Grid(4, signed=not affine), not affine, axis=None)
-    grad = normal(1, 64, 64)
+    grad = randn(64, 64, seed=1)
     step = LearnedStep(quantizer)
     step(x).backward(grad)
     found, x.grad = x.grad, None
@@ -154,7 +150,7 @@ def test_the_gradient_is_that_of_torchs_learnable_fake_quantization(affine: bool
 
 
 def test_what_is_not_kept_gets_the_gradient_as_it_is_and_moves_no_step() -> None:
-    x, grad = 10 * normal(0, 32).requires_grad_(), normal(1, 32)
+    x, grad = 10 * randn(32, seed=0).requires_grad_(), randn(32, seed=1)
     step = LearnedStep(with_range(torch.ones(4), Grid(4, signed=False), axis=None), torch.zeros_like)
     x.retain_grad()
     step(x).backward(grad)
@@ -164,7 +160,7 @@ def test_what_is_not_kept_gets_the_gradient_as_it_is_and_moves_no_step() -> None
 @given(bits=st.integers(2, 4), seed=SEEDS)
 @settings(max_examples=20)
 def test_the_affine_range_of_a_weight_is_no_worse_than_that_of_its_extremes(bits: int, seed: int) -> None:
-    weight, grid = normal(seed, 3, 16), Grid(bits, signed=False)
+    weight, grid = randn(3, 16, seed=seed), Grid(bits, signed=False)
     errors = []
     for observer in (AffineLeastError(0, 2.0), MinMax(0)):
         observer(weight)

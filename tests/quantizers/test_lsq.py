@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from fakes.tensors import SEEDS
+from fakes.tensors import SEEDS, randn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -29,10 +29,6 @@ from suite.quantizers.lsq import (
 from suite.quantizers.observers import Dynamic
 
 GRIDS = st.builds(Grid, st.integers(2, 8), st.booleans())
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def of_torch(x: Tensor, scale: Tensor, grid: Grid, factor: float) -> Tensor:
@@ -60,13 +56,13 @@ def by_the_paper(x: Tensor, scale: Tensor, grad: Tensor, grid: Grid, factor: flo
 
 @given(SEEDS, GRIDS, st.floats(1e-3, 10))
 def test_forward_is_torchs_learnable_fake_quantize_bit_by_bit(seed: int, grid: Grid, size: float) -> None:
-    x, scale = normal(seed, 4, 3, 5), torch.tensor([size])
+    x, scale = randn(4, 3, 5, seed=seed), torch.tensor([size])
     assert torch.equal(lsq(x, scale, grid, 0.1), of_torch(x, scale, grid, 0.1))
 
 
 @given(SEEDS, GRIDS, st.floats(0.02, 2))
 def test_gradients_are_those_of_the_paper(seed: int, grid: Grid, size: float) -> None:
-    x, scale, grad = normal(seed, 16, 64), torch.tensor(size), normal(seed + 1, 16, 64)
+    x, scale, grad = randn(16, 64, seed=seed), torch.tensor(size), randn(16, 64, seed=seed + 1)
     found, expected = (which(x, scale, grad, grid, 0.01) for which in (gradients, by_the_paper))
     near_an_end = ((x / scale - grid.quant_min).abs() < 1e-5) | ((x / scale - grid.quant_max).abs() < 1e-5)
     assert torch.equal(found[0][~near_an_end], expected[0][~near_an_end])
@@ -76,7 +72,7 @@ def test_gradients_are_those_of_the_paper(seed: int, grid: Grid, size: float) ->
 def test_torch_masks_on_the_rounded_value_and_the_paper_on_the_value() -> None:
     """What lies within half a step beyond an end is outside for the paper, and rounds to the end for torch."""
     grid, scale = Grid(4), torch.tensor([0.13])
-    x, ones = normal(0, 4096), torch.ones(4096)
+    x, ones = randn(4096, seed=0), torch.ones(4096)
     of_paper, of_scale = gradients(x, scale, ones, grid, 1.0)
     theirs, their_scale = x.clone().requires_grad_(), scale.clone().requires_grad_()
     of_torch(theirs, their_scale, grid, 1.0).backward(ones)  # type: ignore[no-untyped-call]
@@ -97,7 +93,7 @@ def test_at_the_ends_the_value_gets_no_gradient_and_the_step_gets_the_end() -> N
 
 
 def test_each_channel_has_its_own_step_and_gradient() -> None:
-    x, scale, grad, grid = normal(0, 4, 3, 3, 3), torch.rand(4) + 0.1, normal(1, 4, 3, 3, 3), Grid(3)
+    x, scale, grad, grid = randn(4, 3, 3, 3, seed=0), torch.rand(4) + 0.1, randn(4, 3, 3, 3, seed=1), Grid(3)
     x.requires_grad_()
     scale.requires_grad_()
     lsq(x, by_channel(scale, x, 0), grid, 0.5).backward(grad)  # type: ignore[no-untyped-call]
@@ -109,7 +105,7 @@ def test_each_channel_has_its_own_step_and_gradient() -> None:
 
 @given(SEEDS, st.sampled_from([torch.float16, torch.bfloat16]))
 def test_half_precision_is_rounded_as_its_float32_values_are(seed: int, dtype: torch.dtype) -> None:
-    x, grid, scale = normal(seed, 8, 8).to(dtype), Grid(4), torch.tensor(0.13)
+    x, grid, scale = randn(8, 8, seed=seed).to(dtype), Grid(4), torch.tensor(0.13)
     assert torch.equal(lsq(x, scale, grid, 1.0), lsq(x.float(), scale, grid, 1.0).to(dtype))
     of_x, of_scale = gradients(x, scale, torch.ones_like(x), grid, 1.0)
     wide_x, wide_scale = gradients(x.float(), scale, torch.ones(8, 8), grid, 1.0)
@@ -127,7 +123,7 @@ def test_the_gradient_is_scaled_by_the_values_of_a_weight_and_of_one_image() -> 
 
 
 def test_the_first_step_of_the_paper_is_found_in_a_tensor_and_in_histograms() -> None:
-    x = normal(0, 64, 3, 8, 8).relu()
+    x = randn(64, 3, 8, 8, seed=0).relu()
     expected = 2 * x.mean() / math.sqrt(15)
     watching = MeanMagnitude()
     watching(x)
@@ -153,7 +149,7 @@ def learning(x: Tensor) -> Lsq:
 
 
 def test_what_learns_is_a_parameter_while_it_learns_and_a_buffer_before_and_after() -> None:
-    x = normal(0, 4, 8)
+    x = randn(4, 8, seed=0)
     quantizer = Lsq(Grid(4), Dynamic(), None, True, Learning(0.5, 1e-4))
     assert "scale" in dict(quantizer.named_buffers()) and not list(quantizer.parameters())
     quantizer(x)
@@ -173,12 +169,12 @@ def test_what_learns_is_a_parameter_while_it_learns_and_a_buffer_before_and_afte
 
 
 def test_an_input_that_was_never_negative_takes_the_unsigned_grid() -> None:
-    assert learning(normal(0, 4, 8).relu()).grid == Grid(4, signed=False)
+    assert learning(randn(4, 8, seed=0).relu()).grid == Grid(4, signed=False)
 
 
 @pytest.mark.parametrize("value", [-0.13, 0.0, -1e-30])
 def test_a_step_that_crossed_zero_rounds_as_its_magnitude_and_ends_positive(value: float) -> None:
-    x = normal(0, 4, 8)
+    x = randn(4, 8, seed=0)
     quantizer = learning(x)
     quantizer.scale.data.fill_(value)
     rounded = quantizer(x)
@@ -192,7 +188,7 @@ def test_a_step_that_crossed_zero_rounds_as_its_magnitude_and_ends_positive(valu
 @pytest.mark.parametrize("start", [4.0, 0.25])
 def test_a_step_learns_to_lose_less(start: float) -> None:
     """From far off it comes near the step size of least squared error."""
-    x = normal(0, 1024)
+    x = randn(1024, seed=0)
     quantizer = learning(x)
     quantizer.scale.data.fill_(0.335 * start)
     optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.05)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.tensors import SEEDS
+from fakes.tensors import SEEDS, gradients, randn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,21 +24,13 @@ BITS = st.integers(2, 8)
 HOW = Learning()
 
 
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def gradients(y: Tensor, of: list[Tensor], grad: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad(y, of, grad))
-
-
 # LSQ+
 
 
 @given(SEEDS, BITS)
 def test_lsq_plus_with_an_offset_of_zero_is_lsq_bit_by_bit(seed: int, bits: int) -> None:
-    grid, grad = Grid(bits, signed=False), normal(seed + 1, 4, 32)
-    x, scale = normal(seed, 4, 32).requires_grad_(), torch.tensor(0.1, requires_grad=True)
+    grid, grad = Grid(bits, signed=False), randn(4, 32, seed=seed + 1)
+    x, scale = randn(4, 32, seed=seed).requires_grad_(), torch.tensor(0.1, requires_grad=True)
     offset = torch.zeros((), requires_grad=True)
     with_offset, without = lsq(x, scale, grid, 0.01, offset), lsq(x, scale, grid, 0.01)
     assert torch.equal(with_offset, without)
@@ -48,8 +40,8 @@ def test_lsq_plus_with_an_offset_of_zero_is_lsq_bit_by_bit(seed: int, bits: int)
 
 @given(SEEDS, st.floats(-1, 1))
 def test_the_offset_moves_the_levels_and_learns_from_what_is_clipped(seed: int, shift: float) -> None:
-    grid, grad = Grid(3, signed=False), normal(seed + 1, 4, 32)
-    x, scale = normal(seed, 4, 32), torch.tensor(0.2)
+    grid, grad = Grid(3, signed=False), randn(4, 32, seed=seed + 1)
+    x, scale = randn(4, 32, seed=seed), torch.tensor(0.2)
     offset = torch.tensor(shift, requires_grad=True)
     y = lsq(x, scale, grid, 0.5, offset)
     assert torch.allclose(y, lsq(x - offset, scale, grid, 1.0) + offset, atol=1e-6)
@@ -62,7 +54,7 @@ def test_the_offset_moves_the_levels_and_learns_from_what_is_clipped(seed: int, 
 
 
 def test_a_weight_of_lsq_plus_begins_three_deviations_out() -> None:
-    x = normal(0, 8, 100) + 0.5
+    x = randn(8, 100, seed=0) + 0.5
     amax = max(abs(x.mean() - 3 * x.std(correction=0)), abs(x.mean() + 3 * x.std(correction=0)))
     watching = Deviations()
     watching(x)
@@ -79,7 +71,7 @@ def test_lsq_plus_ends_with_the_zero_point_of_its_offset() -> None:
     quantizer.learn()
     assert sorted(dict(quantizer.named_parameters())) == ["offset", "scale"] and quantizer.offset == -0.75
     quantizer.offset.data.fill_(-0.7)
-    x = normal(0, 4, 64)
+    x = randn(4, 64, seed=0)
     rounded = quantizer(x)
     quantizer.freeze()
     assert torch.equal(quantizer(x), rounded) and torch.allclose(quantizer.zero_point, torch.tensor(2.8))
@@ -94,7 +86,7 @@ def test_lsq_plus_ends_with_the_zero_point_of_its_offset() -> None:
 def test_pact_rounds_below_its_clip_and_the_clip_learns_by_counting(
     seed: int, bits: int, clip: float
 ) -> None:
-    x, alpha = normal(seed, 4, 64).requires_grad_(), torch.tensor(clip, requires_grad=True)
+    x, alpha = randn(4, 64, seed=seed).requires_grad_(), torch.tensor(clip, requires_grad=True)
     n = 2**bits - 1
     y = pact(x, alpha, Grid(bits, signed=False))
     assert (
@@ -107,7 +99,7 @@ def test_pact_rounds_below_its_clip_and_the_clip_learns_by_counting(
 
 
 def test_pact_at_the_finest_grid_is_a_clamp() -> None:
-    x = normal(0, 1000)
+    x = randn(1000, seed=0)
     y = pact(x, torch.tensor(1.5), Grid(16, signed=False))
     assert (y - x.clamp(0, 1.5)).abs().max() <= 1.5 / 65535 / 2 * 1.01
 
@@ -125,7 +117,7 @@ def test_pact_clips_what_may_be_negative_on_both_sides() -> None:
 
 @given(SEEDS, BITS)
 def test_dorefa_weights_have_the_levels_of_the_formula_and_none_is_zero(seed: int, bits: int) -> None:
-    w, n = normal(seed, 16, 16).requires_grad_(), 2**bits - 1
+    w, n = randn(16, 16, seed=seed).requires_grad_(), 2**bits - 1
     y = dorefa_weight(w, n)
     bent = torch.tanh(w) / (2 * torch.tanh(w).abs().max()) + 0.5
     assert torch.equal(y, 2 * (bent * n).round() / n - 1)
@@ -139,7 +131,7 @@ def test_dorefa_weights_have_the_levels_of_the_formula_and_none_is_zero(seed: in
 
 
 def test_dorefa_inputs_are_clipped_to_one_and_an_image_keeps_its_range() -> None:
-    x = normal(0, 4, 64)
+    x = randn(4, 64, seed=0)
     quantizer = DorefaInput(Grid(2), Dynamic(), unsigned=True)
     quantizer.fix(torch.tensor(0.0), torch.tensor(15.0), never_negative=True)
     assert torch.allclose(quantizer(x.relu()), (x.clamp(0, 1) * 3).round() / 3)
@@ -158,7 +150,7 @@ def by_torch(x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
 
 @given(SEEDS, BITS)
 def test_ewgs_without_scaling_is_the_straight_through_estimator(seed: int, bits: int) -> None:
-    x, grad = normal(seed, 4, 64).requires_grad_(), normal(seed + 1, 4, 64)
+    x, grad = randn(4, 64, seed=seed).requires_grad_(), randn(4, 64, seed=seed + 1)
     low, high = (torch.tensor(end, requires_grad=True) for end in (-1.1, 0.9))
     zero, one, steps = torch.zeros(()), torch.ones(()), 2**bits - 1
     mine, theirs = ewgs(x, low, high, zero, one, steps, 0.0), by_torch(x, low, high, steps)
@@ -171,7 +163,10 @@ def test_ewgs_without_scaling_is_the_straight_through_estimator(seed: int, bits:
 
 @given(SEEDS, st.floats(0, 1))
 def test_ewgs_scales_each_gradient_by_where_rounding_put_the_value(seed: int, scaling: float) -> None:
-    x, grad = torch.rand(64, generator=torch.Generator().manual_seed(seed)).requires_grad_(), normal(seed, 64)
+    x, grad = (
+        torch.rand(64, generator=torch.Generator().manual_seed(seed)).requires_grad_(),
+        randn(64, seed=seed),
+    )
     zero, one = torch.zeros(()), torch.ones(())
     (found,) = gradients(ewgs(x, zero, one, zero, one, 3, scaling), [x], grad)
     expected = grad * (1 + scaling * grad.sign() * (x - (x * 3).round() / 3))
@@ -180,7 +175,7 @@ def test_ewgs_scales_each_gradient_by_where_rounding_put_the_value(seed: int, sc
 
 
 def test_ewgs_begins_at_the_range_it_was_given() -> None:
-    x = normal(0, 4, 256)
+    x = randn(4, 256, seed=0)
     weight = EwgsWeight(Grid(4), Dynamic(), None, False, HOW, 0.0)
     weight(x)
     weight.learn()
@@ -219,7 +214,7 @@ def kinds() -> dict[str, LearnedQuantizer]:
 @pytest.mark.parametrize("name", kinds())
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_as_its_float32_values_are(name: str, dtype: torch.dtype) -> None:
-    quantizer, x = kinds()[name], normal(0, 8, 32).relu().to(dtype)
+    quantizer, x = kinds()[name], randn(8, 32, seed=0).relu().to(dtype)
     quantizer(x.float())
     quantizer.learn()
     half, wide = copy.deepcopy(quantizer), copy.deepcopy(quantizer)
