@@ -40,7 +40,7 @@ import torch
 
 from suite import networks
 from suite.data import datasets
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Sgd, Training
 from suite.record import system_metrics
 from suite.record.journal import Journal, counted_metrics, read_events

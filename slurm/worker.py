@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from suite.process.stop import Stop
 from suite.record.waiting import announced
+from suite.stop import Stop
 
 WAIT_SECONDS = 120
 """How long ranks wait for rank 0's address and port."""

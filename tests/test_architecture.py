@@ -17,7 +17,7 @@ from suite.record.files import Folders
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"recipe"},
-    {"process", "networks"},
+    {"ranks", "stop", "networks"},
     {"record", "quantizers"},
     {"data", "pytorch_quantization"},
     {"train"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"export", "launch", "track"},
     {"cli"},
 ]
-"""The packages of the suite, from the ground up: a package imports those of lower floors alone."""
+"""The packages and the two modules of the suite, from the ground up: each imports those of lower floors alone."""
 
 CODE = ("suite", "slurm", "analysis", "benchmarks")
 FILE_LINES, FUNCTION_LINES = 300, 50
@@ -106,7 +106,8 @@ def test_slurm_stands_on_the_suite_and_the_suite_loads_it_by_its_name_in_a_table
 def test_methods_see_no_ranks_files_mlflow_or_slurm_and_train_sees_no_methods() -> None:
     for file in (ROOT / "suite" / "methods").glob("*.py"):
         forbidden = (
-            "suite.process",
+            "suite.ranks",
+            "suite.stop",
             "suite.record",
             "suite.run",
             "mlflow",
@@ -136,7 +137,7 @@ def test_the_analysis_imports_nothing_of_the_suite_but_its_record_and_no_torch()
         ("suite.recipe", ["torch", "numpy", "mlflow", "rich"]),
         (
             "analysis.read.run_folders, analysis.read.layer_records, analysis.__main__",
-            ["torch", "torchvision", "mlflow", "submitit", "suite.methods", "suite.run", "suite.process"],
+            ["torch", "torchvision", "mlflow", "submitit", "suite.methods", "suite.run", "suite.ranks"],
         ),
         ("slurm.launcher, suite.launch.local", ["torch", "numpy", "mlflow", "submitit"]),
         ("suite.run.stage", ["mlflow", "submitit", "rich", "pandas", "matplotlib", "torchvision"]),

@@ -24,8 +24,8 @@ from suite.data import datasets
 from suite.data.images import Images
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.networks.torchvision_import import torchvision
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import quantize
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Sgd
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized

@@ -32,8 +32,8 @@ from benchmarks.training.contenders import (
     with_quantizers,
 )
 from benchmarks.training.timing import WARMUP, Walk, host_waits, race, ratio, show
-from suite.process.ranks import Ranks, from_environment
 from suite.quantizers.quantizer import Quantizer
+from suite.ranks import Ranks, from_environment
 from suite.recipe import Precision
 from suite.train.bfloat16 import kernels
 

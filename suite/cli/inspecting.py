@@ -12,7 +12,7 @@ from torch import nn
 
 from suite.data import datasets
 from suite.networks import checkpoint_files, recognize
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Dataset
 from suite.recipe.errors import SuiteError
 from suite.record import files

@@ -15,11 +15,11 @@ from rich.markup import escape
 
 from suite.cli.live import watched
 from suite.cli.options import FOLDERS, FolderOptions, Whole
-from suite.process.ranks import from_environment
-from suite.process.stop import REQUEUE, Stop
+from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
 from suite.record.lease import ReplacedError
 from suite.record.waiting import announced
+from suite.stop import REQUEUE, Stop
 from suite.sweeps.stored import find_stages
 
 JOIN_SECONDS = 600.0

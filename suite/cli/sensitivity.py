@@ -12,9 +12,9 @@ from rich.progress import Progress
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import Rows
-from suite.process.stop import Stop
 from suite.recipe import Calibration
 from suite.steps import MeasureSensitivity
+from suite.stop import Stop
 from suite.sweeps.stored import find_stages
 
 COSTS = ("layer", "tensor", "bits", "noise dB", "logits", "gradient", "Hessian", "± se", "loss", "top-1 %")

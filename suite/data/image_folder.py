@@ -25,7 +25,7 @@ from torch.utils import data as loading
 
 from suite.data.images import drawn
 from suite.data.workers import Decoder, Request, Requests, Workers, _end_with_main_process, default_workers
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
 

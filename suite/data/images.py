@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
 

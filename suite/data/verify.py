@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from suite.data.image_folder import THREADS, Streamed, find
-from suite.process.ranks import CPU
+from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.record.files import write_json

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils import data as loading
 
-from suite.process.stop import ASKING
 from suite.recipe.errors import SuiteError
+from suite.stop import ASKING
 
 
 class Request(NamedTuple):

@@ -22,8 +22,8 @@ from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.export.levels import levels_of
 from suite.export.onnx_graph import rounded_tensors, scopes_of
-from suite.process.ranks import Ranks
 from suite.quantizers.quantizer import Quantizer
+from suite.ranks import Ranks
 from suite.record.provenance import cpu_flags
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from suite.process.ranks import Ranks
 from suite.quantizers.affine import Grid
 from suite.quantizers.range_search import least_error, rank
+from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, not_finite
 
 SMALLEST_EDGE = 2.0**-100

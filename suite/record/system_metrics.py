@@ -22,7 +22,7 @@ from suite.record.events import LATEST, MOST_COUNTED, is_number
 from suite.record.journal import Journal
 
 if TYPE_CHECKING:
-    from suite.process.ranks import Ranks
+    from suite.ranks import Ranks
 
 EVERY_SECONDS = 10.0
 """Between two samples; the last is taken when the stage ends."""

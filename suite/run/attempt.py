@@ -17,8 +17,7 @@ from torch import nn
 from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Stage
 from suite.recipe.errors import SuiteError
 from suite.record.failure import Failure, reported_failure
@@ -26,6 +25,7 @@ from suite.record.files import Folders
 from suite.record.journal import Journal
 from suite.record.lease import ReplacedError
 from suite.run import checkpoint, failures
+from suite.stop import Stop
 
 CHECK_EVERY = 10
 """Steps between two checks that several ranks make together: whether one was asked to stop, whether to save."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from suite.data.images import drawn
-from suite.process.ranks import Ranks
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Method, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.pipeline import quantized

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks.graph import is_called
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized
 from suite.quantizers.observers import observe_over
 from suite.quantizers.quantizer import Quantizer
+from suite.ranks import Ranks
 from suite.recipe import Calibration
 
 BINS = 128

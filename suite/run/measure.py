@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from suite.methods.mse import Mse
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import Recipe, Stage, method_name
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -20,6 +19,7 @@ from suite.run.feed import RunFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.steps import MeasureSensitivity
 from suite.steps.measure_sensitivity import around_insert
+from suite.stop import Stop
 
 Tick = Callable[[float, str], None]
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from suite import networks
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import FORMAT, Pretrained, Recipe, Stage, Training, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
@@ -29,6 +28,7 @@ from suite.run.feed import RunFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.start import load_float
 from suite.run.training import Confusion, eager_because, score, train
+from suite.stop import Stop
 from suite.train.bfloat16 import kernels
 
 

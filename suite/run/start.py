@@ -14,9 +14,9 @@ from suite import networks
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks import checkpoint_files
-from suite.process.ranks import Ranks
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files

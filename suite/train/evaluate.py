@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 
 
 @dataclass(frozen=True)

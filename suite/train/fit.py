@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.process.ranks import Ranks
 from suite.quantizers.hardening import hardening
 from suite.quantizers.observers import observe_over
+from suite.ranks import Ranks
 from suite.recipe import Sgd
 from suite.train.optimizer import _optimizer, learning_rate
 from suite.train.oscillation import Calmed

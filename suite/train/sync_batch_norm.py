@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from suite.process.ranks import Ranks
 from suite.quantizers.batch_norm import FrozenBatchNorm
+from suite.ranks import Ranks
 
 
 def synchronize_batch_norm(model: nn.Module, ranks: Ranks) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError
 
 

@@ -21,12 +21,12 @@ from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.record import lease
 from suite.record.journal import Journal
 from suite.run.stage import Folders, run
+from suite.stop import Stop
 from suite.sweeps.stored import save_sweep
 from suite.track import store, sync, sync_run
 from suite.track.tags import RECORD, SYNCED

@@ -15,7 +15,7 @@ from suite.data import cifar
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Method, Pretrained, Recipe, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files

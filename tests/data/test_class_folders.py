@@ -17,7 +17,7 @@ from suite.data.complete import check_data, completed
 from suite.data.image_folder import Streamed
 from suite.methods.amax import Amax
 from suite.networks.torchvision_import import torchvision
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from suite.data import datasets
 from suite.data.images import Images, augment
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Precision, Sgd
 from suite.recipe.errors import SuiteError
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from suite.data.image_folder import Streamed
 from suite.data.workers import default_workers
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
 

@@ -43,7 +43,7 @@ TRAINING = """
 import multiprocessing, os, signal, sys, time
 from pathlib import Path
 from suite.data import image_folder, verify
-from suite.process.ranks import CPU, Ranks
+from suite.ranks import CPU, Ranks
 from suite.recipe import Dataset, Precision, Sgd
 
 if __name__ == "__main__":

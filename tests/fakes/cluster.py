@@ -245,7 +245,7 @@ class Place(User):
 
     def equals_one_left_alone(self, training: Stage, folder: Path) -> bool:
         """Whether its result is, bit for bit, that of a run that nobody interrupts."""
-        from suite.process.ranks import Ranks
+        from suite.ranks import Ranks
         from suite.record.files import Folders
         from suite.run.stage import run
 

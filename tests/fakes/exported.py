@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, plan
 from suite.recipe.method import Method
 from suite.record.files import Folders

@@ -14,7 +14,7 @@ from torch import Tensor
 from suite.data import image_folder
 from suite.data.image_folder import Streamed
 from suite.data.workers import Requests
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import IMAGENET_MEAN, IMAGENET_STD, Dataset, Precision, Sgd
 
 COUNT = 22

@@ -22,13 +22,13 @@ from suite.launch import ends, local_jobs
 from suite.launch.grouping import image_passes, jobs
 from suite.launch.local import Here
 from suite.methods.amax import Amax
-from suite.process.stop import REQUEUE
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_progress
 from suite.record.status import status_of
+from suite.stop import REQUEUE
 from suite.sweeps.stored import load_sweep, save_sweep
 
 SWEEP = """

@@ -20,7 +20,7 @@ from suite.data import datasets
 from suite.data.images import Images
 from suite.launch.unchanged import check_unchanged
 from suite.methods.amax import Amax
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.sources import source_sha256, sources

@@ -25,10 +25,10 @@ from suite.methods.linear import Linear
 from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
 from suite.quantizers import batch_norm
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.model_size import size_mb
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Method, Network, Pretrained, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -219,10 +219,10 @@ from suite.quantizers import batch_norm
 from suite.run import attempt, feed, start as starts
 from suite.run.stage import run
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 from suite.record.files import Folders
-from suite.process.stop import Stop
+from suite.stop import Stop
 
 stop, ranks = Stop().listen(), from_environment()
 pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)

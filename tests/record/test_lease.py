@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Training
 from suite.recipe.errors import SuiteError
 from suite.record import lease

@@ -19,7 +19,7 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.tracking import MlflowClient
 
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Training
 from suite.record import jsonl, system_metrics
 from suite.record.files import Folders

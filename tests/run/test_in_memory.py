@@ -18,8 +18,8 @@ import suite
 from suite.methods.amax import Amax
 from suite.methods.mse import Mse
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import Quantized
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders

@@ -14,7 +14,7 @@ from fakes.methods import SHORT
 from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.qat_asymmetric import QatAsymmetric
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Recipe, Sgd, Training
 from suite.record.journal import read_events, read_outcome
 from suite.run import checkpoint, layer_report

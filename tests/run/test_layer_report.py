@@ -17,8 +17,8 @@ from suite.methods.amax import Amax
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import LAYERS, Quantized, bake
+from suite.ranks import Ranks
 from suite.run import layer_report, pipeline
 from suite.run.in_memory import InMemoryFeed
 from suite.train.evaluate import Score, evaluate

@@ -11,13 +11,13 @@ import torch
 
 from suite.launch import verify_resume
 from suite.methods.lsq import Lsq
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Training
 from suite.record.files import Folders
 from suite.record.journal import read_events
 from suite.run.stage import InterruptedRunError, run
 from suite.steps import Distillation
+from suite.stop import Stop
 
 
 def recipe(world_size: int = 1) -> Recipe:

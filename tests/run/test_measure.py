@@ -13,7 +13,7 @@ from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome

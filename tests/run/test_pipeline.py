@@ -11,7 +11,7 @@ import torch
 from fakes.stopping import AfterQuestions
 
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Recipe, Training
 from suite.recipe.method import Feed, Step
 from suite.record.files import Folders

@@ -27,8 +27,7 @@ from suite.methods.linear import Linear
 from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
-from suite.process.stop import Stop
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.record import provenance
 from suite.record.files import Folders
@@ -36,6 +35,7 @@ from suite.run.attempt import Attempt, InterruptedRunError
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.run.stage import run
+from suite.stop import Stop
 from suite.train.fit import fit
 
 NETWORK = Network(f"{tiny.__file__}:network")

@@ -17,13 +17,13 @@ from fakes.forking import Forked
 
 from suite.launch import verify_resume
 from suite.launch.local_process import elastic
-from suite.process.ranks import Ranks
-from suite.process.stop import REQUEUE, Stop
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.record.journal import read_events, read_progress
 from suite.record.status import status_of
 from suite.run import checkpoint
 from suite.run.stage import Folders, InterruptedRunError, run
+from suite.stop import REQUEUE, Stop
 from suite.sweeps.stored import save_sweep
 from suite.train.tally import DivergedError
 

@@ -16,7 +16,7 @@ from suite.methods.entropy import Entropy
 from suite.methods.mse import Mse
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.networks import checkpoint_files
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files

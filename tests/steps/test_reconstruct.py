@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import Quantized
 from suite.quantizers.learned import LearnedRounding
 from suite.quantizers.units import parts_of, run
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Precision, Sgd
 from suite.train import bfloat16
 from suite.train.bfloat16 import ROUNDED, TORCHS, Float32Products, kernels, products
@@ -202,7 +202,7 @@ import json, torch
 from pathlib import Path
 from suite.train import bfloat16
 assert not bfloat16.kernels.cache_info().currsize, "asked while importing"
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.record.files import Folders
 from suite.record.journal import read_events
 from suite.recipe import Dataset, Network, Precision, Sgd, Training

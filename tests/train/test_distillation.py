@@ -12,7 +12,7 @@ from fakes.trainings import digits, small
 from torch.nn import functional as F
 
 from suite.methods.lsq import Lsq
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.in_memory import InMemoryFeed

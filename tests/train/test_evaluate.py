@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.data.images import Images
-from suite.process.ranks import Ranks
+from suite.ranks import Ranks
 from suite.recipe import Dataset
 from suite.train.evaluate import Score, evaluate
 

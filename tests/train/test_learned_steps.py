@@ -23,9 +23,9 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.methods.scheme import Scheme
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import Quantized, bake
 from suite.quantizers.lsq import Learned, learned_values
+from suite.ranks import Ranks
 from suite.recipe import Precision, Sgd
 from suite.steps import Lsq as LsqRounding
 from suite.steps import Pact as PactRounding
@@ -156,7 +156,7 @@ import sys, torch
 from fakes.learned import learning
 from fakes.trainings import digits, small
 from suite.methods.lsq import Lsq
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.quantizers.lsq import learned_values
 from suite.recipe import Precision, Sgd
 from suite.train.fit import fit

@@ -13,9 +13,9 @@ from fakes.trainings import digits, small
 from torch import Tensor, nn
 
 from suite.methods.lsq import Lsq
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import Quantized
 from suite.quantizers.lsq import lsq, positive
+from suite.ranks import Ranks
 from suite.recipe import Damping, Freezing, Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.train.fit import fit

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from suite import networks
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.process.ranks import Ranks
 from suite.quantizers.layers import bake
+from suite.ranks import Ranks
 from suite.recipe import Network, Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.train.bfloat16 import products

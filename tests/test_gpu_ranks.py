@@ -9,7 +9,7 @@ import pytest
 import torch
 from fakes.ranks import together
 
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
 from suite.record.cause import cause_of
 from suite.run import training
@@ -95,7 +95,7 @@ def test_a_step_over_ranks_has_two_collectives_a_batch_norm_and_one_a_range_in_a
         """
 import torch
 from torch import distributed, nn
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.quantizers.affine import Grid
 from suite.quantizers.layers import LAYERS, quantize
 from suite.quantizers.observers import MovingMinMax, Dynamic, observe_over

@@ -13,7 +13,7 @@ import torch
 from suite.data.workers import default_workers
 from suite.launch.environment import gpu_names, worker_environment
 from suite.launch.local_process import elastic
-from suite.process.ranks import Ranks, from_environment
+from suite.ranks import Ranks, from_environment
 from suite.recipe.errors import SuiteError
 from suite.run import attempt
 
@@ -150,7 +150,7 @@ def test_a_rank_to_which_slurm_binds_one_gpu_takes_the_one_that_it_sees(
         mock.patch.object(torch.cuda, "is_available", return_value=True),
         mock.patch.object(torch.cuda, "device_count", return_value=1),
         mock.patch.object(torch.cuda, "set_device") as chosen,
-        mock.patch("suite.process.ranks._same_bits_each_time"),
+        mock.patch("suite.ranks._same_bits_each_time"),
     ):
         assert from_environment().device == torch.device("cuda", number)
     chosen.assert_called_once_with(torch.device("cuda", number))
@@ -160,7 +160,7 @@ def test_a_rank_to_which_slurm_binds_one_gpu_takes_the_one_that_it_sees(
 def test_two_ranks_on_one_gpu_are_refused(
     monkeypatch: pytest.MonkeyPatch, uuids: list[str], refused: bool
 ) -> None:
-    from suite.process import ranks
+    from suite import ranks
 
     monkeypatch.setattr(Ranks, "each", lambda self, value: [f"{uuid} of n1" for uuid in uuids])
     with mock.patch.object(torch.cuda, "get_device_properties"):

@@ -33,7 +33,7 @@ from suite.train.evaluate import evaluate
 from suite.run.layer_report import confusion
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.quantizers.observers import Observer
-from suite.process.ranks import Ranks, from_environment
+from suite.ranks import Ranks, from_environment
 from suite.recipe import Dataset, Precision, Sgd
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
@@ -129,7 +129,7 @@ def test_batch_norm_over_ranks_is_torchs_batch_norm_where_one_rank_has_all(tmp_p
         """
 import torch
 from torch import nn
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.train.sync_batch_norm import synchronize_batch_norm
 ranks = from_environment()
 torch.manual_seed(0)
@@ -251,7 +251,7 @@ FAILING = """
 import sys
 from pathlib import Path
 from suite.data.images import Images
-from suite.process.ranks import from_environment
+from suite.ranks import from_environment
 from suite.record.files import Folders
 from suite.run.stage import run
 from suite.sweeps.stored import find_stages
@@ -281,8 +281,8 @@ def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> No
 
 def test_observers_that_need_one_rank_refuse_several() -> None:
     from suite.methods.histogram import Histogram
-    from suite.process.ranks import Ranks
     from suite.quantizers.observers import observe_over
+    from suite.ranks import Ranks
 
     model = inserted(Histogram(), torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
     with pytest.raises(SuiteError, match="Histogram observes on one rank only"):
