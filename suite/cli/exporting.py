@@ -10,6 +10,8 @@ from rich import get_console
 from rich.table import Table
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
+from suite.recipe import Training
+from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
 
 Key = Annotated[str, Parameter(name="KEY", help="key of a recipe as plan shows it, or its beginning")]
@@ -22,7 +24,11 @@ def export(
     /,
     *,
     to: Annotated[
-        str | None, Parameter(help="onnx, state_dict or safetensors: write the recipe's quantized network")
+        str | None,
+        Parameter(
+            help="onnx, state_dict or safetensors: write the recipe's quantized network; with the key of a training, "
+            "safetensors writes its float weights in float16, with a model card"
+        ),
     ] = None,
     out: Annotated[
         Path | None, Parameter(help="of --to: the file (default: KEY with the format's ending)")
@@ -55,12 +61,29 @@ def export(
     from suite.export.wish import Wish
 
     wish = Wish(to, out, integer_everywhere, unsigned_weights, images)  # type: ignore[arg-type]
-    file, beside, record = export_network(find_stages(folders.runs, [what])[0], folders, wish)
+    [stage] = find_stages(folders.runs, [what])
     console = get_console()
+    if isinstance(stage, Training) and to == "safetensors":
+        return _share(stage, folders, wish.file(stage.key))
+    file, beside, record = export_network(stage, folders, wish)
     for path in (file, beside):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     for line in _lines(record):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _share(training: Training, folders: Folders, file: Path) -> int:
+    """The weights of a float network, for others to start from."""
+    from suite.export.float_checkpoint import share
+
+    card, score = share(training, folders, file)
+    for line in (
+        file,
+        card,
+        f"top-1 {score.top1:.2f} % of {score.images:,} test images, measured from the file",
+    ):
+        get_console().print(str(line), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

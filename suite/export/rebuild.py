@@ -55,7 +55,8 @@ def rebuilt(stage: Stage, folders: Folders) -> Rebuilt:
     """
     if not isinstance(stage, Recipe):
         raise SuiteError(
-            f"{stage.name} ({stage.key}) is a float network, nothing is quantized in it; export a recipe"
+            f"{stage.name} ({stage.key}) is a float network, nothing is quantized in it; export a recipe, or a "
+            f"training's weights with --to safetensors"
         )
     outcome = read_outcome(folders.runs / stage.key)
     if outcome is None:
