@@ -1,6 +1,6 @@
 """What training costs here, beside the sources' way of training and beside torch.ao, in one run.
 
-    python -m benchmarks.training [--parts cpu gpu avx2]
+    python -m benchmarks.training [--parts cpu gpu avx2 network]
 
 Times are seconds on the clock around whole steps (data, forward, backward, optimizer). Every round gives each
 contender a turn, every second round in reverse, so that a busy machine slows all alike; a turn is some steps that are
@@ -24,4 +24,7 @@ for the device within our steps, as torch.profiler counts. With `--device cpu` t
 On a CPU of AVX2 (`--parts avx2`): a step in O2, bfloat16, beside one in O0, in a process in which torch and oneDNN use
 no more than AVX2, so that torch has no kernels for bfloat16. Where a CPU is no x86, nothing holds it back; the table
 names what multiplied.
+
+A large network on a CPU (`--parts network --network resnet50`): training and evaluation with loading, ours and the
+sources', and, with `--data`, a whole post-training recipe in the time of the sources' evaluation of the test images.
 """

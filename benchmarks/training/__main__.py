@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import benchmarks.training
+from benchmarks.training import network
 from benchmarks.training.contenders import CPU
 from benchmarks.training.parts import loading_on_cpu, on_avx2, on_gpu, steps_on_cpu
 from suite.record.provenance import provenance
@@ -20,8 +21,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the command line asks for."""
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=(benchmarks.training.__doc__ or "").splitlines()[0])
-    parts = ["cpu", "gpu", "avx2"]
-    usual = [part for part in parts if gpu or part != "gpu"]
+    parts = ["cpu", "gpu", "avx2", "network"]
+    usual = ["cpu", "gpu", "avx2"] if gpu else ["cpu", "avx2"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=usual)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of the part `gpu`")
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10; without, random pixels")
@@ -32,7 +33,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="default 128, of the part `gpu` 512")
     parser.add_argument("--workers", type=int, default=4, help="of the sources' DataLoader")
     parser.add_argument(
-        "--network", default="resnet50", help="of the part `gpu`; the other parts are ResNet-20"
+        "--network", default="resnet50", help="of the parts `gpu` and `network`; the others are ResNet-20"
     )
     parser.add_argument(
         "--dtypes",
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = torch.device(chosen.device)
         print(provenance(device)["device"])
         values |= on_gpu(chosen, device)
+    if "network" in chosen.parts:
+        values |= network.on_cpu(chosen)
     if "avx2" in chosen.parts:
         values |= on_avx2(chosen)
     print(json.dumps({key: round(value, 4) for key, value in values.items()}))

@@ -132,7 +132,7 @@ def test_a_race_gives_every_contender_the_same_turns() -> None:
 
 def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:
     size = "--rounds 1 --steps 1 --epoch-steps 2 --batch 8 --workers 1"
-    rehearsal = "--parts cpu gpu avx2 --device cpu --network resnet20 --dtypes bfloat16"
+    rehearsal = "--parts cpu gpu network avx2 --device cpu --network resnet20 --dtypes bfloat16"
     main([*size.split(), *rehearsal.split()])
     lines = capsys.readouterr().out.splitlines()
     values = json.loads(lines[-1])
@@ -145,6 +145,8 @@ def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) 
         "rehearsal_vs_sources",
         "rehearsal_qat_vs_float",
         "rehearsal_host_syncs_per_step",
+        "network_training_vs_sources",
+        "network_evaluation_vs_sources",
         "cpu_bf16_over_float_avx2",
     }
     assert list(values)[-1] == "cpu_bf16_over_float_avx2"
