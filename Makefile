@@ -1,6 +1,7 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
 # make test-long: what takes minutes by itself, as a sweep over four nodes of which two lose their power, and 200
 #                 examples of each property where `make test` tries 25.
+# make campaign FAULTS=1000 SEED=0: faults drawn by seed, over this machine, torchrun and a real SLURM; hours.
 # make reproduce WEIGHTS=resnet20-12fca82f.th: every committed number of results/ again, its hours said before it starts.
 # make times: tests/times.md, how long the tests of each file took in the last `make test`.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: sweep reproduce test times test-long mlflow-server mlflow-server-down slurm-up slurm-down
+.PHONY: sweep reproduce test times test-long campaign mlflow-server mlflow-server-down slurm-up slurm-down
 
 sweep: $(VENV)/for-runs
 	$(VENV)/bin/suite launch quick --on here
@@ -32,6 +33,10 @@ times:
 test-long: $(VENV)/for-tests
 	tests/system-packages
 	$(RUN) -m pytest -n 3 --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile=long
+
+campaign: $(VENV)/for-tests
+	tests/system-packages
+	PYTHONPATH=tests:. $(RUN) -m campaign --faults $(or $(FAULTS),1000) --seed $(or $(SEED),0)
 
 mlflow-server: $(VENV)/for-mlflow-server
 	tests/system-packages postgresql

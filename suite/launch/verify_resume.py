@@ -153,6 +153,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     record = read_outcome(folder)
     if record is None:
         raise SuiteError(f"the run in {folder} is not done")
+    if "checkpoint" not in record:
+        return {}  # of a recipe that does not train
     file = folder / record["checkpoint"]["file"]
     weights: dict[str, torch.Tensor] = checkpoint.load(file, record["checkpoint"]["sha256"])["model"]
     return weights

@@ -32,6 +32,7 @@ select tags.value, metrics.key, metrics.step, metrics.value, metrics.timestamp
 from metrics join runs using (run_uuid) join tags using (run_uuid) join experiments using (experiment_id)
 where tags.key = 'stage_key' and runs.lifecycle_stage = 'active' and experiments.name = 'SWEEP'
 and metrics.key not in ('drop', 'drop_low', 'drop_high')  -- which a sync computes
+and metrics.key not like 'system%'  -- which are in a file of their own
 """
 RUNS = """
 select tags.value, runs.status from runs join tags using (run_uuid) join experiments using (experiment_id)

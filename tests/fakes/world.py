@@ -1,0 +1,134 @@
+"""A small sweep that faults happen to, brought to its end, and then held against one that nobody disturbed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from fakes.cluster import Cluster, Place
+from fakes.journals import Embedded, difference
+from fakes.user import User
+from fakes.waiting import until
+from suite.launch import verify_resume
+from suite.record.journal import read_events
+
+DAMAGED = r"(?:checkpoint|remove)[^:;]*?/([0-9a-f]{16})(?:/checkpoint\.pthassha256|andlaunch)"
+"""What an error says, without its spaces, of a run directory that is to be removed."""
+RESUMES = 15
+"""How often the user resumes before a sweep counts as lost."""
+
+
+@dataclass
+class Verdict:
+    """What happened in a round, and what is wrong at its end: nothing, if all is well."""
+
+    on: str
+    seed: int
+    struck: list[tuple[str, str]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+class World:
+    """A folder in which a training and two recipes of it are launched `on` a launcher; the training has 12 steps of
+    0.2 s, and saves after each."""
+
+    def __init__(self, folder: Path, on: str, cluster: Cluster | None, disk: Path | None) -> None:
+        folder.mkdir(parents=True)
+        self.on, self._cluster = on, cluster
+        self.user = Place(folder, cluster) if cluster else User(folder, on)
+        self.user.environment["SUITE_SAVE_SECONDS"] = "0"
+        if disk:
+            self.user.runs.symlink_to(disk)
+        ranks = "2" if on == "torchrun" else "1"
+        self.options = ("--network", "tiny.py:slow", "--epochs", "4", "--batch", "400", "--ranks", ranks)
+
+    def cluster(self) -> Cluster:
+        """The SLURM of this world."""
+        assert self._cluster is not None
+        return self._cluster
+
+    def launch(self) -> None:
+        """Launch, and go on while it runs."""
+        self.user.launch_and_leave(*self.options)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that work on a stage of the sweep now."""
+        launchers = {process.pid for process in self.user.launches}
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                words = process.cmdline()
+                if process.pid not in launchers and any(str(self.user.folder) in word for word in words):
+                    found.append(process)
+        return found
+
+    def kill_everything(self) -> None:
+        """The machine dies: launchers and workers."""
+        for process in self.user.launches:
+            process.kill()
+        while found := self.workers():
+            for worker in found:
+                with suppress(psutil.Error):
+                    worker.kill()
+            psutil.wait_procs(found, 5)
+
+    def done(self) -> bool:
+        """Whether all stages are."""
+        planned = (self.user.runs / "sweeps" / "own.json").exists()
+        return planned and all(self._state(stage) == "done" for stage in self.user.stages())
+
+    def _state(self, stage: object) -> str:
+        try:
+            return self.user.state(stage)  # type: ignore[arg-type]
+        except Exception as error:  # a damaged outcome
+            return str(error)
+
+    def go_on(self) -> None:
+        """As a user who looks after the sweep: where nothing runs, do what an error advises, and launch again."""
+        if self.on != "slurm" and not all(process.poll() is not None for process in self.user.launches):
+            return
+        said = [process.communicate()[0] for process in self.user.launches[-1:]]
+        if (self.user.runs / "sweeps" / "own.json").exists():
+            logs = self.user.attempt("logs", "own", "--errors")
+            said += [logs.stdout, logs.stderr]
+        for key in re.findall(DAMAGED, re.sub(r"\s", "", "".join(said))):
+            shutil.rmtree(self.user.runs / key, ignore_errors=True)
+        if self.on == "slurm":
+            self.user.attempt("launch", "own.py", *self.user.by, *self.options)
+        else:
+            self.launch()
+
+    def finish(self) -> None:
+        """Bring the sweep to its end. Raises AssertionError where it does not come there."""
+        for _ in range(RESUMES):
+            self.go_on()
+            until(lambda: self.done() or self._all_ended(), seconds=120, alive=self.user._life)
+            if self.done():
+                break
+        else:
+            raise AssertionError(f"not done after {RESUMES} launches: {self.user('status', 'own')}")
+        self.user.nothing_runs()
+
+    def _all_ended(self) -> bool:
+        return self.user._all_ended()
+
+    def wrong(self, alone: Path) -> list[str]:
+        """What differs from the undisturbed runs in `alone`, what MLflow lost or doubled, and what still runs."""
+        found = []
+        for stage in self.user.stages():
+            names = [event["event"] for event in read_events(self.user.runs / stage.key)]
+            if names.count("finished") != 1:
+                found.append(f"{stage.name} finished {names.count('finished')} times")
+            found += verify_resume.compare(alone / stage.key, self.user.runs / stage.key)
+        self.user("sync", "own")
+        _, lost, doubled = difference(Embedded(self.user.runs), "own", self.user.runs, self.user.stages())
+        if lost or doubled:
+            found.append(f"MLflow lost {lost} and doubled {doubled} metrics")
+        if left := self.workers():
+            found.append(f"{len(left)} processes left: {left[0].cmdline()}")
+        return found
