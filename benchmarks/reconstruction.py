@@ -8,14 +8,18 @@ these tries counts. Times are CPU seconds on one thread, so that neighbours on t
 --threads above 1 seconds on the clock.
 
 With --weights and --data also: a whole `qdrop` at W4A4 of the public ResNet-20 and its top-1 on the test images.
+With --resnet50 instead: what a ResNet-50 for 32x32 images takes, time and memory, from a few iterations of each unit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
+import statistics
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -173,6 +177,36 @@ def whole(weights: Path, data: Path, iterations: int, clock: Clock) -> dict[str,
     return {"seconds_w4a4": round(seconds, 1), "top1_w4a4": score.top1}
 
 
+def extrapolated(
+    network: nn.Module, images: Tensor, counted: int, bfloat16: bool, clock: Clock
+) -> dict[str, float]:
+    """Of a W4A4 reconstruction from these `images`, with `counted` iterations a unit, 2 or more: the largest memory of
+    the process in GiB, and the seconds that the default iterations would take."""
+    calibration = Calibration(len(images), min(128, len(images)))
+    method = Qdrop(4, 4, iterations=counted, batch=min(32, len(images)), feed=calibration, bfloat16=bfloat16)
+    *steps, reconstruct, _ = method.steps()
+    assert isinstance(reconstruct, Reconstruct)
+    model = quantized(steps, InMemoryFeed(network, images))
+    settings = Settings(**{name: getattr(reconstruct, name) for name in Settings.__dataclass_fields__})
+    times: dict[str, list[float]] = {}
+    began = clock.now()
+
+    def told(state: object, part: float, words: str) -> None:
+        name = words.partition(",")[0]
+        times.setdefault(name, []).append(clock.now())
+        if len(times[name]) == counted:
+            print(words.rpartition(",")[0], flush=True)
+
+    Reconstruction(model, settings).run(images, None, told)
+    iterations = sum(
+        statistics.median(b - a for a, b in pairwise(found)) for found in times.values() if found[1:]
+    )
+    once = clock.now() - began - sum(found[-1] - found[0] for found in times.values())
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = round(once + Qdrop().iterations * iterations)
+    return {"seconds": seconds, "seconds_once": round(once, 1), "peak_gib": round(gigabytes, 2)}
+
+
 def main() -> None:
     """Print both; the last line is JSON."""
     parser = argparse.ArgumentParser(
@@ -185,10 +219,24 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="the public ResNet-20")
     parser.add_argument("--data", type=Path, help="the folder with CIFAR-10")
     parser.add_argument("--iterations", type=int, default=Qdrop().iterations, help="of the whole run, a unit")
+    parser.add_argument(
+        "--resnet50", type=int, metavar="N", help="N iterations a unit of a ResNet-50, and no other"
+    )
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="its layers multiply in bfloat16 while learning"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     clock = Clock(given.threads)
     torch.manual_seed(0)
+    if given.resnet50:
+        network = networks.build(Network("resnet50"))
+        images = torch.randn(1024, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            network(images[:128])  # for BatchNorm, which is new
+        network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        print(json.dumps(extrapolated(network, images, given.resnet50, given.bfloat16, clock)))
+        return
     if given.weights:
         network = load_weights(Network("resnet20", "A"), given.weights)
     else:

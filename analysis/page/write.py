@@ -17,6 +17,7 @@ from analysis.page import (
     headline,
     html,
     layer_sections,
+    papers_section,
     run_table,
     sections,
     width_sections,
@@ -28,6 +29,7 @@ from analysis.report.results import Results
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     headline.section,
     sections.published,
+    papers_section.section,
     accuracy_sections.by_bits,
     accuracy_sections.drop,
     best_section.section,

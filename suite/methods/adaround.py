@@ -15,15 +15,24 @@ from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_widths
 from suite.recipe.method import Method, Step
+from suite.recipe.settings import NEW
 from suite.steps import FoldBatchNorm, Reconstruct, Uniform
 from suite.steps.reconstruct import Learns, Unit
 from suite.steps.weight_range import AffineLeastError
+
+TRAVEL = 30.0
+"""Iterations times learning rate: how far alpha, which Adam moves by about its rate, can go. 0.03 at 1,000 iterations,
+0.0015 at 20,000, where the authors have 0.001. With less, few weights change sides; see docs/experiments.md."""
+
+FASTEST = 0.3
+"""The highest learning rate of the rounding, where iterations are few."""
 
 
 @dataclass(frozen=True)
 class Adaround(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of weight and input of the first and the last layer, None as
-    the rest. `iterations` and `batch` as of Reconstruct; the authors take 10,000 to 20,000."""
+    the rest. `iterations`, `batch` and `bfloat16` as of Reconstruct; the authors take 10,000 to 20,000 iterations.
+    The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`."""
 
     weight_bits: int = 4
     act_bits: int = 4
@@ -31,9 +40,12 @@ class Adaround(Method):
     iterations: int = 1000
     batch: int = 32
     feed: Calibration = field(default_factory=Calibration)
+    bfloat16: bool = field(default=False, metadata=NEW)
 
     name: ClassVar[str] = "adaround"
     batch_norm: ClassVar[str] = "folded"
+    revision: ClassVar[int] = 2
+    """1 summed the squared error in another order, of `adaround` and of all that learn as it does."""
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
@@ -65,12 +77,15 @@ class Adaround(Method):
     def reconstruct(self, unit: Unit, learns: Learns, part: float = 1.0, drop: float = 0.0) -> Reconstruct:
         """A step with the method's settings and a `part` of its iterations."""
         iterations = max(1, round(part * self.iterations)) if self.iterations > 0 else self.iterations
+        lr = min(FASTEST, TRAVEL / max(1, iterations))
         return Reconstruct(
             unit,
             learns,
             drop,
             iterations,
             self.batch,
+            lr,
             seed=self.feed.seed,
             calibration=self.feed,
+            bfloat16=self.bfloat16,
         )

@@ -46,6 +46,8 @@ class LearnedRounding(Quantizer):
         self.register_buffer("base", base + self._shaped(self.zero_point, weight))
         self.register_buffer("up", (fraction >= 0.5).to(torch.uint8))
         self.alpha: nn.Parameter | None = nn.Parameter(alpha)
+        self.h: Tensor | None = None
+        """Of the last forward pass, so that the regularizer need not compute it again."""
 
     def _shaped(self, value: Tensor, weight: Tensor) -> Tensor:
         if self.axis is None or value.dim() == 0:
@@ -59,8 +61,10 @@ class LearnedRounding(Quantizer):
 
     def integers(self) -> Tensor:
         """What the weight is rounded to: integers once hardened."""
-        h = self.up.float() if self.alpha is None else self.soft()
-        return (self.base + h).clamp(self.grid.quant_min, self.grid.quant_max)
+        self.h = None if self.alpha is None else self.soft()
+        return (self.base + (self.up if self.h is None else self.h)).clamp(
+            self.grid.quant_min, self.grid.quant_max
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The rounded weight, in the dtype of `x`, which is the weight that it was made of."""
@@ -85,15 +89,34 @@ class LearnedRounding(Quantizer):
 
         Raises SuiteError where a weight is no integer of the width then.
         """
-        self.up, self.alpha = up.to(self.up.device, torch.uint8), None
+        self.up, self.alpha, self.h = up.to(self.up.device, torch.uint8), None, None
         q, grid = self.integers(), self.grid
         if not ((q == q.round()) & (q >= grid.quant_min) & (q <= grid.quant_max)).all():
             raise SuiteError(f"a rounded weight is no integer of {grid.quant_min}..{grid.quant_max}")
         return self
 
     def regularizer(self, beta: float) -> Tensor:
-        """The sum of 1 - |2h - 1|^beta: 0 where each h is 0 or 1 (equation 24)."""
-        return (1 - (2 * self.soft() - 1).abs().pow(beta)).sum()
+        """The sum of 1 - |2h - 1|^beta: 0 where each h is 0 or 1 (equation 24). Of the last forward pass, if any."""
+        h = self.soft() if self.h is None else self.h
+        result: Tensor = _Regularizer.apply(h, beta)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Regularizer(torch.autograd.Function):
+    """The sum of 1 - |2h - 1|^beta; one power serves the value and the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, beta: float) -> Tensor:
+        signed = 2 * h - 1
+        power = signed.abs().pow_(beta - 1).copysign_(signed)
+        ctx.save_for_backward(power)
+        ctx.beta = beta
+        return h.numel() - dot(power, signed)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        (power,) = ctx.saved_tensors
+        return power * (-2 * ctx.beta * grad[0]), None
 
 
 class LearnedStep(nn.Module):
@@ -149,11 +172,40 @@ class _RoundSome(torch.autograd.Function):
         by_rounded = by_y if kept is None else by_y * kept
         # Inside the grid what rounding moved is less than half a step.
         inside = torch.ops.aten.hardtanh_backward(by_rounded, q - ratio, -0.5, 0.5)
-        by_scale = (by_rounded * q).sum() - (inside * ratio).sum()
+        by_scale = dot(by_rounded, q) - dot(inside, ratio)
         by_x = inside if kept is None else inside.add_(by_y).sub_(by_rounded)
         return by_x, by_scale, None, None, None
 
 
 def mixed(x: Tensor, y: Tensor, kept: Tensor) -> Tensor:
-    """`y` where `kept` is 1 and `x` where it is 0, bit by bit."""
-    return torch.addcmul(x - x * kept, y, kept)
+    """`y` where `kept` is 1 and `x` where it is 0, bit by bit, in one pass: lerp adds 0 * (y - x) there."""
+    return torch.lerp(x, y, kept)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of x * y, a scalar, in float32; in one pass where both lie in memory in the same order."""
+    if x.stride() == y.stride() and x.dtype == y.dtype == torch.float32:
+        for order in (torch.contiguous_format, torch.channels_last):
+            if x.is_contiguous(memory_format=order):
+                flat = (x.as_strided((x.numel(),), (1,)), y.as_strided((y.numel(),), (1,)))
+                return torch.dot(*flat)
+    return (x * y).sum(dtype=torch.float32)
+
+
+class SquaredError(torch.autograd.Function):
+    """The squared error of `y`, a scalar: summed over channels, dimension 1, mean over the others; each element's
+    counts `weight` times, where that is given. Differentiable by `y`, in few passes over the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        error = y - target
+        weighted = error if weight is None else error * weight
+        ctx.save_for_backward(weighted)
+        ctx.per = error.shape[1] / error.numel()
+        per: float = ctx.per
+        return dot(error, weighted) * per
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        (weighted,) = ctx.saved_tensors
+        return weighted * (2 * ctx.per * grad[0]), None, None

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from suite.quantizers.layers import Quantized
 from suite.quantizers.unit_learning import Learning, Settings
@@ -55,8 +56,9 @@ class Reconstruction:
     def run(self, images: Tensor, saved: dict[str, Any] | None, save: Save) -> list[dict[str, Any]]:
         """Learn on `images`, on from what `save` was given before.
 
-        Returns of each unit its name, its layers, its error with all rounded to nearest and at the end, and whether
-        what it learned is kept: it is where the error became no larger. The error is squared, summed over channels,
+        Returns of each unit its name, its layers, the part of each layer's weights that are `turned`, not rounded to
+        nearest, its error with all rounded to nearest and at the end, and whether what it learned is kept: it is where
+        the error became no larger. The error is squared, summed over channels,
         mean over images and places.
         """
         if len(images) < self.settings.batch:
@@ -87,6 +89,8 @@ class Reconstruction:
     ) -> None:
         units = sum(len(part.units) for part in self.parts)
         given, _, target = caches
+        if self.settings.fisher:
+            learning.weight = self.fisher(learning.unit, given, target)
         nearest = error_of(self.model, learning.unit, given, target)
         began, first = time.monotonic(), at.get("iteration", 0)
         learning.install()
@@ -104,9 +108,32 @@ class Reconstruction:
             self.done.append(learned)
         else:
             learning.undo()
-            self.done.append({"weights": {}, "scales": {}, "biases": {}})
+            self.done.append({"weights": {}, "scales": {}, "biases": {}, "turned": {}})
         record = {"unit": learning.unit.name, "layers": list(learning.unit.layers), "kept": kept}
+        record["turned"] = self.done[-1]["turned"]
         self.done[-1]["record"] = {**record, "error_nearest": nearest, "error": error if kept else nearest}
+
+    def fisher(self, unit: Unit, given: Tensor, target: Tensor) -> Tensor:
+        """The square of (|g| + 1), of the shape of `target`: g is the gradient of the divergence of the logits from
+        those of the float network by the unit's output, rounded to nearest, with all that follows in float.
+
+        As in BRECQ's code, which takes the mean over a batch for the divergence, so that g is small beside 1.
+        """
+        parts = self.parts
+        nodes = [node for part in parts for node in part.nodes]
+        nodes, last = nodes[nodes.index(unit.output) + 1 :], parts[-1].output
+        found = []
+        for some, wanted in zip(*(torch.split(x, self.settings.batch) for x in (given, target)), strict=True):
+            with torch.no_grad():
+                y = run(self.model, unit.nodes, {unit.input: some.float()}, unit.output)
+                expected = run(self.float, nodes, {unit.output: wanted.float()}, last)
+            with torch.enable_grad():
+                y = y.detach().requires_grad_()
+                logits = run(self.float, nodes, {unit.output: y}, last).log_softmax(1)
+                divergence = F.kl_div(logits, expected.log_softmax(1), reduction="batchmean", log_target=True)
+                (gradient,) = torch.autograd.grad(divergence, y)
+            found.append(((gradient.abs() + 1).square()).to(target.dtype))
+        return torch.cat(found)
 
     def caches(
         self, part: Part, unit: Unit, quantized: Tensor, in_float: Tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized
-from suite.quantizers.learned import LearnedRounding, LearnedStep, mixed
+from suite.quantizers.learned import LearnedRounding, LearnedStep, SquaredError, mixed
 from suite.quantizers.units import Unit, run
 from suite.recipe.errors import SuiteError
 
@@ -33,6 +33,8 @@ class Settings:
     warmup: float
     beta: tuple[float, float]
     seed: int
+    fisher: bool
+    bfloat16: bool
 
     def beta_at(self, iteration: int) -> float | None:
         """The exponent of the regularizer: None while warming up, then linear from the first to the second."""
@@ -83,6 +85,8 @@ class Learning:
         self.steps: dict[str, LearnedStep] = {}
         self.optimizer: torch.optim.Adam | None = None
         self.iteration, self.error = 0, float("nan")
+        self.weight: Tensor | None = None
+        """Of each element of the unit's output for each image, where its error does not count as any other's."""
 
     def _quantized(self) -> Iterator[tuple[str, Quantized]]:
         for name, layer in self.layers.items():
@@ -115,7 +119,8 @@ class Learning:
         biases = [bias for bias in held if isinstance(bias, nn.Parameter)]
         kinds = (learned, settings.lr), (steps, settings.step_lr), (biases, settings.bias_lr)
         rates = [lr for parameters, lr in kinds if parameters]
-        self.optimizer = torch.optim.Adam([{"params": parameters} for parameters, _ in kinds if parameters])
+        groups = [{"params": parameters} for parameters, _ in kinds if parameters]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
         if at:
             self._load(at)
         parameters = [*learned, *steps, *biases]
@@ -135,13 +140,16 @@ class Learning:
         given, in_float, target = caches
         self.generator.manual_seed(self.seed + 7919 * self.iteration)
         index = torch.randint(len(given), (self.settings.batch,), generator=self.generator).to(given.device)
-        x = given[index].float()
+        low = self.settings.bfloat16
+        dtype = torch.bfloat16 if low else torch.float32
+        x = given[index].to(dtype)
         if self.mask is not None:
             self.mask.begin(self.iteration)
-            x = mixed(in_float[index].float(), x, self.mask(x))
-        with torch.enable_grad():
+            x = mixed(in_float[index].to(dtype), x, self.mask(x))
+        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             y = run(self.model, self.unit.nodes, {self.unit.input: x}, self.unit.output)
-            loss = (y - target[index]).square().sum(1).mean()
+            weight = None if self.weight is None else self.weight[index].to(dtype)
+            loss: Tensor = SquaredError.apply(y, target[index].to(y.dtype), weight)  # type: ignore[no-untyped-call]
             self.error = float(loss.detach())
             beta = self.settings.beta_at(self.iteration)
             if beta is not None:
@@ -174,9 +182,11 @@ class Learning:
     @torch.no_grad()
     def harden(self) -> dict[str, Any]:
         """Round by what was learned from now on; that is returned, for `restore`."""
-        learned: dict[str, Any] = {"weights": {}, "scales": {}, "biases": {}}
+        learned: dict[str, Any] = {"weights": {}, "scales": {}, "biases": {}, "turned": {}}
         for name, rounding in self.roundings.items():
+            nearest = rounding.up
             learned["weights"][name] = rounding.harden().up
+            learned["turned"][name] = round(float((rounding.up != nearest).double().mean()), 6)
         for name, step in self.steps.items():
             learned["scales"][name] = step.scale.detach().clone()
         if self.settings.bias_lr:

@@ -30,6 +30,9 @@ class Feed(Protocol):
     def begin(self, step: int) -> None:
         """The step of this number begins; what is saved is its own."""
 
+    def applied(self, step: Any, model: Any) -> None:
+        """A step has made `model` what it is now; a run records what that changed."""
+
     def untrained(self) -> Any:
         """The network as it was when its training began. Raises SuiteError where that is not known."""
 

@@ -19,6 +19,7 @@ from suite.recipe.method import Step
 from suite.run import failures, layer_report
 from suite.run.attempt import Attempt
 from suite.run.start import crops, load_float, observed
+from suite.run.step_changes import StepChanges
 from suite.run.training import train
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
@@ -42,6 +43,8 @@ class RunFeed:
         """That the model was trained."""
         self.weights: layer_report.Weights = {}
         """The last float ones, by layer, on rank 0."""
+        self.changes = StepChanges(self.reference)
+        """Of each layer what each step changed, on rank 0."""
         self.ended: dict[int, dict[str, Any]] = {}
         """The last state of each step that took long, by its number."""
         self._step, self._is_loaded = 0, False
@@ -50,6 +53,12 @@ class RunFeed:
     def begin(self, step: int) -> None:
         """The step of this number begins."""
         self._step = step
+
+    def applied(self, step: Step, model: nn.Module) -> None:
+        """Compare its layers with those before, on rank 0."""
+        with failures.survived("what a step changed"):
+            if self.attempt.journal.writes:
+                self.changes.applied(step, model)
 
     def untrained(self) -> nn.Module:
         """The network as it was when its training began."""

@@ -16,6 +16,7 @@ from suite.quantizers.layers import LAYERS
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Method, Sgd
 from suite.recipe.errors import SuiteError
+from suite.recipe.method import Step
 from suite.run.pipeline import quantized
 from suite.train.fit import Loss, fit
 from suite.train.oscillation import Calmed
@@ -68,6 +69,9 @@ class InMemoryFeed:
 
     def begin(self, step: int) -> None:
         """Nothing is saved."""
+
+    def applied(self, step: Step, model: nn.Module) -> None:
+        """Nothing is recorded."""
 
     def untrained(self) -> nn.Module:
         """A copy of the one that was given."""

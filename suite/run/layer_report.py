@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -72,17 +73,29 @@ def float_weights(network: nn.Module, prepared: nn.Module) -> Weights:
 
 
 @torch.no_grad()
-def layers(network: nn.Module, weights: Weights, model: nn.Module, batch: Tensor | None) -> Record:
+def layers(
+    network: nn.Module,
+    weights: Weights,
+    model: nn.Module,
+    batch: Tensor | None,
+    changes: Mapping[str, Sequence[Record]] = MappingProxyType({}),
+) -> Record:
     """The record of every layer of the float `network` in `model`, what the method made of it.
 
     `weights` as `float_weights` gives them; `batch` normalized images [n, 3, size, size], None to leave out the
-    inputs. Runs both models, evaluating, on this rank alone: `model` must have been evaluated and saved before.
+    inputs; `changes` what each step changed, by layer. Runs both models, evaluating, on this rank
+    alone: `model` must have been evaluated and saved before.
     """
     network.eval()
     observe_over(model.eval(), Ranks())
     inputs = _inputs(network, model, list(weights), batch) if batch is not None else {}
     records = [
-        {"name": name, "weight": _weight_record(weight, _held(model, name)), "input": inputs.get(name)}
+        {
+            "name": name,
+            "weight": _weight_record(weight, _held(model, name)),
+            "input": inputs.get(name),
+            "steps": list(changes.get(name, ())),
+        }
         for name, weight in weights.items()
     ]
     return {"format": 1, "images": 0 if batch is None else len(batch), "layers": records}

@@ -23,6 +23,7 @@ def quantized(steps: Sequence[Step], feed: Feed) -> nn.Module:
     for number, step in enumerate(steps):
         feed.begin(number)
         model = step.apply(model, feed)
+        feed.applied(step, model)
     return model
 
 

@@ -133,7 +133,7 @@ def _report_layers(attempt: Attempt, recipe: Recipe, feed: RunFeed, model: nn.Mo
         batch = layer_report.batch(attempt.images(recipe.start.dataset, "test"))
     with failures.survived("layers.json"):
         weights = feed.weights or layer_report.float_weights(feed.reference, model)
-        record = layer_report.layers(feed.reference, weights, model, batch)
+        record = layer_report.layers(feed.reference, weights, model, batch, feed.changes.layers)
         attempt.journal.artifact("layers.json", layer_report.encoded(record))
 
 

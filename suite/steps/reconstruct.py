@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
 from suite.recipe.method import Feed, Step
+from suite.recipe.settings import NEW
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +38,10 @@ class Reconstruct(Step):
     strength: of the regularizer that pushes each weight to an integer, after `warmup`, a part of the iterations, with
     an exponent that falls from `beta`'s first to its second.
     seed: of the images in each batch and of what is dropped.
+    fisher: the error of each element of a block's output counts by how much the logits depend on it, as BRECQ's paper
+    has it and its code offers; without it, as that code is run, all count alike.
+    bfloat16: while learning, layers multiply in bfloat16, which is fast where the processor has units for it and slow
+    elsewhere. What is learned, and the errors that are recorded and decide, are float32.
     A unit whose error ends above that of rounding to nearest is rounded to nearest.
     """
 
@@ -53,12 +58,16 @@ class Reconstruct(Step):
     beta: tuple[float, float] = (20.0, 2.0)
     seed: int = 0
     calibration: Calibration = field(default_factory=Calibration)
+    fisher: bool = field(default=False, metadata=NEW)
+    bfloat16: bool = field(default=False, metadata=NEW)
 
     takes_long: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("unit", self.unit, get_args(Unit))
         check_choice("learns", self.learns, get_args(Learns))
+        if self.fisher and self.unit != "block":
+            raise SuiteError(f"fisher weighs the outputs of blocks; unit is {self.unit!r}, use unit='block'")
         check_whole(self, 1, iterations=self.iterations, batch=self.batch)
         check_positive(self, lr=self.lr, step_lr=self.step_lr)
         if not (0 <= self.drop < 1 and 0 <= self.warmup < 1 and min(self.strength, self.bias_lr) >= 0):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from suite.methods.adaround import Adaround
 from suite.methods.amax import Amax
+from suite.methods.best import Best
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.entropy import Entropy
 from suite.methods.histogram import Histogram
@@ -57,10 +59,16 @@ def sweep(
     recipes = {
         recipe.key: recipe
         for seed in range(calibration_seeds)
-        for method in post_training(Calibration(seed=seed))
+        for method in post_training(Calibration(seed=seed)) + learned(Calibration(seed=seed))
         for recipe in [Recipe(start, method)]
     }
     return list(recipes.values())
+
+
+def learned(calibration: Calibration) -> list[Method]:
+    """Rounding that is learned, at 4 and 3 bits, every layer at that width as the others have it."""
+    kinds: tuple[type[Adaround], ...] = (Adaround, Best)
+    return [kind(bits, bits, None, feed=calibration) for kind in kinds for bits in (4, 3)]
 
 
 def pretrained(

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+from suite.methods.adaround import Adaround
+from suite.methods.best import Best
 from suite.methods.entropy import Entropy
 from suite.methods.mse import Mse
-from suite.recipe import Dataset, Method, Network, Precision, Recipe, Sgd, Training
+from suite.recipe import Calibration, Dataset, Method, Network, Precision, Recipe, Sgd, Training
 from suite.sweeps.published import SOURCE_000, SOURCE_002, SOURCE_003, SOURCE_004, source_001
 
 GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
@@ -20,6 +22,11 @@ GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 
 OBSERVED: tuple[Method, ...] = (Mse(8, 8), Mse(4, 4), Entropy(8, 8), Entropy(4, 4))
 """Beyond the sources: ranges by what one pass of each float network saw."""
+
+LEARNED: tuple[Method, ...] = tuple(
+    kind(4, 4, None, iterations=60, feed=Calibration(256)) for kind in (Adaround, Best)
+)
+"""Rounding that is learned, in few iterations and on few images, which is enough for digits."""
 
 QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
 """The quantization-aware training that follows."""
@@ -30,7 +37,7 @@ def sweep(
     epochs: Annotated[int, "epochs of each training"] = 6,
 ) -> Sequence[Recipe]:
     """All methods on each training."""
-    methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004 + OBSERVED
+    methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004 + OBSERVED + LEARNED
     return [Recipe(training(seed, epochs), method) for seed in range(seeds) for method in methods]
 
 

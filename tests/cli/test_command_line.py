@@ -19,9 +19,7 @@ from suite.recipe import Network
 def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("plan", "launch"):
         said = refused(capsys, command, "qiuck")
-        there = (
-            "cifar10, enlarged, explain, imagenet, lowbit, mixed, nin, published, quick, resnet50, treatments"
-        )
+        there = "cifar10, enlarged, explain, imagenet, lowbit, mixed, nin, ptq, published, quick, resnet50, treatments"
         assert f"no sweep 'qiuck'; there is {there}, or give the path of your own .py file" in said
     assert "no sweep 'nowhere/mine.py'" in refused(capsys, "plan", "nowhere/mine.py")
 

@@ -133,7 +133,7 @@ def test_every_field_of_every_method_is_in_parameters_and_name(kind: type) -> No
     assert alike([*recipes, *neighbours(recipes[0]), *neighbours(recipes[1])]) == []
 
 
-SHIPPED = ["quick", "published", "resnet50", "nin", "enlarged", "imagenet", "lowbit", "mixed"]
+SHIPPED = ["quick", "published", "resnet50", "nin", "enlarged", "imagenet", "lowbit", "mixed", "ptq"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -11,14 +11,18 @@ import torch
 from fakes.networks import lived_in
 from fakes.stopping import AfterQuestions
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from suite import networks
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized
 from suite.quantizers.learned import LearnedRounding
+from suite.quantizers.reconstruction import Reconstruction, values
+from suite.quantizers.unit_learning import Settings
 from suite.quantizers.units import parts_of, run
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Recipe, Training
+from suite.recipe import Calibration, Network, Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.record.files import Folders
@@ -27,7 +31,7 @@ from suite.run import stage
 from suite.run.attempt import InterruptedRunError
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
-from suite.steps import Bake, FoldBatchNorm, Reconstruct
+from suite.steps import Bake, FoldBatchNorm, Insert, Reconstruct
 
 CALIBRATION = Calibration(24, 24)
 
@@ -199,6 +203,20 @@ def test_the_rounding_stays_and_activations_are_rounded_after_the_first_phase() 
     assert any(isinstance(layer.weight, LearnedRounding) for layer in layers)
 
 
+def test_in_bfloat16_it_learns_as_well_and_the_errors_stay_those_of_float32() -> None:
+    """Within 10 % of the error, which is measured in float32: that of the model that comes out."""
+    network, x = residual(), images()
+    (_, whole), (model, low) = (
+        reconstructed(network, short(bfloat16=value, drop=0.5)) for value in (False, True)
+    )
+    errors = [feed.kept["reconstruction-both.json"]["units"][-1]["error"] for feed in (whole, low)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
+    with torch.no_grad():
+        assert float((model(x) - network(x)).square().sum(1).mean()) == pytest.approx(errors[1], rel=1e-4)
+    floats = [value for value in model.state_dict().values() if value.is_floating_point()]
+    assert {value.dtype for value in floats} == {torch.float32}
+
+
 class Reshaping(nn.Module):
     """Halves of the images become images of their own."""
 
@@ -297,3 +315,77 @@ def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(
         for folders in (whole, parts)
     ]
     assert records[0] == records[1] and records[2] == records[3]
+
+
+def units_of(network: nn.Module) -> list[tuple[str, int]]:
+    """(name, number of layers) of each unit of an untouched network."""
+    model = Insert().apply(
+        FoldBatchNorm().apply(network.eval(), InMemoryFeed(network)), InMemoryFeed(network)
+    )
+    return [(unit.name, len(unit.layers)) for part in parts_of(model, "block") for unit in part.units]
+
+
+def test_the_units_of_a_resnet50_are_its_bottlenecks_with_their_shortcuts() -> None:
+    found = units_of(networks.build(Network("resnet50")))
+    blocks = [
+        (f"layer{n + 1}.{m}", 4 if m == 0 else 3)
+        for n, count in enumerate((3, 4, 6, 3))
+        for m in range(count)
+    ]
+    assert found == [("conv1", 1), *blocks, ("linear", 1)]
+
+
+def test_the_units_of_a_mobilenet_v2_are_its_inverted_residuals_and_single_layers() -> None:
+    """Of 17 blocks ten have an addition; the others are as their layers, one after the other."""
+    found = units_of(networks.build(Network("torchvision/mobilenet_v2")))
+    blocks = [(name, count) for name, count in found if count > 1]
+    assert [int(name.split(".")[1]) for name, _ in blocks] == [3, 5, 6, 8, 9, 10, 12, 13, 15, 16]
+    assert all(count == 3 for _, count in blocks) and sum(count for _, count in found) == 53
+
+
+def test_a_network_without_blocks_learns_layer_by_layer() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(576, 10))
+    _, feed = reconstructed(plain.eval(), short(iterations=3))
+    units = feed.kept["reconstruction-both.json"]["units"]
+    assert [unit["layers"] for unit in units] == [["0"], ["2"], ["4"]]
+
+
+def test_the_record_says_which_part_of_each_weight_is_not_rounded_to_nearest() -> None:
+    network = residual()
+    model, feed = reconstructed(network, short(learns="rounding"))
+    nearest = Bake().apply(prepared(network), InMemoryFeed(network))
+    for unit in feed.kept["reconstruction-rounding.json"]["units"]:
+        assert list(unit["turned"]) == unit["layers"]
+        for name, part in unit["turned"].items():
+            one, other = (found.get_submodule(name).layer.weight for found in (model, nearest))  # type: ignore[union-attr]
+            assert part == pytest.approx(float((one != other).double().mean()), abs=1e-5)  # type: ignore[union-attr]
+
+
+def test_fisher_weighs_by_the_gradient_of_the_divergence_and_ends_no_worse_than_nearest() -> None:
+    model, x = prepared(residual()), images()
+    settings = short(fisher=True, batch=24)
+    names = Settings.__dataclass_fields__
+    made = Reconstruction(model, Settings(**{name: getattr(settings, name) for name in names}))
+    part = made.parts[1]
+    before = values(made.model, made.parts[0].nodes, made.parts[0].input, part.input, x)
+    given, _, target = made.caches(part, part.units[0], before, before)
+    y = run(made.model, part.nodes, {part.input: given}, part.output).detach().requires_grad_()
+    later = [node for part in made.parts[2:] for node in part.nodes]
+    logits, wanted = (run(made.float, later, {part.output: at}, later[-1]) for at in (y, target))
+    divergence = F.kl_div(logits.log_softmax(1), wanted.softmax(1), reduction="batchmean")
+    (gradient,) = torch.autograd.grad(divergence, y)
+    found = made.fisher(part.units[0], given, target)
+    torch.testing.assert_close(found, (gradient.abs() + 1).square())
+    _, feed = reconstructed(residual(), short(fisher=True))
+    units = feed.kept["reconstruction-both.json"]["units"]
+    assert all(unit["error"] <= unit["error_nearest"] for unit in units)
+    with pytest.raises(SuiteError, match="fisher weighs the outputs of blocks; unit is 'layer'"):
+        short(fisher=True, unit="layer")
+
+
+def test_activations_that_are_not_finite_are_refused_by_name() -> None:
+    model, x = prepared(residual()), images()
+    made = Reconstruction(model, Settings(**{n: getattr(short(), n) for n in Settings.__dataclass_fields__}))
+    with pytest.raises(SuiteError, match="the output of .* inf or NaN"):
+        made.run(x * float("inf"), None, lambda *_: None)
