@@ -112,6 +112,7 @@ def report(
         float | None,
         Parameter(help="inches of the figures' files, such as 3.5 for a column of a paper; not of the page"),
     ] = None,
+    png: Annotated[bool, Parameter(help="write each figure as PNG, too")] = False,
     pdf: Annotated[bool, Parameter(help="write each figure as PDF, too")] = False,
 ) -> int:
     """Write the table, the figures and report.html of a sweep, and show the table."""
@@ -125,9 +126,10 @@ def report(
         replaced(readme, sweep, "")
     if source == "journals":
         planned(runs, sweep)  # which raises AnalysisError where there is none
+    kinds = ["png"] * png + ["pdf"] * pdf
     with _progress() as doing:
         doing(f"reading the runs of {sweep}")
-        return _report(sweep, runs, source, out, readme, (methods, order, width), pdf, doing)
+        return _report(sweep, runs, source, out, readme, (methods, order, width), kinds, doing)
 
 
 def _report(
@@ -137,7 +139,7 @@ def _report(
     out: Path,
     readme: Path | None,
     shown: tuple[Sequence[str], Order, float | None],
-    pdf: bool,
+    kinds: Sequence[str],
     doing: Callable[[str], None],
 ) -> int:
     from analysis.page import files
@@ -145,7 +147,7 @@ def _report(
     from analysis.report import results, sound_methods, tables, terminal
 
     found = results.load(runs, sweep, source, *shown)
-    paths = files.write_all(found, out / sweep, (*KINDS, *["pdf"] * pdf), doing)
+    paths = files.write_all(found, out / sweep, (*KINDS, *kinds), doing)
     if readme is not None:
         readme.write_text(replaced(readme, sweep, sound_methods.table(found)), encoding="utf-8")
         paths.append(readme)

@@ -46,7 +46,11 @@ def steps(weights: Path, results: Path) -> list[Step]:
     out = ("--out", str(results))
     found = [
         Step(
-            name, (("suite", "launch", *words, "--name", name, "--download"), ("suite", "report", name, *out))
+            name,
+            (
+                ("suite", "launch", *words, "--name", name, "--download"),
+                ("suite", "report", name, "--png", *out),
+            ),
         )
         for name, words in sweeps.items()
     ]

@@ -22,6 +22,7 @@ from analysis.read.run_folders import DERIVED, from_csv, parameters
 JOURNALS, MLFLOW = "journals", "mlflow"
 """The sources of a table of runs, beside a runs.csv."""
 FLOAT_BITS = 32
+METRICS = ("top1", "top5", "drop", "model_size_mb", "images_per_s")
 INTERVALS = ("top1", "top5", "drop")
 IDENTITY = ("model", "dataset", "method", "weight_bits", "act_bits")
 
@@ -96,7 +97,9 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
     (`significance.of_accuracy`). Order: dataset, model, float first, then the methods by source, then label, then
     from wide to narrow. `states` counts the runs, `done` included.
     """
-    rows = [_summary(group) for _, group in marked.groupby("configuration", sort=False)]
+    # Parameters are a hundred columns, of which every selection of rows would make copies.
+    slim = marked[["configuration", "label", *IDENTITY, "seed", "key", "state", "test_images", *METRICS]]
+    rows = [_summary(group) for _, group in slim.groupby("configuration", sort=False)]
     order = {"float": -1} | {method: index for index, method in enumerate(published.methods)}
     for row in rows:
         row["source"] = published.methods.get(row["method"], "")
@@ -137,11 +140,11 @@ def point(row: Mapping[str, Any]) -> str:
 def _summary(group: pd.DataFrame) -> dict[str, Any]:
     group = group.sort_values(["seed", "key"])
     done = group[group["state"] == "done"]
-    first = _records(group)[0]
-    row: dict[str, Any] = {name: first[name] for name in ("configuration", "label", *IDENTITY)}
+    names = ("configuration", "label", *IDENTITY)
+    row: dict[str, Any] = _records(group.head(1)[[*names]])[0]
     row |= {"n": len(done), "expected": len(group), "states": _counts(group["state"])}
     images = done["test_images"].min()
-    for metric in ("top1", "top5", "drop", "model_size_mb", "images_per_s"):
+    for metric in METRICS:
         values = [value for value in done[metric] if not math.isnan(value)]
         row[metric] = statistics.fmean(values) if values else float("nan")
         row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else float("nan")

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
@@ -27,6 +28,8 @@ TITLES = {SIZE: "size of the model as stored (MB)", TIME: "evaluation as it ran 
 SHORT = 5
 
 
+# A name farther from its point than this many points is joined to it by a line.
+CLOSE = 9
 # Where the name of a point may be drawn, in points from it: the nearest offset that is free is used.
 OFFSETS = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
 
@@ -102,13 +105,16 @@ def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
 
 
 def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None:
-    """Name the points of the front where no name covers another or a point; one without room stays unnamed."""
+    """Name the points of the front where no name covers another, a point, or the line from a name to its point; one
+    without room stays unnamed."""
     frame = axes.get_window_extent()
     taken = [
         Bbox.from_bounds(x - 4, y - 4, 8, 8)
         for x, y in _pixels(axes, rows[cost], [shown(drop) for drop in rows["drop"]])
     ]
     point_in_pixels = axes.figure.dpi / 72
+    names: list[Bbox] = []
+    leaders: list[Path] = []
     for row in best.iloc[::-1].to_dict("records"):
         text = _note(axes, row, cost, *OFFSETS[0])
         size = text.get_window_extent()
@@ -120,14 +126,19 @@ def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None
             y0 = corner[1] - (size.height if y < 0 else 0)
             box = Bbox.from_bounds(x0, y0, size.width, size.height).padded(1)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            leader = Path([(left, bottom), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+            is_crossed = any(leader.intersects_bbox(other, filled=False) for other in names)
+            is_crossed |= any(other.intersects_bbox(box, filled=False) for other in leaders)
+            if inside and not is_crossed and not any(box.overlaps(other) for other in taken):
                 _note(axes, row, cost, x, y)
                 taken.append(box)
+                names.append(box)
+                leaders += [leader] * (abs(x) > CLOSE)
                 break
 
 
 def _note(axes: Axes, row: Record, cost: str, x: float, y: float) -> Annotation:
-    arrow = {"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkB": 3} if abs(x) > 9 else None
+    arrow = {"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkB": 3} if abs(x) > CLOSE else None
     return axes.annotate(
         point(row), (row[cost], shown(row["drop"])), xytext=(x, y), textcoords="offset points", fontsize=8,
         ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top", arrowprops=arrow, zorder=5,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -57,10 +56,13 @@ def figure(
 
 def _panel(axes: Axes, rows: list[Record], marked: pd.DataFrame, comparison: pd.DataFrame) -> None:
     values: list[float] = []
+    known = marked[marked["drop"].notna()]
+    of_seeds = {name: list(drops) for name, drops in known.groupby("configuration")["drop"]}
+    of_source = _published(comparison)
     for y, row in enumerate(rows):
         style = style_of(row["method"])
-        seeds = marked[(marked["configuration"] == row["configuration"]) & marked["drop"].notna()]["drop"]
-        published = [number["published_drop"] for number in _beside(row, comparison)]
+        seeds = of_seeds.get(row["configuration"], [])
+        published = of_source.get(row["configuration"], [])
         if len(seeds) > 1:
             axes.plot(
                 [shown(seed) for seed in seeds], [y] * len(seeds), linestyle="none", marker="o", markersize=3.5,
@@ -70,14 +72,14 @@ def _panel(axes: Axes, rows: list[Record], marked: pd.DataFrame, comparison: pd.
             [shown(row["drop"])], [y], xerr=bar(row, "drop"), color=style.colour, marker=style.marker,
             markersize=style.size, elinewidth=1, zorder=3,
         )  # fmt: skip
-        axes.plot(
-            [shown(drop) for drop in published], [y] * len(published), linestyle="none", marker="D", markersize=8,
-            markerfacecolor="none", markeredgecolor=style.colour, markeredgewidth=1.4, zorder=4,
-        )  # fmt: skip
+        if published:
+            axes.plot(
+                [shown(drop) for drop in published], [y] * len(published), linestyle="none", marker="D",
+                markersize=8, markerfacecolor="none", markeredgecolor=style.colour, markeredgewidth=1.4, zorder=4,
+            )  # fmt: skip
         values += [*seeds, *ends(row, "drop"), *published]
     drops(axes, values, "x")
     axes.set_ylim(len(rows) - 0.4, -0.8)
-    axes.grid(axis="y", visible=False)
 
 
 def _names(axes: Axes, rows: list[Record], *, above: bool) -> None:
@@ -87,11 +89,9 @@ def _names(axes: Axes, rows: list[Record], *, above: bool) -> None:
     tones = [BASELINE if row["n"] else QUIET for row in rows]
     for tick, tone in zip(axes.get_yticklabels(), tones, strict=True):
         tick.set_color(tone)
-    for y, (name, tone) in enumerate(zip(names, tones, strict=True)):
-        axes.axhline(y, color=matplotlib.rcParams["grid.color"], linewidth=0.6, zorder=0)
-        if above:
-            axes.text(0.0, y - 0.18, name, transform=axes.get_yaxis_transform(), fontsize=6.5, color=tone,
-                      va="bottom")  # fmt: skip
+    for y, (name, tone) in enumerate(zip(names, tones, strict=True) if above else ()):
+        axes.text(0.0, y - 0.18, name, transform=axes.get_yaxis_transform(), fontsize=6.5, color=tone,
+                  va="bottom")  # fmt: skip
 
 
 def _order(row: Record) -> tuple[bool, float, str]:
@@ -106,12 +106,12 @@ def _name(row: Record) -> str:
     return name if row["n"] else f"{name} ({hole(row)})"
 
 
-def _beside(row: Record, comparison: pd.DataFrame) -> Iterator[Record]:
-    """The published top-1 values of a configuration that have a drop."""
-    for number in comparison.to_dict("records"):
-        is_here = number["configuration"] == row["configuration"] and number["metric"] == "top1"
-        if is_here and not math.isnan(number["published_drop"]):
-            yield number
+def _published(comparison: pd.DataFrame) -> dict[str, list[float]]:
+    """The published drops of top-1 by configuration."""
+    if not len(comparison):
+        return {}
+    known = comparison[(comparison["metric"] == "top1") & comparison["published_drop"].notna()]
+    return {str(name): list(rows) for name, rows in known.groupby("configuration")["published_drop"]}
 
 
 def _legend(seeds: bool) -> list[Line2D]:

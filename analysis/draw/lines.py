@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -48,9 +49,8 @@ def drawn(
     place = shown if metric == "drop" else float
     xs, ys = [places[row["weight_bits"]] for row in line], [place(row[metric]) for row in line]
     axes.plot(xs, ys, zorder=3, **style)
-    for x, y, row in zip(xs, ys, line, strict=True):
-        axes.errorbar([x], [y], yerr=bar(row, metric), fmt="none", ecolor=style["color"], elinewidth=0.9,
-                      alpha=0.6, zorder=2)  # fmt: skip
+    reach = np.hstack([bar(row, metric) for row in line])
+    axes.errorbar(xs, ys, yerr=reach, fmt="none", ecolor=style["color"], elinewidth=0.9, alpha=0.6, zorder=2)
     return [value for row in line for value in ends(row, metric)]
 
 

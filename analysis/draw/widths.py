@@ -76,7 +76,9 @@ def _bars(axes: Axes, layers: Sequence[LayerWidth], tensor: str) -> None:
     axes.set_ylim(floor, max(positive, default=1.0) * 2)
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_xticks(np.arange(len(layers)), [layer.layer for layer in layers], rotation=90, fontsize=8)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda score, _: f"{score:g}"))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda score, _: np.format_float_positional(score, trim="-"))
+    )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("score")
     axes.grid(axis="x", visible=False)

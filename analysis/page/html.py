@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from analysis.draw.style import BASELINE, QUIET, RC, STYLES, on_dark
 from analysis.draw.waterfall import BETTER, WORSE
@@ -28,26 +25,18 @@ FOLLOW = {BASELINE: "--ink", "#ffffff": "--paper", RC["grid.color"]: "--rule", Q
 
 def svg(picture: Picture) -> Markup:
     """The figure as an element of a page on which no other picture has its name; its colours follow the page's."""
-    return _svg(picture.figure, f"{picture.name}-figure")
+    return Markup(_inlined(picture.svg, f"{picture.name}-figure"))
 
 
 def narrow_svg(picture: Picture) -> Markup:
     """The same of the figure for a phone."""
-    assert picture.narrow is not None
-    return _svg(picture.narrow, f"{picture.name}-narrow-figure")
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    stream = io.StringIO()
-    # Text stays text: small, to be found on the page, and in its font.
-    with matplotlib.rc_context(RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup(_inlined(stream.getvalue(), name))
+    return Markup(_inlined(picture.narrow_svg, f"{picture.name}-narrow-figure"))
 
 
 def _inlined(text: str, name: str) -> str:
-    """An SVG file of matplotlib's as an element: without prolog and metadata, ids its own, colours variables."""
+    """matplotlib's SVG file as an element: without prolog, metadata and paper; ids its own, colours variable."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'<g id="patch_1">.*?</g>\n', "", text, count=1, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text).replace("xlink:href", "href")

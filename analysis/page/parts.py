@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 from matplotlib.figure import Figure
+
+from analysis.draw import style
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure inside the page, and beside it as NAME.png and NAME.svg; `alt` describes it to those who cannot
+    """A figure inside the page, and beside it as NAME.svg; `alt` describes it to those who cannot
     see it. `narrow` stands in its place on a phone, and `filed` in the files."""
 
     kind: ClassVar = "picture"
@@ -57,6 +60,17 @@ class Picture:
     def width(self) -> int:
         """CSS pixels, of which an inch has 96."""
         return round(96 * float(self.figure.get_size_inches()[0]))
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as an SVG file, drawn once for the page and its file."""
+        return style.svg(self.figure)
+
+    @property
+    def narrow_svg(self) -> str:
+        """The same of the figure for a phone."""
+        assert self.narrow is not None
+        return style.svg(self.narrow)
 
 
 @dataclass(frozen=True)

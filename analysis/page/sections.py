@@ -13,7 +13,7 @@ from analysis.compare.configurations import FLOAT_BITS, JOURNALS, MLFLOW, by_net
 from analysis.draw import training_curves, waterfall
 from analysis.page.accuracy_sections import hole_cell
 from analysis.page.parts import Cell, Column, Fact, Facts, Lines, Part, Picture, Section, Table, notes_of
-from analysis.report import ablation_table, to_judge, wording
+from analysis.report import ablation_table, tables, to_judge, wording
 from analysis.report.results import Results
 
 TONES = dict(zip(agreement.JUDGED, ("good", "bad", "good", "bad", "wait"), strict=True))
@@ -64,6 +64,7 @@ def published(results: Results) -> Section:
     if is_absent.any():
         lines.append(f"Published, and not part of this sweep: {_names(results.comparison[is_absent])}.")
     lines += to_judge.remedies(results.comparison)
+    lines += tables.sources(set(results.comparison["source"]))
     return Section("published", "Published and reproduced", [*parts, Lines(lines)] if lines else parts)
 
 

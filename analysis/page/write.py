@@ -6,7 +6,9 @@ a file of its own, and naming it in SECTIONS: its pictures are also saved as fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.draw import style
@@ -43,8 +45,8 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
 )
 
 
-KINDS = ("png", "svg")
-"""Of the files of a figure."""
+KINDS = ("svg",)
+"""Of the files of a figure, beside those that are asked for."""
 
 
 def write(
@@ -55,6 +57,23 @@ def write(
 ) -> list[Path]:
     """Write the page of `results` to `page`, whose folder must exist, and beside it the files of its sections and each
     figure as files of these `kinds`; returns the paths, the page last. `doing` hears what is being done."""
+    with _uncollected():
+        return _write(results, page, kinds, doing)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: to search the many objects of figures, all in use, takes a tenth of a report."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _write(results: Results, page: Path, kinds: Sequence[str], doing: Callable[[str], None]) -> list[Path]:
     shown = []
     for number, function in enumerate(SECTIONS, 1):
         doing(f"drawing, section {number} of {len(SECTIONS)}")
@@ -70,7 +89,8 @@ def write(
             paths[-1].write_text(text, encoding="utf-8", errors="replace")
         for part in section.parts:
             if isinstance(part, Picture):
-                paths += style.save(part.filed or part.figure, page.with_name(part.name), kinds)
+                drawn = part.svg if part.filed is None else None
+                paths += style.save(part.filed or part.figure, page.with_name(part.name), kinds, drawn)
     text = html.render(_title(results), f"Sweep {results.sweep}", shown)
     page.write_text(text, encoding="utf-8", errors="replace")
     return [*paths, page]

@@ -15,11 +15,13 @@ from rich.markup import escape
 
 from suite import sweeps
 from suite.cli.following import show_pages
+from suite.cli.methods import print_source
 from suite.cli.options import (
     FOLDERS,
     LAUNCH,
     LAUNCHER,
     Download,
+    ExplainWords,
     FolderOptions,
     LaunchedName,
     LauncherOptions,
@@ -125,12 +127,13 @@ def launch(
 def explain(
     source: Annotated[Literal["000", "001", "002", "003", "004"], Parameter(help="the source's number")],
     /,
-    *words: SweepWords,
+    *words: ExplainWords,
     how: LaunchOptions = LAUNCH,
     folders: FolderOptions = FOLDERS,
 ) -> int:
     """Run a source's steps from published to corrected, one switch at a time."""
     name = f"explain-{source}"
+    print_source(source)
     ended = launch("explain", "--source", source, *words, name=name, how=how, folders=folders)
     get_console().print(f"its waterfall: suite report {name}")
     return ended

@@ -77,11 +77,11 @@ COMMANDS = {
     ),
     "dataflow": (
         "suite.cli.exporting:dataflow",
-        "Show the way of one layer of a finished recipe through integers, with one value carried through.",
+        "Show how one layer of a finished recipe is computed in integers, step by step, for one value.",
     ),
     "sync": (
         "suite.cli.following:sync",
-        "Bring MLflow up to date with a sweep's runs and its report, and say how to open it; repeats safely.",
+        "Bring MLflow up to date with a sweep's runs and its report, and say how to open it.",
     ),
     "inspect": (
         "suite.cli.inspecting:inspect",
@@ -174,7 +174,8 @@ def _do(words: Sequence[str]) -> int:
 
         named = [word for word in words if word in sweeps.names() or word.endswith(".py")]
         for sweep in named[:1]:
-            sweeps.find(sweep).options.print_help(get_console())
+            given = ("source",) if words[0] == "explain" else ()
+            sweeps.find(sweep).options.print_help(get_console(), without=given)
     return 0 if words else 2
 
 

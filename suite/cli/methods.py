@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 
 from rich import get_console
@@ -26,4 +27,19 @@ def methods() -> int:
         module = sys.modules[kind.__module__]
         table.add_row(name, ", ".join(shown), (module.__doc__ or "").strip().splitlines()[0])
     get_console().print(table)
+    for number in sorted(published_sources()):
+        print_source(number)
     return 0
+
+
+def published_sources() -> Mapping[str, str]:
+    """What each source is, by its number."""
+    from analysis.read import published  # the one place that names them
+
+    return published.load().sources
+
+
+def print_source(number: str) -> None:
+    """Say what a source is: `source 002: the README of ...`."""
+    line = f"source {number}: {published_sources()[number]}"
+    get_console().print(line, markup=False, highlight=False, soft_wrap=True)

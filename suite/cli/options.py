@@ -26,6 +26,9 @@ SweepWords = Annotated[
         help="those of the sweep; `suite plan SWEEP --help` shows them",
     ),
 ]
+ExplainWords = Annotated[
+    str, Parameter(name="OPTIONS", allow_leading_hyphen=True, help="those of the steps, listed below")
+]
 LaunchedName = Annotated[str, Parameter(name="SWEEP", help="name of a launched sweep")]
 Only = Annotated[str | None, Parameter(help="only stages whose name holds this pattern (* and ? allowed)")]
 Name = Annotated[str | None, Parameter(help="another name for the sweep, to keep two variants apart")]

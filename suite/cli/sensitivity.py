@@ -56,7 +56,8 @@ def sensitivity(
     except InterruptedRunError as asked:
         console.print(f"{stop.asked_by}: {asked}", soft_wrap=True, markup=False)
         return 1
-    console.print(costs_table(record))
+    for table in costs_tables(record, console.width):
+        console.print(table)
     console.print(ranks_table(record["correlations"]))
     file = folders.runs / stage.key / "artifacts" / "sensitivity.json"
     console.print(
@@ -69,8 +70,9 @@ def sensitivity(
     return 0
 
 
-def costs_table(record: Mapping[str, Any]) -> Rows:
-    """A row for each layer, tensor and width."""
+def costs_tables(record: Mapping[str, Any], width: int) -> list[Rows]:
+    """A row for each layer, tensor and width; where a terminal of `width` is too narrow for all columns, the scores in
+    one table and the losses in another."""
     has_truth = any(cost["loss_alone"] is not None for cost in record["costs"])
     titles = [*COSTS, *ALL_BUT] if has_truth else COSTS[:8]
     table = Rows(titles, titles[2:], ("layer",))
@@ -80,7 +82,16 @@ def costs_table(record: Mapping[str, Any]) -> Rows:
         for way in ("alone", "all_but") if has_truth else ():
             row += [f"{cost[f'loss_{way}']:.4f}", f"{cost[f'top1_{way}']:.2f}"]
         table.rows.append([(text, "") for text in row])
-    return table
+    if table.fits(width):
+        return [table]
+    named, scores, losses = (0, 1, 2), range(3, 8), range(8, len(titles))
+    parts = [(*named, *columns) for columns in (scores, losses) if columns]
+    return [
+        Rows(
+            [titles[n] for n in part], titles[2:], ("layer",), [[row[n] for n in part] for row in table.rows]
+        )
+        for part in parts
+    ]
 
 
 def ranks_table(found: Sequence[Mapping[str, Any]]) -> Rows:

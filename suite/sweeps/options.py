@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
@@ -34,19 +34,24 @@ class Options:
     """
 
     def __init__(self, name: str, about: str, function: Callable[..., Any]) -> None:
+        self._name, self._about, self._signature = name, about, _signature(function)
+        self._app = self._taking(self._signature)
+
+    def _taking(self, signature: inspect.Signature) -> App:
         def given(**options: Any) -> None: ...
 
-        given.__signature__ = _signature(function)  # type: ignore[attr-defined]
-        self._app = App(
-            help=about,
+        given.__signature__ = signature  # type: ignore[attr-defined]
+        app = App(
+            help=self._about,
             help_flags=(),
             version_flags=(),
             help_format="plaintext",
             usage="",
-            group_parameters=f"Options of {name}",
+            group_parameters=f"Options of {self._name}",
             default_parameter=Parameter(consume_multiple=True, negative_iterable=(), converter=exact),
         )
-        self._app.default(given)
+        app.default(given)
+        return app
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """The value of each, by its name. Raises SuiteError for words that are none."""
@@ -57,9 +62,10 @@ class Options:
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def print_help(self, console: Console) -> None:
-        """Show what the sweep asks, and each option with its default."""
-        self._app.help_print([], console=console)
+    def print_help(self, console: Console, without: Collection[str] = ()) -> None:
+        """Show what the sweep asks, and each option with its default; not those that the command gives itself."""
+        shown = [p for p in self._signature.parameters.values() if p.name not in without]
+        self._taking(inspect.Signature(shown)).help_print([], console=console)
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -1,4 +1,5 @@
-"""The best recipe of each width as a model version in MLflow's registry: the sweep is the model, `best-w4` an alias.
+"""The best recipe of each pair of widths as a model version in MLflow's registry: the sweep is the model, `best-w4a4`
+an alias.
 
 Nothing is uploaded: a version names its run, and its run directory or, with a server, the folder of the run's
 artifacts there. By which client is the caller's; `register` is safe to repeat, and to be cut off anywhere.
@@ -7,23 +8,31 @@ artifacts there. By which client is the caller's; `register` is safe to repeat, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from suite.recipe import Recipe
+from suite.recipe import FLOAT_BITS, Recipe
 from suite.record.status import Status
 from suite.track.mlflow_run import MlflowRun
+from suite.track.result import configuration
 
 
-def best_by_width(statuses: Sequence[Status]) -> dict[int, Status]:
-    """For each weight width, in bits and narrowest first, the finished recipe of the highest top-1; of equals the
-    first."""
-    best: dict[int, Status] = {}
+def best_by_width(statuses: Sequence[Status]) -> dict[str, Status]:
+    """For each pair of widths, narrowest first, a run of the configuration with the highest top-1 in the mean over its
+    finished seeds; of equals the first. The widths are named `w4a4`, or `w4` where activations stay float.
+
+    The run is the first of the configuration in `statuses`, not the one of its luckiest seed.
+    """
+    found: dict[tuple[int, int], dict[str, list[Status]]] = {}
     for now in statuses:
         if isinstance(now.stage, Recipe) and now.outcome:
-            bits = now.stage.method.weight_bits
-            if bits not in best or _top1(now) > _top1(best[bits]):
-                best[bits] = now
-    return dict(sorted(best.items()))
+            widths = now.stage.method.weight_bits, now.stage.method.act_bits
+            found.setdefault(widths, {}).setdefault(configuration(now.stage), []).append(now)
+    best = {}
+    for (weight_bits, act_bits), seeds in sorted(found.items()):
+        acts = "" if act_bits == FLOAT_BITS else f"a{act_bits}"
+        best[f"w{weight_bits}{acts}"] = max(seeds.values(), key=lambda runs: fmean(map(_top1, runs)))[0]
+    return best
 
 
 def _top1(now: Status) -> float:
@@ -32,17 +41,20 @@ def _top1(now: Status) -> float:
 
 
 def register(
-    client: Any, sweep: str, best: Mapping[int, Status], runs: Mapping[str, MlflowRun], served: bool
+    client: Any, sweep: str, best: Mapping[str, Status], runs: Mapping[str, MlflowRun], served: bool
 ) -> None:
-    """Let the alias of each width name the version of its best run; `runs` are MLflow's, by stage key, and `served`
-    is whether a server keeps them."""
+    """Let the alias of each pair of widths name the version of its best run; `runs` are MLflow's, by stage key, and
+    `served` is whether a server keeps them."""
     if not best:
         return
     listed = client.search_registered_models(f"name = '{sweep}'")
     model = listed[0] if listed else client.create_registered_model(sweep)
     versions = {str(v.version): v.run_id for v in client.search_model_versions(f"name = '{sweep}'")}
-    for bits, now in best.items():
-        alias, run = f"best-w{bits}", runs[now.stage.key]
+    for alias in model.aliases:
+        if alias.startswith("best-w") and alias.removeprefix("best-") not in best:
+            client.delete_registered_model_alias(sweep, alias)  # of a version that named them otherwise
+    for widths, now in best.items():
+        alias, run = f"best-{widths}", runs[now.stage.key]
         of_run = [version for version, run_id in versions.items() if run_id == run.run_id]
         if not of_run:
             of_run = [_create(client, sweep, now, run, served)]

@@ -79,9 +79,7 @@ def note(now: Status, start: Status | None, start_page: str) -> str:
     top1 = (now.outcome or {}).get("top1")
     if isinstance(top1, int | float):
         points = drop(now, start).get("drop")
-        words.append(
-            f"Top-1 {top1:.2f} %" + ("." if points is None else f", {points:.2f} points below float.")
-        )
+        words.append(f"Top-1 {top1:.2f} %" + ("" if points is None else _beside_float(points)) + ".")
     if start_page and start is not None:
         words.append(f"Its float run: [{start.stage.name}]({start_page})")
     return " ".join(filter(None, words))

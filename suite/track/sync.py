@@ -55,8 +55,8 @@ class _Known:
     """Those of them of which nothing more is to come."""
     noted: tuple[dict[str, int], dict[str, str]] | None = None
     description: str = ""
-    registered: dict[int, tuple[str, str]] | None = None
-    """By width, the stage key and the run id of the model versions."""
+    registered: dict[str, tuple[str, str]] | None = None
+    """By widths, the stage key and the run id of the model versions."""
 
 
 class Syncer:
@@ -137,7 +137,7 @@ class Syncer:
         """What is not of one run: the positions, the report, the description and the model versions."""
         client, experiment, sweep = known.client, known.experiment, self.sweep
         best, server = best_by_width(statuses), store.server()
-        shown = {bits: (now.stage.key, known.by_key[now.stage.key].run_id) for bits, now in best.items()}
+        shown = {pair: (now.stage.key, known.by_key[now.stage.key].run_id) for pair, now in best.items()}
         ids = [run_id for _, run_id in shown.values()]
         positions = {now.stage.key: int(now.last["seq"]) for now in statuses}
         noted = positions, pages(server, experiment, ids) if server else {}

@@ -97,7 +97,7 @@ def best_view(created_at_ms: int, run_ids: Sequence[str]) -> str:
     """The value of the tag of the view of these runs: charts of their widths against top-1."""
     listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
     state = {"searchFilter": f"attributes.run_id IN ({listed})", **SMALLEST_DROP}
-    return _view("The best of each width", WIDTHS, state, created_at_ms)
+    return _view("The best of each pair of widths", WIDTHS, state, created_at_ms)
 
 
 def _view(name: str, widths: Mapping[str, int], state: Mapping[str, Any], created_at_ms: int) -> str:

@@ -290,6 +290,6 @@ def test_a_section_adds_its_figure_and_its_files_beside_the_page(
 
     monkeypatch.setattr(write, "SECTIONS", (*write.SECTIONS, section))
     paths = write.write(results.load(tmp_path, "small"), tmp_path / "report.html")
-    assert {tmp_path / name for name in ("mine.png", "mine.svg", "mine.csv")} < set(paths)
+    assert {tmp_path / name for name in ("mine.svg", "mine.csv")} < set(paths)
     assert paths[-1] == tmp_path / "report.html" and all(path.stat().st_size for path in paths)
     assert "10 runs" in words(paths[-1].read_text()) and (tmp_path / "mine.csv").read_text() == "a,b\n"

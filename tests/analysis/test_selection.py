@@ -1,4 +1,4 @@
-"""`suite report --methods --order --width --pdf`, and settings of the user's that must not reach the report."""
+"""`suite report --methods --order --width --png --pdf`, and settings of the user's that must not reach the report."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_report_is_made_whatever_the_users_matplotlib_and_terminal_are(runs:
     hostile = {"MPLBACKEND": "module://nothing.there", "PYTHONIOENCODING": "ascii"}
     hostile |= {"MATPLOTLIBRC": str(runs / "matplotlibrc"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "analysis", "small", "--runs", str(runs), "--out", str(runs / "out")]
-    command += ["--methods", "amax", "--width", "3.5", "--pdf"]
+    command += ["--methods", "amax", "--width", "3.5", "--png", "--pdf"]
     done = subprocess.run(command, env=os.environ | hostile, cwd=runs, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "+/-" in done.stdout

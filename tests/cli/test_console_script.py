@@ -14,6 +14,7 @@ from fakes import ROOT
 from fakes.forking import completed
 from fakes.sweeps import small
 from fakes.waiting import limit
+from packaging.requirements import Requirement
 
 SWEEP = """
 from beside import BITS
@@ -99,3 +100,13 @@ def test_the_command_line_of_the_analysis_alone_is_as_before(place: Path) -> Non
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     assert (place / "out" / "small" / "table.md").is_file()
+
+
+def test_an_installation_brings_every_package_that_requirements_txt_pins_and_accepts_the_pins() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    pins = [Requirement(line) for line in lines if line]
+    accepted = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    assert accepted.keys() == {pin.name for pin in pins}
+    for pin in pins:
+        assert accepted[pin.name].contains(str(pin.specifier).removeprefix("==")), pin

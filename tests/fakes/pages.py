@@ -10,7 +10,6 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analysis.draw import style
@@ -30,16 +29,22 @@ def without_drawing() -> Iterator[None]:
     """Figures are made and not drawn, which takes most of a report's time: their files are empty, and the page has an
     empty picture by the name of each."""
 
-    def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    def save(
+        figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg"), drawn: str | None = None
+    ) -> list[Path]:
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
         for path in paths:
             path.touch()
         return paths
 
-    def svg(figure: Figure, name: str) -> Markup:
-        return Markup(f'<svg id="{name}" aria-hidden="true"></svg>')
+    def inlined(text: str, name: str) -> str:
+        return f'<svg id="{name}" aria-hidden="true"></svg>'
 
-    with mock.patch.object(style, "save", save), mock.patch.object(html, "_svg", svg):
+    with (
+        mock.patch.object(style, "save", save),
+        mock.patch.object(style, "svg", lambda figure: ""),
+        mock.patch.object(html, "_inlined", inlined),
+    ):
         yield
 
 
