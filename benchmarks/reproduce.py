@@ -58,6 +58,8 @@ def steps(weights: Path, results: Path) -> list[Step]:
     found.append(
         Step("verify-resume", (("suite", "verify-resume", "--tries", "7"),), "prints; the README is by hand")
     )
+    conformance = ("benchmarks.conformance", *out[:1], str(results / "conformance"))
+    found.append(Step("conformance", (conformance,), "the toolkits, in an environment of their own"))
     for name, test in STORMS.items():
         folder = {"STORM_RESULTS": str(results / name)}
         found.append(Step(name, (("pytest", "-m", "long", test),), "Debian's packages, as root", folder))

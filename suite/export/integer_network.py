@@ -29,11 +29,12 @@ CONV = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
 @dataclass(frozen=True)
 class Codes:
-    """A tensor on a grid: x ~ (q - zero_point) * scale. q int64, scale float32 []."""
+    """A tensor on a grid: x ~ (q - zero_point) * scale. q int64, |q - zero_point| below 2^bits; scale float32 []."""
 
     q: Tensor
     scale: Tensor
     zero_point: int
+    bits: int
 
     @property
     def centred(self) -> Tensor:
@@ -126,7 +127,8 @@ class IntegerNetwork(nn.Module):
             return self.multiplied(self._codes(given[0], node), str(node.target), layer)
         if is_addition(node):
             one, other = (self._codes(value, node) for value in given)
-            total, scale = integer.rescaled_sum(one.centred, one.scale, other.centred, other.scale)
+            widths = max(one.bits, other.bits), self.sums.bits
+            total, scale = integer.rescaled_sum(one.centred, one.scale, other.centred, other.scale, *widths)
             return Sums(self.sums(total, node.name), scale)
         if is_relu(self.network, node) or (
             isinstance(module, Quantized) and isinstance(module.layer, nn.ReLU)
@@ -141,13 +143,14 @@ class IntegerNetwork(nn.Module):
     def on_grid(self, value: Value, quantizer: str) -> Codes:
         """`value` on the grid of the quantizer of this name: a real image is rounded, integers are brought there."""
         grid = self.levels[quantizer]
+        bits = (grid.quant_max - grid.quant_min).bit_length()
         if isinstance(value, Tensor):
             q = torch.round(value.double() / grid.scale.double()) + grid.zero_point
-            return Codes(q.clamp(grid.quant_min, grid.quant_max).long(), grid.scale, grid.zero_point)
+            return Codes(q.clamp(grid.quant_min, grid.quant_max).long(), grid.scale, grid.zero_point, bits)
         total = value.centred if isinstance(value, Codes) else value.q
         ends = grid.zero_point, grid.quant_min, grid.quant_max
         q = integer.requantized(total, value.scale, grid.scale, *ends)
-        return Codes(q, grid.scale, grid.zero_point)
+        return Codes(q, grid.scale, grid.zero_point, bits)
 
     def multiplied(self, x: Codes, name: str, layer: nn.Module) -> Sums:
         """The sums of products of a layer, its bias added."""

@@ -6,7 +6,7 @@ tensor's.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import torch
@@ -18,6 +18,23 @@ from suite.recipe.errors import SuiteError, check_bits, check_choice
 
 Axis = int | tuple[int, ...] | None
 """The dimensions that keep an amax of their own, negative ones from the end; None is one amax for the tensor."""
+
+
+def check_axis(axis: object) -> None:
+    """Raise SuiteError unless `axis` is an Axis."""
+    axes = axis if isinstance(axis, tuple) else (0 if axis is None else axis,)
+    if not all(type(item) is int for item in axes):
+        raise SuiteError(f"axis {axis!r} is no dimension; use None, a whole number or a tuple of them")
+
+
+def amax_of(value: Any) -> Tensor:
+    """A copy of `value` in float32, a tensor on its device. Raises SuiteError unless it is finite and at least 0."""
+    try:
+        amax = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SuiteError(f"amax {value!r} is no number, list, array or tensor of them: {error}") from None
+    _check_amax(amax)
+    return amax
 
 
 @dataclass(frozen=True)
@@ -47,21 +64,18 @@ class QuantDescriptor:
     def __post_init__(self) -> None:
         check_bits("num_bits", self.num_bits)
         check_choice("calib_method", self.calib_method, ("max", "histogram"))
-        axes = self.axis if isinstance(self.axis, tuple) else (0 if self.axis is None else self.axis,)
-        if not all(type(axis) is int for axis in axes):
-            raise SuiteError(
-                f"axis {self.axis!r} is no dimension; use None, a whole number or a tuple of them"
-            )
+        check_axis(self.axis)
         if self.calib_method == "histogram" and self.axis is not None:
             raise SuiteError(
                 f'calib_method "histogram" is per tensor, got axis {self.axis!r}; use "max" or no axis'
             )
-        if self.scale_amax is not None and not 0 < self.scale_amax < float("inf"):
-            raise SuiteError(f"scale_amax must be above 0 and finite, got {self.scale_amax!r}")
+        factor = self.scale_amax
+        if factor is not None and not (isinstance(factor, int | float) and 0 < factor < float("inf")):
+            raise SuiteError(f"scale_amax must be above 0 and finite, got {factor!r}")
+        if self.name is not None and not isinstance(self.name, str):
+            raise SuiteError(f"name must be a text or None, got {self.name!r}; the amax is given by keyword")
         if self.amax is not None:
-            amax = torch.as_tensor(self.amax, dtype=torch.float32)
-            _check_amax(amax)
-            object.__setattr__(self, "amax", _nested(amax.tolist()))
+            object.__setattr__(self, "amax", _nested(amax_of(self.amax).tolist()))
         if self.learn_amax and (self.axis is not None or isinstance(self.amax, tuple)):
             raise SuiteError(
                 "learn_amax learns one amax for the tensor; give it no axis and at most one amax"
@@ -71,6 +85,13 @@ class QuantDescriptor:
     def grid(self) -> Grid:
         """The integers that the tensor may take."""
         return _grid(self.num_bits, self.unsigned, self.narrow_range)
+
+    def dict(self) -> dict[str, Any]:
+        """num_bits, name and the fields that are not as by default: QuantDescriptor(**descriptor.dict()) is equal."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        default = {field.name: field.default for field in fields(self)}
+        always = ("num_bits", "name")
+        return {name: value for name, value in shown.items() if name in always or value != default[name]}
 
 
 QUANT_DESC_8BIT_PER_TENSOR = QuantDescriptor()
@@ -111,6 +132,31 @@ def tensor_quant(
     steps = inputs.float() * scale.reciprocal()
     integers = fake_quantize(steps, torch.ones_like(scale), zero_point, grid.quant_min, grid.quant_max)
     return integers.to(inputs.dtype), scale.reciprocal()
+
+
+def native_fake_quant(inputs: Tensor, amax: Tensor, num_bits: int = 8, unsigned: bool = False) -> Tensor:
+    """`inputs` by torch.fake_quantize_* on the full range: -2^(bits-1) to 2^(bits-1) - 1, unsigned 0 to 2^bits - 1.
+
+    float32, one amax or one for each index of a single dimension. Raises SuiteError as fake_tensor_quant does, and at
+    another dtype or an amax along several dimensions.
+    """
+    grid = Grid(num_bits, not unsigned)
+    scale, _ = _scale(inputs, amax, grid)
+    if inputs.dtype != torch.float32:
+        raise SuiteError(f"torch's own fake quantize is exported in float32, got {inputs.dtype}; disable AMP")
+    if scale.numel() == 1:
+        return torch.fake_quantize_per_tensor_affine(inputs, scale.item(), 0, grid.quant_min, grid.quant_max)
+    kept = [dim for dim, size in enumerate(scale.shape, inputs.dim() - scale.dim()) if size > 1]
+    if len(kept) > 1:
+        raise SuiteError(
+            f"torch's own fake quantize has one axis, got an amax of shape {list(scale.shape)}; "
+            "use an amax along one dimension"
+        )
+    flat = scale.detach().flatten()
+    zero_point = torch.zeros_like(flat, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(
+        inputs, flat, zero_point, kept[0], grid.quant_min, grid.quant_max
+    )
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from suite.recipe.errors import SuiteError
 MANTISSA_BITS = 31
 MOST_SHIFT = 62
 ADD_SHIFT = 20
-"""The bits by which the operands of an addition are shifted before they are rescaled, as in TensorFlow Lite."""
+"""The most bits by which the operands of an addition are shifted before they are rescaled, as in TensorFlow Lite."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,21 @@ def integer_bias(bias: Tensor, scale: Tensor, layer: str) -> Tensor:
     return whole.to(torch.int64)
 
 
-def rescaled_sum(one: Tensor, one_scale: Tensor, other: Tensor, other_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum, its scale): two tensors of integers, int64 with their zero points subtracted, each brought to twice the
-    larger scale with ADD_SHIFT bits to spare, and added."""
+def rescaled_sum(
+    one: Tensor, one_scale: Tensor, other: Tensor, other_scale: Tensor, bits: int = 8, held: int = 32
+) -> tuple[Tensor, Tensor]:
+    """(sum, its scale): two tensors of integers, int64 with their zero points subtracted and below 2^bits, each
+    brought to twice the larger scale with some bits to spare, and added.
+
+    To spare are ADD_SHIFT bits, or as many fewer as accumulators of `held` bits need to hold every sum.
+    """
+    spare = max(0, min(ADD_SHIFT, held - 1 - bits))
     twice = 2 * torch.maximum(one_scale.double(), other_scale.double())
     parts = [
-        Multiplier.of(scale.double() / twice)(q << ADD_SHIFT)
+        Multiplier.of(scale.double() / twice)(q << spare)
         for q, scale in ((one, one_scale), (other, other_scale))
     ]
-    return parts[0] + parts[1], twice / 2**ADD_SHIFT
+    return parts[0] + parts[1], twice / 2**spare
 
 
 def may_clip_pairs(q: Tensor, largest_input: int) -> bool:

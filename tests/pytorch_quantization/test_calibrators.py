@@ -46,8 +46,8 @@ def test_calibrators_equal_nvidias(nvidia: Any) -> None:
         for batch in range(3):
             theirs.collect(spread(seed, batch))
             ours.collect(spread(seed, batch))
-        assert torch.equal(theirs._calib_hist.long(), ours._counts)
-        assert torch.equal(theirs._calib_bin_edges, ours._edges)
+        assert torch.equal(theirs._calib_hist.long(), ours._calib_hist)
+        assert torch.equal(theirs._calib_bin_edges, ours._calib_bin_edges)
         chosen: list[dict[str, Any]] = [{"percentile": percent} for percent in (90, 99, 99.9, 99.99, 100)]
         for arguments in [{"method": "percentile"} | item for item in chosen] + [
             {"method": "entropy", "stride": 61}
@@ -106,7 +106,7 @@ def test_of_equal_divergences_the_last_counts_and_a_percentile_is_reached_from_b
     """One value in each of four bins: the first and the last cut both lose nothing at 16 bits."""
     calibrator = HistogramCalibrator(16, num_bins=4)
     calibrator.collect(torch.tensor([0.5, 1.5, 2.5, 4.0]))
-    found = divergences(calibrator._counts.double(), torch.arange(1, 5), 1 << 15)
+    found = divergences(calibrator._calib_hist.double(), torch.arange(1, 5), 1 << 15)
     assert found[0] == found[3] == 0
     assert found[1] > 0
     assert calibrator.compute_amax("entropy", start_bin=1) == 4
@@ -120,14 +120,14 @@ def test_every_value_is_counted_once_while_the_histogram_grows() -> None:
         x = randn(1 + 7 * seed, seed=seed) * 2.0 ** (seed % 5)
         calibrator.collect(x)
         seen += x.numel()
-        assert int(calibrator._counts.sum()) == seen
-        assert len(calibrator._edges) == len(calibrator._counts) + 1
-    assert len(calibrator._counts) > 64
+        assert int(calibrator._calib_hist.sum()) == seen
+        assert len(calibrator._calib_bin_edges) == len(calibrator._calib_hist) + 1
+    assert len(calibrator._calib_hist) > 64
     for seed in range(300):  # the last edge may be rounded below the largest value
         calibrator, largest = HistogramCalibrator(num_bins=3), randn(2, seed=seed).abs().sort().values
         for value in largest:
             calibrator.collect(value.reshape(1))
-        assert int(calibrator._counts.sum()) == 2
+        assert int(calibrator._calib_hist.sum()) == 2
 
 
 def test_zeros_are_counted_whenever_they_come_or_not_at_all() -> None:
@@ -138,9 +138,9 @@ def test_zeros_are_counted_whenever_they_come_or_not_at_all() -> None:
         without.collect(batch)
     for batch in (x, zeros):
         last.collect(batch)
-    assert torch.equal(first._counts, last._counts)
-    assert int(first._counts.sum()) == 1000
-    assert int(without._counts.sum()) == 700
+    assert torch.equal(first._calib_hist, last._calib_hist)
+    assert int(first._calib_hist.sum()) == 1000
+    assert int(without._calib_hist.sum()) == 700
     only = HistogramCalibrator()
     only.collect(zeros)
     assert only.compute_amax("entropy") == 0

@@ -129,7 +129,7 @@ def test_a_quantizers_settings_can_be_read_set_and_seen() -> None:
     assert torch.equal(quantizer(x), fake_tensor_quant(x, torch.tensor(1.0)))
     assert str(quantizer) == "TensorQuantizer(8bit per-tensor amax=2.0000 calibrator=MaxCalibrator quant)"
     quantizer.num_bits, quantizer.unsigned, quantizer.amax = 4, True, 3.0
-    assert (quantizer._calibrator.num_bits, quantizer._calibrator.unsigned) == (4, True)
+    assert (quantizer._calibrator._num_bits, quantizer._calibrator._unsigned) == (4, True)
     assert (quantizer.axis, quantizer.fake_quant, quantizer.narrow_range) == (None, True, True)
     assert quantizer.step_size == 3 / 15
     assert torch.equal(quantizer(x.abs()), fake_tensor_quant(x.abs(), torch.tensor(1.5), 4, True))

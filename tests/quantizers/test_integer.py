@@ -70,12 +70,22 @@ def test_a_16_bit_accumulator_overflows_at_its_limit_and_not_below() -> None:
     assert accumulators.overflows == {"leaves": 2}
 
 
-@given(st.floats(0.001, 10), st.floats(0.001, 10), st.integers(-255, 255), st.integers(-255, 255))
-def test_a_rescaled_sum_is_the_real_sum(one: float, other: float, a: int, b: int) -> None:
+@given(
+    st.floats(0.001, 10), st.floats(0.001, 10), st.integers(2, 16), st.sampled_from([16, 24, 32]), st.data()
+)
+def test_a_rescaled_sum_is_the_real_sum_at_every_width_and_fits_its_accumulator(
+    one: float, other: float, bits: int, held: int, data: st.DataObject
+) -> None:
+    most = 2**bits - 1
+    a, b = (data.draw(st.sampled_from([-most, most]) | st.integers(-most, most)) for _ in range(2))
     scales = [torch.tensor(scale, dtype=torch.float64) for scale in (one, other)]
-    total, unit = integer.rescaled_sum(torch.tensor([[a]]), scales[0], torch.tensor([[b]]), scales[1])
-    assert abs(int(total)) < 2**31
+    operands = torch.tensor([[a]]), scales[0], torch.tensor([[b]]), scales[1]
+    total, unit = integer.rescaled_sum(*operands, bits, held)
     assert abs(float(total * unit) - (a * one + b * other)) <= 2 * float(unit)
+    if bits <= held - 2:
+        accumulators = Accumulators(held)
+        accumulators(total, "add")
+        assert not accumulators.overflows
 
 
 def test_a_bias_beyond_int32_names_its_layer() -> None:
@@ -114,6 +124,28 @@ def operands() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (2, 5, 6, 6), generator=generator)
     return x, torch.randint(0, 256, (4, 5, 3, 3), generator=generator)
+
+
+@given(st.integers(1, 50), st.sampled_from([16, 20, 32]), st.integers(0, 2**31))
+def test_sums_of_products_overflow_just_where_exact_ones_leave_the_accumulator(
+    terms: int, bits: int, seed: int
+) -> None:
+    """Of int8 weights and uint8 inputs, summed in any order: two's complement gives the same in the end."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 256, (3, terms), generator=generator)
+    w = torch.randint(-128, 128, (2, terms), generator=generator)
+    exact = [
+        [sum(a * b for a, b in zip(row, column, strict=True)) for column in w.tolist()] for row in x.tolist()
+    ]
+    accumulators, half = Accumulators(bits), 2 ** (bits - 1)
+    found = accumulators(F.linear(x.double(), w.double()).long(), "linear")
+    leaves = [[not -half <= total < half for total in row] for row in exact]
+    assert found.tolist() == [[(total + half) % (2 * half) - half for total in row] for row in exact]
+    assert accumulators.overflows["linear"] == sum(map(sum, leaves))
+    step_by_step = torch.zeros(3, 2, dtype=torch.int64)
+    for term in range(terms):
+        step_by_step = Accumulators(bits)(step_by_step + x[:, term, None] * w[None, :, term], "one")
+    assert torch.equal(found, step_by_step)
 
 
 def test_sums_of_products_are_those_of_onnx_runtimes_integer_convolution() -> None:

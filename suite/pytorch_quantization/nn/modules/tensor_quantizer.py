@@ -8,30 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.pytorch_quantization.calib import HistogramCalibrator, MaxCalibrator
+from suite.pytorch_quantization.calib import Calibrator, HistogramCalibrator, MaxCalibrator
+from suite.pytorch_quantization.nn.modules.clip import Clip
 from suite.pytorch_quantization.tensor_quant import (
     QUANT_DESC_8BIT_PER_TENSOR,
-    Axis,
     QuantDescriptor,
+    amax_of,
     fake_tensor_quant,
+    native_fake_quant,
     reduce_amax,
     tensor_quant,
 )
 from suite.recipe.errors import SuiteError
 
 
-class Clip(nn.Module):
-    """`inputs` clipped to two learned values (PACT, arXiv 1805.06085): each has the gradient of what it clips."""
+def _setting(name: str, what: str) -> property:
+    """A field of the descriptor, which may be set at any time and counts from the next tensor on."""
 
-    def __init__(self, clip_value_min: float, clip_value_max: float) -> None:
-        super().__init__()
-        self.clip_value_min = nn.Parameter(torch.tensor(float(clip_value_min)))
-        self.clip_value_max = nn.Parameter(torch.tensor(float(clip_value_max)))
+    def read(self: TensorQuantizer) -> Any:
+        return getattr(self._desc, name)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Shape of `inputs`; the gradient at a bound goes to the bound."""
-        below = torch.where(inputs < self.clip_value_max, inputs, self.clip_value_max)
-        return torch.where(inputs > self.clip_value_min, below, self.clip_value_min)
+    def write(self: TensorQuantizer, value: Any) -> None:
+        self._describe(**{name: value})
+
+    return property(read, write, doc=what)
 
 
 class TensorQuantizer(nn.Module):
@@ -40,9 +40,25 @@ class TensorQuantizer(nn.Module):
     While calibrating (`enable_calib`) its calibrator watches, and `load_calib_amax` then fixes the amax, a buffer
     `_amax` in the state dict. Without one the amax is dynamic: computed from each tensor. `disable` lets all pass.
     if_clip: clip at the learned amax even while not quantizing (`enable_clip`, `disable_clip`).
+
+    The fields that code for NVIDIA's class sets take effect too: `_num_bits`, `_unsigned`, `_narrow_range`, `_axis`,
+    `_fake_quant`, `_scale_amax`, `_learn_amax`, `_amax`, `_calibrator`, `_disabled`, `_if_quant`, `_if_clip` and
+    `_if_calib`; a value that cannot be raises SuiteError. use_fb_fake_quant, of the class: compute by torch's own fake
+    quantize on the full range, with -2^(bits-1), whatever narrow_range is, as NVIDIA's does for torch's older ONNX
+    export.
     """
 
+    use_fb_fake_quant = False
     _amax: Tensor
+    num_bits = _num_bits = _setting("num_bits", "2 to 16; may be set.")
+    unsigned = _unsigned = _setting("unsigned", "Whether the integers start at 0; may be set.")
+    narrow_range = _narrow_range = _setting(
+        "narrow_range", "Whether the lowest signed integer is left out; may be set."
+    )
+    axis = _axis = _setting("axis", "The dimensions that keep an amax of their own; may be set.")
+    fake_quant = _fake_quant = _setting("fake_quant", "Whether the integers are mapped back; may be set.")
+    _scale_amax = _setting("scale_amax", "A factor on every amax; None is 1.")
+    _learn_amax = _setting("learn_amax", "Whether the amax is the learned one.")
 
     def __init__(
         self,
@@ -55,56 +71,42 @@ class TensorQuantizer(nn.Module):
         super().__init__()
         self._desc, self._disabled, self._if_quant, self._if_calib = quant_desc, disabled, if_quant, if_calib
         self._if_clip = False
-        self.scale: Tensor | None = None
-        """Integers over `scale` are the values: of the last tensor quantized with fake_quant=False."""
+        self._scale: Tensor | None = None
         if quant_desc.amax is not None:
-            self.register_buffer("_amax", torch.tensor(quant_desc.amax))
+            self._amax = torch.tensor(quant_desc.amax)
         if quant_desc.learn_amax:
             amax = 1.0 if quant_desc.amax is None else quant_desc.amax
             self.clip = Clip(-amax, amax)
         if quant_desc.learn_amax or if_clip:
             self.enable_clip()
         kind = HistogramCalibrator if quant_desc.calib_method == "histogram" else MaxCalibrator
-        self._calibrator = kind(quant_desc.num_bits, quant_desc.axis, quant_desc.unsigned)
+        self._calibrator: Calibrator | None = kind(quant_desc.num_bits, quant_desc.axis, quant_desc.unsigned)
+
+    def _describe(self, **changes: Any) -> None:
+        desc = replace(self._desc, **changes)
+        if desc.learn_amax and "clip" not in self._modules:
+            raise SuiteError("there is no learned amax to clip at; describe the tensor with learn_amax=True")
+        if isinstance(self._calibrator, HistogramCalibrator) and desc.axis is not None:
+            raise SuiteError(
+                f"a histogram calibrator is per tensor, got axis {desc.axis!r}; use calib_method max"
+            )
+        self._desc = desc
+        if self._calibrator is not None:
+            self._calibrator._num_bits, self._calibrator._axis = desc.num_bits, desc.axis
+            self._calibrator._unsigned = desc.unsigned
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "_amax":
+            super().__setattr__(name, value)
+        elif value is not None:
+            self.register_buffer(name, value.detach() if isinstance(value, Tensor) else amax_of(value))
+        else:
+            self._buffers.pop(name, None)
 
     @property
-    def num_bits(self) -> int:
-        """2 to 16; may be set."""
-        return self._desc.num_bits
-
-    @num_bits.setter
-    def num_bits(self, value: int) -> None:
-        self._desc = replace(self._desc, num_bits=value)
-        self._calibrator.num_bits = value
-
-    @property
-    def unsigned(self) -> bool:
-        """Whether the integers start at 0; may be set."""
-        return self._desc.unsigned
-
-    @unsigned.setter
-    def unsigned(self, value: bool) -> None:
-        self._desc = replace(self._desc, unsigned=value)
-        self._calibrator.unsigned = value
-
-    @property
-    def narrow_range(self) -> bool:
-        """Whether the lowest signed integer is left out; may be set."""
-        return self._desc.narrow_range
-
-    @narrow_range.setter
-    def narrow_range(self, value: bool) -> None:
-        self._desc = replace(self._desc, narrow_range=value)
-
-    @property
-    def axis(self) -> Axis:
-        """The dimensions that keep an amax of their own."""
-        return self._desc.axis
-
-    @property
-    def fake_quant(self) -> bool:
-        """Whether the integers are mapped back."""
-        return self._desc.fake_quant
+    def scale(self) -> Tensor | None:
+        """Integers over `scale` are the values: of the last tensor quantized with fake_quant=False, None before."""
+        return self._scale
 
     @property
     def step_size(self) -> Tensor | None:
@@ -113,12 +115,12 @@ class TensorQuantizer(nn.Module):
 
     @property
     def amax(self) -> Tensor | None:
-        """The fixed amax, None while it is dynamic; may be set to numbers of the same shape."""
+        """The fixed amax, None while it is dynamic; may be set to numbers of the same shape, `_amax` to any."""
         return self._buffers.get("_amax")
 
     @amax.setter
     def amax(self, value: Any) -> None:
-        new = torch.tensor(QuantDescriptor(amax=value).amax)
+        new = amax_of(value)
         if self.amax is not None:
             if new.shape != self._amax.shape:
                 raise SuiteError(
@@ -146,6 +148,7 @@ class TensorQuantizer(nn.Module):
 
     def enable_calib(self) -> None:
         """Let the calibrator watch."""
+        self._watching()
         self._if_calib = True
 
     def disable_calib(self) -> None:
@@ -160,18 +163,26 @@ class TensorQuantizer(nn.Module):
         """Stop learning the amax."""
         self._set_clip(False)
 
-    def _set_clip(self, on: bool) -> None:
+    def _clips(self) -> None:
         if not self._desc.learn_amax:
             raise SuiteError("there is no learned amax to clip at; describe the tensor with learn_amax=True")
+
+    def _set_clip(self, on: bool) -> None:
+        self._clips()
         self._if_clip = on
         self.clip.requires_grad_(on)
+
+    def _watching(self) -> Any:
+        if self._calibrator is None:
+            raise SuiteError("the quantizer has no calibrator; set _calibrator to one of calib")
+        return self._calibrator
 
     def load_calib_amax(self, *args: Any, strict: bool = True, **kwargs: Any) -> None:
         """Fix the amax that the calibrator answers; arguments are those of its compute_amax.
 
         Where it saw nothing: SuiteError, or with strict=False an amax of NaN, which raises when it is used.
         """
-        amax = self._calibrator.compute_amax(*args, **kwargs)
+        amax = self._watching().compute_amax(*args, **kwargs)
         if amax is None:
             if strict:
                 raise SuiteError(
@@ -200,8 +211,9 @@ class TensorQuantizer(nn.Module):
         if self._disabled:
             return inputs
         if self._if_calib:
-            self._calibrator.collect(inputs)
+            self._watching().collect(inputs)
         if self._if_clip or (self._if_quant and self._desc.learn_amax):
+            self._clips()
             inputs = self.clip(inputs)
         return self._quantize(inputs) if self._if_quant else inputs
 
@@ -210,14 +222,18 @@ class TensorQuantizer(nn.Module):
         if desc.learn_amax:
             amax = torch.maximum(-self.clip.clip_value_min, self.clip.clip_value_max).detach()
         elif self.amax is not None:
-            self._amax = amax = self._amax.to(inputs.device)
+            amax = self._amax
+            if amax.device != inputs.device:
+                self._amax = amax = amax.to(inputs.device)
         else:
             amax = reduce_amax(inputs, desc.axis)
         if desc.scale_amax is not None:
             amax = amax * desc.scale_amax
+        if desc.fake_quant and TensorQuantizer.use_fb_fake_quant:
+            return native_fake_quant(inputs, amax, desc.num_bits, desc.unsigned)
         if desc.fake_quant:
             return fake_tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
-        integers, self.scale = tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
+        integers, self._scale = tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
         return integers
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -1,0 +1,1 @@
+"""The quantized layers and the quantizer, a file each kind, named as NVIDIA names them."""
