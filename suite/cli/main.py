@@ -79,6 +79,10 @@ COMMANDS = {
         "suite.cli.exporting:dataflow",
         "Show the way of one layer of a finished recipe through integers, with one value carried through.",
     ),
+    "latency": (
+        "suite.cli.latency:latency",
+        "Measure how long finished recipes take as integers, and their float networks, in every runtime that is here.",
+    ),
     "sync": (
         "suite.cli.following:sync",
         "Bring MLflow up to date with a sweep's runs and its report, and say how to open it; repeats safely.",
