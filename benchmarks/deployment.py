@@ -99,7 +99,7 @@ def conv_integer(x: Codes, weight: Integers, layer: Any) -> torch.Tensor:
 
     moved = -min(int(x.q.min()), 0)
     w, zeros = onnx_graph.stored(weight, unsigned=True)
-    (zero,) = zeros.unique()  # it takes one for all channels
+    (zero,) = torch.unique(zeros)  # it takes one for all channels
     given = {"x": x.q + moved, "w": w, "xz": torch.tensor(x.zero_point + moved), "wz": zero}
     arrays = {name: value.numpy().astype(np.uint8) for name, value in given.items()}
     infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, a.shape) for name, a in arrays.items()]
