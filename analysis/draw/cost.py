@@ -1,4 +1,4 @@
-"""The figure of drop from float against size and against time."""
+"""The figure of drop from float against size and against latency."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from analysis.compare.configurations import point
-from analysis.compare.pareto import SIZE, TIME, Record, front
+from analysis.compare.pareto import LATENCY, SIZE, Record, front
 from analysis.draw.axes import bar, drops, ends, shown
 from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, rc, style_of
 
-TITLES = {SIZE: "size of the model as stored (MB)", TIME: "evaluation as it ran (ms an image)"}
+TITLES = {SIZE: "size of the model as stored (MB)", LATENCY: "latency of the exported network (ms an image)"}
 
 
 # Costs whose axis would span less than this factor are drawn on a linear one.
@@ -35,11 +35,13 @@ OFFSETS = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), 
 
 
 def figure(points: pd.DataFrame, cost: str, width: float = WIDE) -> Figure:
-    """Drop from float, with its 95 % interval, against `cost`, SIZE or TIME, one panel for each model, data set and,
-    for TIME, device; `width` in inches. The stepped line is the front; its points are named, the others are faint."""
-    names = ["model", "dataset"] + (["device"] if cost == TIME else [])
+    """Drop from float, with its 95 % interval, against `cost`, SIZE or LATENCY, one panel for each model, data set
+    and, for LATENCY, `panel`; `width` in inches. The stepped line is the front; its points are named, the others are
+    faint."""
+    names = ["model", "dataset"] + (["panel"] if cost == LATENCY else [])
     # A float network drops by nothing from itself.
-    points = points.assign(drop=points["drop"].where(points["method"] != "float", 0.0))
+    measured = (points["method"] != "float") | points["drop"].notna()
+    points = points.assign(drop=points["drop"].where(measured, 0.0))
     points = points[points["drop"].notna() & points[cost].notna()]
     panels = [(_title(key), rows) for key, rows in points.groupby(names, sort=False)] or [
         ("no finished run", points)

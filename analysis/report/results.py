@@ -15,6 +15,7 @@ from analysis.compare import (
     agreement,
     comparability,
     configurations,
+    latency,
     layers,
     selection,
     versus_best,
@@ -23,7 +24,7 @@ from analysis.compare.comparability import Differences
 from analysis.compare.configurations import JOURNALS
 from analysis.compare.layers import Evidence
 from analysis.compare.selection import Order
-from analysis.read import published
+from analysis.read import latency_records, published
 from analysis.read.curves import Curve
 
 
@@ -48,6 +49,13 @@ class Results:
     source: str = JOURNALS
     order: Order = "source"
     width: float | None = None
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """`latency.points` of the sweep, made once; without a row where no exported network of it was measured."""
+        measured = latency_records.read_latencies(self.runs)
+        measured = measured if self.source == JOURNALS else measured[:0]
+        return latency.points(measured, self.marked, self.summary)
 
     @property
     def done(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,31 +18,50 @@ from suite.sweeps.stored import find_stages
 Key = Annotated[str, Parameter(name="KEY", help="key of a recipe as plan shows it, or its beginning")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Those of a recipe's network, with --to or --compare."""
+
+    to: Annotated[
+        str | None,
+        Parameter(
+            help="onnx, pt2e, openvino, state_dict or safetensors: write the recipe's quantized network; with the key "
+            "of a training, safetensors writes its float weights in float16, with a model card"
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, Parameter(help="of --to: the file (default: KEY with the format's ending)")
+    ] = None
+    integer_everywhere: Annotated[
+        bool, Parameter(help="of --to: quantizers also at additions and pooling, so that all is integers")
+    ] = False
+    unsigned_weights: Annotated[
+        bool,
+        Parameter(help="of --to onnx: uint8 weights, which x86 processors without VNNI need (default there)"),
+    ] = False
+    signed_weights: Annotated[bool, Parameter(help="of --to onnx: int8 weights, whatever the processor")] = (
+        False
+    )
+    images: Annotated[
+        Whole | None, Parameter(help="of --to: test images that are compared (default: all)")
+    ] = None
+    compare: Annotated[
+        Path | None,
+        Parameter(help="instead of --to: compare this ONNX file of the recipe with its simulation, here"),
+    ] = None
+
+
+NETWORK = NetworkOptions()
+
+
 def export(
     what: Annotated[
         str, Parameter(name="WHAT", help="with --to the key of a finished recipe, else the name of a sweep")
     ],
     /,
     *,
-    to: Annotated[
-        str | None,
-        Parameter(
-            help="onnx, state_dict or safetensors: write the recipe's quantized network; with the key of a training, "
-            "safetensors writes its float weights in float16, with a model card"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, Parameter(help="of --to: the file (default: KEY with the format's ending)")
-    ] = None,
-    integer_everywhere: Annotated[
-        bool, Parameter(help="of --to: quantizers also at additions and pooling, so that all is integers")
-    ] = False,
-    unsigned_weights: Annotated[
-        bool, Parameter(help="of --to onnx: uint8 weights, which x86 processors without VNNI need")
-    ] = False,
-    images: Annotated[
-        Whole | None, Parameter(help="of --to: test images that are compared (default: all)")
-    ] = None,
+    network: NetworkOptions = NETWORK,
     parquet: Annotated[
         Path | None, Parameter(help="of a sweep: write its runs and epochs as Parquet")
     ] = None,
@@ -53,23 +73,41 @@ def export(
 ) -> int:
     """Write a recipe's quantized network, with --to, compared with its simulation; or all runs of a sweep as Parquet
     or CSV."""
-    if to is None:
+    if network.compare is not None:
+        return _compare(what, network.compare, network.images, folders)
+    if network.to is None:
         from analysis.__main__ import export as export_runs
 
         return export_runs(what, runs=folders.runs, source=source, parquet=parquet, csv=csv)
+    return _export(what, network, folders)
+
+
+def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     from suite.export.exporting import export as export_network
     from suite.export.wish import Wish
+    from suite.recipe.errors import SuiteError
 
-    wish = Wish(to, out, integer_everywhere, unsigned_weights, images)  # type: ignore[arg-type]
-    [stage] = find_stages(folders.runs, [what])
-    console = get_console()
-    if isinstance(stage, Training) and to == "safetensors":
+    if network.unsigned_weights and network.signed_weights:
+        raise SuiteError("--unsigned-weights and --signed-weights contradict each other; give one")
+    unsigned = True if network.unsigned_weights else False if network.signed_weights else None
+    wish = Wish(network.to, network.out, network.integer_everywhere, unsigned, network.images)  # type: ignore[arg-type]
+    [stage] = find_stages(folders.runs, [key])
+    if isinstance(stage, Training) and wish.to == "safetensors":
         return _share(stage, folders, wish.file(stage.key))
     file, beside, record = export_network(stage, folders, wish)
     for path in (file, beside):
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        get_console().print(str(path), markup=False, highlight=False, soft_wrap=True)
     for line in _lines(record):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        get_console().print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _compare(key: str, file: Path, images: int | None, folders: FolderOptions) -> int:
+    from suite.export.file_check import compare
+
+    record = compare(find_stages(folders.runs, [key])[0], folders, file, images)
+    for line in _lines(record):
+        get_console().print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -89,16 +127,19 @@ def _share(training: Training, folders: Folders, file: Path) -> int:
 
 def _lines(record: dict[str, Any]) -> list[str]:
     """What was compared, and the warnings."""
+    runtime = "PyTorch" if record["to"] == "pt2e" else "ONNX Runtime"
     names = {
         "integer_everywhere": "integers everywhere, simulated, against the recipe's own",
-        "same_arithmetic": "ONNX Runtime in the same arithmetic against the simulation",
-        "integer_kernels": "ONNX Runtime's integer kernels against the simulation",
+        "same_arithmetic": f"{runtime} in the same arithmetic against the simulation",
+        "integer_kernels": f"{runtime}'s integer kernels against the simulation",
+        "openvino": "OpenVINO's integer kernels against the simulation",
     }
-    found = [
-        f"{record['convention']}; top-1 {record['simulated_top1']:.2f} % simulated, {record['top1']:.2f} % recorded"
-    ]
+    found = []
+    if "convention" in record:
+        top1 = f"top-1 {record['simulated_top1']:.2f} % simulated, {record['top1']:.2f} % recorded"
+        found.append(f"{record['convention']}; {top1}")
     for name, words in names.items():
-        if name in record["agreement"]:
+        if "flips" in record["agreement"].get(name, {}):
             one = record["agreement"][name]
             found.append(
                 f"{words}: {one['flips']} of {one['images']} answers differ, logits by {one['mean_difference']:.3g} "

@@ -166,10 +166,21 @@ def sync(
             console.print(escape(words), soft_wrap=True, highlight=False)
     if words := damage(Statuses(folders.runs).of_all(stages)):
         console.print(words, soft_wrap=True)
+    for words in _with_models(name, folders):
+        console.print(escape(words), soft_wrap=True, highlight=False)
     console.print(f"MLflow has all runs of {name}. Open it with")
     console.print(store.how_to_open(experiment, folders.runs), soft_wrap=True, highlight=False)
     show_pages(name, folders.runs)
     return 0
+
+
+def _with_models(sweep: str, folders: Folders) -> list[str]:
+    """Make the best recipes loadable from MLflow's registry; what went wrong, in lines."""
+    from suite.track.models import add_models
+
+    console = get_console()
+    with console.status("") as shown:
+        return add_models(sweep, folders, lambda words: shown.update(escape(words)))
 
 
 def show_pages(name: str, runs: Path) -> None:

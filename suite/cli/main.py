@@ -79,6 +79,10 @@ COMMANDS = {
         "suite.cli.exporting:dataflow",
         "Show how one layer of a finished recipe is computed in integers, step by step, for one value.",
     ),
+    "latency": (
+        "suite.cli.latency:latency",
+        "Measure how long finished recipes take as integers, and their float networks, in every runtime that is here.",
+    ),
     "sync": (
         "suite.cli.following:sync",
         "Bring MLflow up to date with a sweep's runs and its report, and say how to open it.",

@@ -8,6 +8,7 @@ to 16 bits, unless weights have 7 bits or are unsigned: nothing fails, only the 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -33,12 +34,17 @@ ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
 """The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
 rounding."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
+WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
+"""Values of ONEDNN_MAX_CPU_ISA."""
 BATCH = 100
 
 
 def has_vnni() -> bool:
-    """Whether this processor sums 8-bit products in 32 bits. Only x86 has processors that do not."""
+    """Whether this processor sums 8-bit products in 32 bits. Only x86 has processors that do not; oneDNN, of PyTorch
+    and OpenVINO, behaves as one of those where the environment says so."""
     flags = cpu_flags()
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_VNNI:
+        return False
     return "avx2" not in flags or any(flag in flags for flag in VNNI)
 
 
@@ -67,12 +73,14 @@ def simulated(model: nn.Module, images: Images | Streamed, most: int | None) -> 
         return torch.cat([model(x).float() for x in batches(images, most)])
 
 
-def session(made: ModelProto | bytes, integer_kernels: bool, optimized: Path | None = None) -> Any:
-    """One of ONNX Runtime, on one thread; without integer kernels every operator computes as it says."""
+def session(
+    made: ModelProto | bytes, integer_kernels: bool, optimized: Path | None = None, threads: int = 1
+) -> Any:
+    """One of ONNX Runtime; without integer kernels every operator computes as it says."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     if not integer_kernels:
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -17,6 +17,20 @@ from suite.quantizers.integer import may_clip_pairs
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.recipe.errors import SuiteError
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+WORDS = "{flips} of {images} answers and logits by {mean_difference:.3g} in the mean"
+
+
+def differs(what: str, exact: dict[str, Any], where: str = "") -> SuiteError:
+    """The error of a file that leaves the bounds in the arithmetic of the simulation."""
+    return SuiteError(
+        f"the {what} file does not compute what the simulation computes: {WORDS.format(**exact)} differ, where "
+        f"1 in {agreement.ONE_FLIP_IN} and {agreement.MEAN_DIFFERENCE} may{where}; nothing was written. Please "
+        f"report it with the recipe"
+    )
+
 
 def onnx_file(
     model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
@@ -24,9 +38,27 @@ def onnx_file(
     """The ONNX file of `model`, whose logits for the test images are given, and how far it agrees; what a user should
     know is added to `warnings`. Raises SuiteError where it does not compute what the simulation computes."""
     example = next(agreement.batches(test, None))[:2]
-    made = onnx_graph.onnx_model(model, example, wish.unsigned_weights)
+    clips = could_clip(model)
+    unsigned = _unsigned(wish, clips, warnings)
+    made = onnx_graph.onnx_model(model, example, unsigned)
+    return made.SerializeToString(), compared_onnx(
+        made, model, test, logits, wish.images, () if unsigned else clips, warnings
+    )
+
+
+def compared_onnx(
+    made: ModelProto,
+    model: nn.Module,
+    test: Images | Streamed,
+    logits: Tensor,
+    most: int | None,
+    clips: Collection[str],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """How far an ONNX file of `model` agrees, in both arithmetics. clips: the layers whose signed weights are too wide
+    for integer kernels without VNNI. Raises SuiteError as `onnx_file` does."""
     content = made.SerializeToString()
-    plain, theirs = (agreement.answered(content, test, wish.images, kernels) for kernels in (False, True))
+    plain, theirs = (agreement.answered(content, test, most, kernels) for kernels in (False, True))
     exact = agreement.difference(logits, plain)
     noise = exact["largest_difference"]
     integer = agreement.difference(logits, theirs, noise)
@@ -38,27 +70,20 @@ def onnx_file(
         "integer_kernels": integer | {"kernels": agreement.kernels(result := agreement.optimized(content))},
         "first_difference": first,
     }
-    words = "{flips} of {images} answers and logits by {mean_difference:.3g} in the mean"
     if not agreement.within_bounds(exact):
-        where = f"; the first layer that differs is {first['layer']}" if first else ""
-        raise SuiteError(
-            f"the ONNX file does not compute what the simulation computes: {words.format(**exact)} differ, where "
-            f"1 in {agreement.ONE_FLIP_IN} and {agreement.MEAN_DIFFERENCE} may{where}; nothing was written. Please "
-            f"report it with the recipe"
-        )
-    clips = () if wish.unsigned_weights else could_clip(model)
+        raise differs("ONNX", exact, f"; the first layer that differs is {first['layer']}" if first else "")
     if clips:
         warnings.append(
             f"the weights of {len(clips)} layers have more than 7 bits: on x86 processors without VNNI, integer "
             f"kernels clip their sums silently. For those use --unsigned-weights, or a recipe of 7-bit weights"
         )
     if not agreement.within_bounds(integer):
-        apart = f"on this machine's integer kernels {words.format(**integer)} differ from the simulation"
+        apart = f"on this machine's integer kernels {WORDS.format(**integer)} differ from the simulation"
         if not agreement.has_vnni() and clips:
             warnings.append(f"{apart}: it has no VNNI, as said above")
-            return content, found
+            return found
         named = agreement.layers_with_integer_biases(made, result)
-        biases = _with_rounded_biases(model, named, test, wish)
+        biases = _with_rounded_biases(model, named, test, most)
         as_theirs = None if biases is None else agreement.difference(biases, theirs, noise)
         if as_theirs is None or not agreement.within_bounds(as_theirs):
             raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
@@ -67,11 +92,24 @@ def onnx_file(
             f"{apart}: they take the biases of {len(named)} layers as integers at the product of the scales of input "
             f"and weight; a simulation that does so too agrees"
         )
-    return content, found
+    return found
+
+
+def _unsigned(wish: Wish, clips: Collection[str], warnings: list[str]) -> bool:
+    """Whether weights are stored unsigned: as was asked for, else where this machine would clip sums otherwise."""
+    if wish.unsigned_weights is not None:
+        return wish.unsigned_weights
+    if agreement.has_vnni() or not clips:
+        return False
+    warnings.append(
+        f"weights are stored unsigned: this processor has no VNNI, and would clip sums of {len(clips)} layers "
+        f"otherwise; --signed-weights stores them as int8"
+    )
+    return True
 
 
 def _with_rounded_biases(
-    model: nn.Module, named: Collection[str], test: Images | Streamed, wish: Wish
+    model: nn.Module, named: Collection[str], test: Images | Streamed, most: int | None
 ) -> Tensor | None:
     """The logits of a simulation whose biases, of the named layers, are rounded as integer kernels do; None where
     there are none."""
@@ -81,7 +119,7 @@ def _with_rounded_biases(
         rounded = round_biases(traced(model), named)
     except SuiteError:  # torch.fx cannot trace it
         return None
-    return agreement.simulated(rounded, test, wish.images)
+    return agreement.simulated(rounded, test, most)
 
 
 def could_clip(model: nn.Module) -> tuple[str, ...]:

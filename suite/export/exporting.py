@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.export import agreement, onnx_graph, tensors
+from suite.export import agreement, onnx_graph, tensors, toolkits
 from suite.export.compared import onnx_file
 from suite.export.everywhere import integer_everywhere
 from suite.export.levels import integers_of, levels_of, refused
@@ -41,8 +41,9 @@ def export(stage: Stage, folders: Folders, wish: Wish) -> tuple[Path, Path, dict
     answer as its run did, or the file does not compute what the simulation computes. Nothing is written then.
     """
     file = wish.file(stage.key)
-    if wish.to == "onnx":
+    if wish.to in ("onnx", "openvino"):
         check_installed()
+    toolkits.check(wish.to)
     source = rebuilt(stage, folders)
     check_on_grids(source)
     test = source.images("test")
@@ -56,22 +57,37 @@ def export(stage: Stage, folders: Folders, wish: Wish) -> tuple[Path, Path, dict
         )
         logits = everywhere
     warnings: list[str] = []
-    if wish.to == "onnx":
-        content, compared = onnx_file(model, test, logits, wish, warnings)
-        found |= compared
-    elif wish.to == "state_dict":
-        content = tensors.state_dict_file(model)
-    else:
-        content = tensors.safetensors_file(model, {"key": stage.key, "name": stage.name})
+    contents, compared = _contents(stage, model, test, logits, wish, warnings)
+    found |= compared
     record = {
-        **_about(source, file, content, wish),
+        **_about(source, file, contents[file.suffix], wish),
         "simulated_top1": _top1(test, logits, wish.images),
         "agreement": found,
         "warnings": warnings,
         "layers": layers(model),
         "joints": list(joints),
     }
-    return file, _write(content, record, file), record
+    return file, _write(contents, record, file), record
+
+
+def _contents(
+    stage: Stage, model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """(the files by their ending, what was compared)."""
+    suffix = wish.file(stage.key).suffix
+    if wish.to == "onnx":
+        content, compared = onnx_file(model, test, logits, wish, warnings)
+    elif wish.to == "pt2e":
+        content, compared = toolkits.pt2e_file(model, test, logits, wish, warnings)
+    elif wish.to == "openvino":
+        content, weights, compared = toolkits.openvino_files(model, test, logits, wish, warnings)
+        return {suffix: content, ".bin": weights}, compared
+    elif wish.to == "state_dict":
+        content, compared = tensors.state_dict_file(model), {}
+    else:
+        about = {"key": stage.key, "name": stage.name}
+        content, compared = tensors.safetensors_file(model, about), {}
+    return {suffix: content}, compared
 
 
 def check_installed() -> None:
@@ -142,10 +158,6 @@ def _top1(test: Images | Streamed, logits: Tensor, most: int | None) -> float:
 def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str, Any]:
     recipe, data = source.recipe, source.recipe.start.dataset
     facts = provenance(CPU)
-    versions = dict(facts["versions"])
-    for name in ("onnx", "onnxruntime", "safetensors"):
-        if importlib.util.find_spec(name):
-            versions[name] = metadata.version(name)
     kept = {name: facts[name] for name in ("commit", "dirty", "device", "cpu_flags")}
     return {
         "format": FORMAT,
@@ -153,7 +165,7 @@ def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "to": wish.to,
-        "opset": onnx_graph.OPSET if wish.to == "onnx" else None,
+        "opset": onnx_graph.OPSET if wish.to in ("onnx", "openvino") else None,
         "key": recipe.key,
         "name": recipe.name,
         "params": recipe.params,
@@ -165,22 +177,32 @@ def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str,
         },
         "top1": source.outcome.get("top1"),
         **kept,
-        "versions": versions,
+        "versions": versions(facts),
         "torch_threads": torch.get_num_threads(),
     }
 
 
-def _write(content: bytes, record: dict[str, Any], file: Path) -> Path:
-    """Both files, each whole or not at all; the file of the record. Raises SuiteError where there is no room."""
+def versions(facts: dict[str, Any]) -> dict[str, str]:
+    """Those of `provenance` and of the packages that write or run an exported file, where they are installed."""
+    found = dict(facts["versions"])
+    for name in ("onnx", "onnxruntime", "openvino", "torchao", "safetensors"):
+        if importlib.util.find_spec(name):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _write(contents: dict[str, bytes], record: dict[str, Any], file: Path) -> Path:
+    """All files, each whole, or none; the file of the record. Raises SuiteError where there is no room."""
     beside = file.with_suffix(".json")
-    written = False
+    written: list[Path] = []
     try:
-        write_bytes(content, file)
-        written = True
+        for suffix, content in contents.items():
+            write_bytes(content, file.with_suffix(suffix))
+            written.append(file.with_suffix(suffix))
         write_json(record, beside)
     except OSError as error:
-        if written:
-            file.unlink(missing_ok=True)
+        for one in written:
+            one.unlink(missing_ok=True)
         raise SuiteError(
             f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
         ) from error

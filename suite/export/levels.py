@@ -94,10 +94,10 @@ def integers_of(layer: nn.Module) -> Integers | None:
     weight = layer.weight.detach()  # type: ignore[operator]
     assert isinstance(weight, Tensor)
     noted = layer.__dict__.get("stored_scales", {}).get("weight")
-    candidates = [noted] if noted is not None else []
-    for scale in (*candidates, *_steps(weight, bits)):
-        found = _whole(weight, scale.detach().float(), bits)
-        if found is not None:
+    if noted is not None and (found := _whole(weight, noted.detach().float(), bits)) is not None:
+        return found
+    for scale in _steps(weight, bits):  # which sorts the whole weight
+        if (found := _whole(weight, scale.detach().float(), bits)) is not None:
             return found
     raise NoGridError(f"no step was found of which all its values are multiples, {2**bits} at most")
 

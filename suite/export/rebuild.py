@@ -51,7 +51,8 @@ class Rebuilt:
 def rebuilt(stage: Stage, folders: Folders) -> Rebuilt:
     """Raises SuiteError for a stage that is no recipe or not done, and where a file it needs is missing or changed.
 
-    A recipe that learns without training, such as adaround, learns again, which takes as long as its run.
+    What a recipe such as adaround learned without training is read from its run directory; where that has none, as
+    those of older versions, it learns again, which takes as long as its run.
     """
     if not isinstance(stage, Recipe):
         raise SuiteError(
@@ -84,8 +85,18 @@ class StageFeed(InMemoryFeed):
     """The Feed (suite.recipe.method) of a recipe whose network is made again."""
 
     def __init__(self, recipe: Recipe, folders: Folders) -> None:
-        self.recipe, self.folders = recipe, folders
+        self.recipe, self.folders, self._step = recipe, folders, 0
+        self._learned = checkpoint.load_kept(folders.runs / recipe.key, checkpoint.LEARNED) or {}
         super().__init__(self._untrained_network() if recipe.from_scratch else self._float())
+
+    def begin(self, step: int) -> None:
+        """The step of this number begins."""
+        self._step = step
+
+    def saved(self) -> dict[str, Any] | None:
+        """What this step of the run had learned at its end."""
+        found: dict[str, Any] | None = self._learned.get(str(self._step))
+        return found
 
     def _float(self) -> nn.Module:
         return _channels_last(load_float(self.recipe.start, self.folders))

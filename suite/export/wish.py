@@ -9,8 +9,14 @@ from typing import Literal, get_args
 
 from suite.recipe.errors import SuiteError, check_choice
 
-Format = Literal["onnx", "state_dict", "safetensors"]
-SUFFIX: dict[str, str] = {"onnx": ".onnx", "state_dict": ".pt", "safetensors": ".safetensors"}
+Format = Literal["onnx", "pt2e", "openvino", "state_dict", "safetensors"]
+SUFFIX: dict[str, str] = {
+    "onnx": ".onnx",
+    "pt2e": ".pt2",
+    "openvino": ".xml",
+    "state_dict": ".pt",
+    "safetensors": ".safetensors",
+}
 
 CONVENTIONS = {
     False: "the recipe's own: what its layers multiply is quantized; additions and pooling compute in float32",
@@ -22,20 +28,21 @@ CONVENTIONS = {
 @dataclass(frozen=True)
 class Wish:
     """What to write. images: of the test split that are compared, evenly spread, None for all. unsigned_weights:
-    uint8 with the zero point 128 instead of int8, which is right without VNNI too."""
+    uint8 with the zero point 128 instead of int8, which is right without VNNI too; None: where this machine has
+    none."""
 
     to: Format = "onnx"
     out: Path | None = None
     integer_everywhere: bool = False
-    unsigned_weights: bool = False
+    unsigned_weights: bool | None = None
     images: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("--to", self.to, get_args(Format))
         if self.images is not None and self.images < 1:
             raise SuiteError(f"--images must be 1 or more, got {self.images}")
-        if self.unsigned_weights and self.to != "onnx":
-            raise SuiteError("--unsigned-weights is for --to onnx alone")
+        if self.unsigned_weights is not None and self.to != "onnx":
+            raise SuiteError("--unsigned-weights and --signed-weights are for --to onnx alone")
 
     def file(self, key: str) -> Path:
         """Where it goes. Raises SuiteError where that is no place for it."""
@@ -48,4 +55,6 @@ class Wish:
             raise SuiteError(
                 f"--out {file} is a folder or ends in .json, the name of the record; name a file"
             )
+        if self.to == "openvino" and file.suffix != ".xml":
+            raise SuiteError(f"--out {file} must end in .xml: OpenVINO finds the weights, .bin, by that name")
         return file

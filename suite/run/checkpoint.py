@@ -12,6 +12,8 @@ from suite.record.files import sha256
 
 KEPT = 2
 """How many states to resume from stay: the newest, and the one before should that be torn."""
+LEARNED = "learned"
+"""The file of what a finished recipe learned without training, by the number of its step."""
 
 
 def _write(state: dict[str, Any], fresh: Path) -> str:

@@ -47,6 +47,8 @@ class RunFeed:
         """Of each layer what each step changed, on rank 0."""
         self.ended: dict[int, dict[str, Any]] = {}
         """The last state of each step that took long, by its number."""
+        self.learned: dict[int, dict[str, Any]] = {}
+        """What each step that ends with `save` learned, by its number, so that `export` need not learn it again."""
         self._step, self._is_loaded = 0, False
         self._saved: dict[str, Any] | None = None
 
@@ -125,6 +127,7 @@ class RunFeed:
     def save(self, state: Callable[[], dict[str, Any]], part: float, doing: str = "") -> None:
         """Save it where that is due, record the progress, and stop where that was asked for."""
         if part == 1:
+            self.learned[self._step] = copy.deepcopy(state())
             self._keep_end(state)
             return
         name = type(self.steps[self._step]).__name__

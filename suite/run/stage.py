@@ -123,6 +123,10 @@ def _quantized(attempt: Attempt, recipe: Recipe) -> tuple[dict[str, Any], Confus
     outcome = values | (_save(attempt, model) if feed.epochs else {})
     attempt.alive_at = math.inf
     if attempt.journal.writes:  # last: the report may move the model's ranges
+        if feed.learned:
+            with failures.survived("what was learned"):
+                learned: dict[str, Any] = {str(step): state for step, state in feed.learned.items()}
+                checkpoint.keep(learned, attempt.journal.folder, checkpoint.LEARNED)
         _report_layers(attempt, recipe, feed, model)
     return outcome, confusion
 

@@ -249,7 +249,7 @@ def test_no_two_texts_of_a_new_figure_overlap_at_twenty_methods(tmp_path: Path) 
     twenty(tmp_path)
     found = results.load(tmp_path, "small")
     pictures = [part for part in accuracy_sections.against_cost(found).parts if isinstance(part, Picture)]
-    assert [part.name for part in pictures] == ["size", "time"]
+    assert [part.name for part in pictures] == ["size"]
     for part in pictures:
         drawn = texts(part.figure)
         boxes = [Text.get_window_extent(text) for text in drawn]  # an annotation's own holds its line, too

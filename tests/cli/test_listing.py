@@ -56,6 +56,8 @@ def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str
 def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     said = capsys.readouterr().out
-    assert "source 002: the README of TimS-ml/Handwritten-Quantization (GitHub)" in said and "source 000" in said
+    assert (
+        "source 002: the README of TimS-ml/Handwritten-Quantization (GitHub)" in said and "source 000" in said
+    )
     assert main(["explain", "003", "--weights", str(tmp_path / "gone.pt"), "--runs", str(tmp_path)]) == 2
     assert "source 003: a course notebook" in capsys.readouterr().out

@@ -219,7 +219,7 @@ def test_bad_wishes_say_what_to_do_and_write_nothing(
     for words, said in (
         (
             [recipe.key, "--to", "tflite"],
-            "--to 'tflite' is unknown; use one of onnx, state_dict, safetensors",
+            "--to 'tflite' is unknown; use one of onnx, pt2e, openvino, state_dict, safetensors",
         ),
         (
             [recipe.key, "--to", "onnx", "--out", str(tmp_path / "no" / "a.onnx")],
@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(exporting, "write_json", full)
     with pytest.raises(SuiteError, match="cannot be written: No space left on device; free some space"):
-        exporting._write(b"content", {}, tmp_path / "a.onnx")
+        exporting._write({".xml": b"content", ".bin": b"weights"}, {}, tmp_path / "a.xml")
     assert not list(tmp_path.iterdir())
 
 

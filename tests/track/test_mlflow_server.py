@@ -7,6 +7,7 @@ All that need the server are in this file, so that it is started once.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import time
@@ -14,15 +15,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 import requests
 from fakes import journals
 from fakes.cluster import until
+from fakes.exported import Finished
 from fakes.following import Following
 from fakes.forking import Forked, forked
 from fakes.journals import RUNS, Embedded, Server, difference, write_share
 from fakes.missing import missing
+from mlflow.tracking import MlflowClient
 
+from suite.cli.main import main
+from suite.export.runtimes import why_not
+from suite.methods.mse import Mse
+from suite.recipe import Calibration, plan
 from suite.sweeps.stored import save_sweep
 from suite.track import store, sync
 
@@ -205,3 +214,23 @@ def test_the_server_listens_on_the_loopback_alone_and_its_secrets_are_its_owners
     assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder}/admin-password)" in mlflow_server.lines
     assert "listen_addresses = ''" in (folder / "database" / "postgresql.conf").read_text()
     assert mlflow_server("up").count("export ") == 3, "a second `up` says the same and starts nothing"
+
+
+def test_a_version_on_the_server_loads_from_its_artifacts(
+    tmp_path: Path, mlflow_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := why_not("onnxruntime"):
+        pytest.skip(reason)
+    for name, value in mlflow_server.environment.items():
+        monkeypatch.setenv(name, value)
+    finished = Finished(tmp_path)
+    recipe = finished.recipe(Mse(8, 8, feed=Calibration(images=64, batch=64)))
+    save_sweep(finished.folders.runs, "served", {}, plan([recipe]))
+    runs = ["--runs", str(finished.folders.runs), "--data", str(finished.folders.data)]
+    assert main(["sync", "served", *runs, "--report", str(tmp_path / "none")]) == 0
+    shutil.rmtree(finished.folders.runs)  # what it needs is on the server
+    (model,) = MlflowClient(mlflow_server.address).search_registered_models("name = 'served'")
+    (alias,) = model.aliases
+    mlflow.set_tracking_uri(mlflow_server.address)
+    loaded = mlflow.pyfunc.load_model(f"models:/served@{alias}")
+    assert loaded.predict(np.zeros((3, 3, 8, 8), np.float32))["logits"].shape == (3, 10)

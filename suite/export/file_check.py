@@ -1,0 +1,108 @@
+"""`suite export KEY --compare FILE`: an ONNX file that was there before, against the simulation, on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.export import agreement
+from suite.export.compared import compared_onnx, could_clip
+from suite.export.everywhere import integer_everywhere
+from suite.export.exporting import check_installed, check_on_grids
+from suite.export.rebuild import rebuilt
+from suite.export.wish import CONVENTIONS
+from suite.recipe import Stage
+from suite.recipe.errors import SuiteError
+from suite.record import files
+from suite.record.files import Folders
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MOST_BYTES = 2**31
+"""Of an ONNX file without external data."""
+
+
+def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> dict[str, Any]:
+    """What `agreement` and `warnings` of the record of an export are, of a file that is there. Writes nothing.
+
+    Raises SuiteError for a file that is damaged, no ONNX, of another network or beyond this ONNX Runtime, and where it
+    does not compute what the simulation computes.
+    """
+    check_installed()
+    record = _record(file)
+    made = read(file, str(record.get("sha256", "")))
+    if record.get("key", stage.key) != stage.key:
+        raise SuiteError(f"{file} was exported of {record['name']} ({record['key']}), not of {stage.key}")
+    source = rebuilt(stage, folders)
+    check_on_grids(source)
+    model = source.model
+    if record.get("convention") == CONVENTIONS[True]:
+        model, _ = integer_everywhere(model, source.calibration())
+    test = source.images("test")
+    logits = agreement.simulated(model, test, images)
+    warnings: list[str] = []
+    kinds = {one.data_type for one in made.graph.initializer if one.name.endswith(".q")}
+    clips = () if kinds == {2} else could_clip(model)  # 2: uint8
+    found = compared_onnx(made, model, test, logits, images, clips, warnings)
+    return {"to": "onnx", "agreement": found, "warnings": warnings}
+
+
+def read(file: Path, sha256: str = "") -> ModelProto:
+    """An ONNX file that this ONNX Runtime takes, with the input and the output of `suite export`; of this SHA-256
+    where one is given. Raises SuiteError."""
+    import onnx
+
+    try:
+        content = files.read_bytes(file, MOST_BYTES)
+    except OSError as error:
+        raise SuiteError(f"{file} cannot be read: {error}; name an ONNX file") from error
+    if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise SuiteError(
+            f"{file} is damaged or was changed: its sha256 is {found[:16]}, not {sha256[:16]} as {_beside(file)} "
+            f"says; export it again"
+        )
+    try:
+        made: ModelProto = onnx.load_from_string(content)
+        onnx.checker.check_model(made)
+    except Exception as error:  # protobuf and onnx have classes of their own
+        raise SuiteError(
+            f"{file} is no ONNX file, or damaged: {_first(error)}; export it again: suite export KEY --to onnx"
+        ) from error
+    try:
+        session = agreement.session(made, False)
+    except Exception as error:  # onnxruntime has a class of its own for each kind
+        opsets = ", ".join(str(one.version) for one in made.opset_import if not one.domain)
+        raise SuiteError(
+            f"ONNX Runtime does not take {file} (opset {opsets}): {_first(error)}; install a newer onnxruntime, or "
+            f"export it again, which writes opset 21"
+        ) from error
+    ends = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
+    if ends != (["images"], ["logits"]):
+        raise SuiteError(
+            f"{file} goes from {', '.join(ends[0])} to {', '.join(ends[1])}; a file of `suite export` goes from "
+            f"images to logits"
+        )
+    return made
+
+
+def _beside(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """The record beside the file; empty where there is none."""
+    try:
+        return dict(json.loads(files.read_bytes(_beside(file))))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise SuiteError(
+            f"{_beside(file)}, the record beside the file, cannot be read: {error}; export it again, or move it away"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,171 @@
+"""A quantized network as PyTorch's own exported program (PT2E): stored integers between quantize and dequantize.
+
+The scales are the recipe's; torchao's quantizers and observers have no part in it. Compiled with freezing,
+TorchInductor sums integers by oneDNN; without freezing it computes the same file in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.export.levels import Integers, Levels, integers_of, levels_of
+from suite.export.onnx_graph import stored
+from suite.quantizers.layers import CONVOLUTIONS, LAYERS, Quantized
+from suite.quantizers.quantizer import Quantizer
+from suite.recipe.errors import SuiteError
+
+INTEGER_LAYERS = {
+    "convolutions": "qconv_weight_prepack_matcher_count",
+    "linear layers": "qlinear_weight_prepack_matcher_count",
+}
+"""TorchInductor's counters of the layers whose sums are of integers."""
+
+
+def operators() -> Any:
+    """torch.ops.quantized_decomposed, whose operators torchao's import makes known."""
+    known = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of its kernels for GPUs that are not here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import torchao.quantization.pt2e  # noqa: F401
+    finally:
+        logging.disable(known)
+    return torch.ops.quantized_decomposed
+
+
+class QuantizeInput(nn.Module):
+    """quantize and dequantize of a whole tensor: uint8, a signed grid moved up by half; int32 beyond 8 bits."""
+
+    def __init__(self, levels: Levels) -> None:
+        super().__init__()
+        wide = levels.quant_max - levels.quant_min > 255
+        moved = 128 if levels.quant_min < 0 and not wide else 0
+        if moved and (levels.quant_min < -128 or levels.quant_max > 127):
+            moved = -levels.quant_min
+        self.dtype = torch.int32 if wide else torch.uint8
+        ends = levels.zero_point + moved, levels.quant_min + moved, levels.quant_max + moved
+        self.how = (float(levels.scale), *ends, self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` rounded."""
+        ops = torch.ops.quantized_decomposed
+        result: Tensor = ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *self.how), *self.how)
+        return result
+
+
+class StoredWeight(nn.Module):
+    """A layer that multiplies by stored integers behind dequantize, its input quantized before or not."""
+
+    q: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, layer: nn.Module, input: nn.Module | None, weight: Integers) -> None:
+        super().__init__()
+        self.layer, self.input = layer, input
+        q, zero_point = stored(weight)
+        self.register_buffer("q", q)
+        # Kernels of integers take a scale for each channel, so that one for all is repeated.
+        self.register_buffer("scale", weight.scale.reshape(-1).expand(len(q)).clone())
+        self.register_buffer("zero_point", zero_point.reshape(-1).expand(len(q)).long().clone())
+        info = torch.iinfo(q.dtype)
+        self.how = 0, info.min, info.max, q.dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer."""
+        x = self.input(x) if self.input is not None else x
+        given = self.q, self.scale, self.zero_point, *self.how
+        weight: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel(*given)
+        bias: Any = self.layer.bias
+        if isinstance(self.layer, CONVOLUTIONS):
+            result: Tensor = self.layer._conv_forward(x, weight, bias)
+            return result
+        return nn.functional.linear(x, weight, bias)
+
+
+def prepared(model: nn.Module) -> nn.Module:
+    """A copy of `model` with every quantizer and rounded weight as operators of PT2E."""
+    operators()
+    model = copy.deepcopy(model).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Quantized):
+            input = QuantizeInput(levels_of(module.input)) if module.input is not None else None
+            weight = integers_of(module.layer) if isinstance(module.layer, LAYERS) else None
+            if weight is not None:
+                model.set_submodule(name, StoredWeight(module.layer, input, weight))
+            elif input is not None:
+                model.set_submodule(name, nn.Sequential(input, module.layer))
+        elif isinstance(module, Quantizer):
+            if not name.endswith(".input") or name in dict(model.named_modules()):
+                model.set_submodule(name, QuantizeInput(levels_of(module)))
+        elif isinstance(module, LAYERS) and "weight" in module.__dict__.get("stored_bits", {}):
+            weight = integers_of(module)
+            if weight is not None and not isinstance(
+                model.get_submodule(name.rpartition(".")[0]), StoredWeight
+            ):
+                model.set_submodule(name, StoredWeight(module, None, weight))
+    return model.requires_grad_(False)
+
+
+def program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """`model`, a quantized network of which all is on grids, as a program of a dynamic batch.
+
+    example: float32 [2 or more, channels, height, width]. Raises SuiteError where torch.export cannot.
+    """
+    try:
+        return torch.export.export(
+            prepared(model), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+    except SuiteError:
+        raise
+    except Exception as error:  # of whatever the network's forward does with a stand-in for its input
+        lines = str(error).strip().splitlines() or [""]
+        raise SuiteError(
+            f"torch.export cannot export this network: {type(error).__name__}: {lines[0]}; use --to safetensors, or "
+            f"rewrite the layer it names"
+        ) from error
+
+
+def pt2e_file(made: torch.export.ExportedProgram) -> bytes:
+    """torch.export.save of it, for torch.export.load after `import torchao.quantization.pt2e`."""
+    stream = io.BytesIO()
+    torch.export.save(made, stream)
+    return stream.getvalue()
+
+
+def compiled(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
+    """`model` compiled by TorchInductor with freezing, for batches as large as `example`, and how many of its layers
+    sum integers, by kind. Raises SuiteError where it cannot be compiled, as without a C++ compiler."""
+    import torch._inductor.config as config
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    made = torch.compile(model, dynamic=False)
+    before = {name: counters["inductor"][counter] for name, counter in INTEGER_LAYERS.items()}
+
+    def run(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = made(x)
+            return result
+
+    try:
+        # From its cache it would not say which layers became integers.
+        with config.patch(freezing=True, fx_graph_cache=False):
+            run(example)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise SuiteError(
+            f"TorchInductor cannot compile this network: {type(error).__name__}: {lines[0]}; it needs a C++ compiler, "
+            f"such as g++"
+        ) from error
+    found = {name: counters["inductor"][counter] - before[name] for name, counter in INTEGER_LAYERS.items()}
+    return run, {name: count for name, count in found.items() if count}

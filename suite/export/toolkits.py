@@ -1,0 +1,113 @@
+"""The files of PyTorch's PT2E and of OpenVINO, and whether they compute what the simulation computes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite.data.image_folder import Streamed
+from suite.data.images import Images
+from suite.export import agreement, pt2e
+from suite.export.compared import WORDS, could_clip, differs, onnx_file
+from suite.export.runtimes import openvino_kernels, openvino_model, why_not
+from suite.export.wish import Wish
+from suite.recipe.errors import SuiteError
+
+NOT_ON_OLDER = (
+    "on x86 processors without VNNI its integer kernels clip their sums silently; for those use a recipe of 7-bit "
+    "weights, or of 7-bit inputs"
+)
+
+
+def check(to: str) -> None:
+    """Raise SuiteError unless the packages of this format are there. A missing C++ compiler costs PT2E but its
+    comparison."""
+    if to == "openvino" and (reason := why_not("openvino")):
+        raise SuiteError(f"OpenVINO cannot be written: {reason}")
+    if to == "pt2e" and "torchao" in (reason := why_not("inductor")):
+        raise SuiteError(f"PT2E cannot be written: {reason}")
+
+
+def pt2e_file(
+    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+) -> tuple[bytes, dict[str, Any]]:
+    """The exported program of `model`, whose logits for the test images are given, and how far it agrees: as PyTorch
+    computes it in float32, and compiled with freezing, which sums integers. Without a C++ compiler the latter is
+    skipped, with the reason. Raises SuiteError as `onnx_file` does."""
+    example = next(agreement.batches(test, None))[:2]
+    made = pt2e.program(model, example)
+    content = pt2e.pt2e_file(made)
+    exact = agreement.difference(logits, agreement.simulated(made.module(), test, wish.images))
+    if not agreement.within_bounds(exact):
+        raise differs("PT2E", exact)
+    found: dict[str, Any] = {"same_arithmetic": exact}
+    clips = _warned(model, warnings)
+    if reason := why_not("inductor"):
+        warnings.append(f"its integer kernels were not tried: {reason}")
+        found["integer_kernels"] = {"skipped": reason}
+        return content, found
+    first = next(agreement.batches(test, wish.images))
+    run, kernels = pt2e.compiled(made.module(), first)
+    size = len(first)
+    answers = [_filled(run, x, size) for x in agreement.batches(test, wish.images)]
+    integer = agreement.difference(logits, torch.cat(answers), exact["largest_difference"])
+    found["integer_kernels"] = integer | {"kernels": kernels}
+    _judge("TorchInductor's", integer, clips, warnings)
+    return content, found
+
+
+def openvino_files(
+    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+) -> tuple[bytes, bytes, dict[str, Any]]:
+    """(.xml, .bin, how far OpenVINO agrees) of `model`, made of its ONNX file, which is compared as well. OpenVINO has
+    no switch for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file` does."""
+    import openvino
+
+    content, found = onnx_file(model, test, logits, wish, [])
+    batch = min(agreement.BATCH, len(logits))
+    compiled = openvino_model(content, "float32", batch, torch.get_num_threads())
+    request = compiled.create_infer_request()
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(request.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
+
+    answers = [_filled(run, x, batch) for x in agreement.batches(test, wish.images)]
+    noise = found["same_arithmetic"]["largest_difference"]
+    integer = agreement.difference(logits, torch.cat(answers), noise)
+    found["openvino"] = integer | {"kernels": openvino_kernels(compiled)}
+    _judge("OpenVINO's", integer, _warned(model, warnings), warnings)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        openvino.save_model(openvino.Core().read_model(content), str(file), compress_to_fp16=False)
+        return file.read_bytes(), file.with_suffix(".bin").read_bytes(), found
+
+
+def _filled(run: Any, x: Tensor, batch: int) -> Tensor:
+    """The logits of `x`, filled up to a whole batch: what is compiled takes no other."""
+    filled = torch.cat([x, x[-1:].expand(batch - len(x), -1, -1, -1)]).contiguous()
+    result: Tensor = run(filled)[: len(x)]
+    return result
+
+
+def _warned(model: nn.Module, warnings: list[str]) -> tuple[str, ...]:
+    clips = could_clip(model)
+    if clips:
+        warnings.append(f"the weights of {len(clips)} layers have more than 7 bits: {NOT_ON_OLDER}")
+    return clips
+
+
+def _judge(whose: str, integer: dict[str, Any], clips: tuple[str, ...], warnings: list[str]) -> None:
+    """Raise SuiteError where integer kernels leave the bounds, but for those of a processor that clips."""
+    if agreement.within_bounds(integer):
+        return
+    apart = (
+        f"on this machine's integer kernels, {whose}, {WORDS.format(**integer)} differ from the simulation"
+    )
+    if agreement.has_vnni() or not clips:
+        raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
+    warnings.append(f"{apart}: it has no VNNI, as said above")

@@ -1,0 +1,240 @@
+"""Files for PyTorch's PT2E and for OpenVINO, what older processors need, and files that are no good."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.exported import Finished
+
+from suite.cli.main import main
+from suite.export import agreement, compared, pt2e, runtimes, toolkits
+from suite.export.exporting import export
+from suite.export.rebuild import rebuilt
+from suite.export.wish import Wish
+from suite.methods.mse import Mse
+from suite.recipe import Calibration
+from suite.recipe.errors import SuiteError
+
+ROOT = Path(__file__).parent.parent.parent
+CALIBRATION = Calibration(images=128, batch=64)
+EIGHT = Mse(8, 8, feed=CALIBRATION)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    yield Finished(tmp_path_factory.mktemp("finished"))
+
+
+def needs(runtime: str) -> None:
+    """Skip without an extra that is not part of the tests' requirements."""
+    if reason := runtimes.why_not(runtime):
+        pytest.skip(reason)
+
+
+def test_an_exported_program_computes_what_the_simulation_computes(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not compiled here: that takes half a minute."""
+    needs("inductor")
+    monkeypatch.setattr(toolkits, "why_not", lambda runtime: "no compiler")
+    recipe = finished.recipe(EIGHT)
+    file, _, record = export(recipe, finished.folders, Wish("pt2e", tmp_path / "a.pt2", images=200))
+    found = record["agreement"]
+    assert found["same_arithmetic"]["flips"] == 0 and found["same_arithmetic"]["mean_difference"] < 1e-6
+    assert found["integer_kernels"] == {"skipped": "no compiler"}
+    assert any("not tried: no compiler" in line for line in record["warnings"])
+    read = torch.export.load(file)
+    x = next(agreement.batches(rebuilt(recipe, finished.folders).images("test"), 3))
+    assert read.module()(x).shape == (3, 10)
+    kinds = {name: tensor.dtype for name, tensor in read.state_dict.items() if name.endswith(".q")}
+    assert len(kinds) == 5 and set(kinds.values()) == {torch.int8}
+
+
+@pytest.mark.long
+def test_compiled_with_freezing_it_sums_integers_and_agrees(finished: Finished, tmp_path: Path) -> None:
+    needs("inductor")
+    wish = Wish("pt2e", tmp_path / "a.pt2", integer_everywhere=True, images=200)
+    record = export(finished.recipe(EIGHT), finished.folders, wish)[2]
+    found = record["agreement"]["integer_kernels"]
+    assert found["kernels"] == {"convolutions": 4, "linear layers": 1}
+    assert agreement.within_bounds(found) or not agreement.has_vnni()
+
+
+@pytest.mark.parametrize("everywhere", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_openvino_computes_what_the_simulation_computes(
+    finished: Finished, tmp_path: Path, everywhere: bool
+) -> None:
+    needs("openvino")
+    wish = Wish("openvino", tmp_path / "a.xml", everywhere, images=200)
+    file, _, record = export(finished.recipe(EIGHT), finished.folders, wish)
+    assert file.is_file() and (tmp_path / "a.bin").is_file() and record["bytes"] == file.stat().st_size
+    found = record["agreement"]["openvino"]
+    assert agreement.within_bounds(found) or not agreement.has_vnni()
+    assert any("u8" in name or "i8" in name for name in found["kernels"])
+
+
+def test_a_format_whose_packages_are_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for to, extra in (
+        ("pt2e", r"quantization-suite\[pt2e\]"),
+        ("openvino", r"quantization-suite\[openvino\]"),
+    ):
+        with pytest.raises(SuiteError, match=extra):
+            toolkits.check(to)
+    toolkits.check("onnx")
+
+
+def test_openvino_finds_its_weights_by_the_name_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"must end in \.xml"):
+        Wish("openvino", tmp_path / "a.onnx").file("key")
+
+
+@pytest.mark.parametrize(
+    ("flags", "isa", "asked", "unsigned"),
+    [
+        (("avx2",), "", None, True),
+        (("avx2",), "", False, False),
+        (("avx2", "avx512_vnni"), "", None, False),
+        (("avx2", "avx512_vnni"), "AVX2", None, True),
+        (("avx2", "avx512_vnni"), "", True, True),
+    ],
+)
+def test_weights_are_unsigned_where_the_machine_would_clip_sums(
+    monkeypatch: pytest.MonkeyPatch, flags: Any, isa: str, asked: bool | None, unsigned: bool
+) -> None:
+    monkeypatch.setattr(agreement, "cpu_flags", lambda: flags)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    warnings: list[str] = []
+    assert compared._unsigned(Wish(unsigned_weights=asked), ("conv1",), warnings) == unsigned
+    assert not compared._unsigned(Wish(unsigned_weights=False), (), warnings)
+    chosen = asked is None and unsigned
+    assert [line for line in warnings if "stored unsigned: this processor has no VNNI" in line] == (
+        warnings if chosen else []
+    )
+
+
+def test_a_processor_that_clips_is_warned_of_and_one_that_should_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    far = {"images": 2000, "flips": 70, "flips_beyond_noise": 70, "mean_difference": 0.9}
+    warnings: list[str] = []
+    monkeypatch.setattr(agreement, "cpu_flags", lambda: ("avx2",))
+    toolkits._judge("OpenVINO's", far, ("conv1",), warnings)
+    assert "70 of 2000 answers" in warnings[0] and "no VNNI" in warnings[0]
+    for flags, clips in ((("avx2",), ()), (("avx2", "avx_vnni"), ("conv1",))):
+        monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
+        with pytest.raises(SuiteError, match="nothing was written"):
+            toolkits._judge("OpenVINO's", far, clips, warnings)
+
+
+CLIPPED = """
+import torch
+from torch import nn
+from suite.export import agreement, pt2e
+from suite.export.levels import Integers, Levels
+
+class Net(nn.Module):
+    def __init__(self, q):
+        super().__init__()
+        layer = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+        weight = Integers(torch.full((64, 64, 3, 3), q, dtype=torch.int32), torch.full((64,), 1e-3), 8)
+        input = pt2e.QuantizeInput(Levels(torch.tensor(1 / 255), 0, 0, 255, 8))
+        self.conv = pt2e.StoredWeight(layer, input, weight)
+        self.out = pt2e.QuantizeInput(Levels(torch.tensor(0.5), 0, 0, 255, 8))
+
+    def forward(self, x):
+        return self.out(self.conv(x))
+
+pt2e.operators()
+x = torch.ones(8, 64, 16, 16)
+for q in (127, 63):
+    made = torch.export.export(Net(q).eval().requires_grad_(False), (x,)).module()
+    run, kernels = pt2e.compiled(made, x)
+    print(agreement.has_vnni(), kernels["convolutions"], torch.equal(run(x), made(x)))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("isa", "right"), [("AVX2", ["False 1 False", "False 1 True"]), ("", None)])
+def test_onednn_without_vnni_clips_sums_of_8_bit_weights_and_none_of_7_bits(
+    isa: str, right: list[str] | None
+) -> None:
+    """By oneDNN's own switch, which a process takes before it computes for the first time."""
+    needs("inductor")
+    if right is None:
+        has = agreement.has_vnni()
+        right = [f"{has} 1 {has}", f"{has} 1 True"]
+    done = subprocess.run(
+        [sys.executable, "-c", CLIPPED],
+        cwd=ROOT,
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == right, done.stderr
+
+
+@pytest.fixture
+def exported(finished: Finished, tmp_path: Path) -> Path:
+    if reason := runtimes.why_not("onnxruntime"):
+        pytest.skip(reason)
+    return export(finished.recipe(EIGHT), finished.folders, Wish(out=tmp_path / "a.onnx", images=50))[0]
+
+
+def test_a_file_is_compared_on_this_machine_and_a_damaged_or_foreign_one_is_refused(
+    finished: Finished, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    folders = ["--runs", str(finished.folders.runs), "--data", str(finished.folders.data)]
+    words = ["export", finished.recipe(EIGHT).key, "--images", "50", *folders, "--compare"]
+
+    def refused(reason: str) -> None:
+        assert main([*words, str(exported)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert reason in said and "Traceback" not in said
+
+    assert main([*words, str(exported)]) == 0
+    assert "0 of 50 answers differ" in capsys.readouterr().out
+    content, beside = exported.read_bytes(), exported.with_suffix(".json")
+    exported.write_bytes(content[:-100])
+    refused("is damaged or was changed: its sha256 is")
+    beside.rename(beside.with_suffix(".kept"))
+    for damaged in (content[: len(content) // 2], b"", b"no onnx at all"):
+        exported.write_bytes(damaged)
+        refused("is no ONNX file, or damaged")
+    made = onnx.load_from_string(content)
+    made.opset_import[0].version = 999
+    exported.write_bytes(made.SerializeToString())
+    refused("opset")
+    made = onnx.load_from_string(content)
+    made.graph.output[0].name = made.graph.node[-1].output[0] = "scores"
+    exported.write_bytes(made.SerializeToString())
+    refused("a file of `suite export` goes from images to logits")
+    exported.unlink()
+    refused("cannot be read")
+    exported.write_bytes(content)
+    beside.write_text("{")
+    refused("the record beside the file, cannot be read")
+    beside.write_text(json.dumps({"key": "another", "name": "other"}))
+    refused("was exported of other (another)")
+
+
+def test_integers_of_pt2e_stand_on_uint8_and_wider_ones_on_int32() -> None:
+    from suite.export.levels import Levels
+
+    for levels, dtype, ends in (
+        (Levels(torch.tensor(0.1), 0, -127, 127, 8), torch.uint8, (128, 1, 255)),
+        (Levels(torch.tensor(0.1), 3, 0, 255, 8), torch.uint8, (3, 0, 255)),
+        (Levels(torch.tensor(0.1), 0, -2048, 2047, 12), torch.int32, (0, -2048, 2047)),
+    ):
+        made = pt2e.QuantizeInput(levels)
+        assert made.how == (pytest.approx(0.1), *ends, dtype)
