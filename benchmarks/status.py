@@ -27,7 +27,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from suite.cli.live import LOOK_SECONDS, STATUS_SECONDS, Watch
+from suite.cli.live import CHECK_SECONDS, STATUS_SECONDS, Watch
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
@@ -168,7 +168,7 @@ def report(chosen: argparse.Namespace, found: dict[str, list[float]], share: flo
     median = {name: statistics.median(values) for name, values in found.items()}
     watch = median["further check, with MLflow"] / STATUS_SECONDS
     print(f"share of a core, status --watch, a check every {STATUS_SECONDS:g} s: {100 * watch:.2f} %")
-    print(f"share of a core, launch, a check every {LOOK_SECONDS:g} s: {100 * share:.2f} %")
+    print(f"share of a core, launch, a check every {CHECK_SECONDS:g} s: {100 * share:.2f} %")
     summary = {
         "status_seconds": median["status, on the clock"],
         "status_core_seconds": median["status, of a core"],

@@ -59,8 +59,8 @@ def check_setup(lines: Sequence[str]) -> None:
     how = {"input": text, "capture_output": True, "text": True, "timeout": 60}
     done = subprocess.run([bash, "--norc", "-O", "extglob", "-n"], **how)  # type: ignore[call-overload]
     if done.returncode:
-        said = done.stderr.strip().removeprefix(f"{bash}: ").partition("\n")[0]
-        raise ClusterError(("setup",), f"is nothing that bash can run: {said or 'it gives no reason'}")
+        message = done.stderr.strip().removeprefix(f"{bash}: ").partition("\n")[0]
+        raise ClusterError(("setup",), f"is nothing that bash can run: {message or 'it gives no reason'}")
 
 
 def _table(at: Location, value: object) -> Mapping[str, object]:

@@ -216,7 +216,7 @@ NVIDIAS = ("pytorch_quantization/calib", "pytorch_quantization/nn", "pytorch_qua
 
 
 def test_there_are_few_packages_and_each_says_what_it_is() -> None:
-    for folder, most in (("suite", 16), ("analysis", 5)):
+    for folder, most in (("suite", 15), ("analysis", 5)):
         made = sorted((ROOT / folder).glob("*/__init__.py"))
         assert 0 < len(made) <= most, [file.parent.name for file in made]
         within = [ROOT / folder / name / "__init__.py" for name in NVIDIAS if folder == "suite"]

@@ -18,7 +18,7 @@ from fakes.methods import inserted
 from fakes.ranks import together
 from fakes.waiting import limit, until
 
-from suite.recipe import Stage, over_ranks, plan
+from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.journal import read_events
 from suite.record.status import status_of
@@ -199,17 +199,6 @@ def test_gpus_per_run_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert "--gpus-per-run 0 is too few" in said
     said, _ = suite(tmp_path, "launch", "wide.py", *words, "--ranks", "3").communicate(timeout=limit(60))
     assert "is shared by 3 ranks, and here one run has up to 2" in said
-
-
-def test_over_ranks_changes_every_training_and_nothing_else() -> None:
-    from suite import sweeps
-
-    stages = plan(sweeps.find("quick").stages([])[0])
-    shared = plan(over_ranks(stage, 4) for stage in stages)
-    assert len(shared) == len(stages)
-    trained = [stage for stage in shared if stage.trains_by]
-    assert len(trained) == 6 and {stage.world_size for stage in trained} == {4}
-    assert plan(over_ranks(stage, 1) for stage in shared) == stages
 
 
 def running(training: Stage) -> dict[int, psutil.Process]:

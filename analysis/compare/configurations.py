@@ -18,6 +18,7 @@ from analysis.read.curves import Curve
 from analysis.read.older import table_as_today
 from analysis.read.published import Published
 from analysis.read.run_folders import DERIVED, from_csv, parameters
+from suite.record.words import in_words, phrase
 
 JOURNALS, MLFLOW = "journals", "mlflow"
 """The sources of a table of runs, beside a runs.csv."""
@@ -205,16 +206,18 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
     if met.keys() <= known.keys():
         return {key: known[key] for key in met}
     # "percentile, 0.999" rather than "percentile, percentile 0.999".
-    title = "" if name == method else name.removeprefix("param_").replace("_", " ")
-    phrase = PHRASES.get(name, f"{title} {{}}".strip())
-    omitted = None if None in met.values() else USUAL.get(name, False)
+    title = "" if name == method else name.removeprefix("param_")
+    none = next((value for value in met.values() if value in (None, "None")), False)
+    omitted = USUAL.get(name, False) if none is False else none
 
     def word(value: Any, show: Callable[[Any], str]) -> str:
         if _hashable(value) == _hashable(omitted):
             return ""
+        if name in PHRASES:
+            return PHRASES[name].format(show(value))
         if isinstance(value, bool) and title:
-            return title if value else f"no {title}"
-        return phrase.format(show(value))
+            return phrase(title, value)
+        return phrase(title, in_words(show(value))) if title else show(value)
 
     words = {key: word(value, str) for key, value in met.items()}
     return words if len(set(words.values())) == len(met) else {key: word(met[key], repr) for key in met}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -15,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from suite.record.method_colours import METHOD_COLOURS, colour_of
+from suite.record.method_looks import MARKERS, look_of
 
 OURS: dict[str, Any] = {
     "font.size": 10,
@@ -65,25 +64,14 @@ class Style:
     size: float = 6
 
 
-MARKERS = ("o", "s", "^", "v", "D", "P", "X", "h", "*", "<", ">", "p", "8", "d", "H")
-STYLES = {
-    method: Style(colour, marker, 9 if marker == "*" else 6)
-    for (method, colour), marker in zip(METHOD_COLOURS.items(), "DoXsDP^vh*s<>pdHo^v<>sPhpdH8X", strict=True)
-}
-
-
 def style_of(method: str) -> Style:
-    """The style of `method`; one that is not in STYLES gets a style from its name alone, ever the same.
+    """The style of `method`, any name.
 
     >>> style_of("amax").marker
     '*'
-    >>> style_of("something new") == style_of("something new")
-    True
     """
-    if method in STYLES:
-        return STYLES[method]
-    marker = MARKERS[zlib.crc32(method.encode()) // 8 % len(MARKERS)]
-    return Style(colour_of(method), marker, 9 if marker == "*" else 6)
+    colour, marker = look_of(method)
+    return Style(colour, marker, 9 if marker == "*" else 6)
 
 
 def line_styles(

@@ -68,15 +68,15 @@ def status(
     stages = planning.matching(load_sweep(folders.runs, name), only)
     seen, known = Statuses(folders.runs), Known()
 
-    def look() -> tuple[list[Status], str]:
+    def check() -> tuple[list[Status], str]:
         statuses, note = _with_jobs(seen.of_all(stages), folders)
         return tracked(statuses, folders.runs, name, known), note
 
     if watch:
         from suite.cli.live import watch_status
 
-        watch_status(console, look)
-    console.print(shown(*look()))
+        watch_status(console, check)
+    console.print(shown(*check()))
     show_pages(name, folders.runs)
     return 0
 
@@ -154,15 +154,15 @@ def sync(
 
     console, name = get_console(), Path(sweep).stem
     stages = load_sweep(folders.runs, name)
-    said, refused = set[str](), dict[str, str]()
+    printed, refused = set[str](), dict[str, str]()
     if follow:
         for words in followed(name, stages, folders.runs, report / name):
             console.print(escape(words), soft_wrap=True, highlight=False)
-            said.add(words)
+            printed.add(words)
     with announced(f"MLflow at {store.shown(folders.runs)} is not up to date yet"):
         experiment = tracking.sync(name, stages, folders.runs, report / name, refused)
     for words in refused.values():
-        if words not in said:
+        if words not in printed:
             console.print(escape(words), soft_wrap=True, highlight=False)
     if words := damage(Statuses(folders.runs).of_all(stages)):
         console.print(words, soft_wrap=True)

@@ -22,11 +22,11 @@ from suite.recipe import Stage
 from suite.record.journal import read_progress
 from suite.record.status import Status, Statuses
 
-LOOK_SECONDS = 0.4
-"""Between two looks at the stages of a launch; the ticks of a launcher come more often."""
+CHECK_SECONDS = 0.4
+"""Between two checks of the stages of a launch; the ticks of a launcher come more often."""
 
 STATUS_SECONDS = 5.0
-"""Between two looks of `status --watch`."""
+"""Between two checks of `status --watch`."""
 
 AGES_SECONDS = 60.0
 """After so long the table of `status --watch` is drawn again, though nothing but the ages has changed."""
@@ -41,7 +41,7 @@ class Watch:
         self.costs = {stage.key: image_passes(stage) for stage in stages}
         self.open = {now.stage.key: now for now in self.statuses.of_all(stages)}
         self.finished: dict[str, Status] = {}
-        self.told = False
+        self.has_started_line = False
         """Whether a log has a line of a stage that started."""
         self._settle()
         self.already = len(self.finished)
@@ -52,11 +52,11 @@ class Watch:
     def follow(self, ticks: Iterator[None]) -> None:
         """Show how things stand until `ticks` ends, twice a second."""
         if not self.console.is_terminal:
-            for _ in _spaced(ticks, LOOK_SECONDS):
+            for _ in _spaced(ticks, CHECK_SECONDS):
                 self._print(self._settle())
         else:
             with Live(self._draw(), console=self.console, auto_refresh=False, transient=True) as live:
-                for _ in _spaced(ticks, LOOK_SECONDS):
+                for _ in _spaced(ticks, CHECK_SECONDS):
                     self._print(self._settle())
                     live.update(self._draw(), refresh=True)
         self._print(self._settle())
@@ -66,7 +66,7 @@ class Watch:
             self.console.print(line, soft_wrap=True)
 
     def _settle(self) -> list[Text]:
-        """Look at all that is not finished; a line for each news since the last look."""
+        """Check all that is not finished; a line for each news since the last check."""
         news: list[Text] = []
         for now in self.statuses.of_all([before.stage for before in self.open.values()]):
             before = self.open[now.stage.key]
@@ -82,9 +82,9 @@ class Watch:
         news = []
         if not self.console.is_terminal and now.state == "running" and before.state != "running":
             # In a log the first epoch may be a long time away; of light stages the first says that it goes on.
-            if now.stage.trains_by or not self.told:
+            if now.stage.trains_by or not self.has_started_line:
                 news.append(Text(f"started  {now.stage.name}"))
-            self.told = True
+            self.has_started_line = True
         appended = now.journal[len(before.journal) :]
         if not self.console.is_terminal and now.stage.trains_by:
             news += [_epoch_line(now, event) for event in appended]
@@ -164,18 +164,18 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(progress)}{left}  {now.stage.name}")
 
 
-def watch_status(console: Console, look: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:
-    """Show what `look` gives, statuses and a note, until the user ends it. It is drawn again when it has changed,
+def watch_status(console: Console, check: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:
+    """Show what `check` gives, statuses and a note, until the user ends it. It is drawn again when it has changed,
     and each minute for the ages."""
 
     def drawn_now() -> RenderableType:
         return fitted(*seen, console.width, console.height)
 
-    seen, drawn = look(), time.monotonic()
+    seen, drawn = check(), time.monotonic()
     with Live(drawn_now(), console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             time.sleep(STATUS_SECONDS)
-            if (now := look()) != seen or time.monotonic() - drawn > AGES_SECONDS:
+            if (now := check()) != seen or time.monotonic() - drawn > AGES_SECONDS:
                 seen, drawn = now, time.monotonic()
                 live.update(drawn_now(), refresh=True)
 

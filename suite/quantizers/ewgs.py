@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.lsq import SMALLEST_STEP, USUAL, LearnedQuantizer, Learning, in_dtype
-from suite.quantizers.observers import Observer
+from suite.quantizers.lsq import SMALLEST_STEP, LearnedQuantizer, in_dtype
 
 
 class Ewgs(LearnedQuantizer):
@@ -22,17 +21,8 @@ class Ewgs(LearnedQuantizer):
     first: Tensor
     span: Tensor
 
-    def __init__(
-        self,
-        grid: Grid,
-        observer: Observer,
-        axis: int | None = None,
-        unsigned: bool = False,
-        learning: Learning = USUAL,
-        scaling: float = 1e-3,
-    ) -> None:
-        super().__init__(grid, observer, axis, unsigned, learning)
-        self.scaling = scaling
+    scaling = 1e-3
+    """Of the gradient; 0 is the straight-through estimator."""
 
     def begin(self) -> None:
         amax = self.scale * self.grid.quant_max

@@ -31,7 +31,7 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 """Normalized images and labels."""
 
 Tick = Callable[[float, str], None]
-"""Told the part of 1 that is done, and what is done."""
+"""Called with the part, 0 to 1, that is done, and with what is being done."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ TRUTHS = {"loss_alone": 1, "loss_all_but": -1}
 """Each with its sign: the costlier a layer, the higher the loss with it alone rounded, and the lower with it alone
 left float."""
 LEAST = 4
-"""Layers, below which nothing is said."""
+"""Of layers, below which there is no correlation."""
 RESAMPLES = 2000
 
 Floats = NDArray[np.float64]

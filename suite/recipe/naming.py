@@ -9,6 +9,7 @@ from typing import Any
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import flat
 from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD, RESNETS, Calibration, Dataset, Network, Sgd
+from suite.recipe.words import phrase
 
 Params = dict[str, Any]
 
@@ -91,7 +92,8 @@ def _unusual(value: Any, left_out: tuple[str, ...]) -> list[str]:
     for name, content in flat(value).items():
         if name in left_out or getattr(value, name) == usual[name]:
             continue
-        label, numbers = name.replace("_", " "), set(str(content).split(","))
-        shown = numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content
-        words.append(label if content is True else f"no {label}" if content is False else f"{label} {shown}")
+        numbers = set(str(content).split(","))
+        words.append(
+            phrase(name, numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content)
+        )
     return words

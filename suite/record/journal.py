@@ -29,16 +29,18 @@ ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
 class Journal:
     """Appends events to `folder/events.jsonl`; on a rank that does not write, to nothing.
 
-    Each start of a stage is a further attempt, counted from 1. A number that is not finite is recorded as null. With
-    a `lease`, as `lock` gives it, every write raises ReplacedError once another attempt has taken the directory.
+    Each start of a stage is a further attempt, counted from 1; what is measured of a run `afterwards` is none, and
+    is recorded with the last. A number that is not finite is recorded as null. With a `lease`, as `lock` gives it,
+    every write raises ReplacedError once another attempt has taken the directory.
     """
 
-    def __init__(self, folder: Path, writes: bool = True, lease: str = "") -> None:
+    def __init__(self, folder: Path, writes: bool = True, lease: str = "", afterwards: bool = False) -> None:
         self.folder, self.writes, self._lease = folder, writes, lease
         if not writes:
             return
         earlier, damaged = examine_events(folder)
-        self.attempt = 1 + max((event["attempt"] for event in earlier), default=0)
+        last = max((event["attempt"] for event in earlier), default=0)
+        self.attempt = max(1, last) if afterwards else 1 + last
         # The numbers of damaged lines are not used again: what followed a journal may have seen them whole.
         self._next = 1 + damaged + max((event["seq"] for event in earlier), default=0)
         self._stream = (folder / "events.jsonl").open("ab", buffering=0)
@@ -169,10 +171,15 @@ def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, A
 
 
 def run_seconds(journal: Sequence[dict[str, Any]]) -> float:
-    """What all attempts took together, each from its first event to its last, in seconds."""
+    """What all attempts took together, each from its first event to its last or to the one that says that it has
+    finished, in seconds."""
     spans: dict[int, list[float]] = {}
+    finished = set()
     for event in journal:
-        spans.setdefault(event["attempt"], [event["time"]] * 2)[1] = event["time"]
+        if event["attempt"] not in finished:
+            spans.setdefault(event["attempt"], [event["time"]] * 2)[1] = event["time"]
+        if event["event"] == "finished":
+            finished.add(event["attempt"])
     return float(sum(max(0.0, end - begin) for begin, end in spans.values()))
 
 

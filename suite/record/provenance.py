@@ -55,7 +55,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit_and_diff() -> dict[str, Any]:
-    """commit, dirty and diff of the code: what git says or, in a copy that was made for jobs, what it said then."""
+    """commit, dirty and diff of the code: of git or, in a copy that was made for jobs, of git then."""
     copied = ROOT / "commit.json"
     if copied.exists():
         return dict(json.loads(copied.read_text()))

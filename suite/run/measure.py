@@ -30,7 +30,7 @@ def sensitivity(
     """Measure what rounding each layer of the float network costs, as the method of a recipe rounds it before anything
     learns, and a float stage by the method mse. `how` says at which widths and on how many training images.
 
-    The result becomes the artifact `sensitivity.json` of the stage, recorded as by a further attempt. Raises
+    The result becomes the artifact `sensitivity.json` of the stage; that is no further attempt at it. Raises
     SuiteError where the stage is not done or its method has no widths by layer, and InterruptedRunError where `stop`
     asks.
     """
@@ -40,7 +40,7 @@ def sensitivity(
     recipe = stage if isinstance(stage, Recipe) else Recipe(stage, Mse())  # type: ignore[arg-type]
     before, ranges = around_insert(steps_of(recipe), method_name(recipe.method))
     with lock(folder) as lease:
-        journal = Journal(folder, lease=lease)
+        journal = Journal(folder, lease=lease, afterwards=True)
         try:
             feed = _Feed(Attempt(stage, Ranks(), folders, stop or Stop(), journal), recipe, before, tick)
             record = replace(how, ranges=ranges).measured(quantized(before, feed), feed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from suite.recipe.errors import SuiteError, check_positive
 from suite.recipe.method import Feed, Step
@@ -69,7 +69,8 @@ class Lsq(Uniform):
 
         return self._made(Rounds, bits)
 
-    def _made(self, kind: type, bits: int, **more: Any) -> Quantizer:
+    def _made(self, kind: type, bits: int, **settings: float) -> Quantizer:
+        """One of this `kind`, with settings that it has beside those of all that learn."""
         from suite.quantizers.affine import Grid
         from suite.quantizers.lsq import Learning
 
@@ -81,8 +82,8 @@ class Lsq(Uniform):
             axis=axis,
             unsigned=self.unsigned,
             learning=how,
-            **more,
         )
+        vars(made).update(settings)
         return made
 
 
@@ -167,10 +168,7 @@ class BinaryRelax(Lsq):
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.hardening import BinaryRelax as Rounds
 
-        made: Any = self._made(Rounds, bits)
-        made.until = self.until
-        quantizer: Quantizer = made
-        return quantizer
+        return self._made(Rounds, bits, until=self.until)
 
 
 @dataclass(frozen=True)
@@ -186,10 +184,7 @@ class Parq(BinaryRelax):
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.hardening import Parq as Rounds
 
-        made: Any = self._made(Rounds, bits)
-        made.until, made.steepness = self.until, self.steepness
-        quantizer: Quantizer = made
-        return quantizer
+        return self._made(Rounds, bits, until=self.until, steepness=self.steepness)
 
 
 @dataclass(frozen=True)

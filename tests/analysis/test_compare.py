@@ -120,6 +120,21 @@ def test_a_label_names_what_distinguishes_configurations_and_nothing_more(tmp_pa
     assert all(word not in "".join(found) for word in ("epochs", "seed"))
 
 
+def test_what_a_run_has_beside_its_usual_parts_is_named_once_and_what_it_has_not_is_left_out(
+    tmp_path: Path,
+) -> None:
+    values = ("None", "Distillation", "Distillation(labels=1.0, temperature=2.0)")
+    learned = [stage("lsq", 4, 0, distillation=value) for value in values]
+    calmed = [
+        stage("pact", 4, 0, **more)
+        for more in ({}, {"damping": "Damping"}, {"damping": "Damping(begin=0.5)"})
+    ]
+    assert labels(tmp_path, *learned, *calmed) == [
+        "lsq", "lsq, distillation", "lsq, distillation (labels 1.0, temperature 2.0)",
+        "pact", "pact, damping", "pact, damping (begin 0.5)",
+    ]  # fmt: skip
+
+
 def test_the_words_of_a_label_are_those_of_the_field(tmp_path: Path) -> None:
     linear = [stage("linear", 8, 0, map_back=back) for back in (False, True)]
     half = [stage("linear", 16, 0, model="other", dtype=dtype) for dtype in ("float32", "float16")]

@@ -176,7 +176,8 @@ def test_ewgs_scales_each_gradient_by_where_rounding_put_the_value(seed: int, sc
 
 def test_ewgs_begins_at_the_range_it_was_given() -> None:
     x = randn(4, 256, seed=0)
-    weight = EwgsWeight(Grid(4), Dynamic(), None, False, HOW, 0.0)
+    weight = EwgsWeight(Grid(4), Dynamic(), None, False, HOW)
+    weight.scaling = 0.0
     weight(x)
     weight.learn()
     low, high = weight.low, weight.high
@@ -185,7 +186,8 @@ def test_ewgs_begins_at_the_range_it_was_given() -> None:
     assert (y - x).abs().max() <= high / 15 * 1.001 and y.abs().min() > 0 and len(y.unique()) <= 16
     weight.freeze()
     assert torch.allclose(weight.grid.limits(weight.scale, weight.zero_point)[1], high)
-    inputs = Ewgs(Grid(4), Dynamic(), None, True, HOW, 0.0)
+    inputs = Ewgs(Grid(4), Dynamic(), None, True, HOW)
+    inputs.scaling = 0.0
     inputs(x.relu())
     inputs.learn()
     assert (inputs(x.relu()) - x.relu()).abs().max() <= x.max() / 15 * 0.501 and inputs(torch.zeros(1)) == 0
@@ -204,8 +206,8 @@ def kinds() -> dict[str, LearnedQuantizer]:
         "PACT": Pact(**grid, unsigned=True),
         "DoReFa weight": DorefaWeight(**grid),
         "DoReFa input": DorefaInput(**grid, unsigned=True),
-        "EWGS weight": EwgsWeight(Grid(4), Dynamic(), None, False, HOW, 1e-3),
-        "EWGS input": Ewgs(Grid(4), Dynamic(), None, True, HOW, 1e-3),
+        "EWGS weight": EwgsWeight(Grid(4), Dynamic(), None, False, HOW),
+        "EWGS input": Ewgs(Grid(4), Dynamic(), None, True, HOW),
         "APoT weight": ApotWeight(**grid),
         "APoT input": ApotInput(**grid, unsigned=True),
     }

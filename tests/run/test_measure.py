@@ -16,7 +16,7 @@ from suite.methods.mse import Mse
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.record.files import Folders
-from suite.record.journal import read_events, read_outcome
+from suite.record.journal import read_events, read_outcome, run_seconds
 from suite.run.stage import run
 from suite.sweeps.stored import save_sweep
 
@@ -76,7 +76,7 @@ def test_the_command_measures_a_finished_stage_and_leaves_its_result(
 ) -> None:
     stages, folders = finished
     key = stages[which].key
-    before = read_outcome(folders.runs / key)
+    before, seconds = read_outcome(folders.runs / key), run_seconds(read_events(folders.runs / key))
     words = ["sensitivity", key[:10], "--images", "16", "--widths", "2", "4", "--runs", str(folders.runs)]
     assert main(words) == 0
     record = json.loads((folders.runs / key / "artifacts" / "sensitivity.json").read_text())
@@ -84,9 +84,11 @@ def test_the_command_measures_a_finished_stage_and_leaves_its_result(
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(("conv ", "left ", "right ", "linear ")) for line in lines) == 16
     assert any("rho with the loss alone" in line for line in lines)
-    last = read_events(folders.runs / key)[-1]
+    events = read_events(folders.runs / key)
+    last = events[-1]
     assert last["event"] == "artifact" and last["file"] == "artifacts/sensitivity.json"
     assert read_outcome(folders.runs / key) == before
+    assert last["attempt"] == 1 and run_seconds(events) == seconds, "to measure a run is no attempt at it"
     assert not list((folders.runs / key).glob("resum*"))
 
 
