@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from fakes import ROOT
-from fakes.forking import completed
+from fakes.forking import Forked, completed
 from fakes.image_files import COUNT, epoch, find, write
+from fakes.ranks import meeting
 from fakes.waiting import limit
+
+from suite.sweeps.stored import load_sweep
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def training(
         process = subprocess.Popen(
             [sys.executable, str(script), str(folder)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "1", "SUITE_DATA_WORKERS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -150,18 +153,24 @@ def sweep():
 """
 
 
-def launch(own: Path) -> subprocess.CompletedProcess[str]:
+FOLDERS = ("--data", ".", "--runs", "runs")
+
+
+def suite(own: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (own / "own_sweep.py").write_text(SWEEP)
-    words = ["launch", "own_sweep.py", "--on", "torchrun", "--workers", "2", "--data", ".", "--runs", "runs"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return completed(words, own, environment, limit(240))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_DATA_WORKERS": "1"}
+    return completed([*words, *FOLDERS], own, environment, limit(240))
 
 
-def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path, database: bytes) -> None:
-    (own / "runs").mkdir()
-    (own / "runs" / "mlflow.db").write_bytes(database)
-    done = launch(own)
-    assert "\n2 stages: 2 done\n" in done.stdout, done.stdout + done.stderr
+def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> None:
+    assert suite(own, "plan", "own_sweep.py").returncode == 0
+    training, recipe = load_sweep(own / "runs", "own_sweep")
+    environment = {**os.environ, "SUITE_DATA_WORKERS": "1"}
+    ranks = [Forked(["run", training.key, *FOLDERS], own, environment | one) for one in meeting(2)]
+    for process in ranks:
+        assert process.wait(limit(240)) == 0, process.communicate()
+    done = suite(own, "run", recipe.key)
+    assert done.returncode == 0, done.stdout + done.stderr
     journals = [file.read_text() for file in (own / "runs").glob("*/events.jsonl")]
     digests = {find(own, split).digest for split in ("train", "test")}
     assert len(journals) == 2 and all(digest in journal for digest in digests for journal in journals)
@@ -173,6 +182,6 @@ def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path, dat
 def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:
     victim = next((own / "imagenet" / "train").rglob("*.JPEG"))
     victim.write_bytes(victim.read_bytes()[:-100])
-    done = launch(own)
+    done = suite(own, "launch", "own_sweep.py", "--on", "torchrun", "--workers", "2")
     assert done.returncode == 2 and "1 of 29 images are damaged" in done.stderr and victim.name in done.stderr
     assert not list((own / "runs").glob("*/events.jsonl"))
