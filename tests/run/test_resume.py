@@ -150,7 +150,7 @@ def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path
 
 
 def test_a_training_of_two_ranks_that_is_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    stage = training(epochs=20, world_size=2)
+    stage = training(epochs=4, world_size=2)
     for process in start(stage, tmp_path / "alone"):
         assert process.wait(limit(120)) == 0, process.communicate()[0]
     folder = tmp_path / "killed" / stage.key
