@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CIFAR-10 of the folder that SUITE_TEST_CIFAR10 names; it is 100 to 180 MB, so no test downloads it."""
+    """The test images of CIFAR-10, from the folder that SUITE_TEST_CIFAR10 names; no test downloads its 170 MB."""
     folder = os.environ.get("SUITE_TEST_CIFAR10")
     if not folder:
         pytest.skip("SUITE_TEST_CIFAR10 names no folder with CIFAR-10")
