@@ -65,8 +65,8 @@ def rounded(state: dict[str, Tensor]) -> nn.Module:
 def test_the_released_network_of_four_bits_evaluates_to_what_its_authors_report(
     released: dict[str, Tensor], cifar10_folder: Path, count: int, points: float
 ) -> None:
-    """92.45 % there, on a GPU; 92.43 % was found on a CPU, whose sums are in another order. The first 500 images are of
-    all classes, and stand for all within three standard errors."""
+    """92.45 % there, on a GPU; 92.43 % was found on a CPU, whose sums are in another order. The first 500 images
+    are of all classes, and stand for all within three standard errors."""
     model = rounded(released)
     weights = model.get_submodule("layer1.0.conv1").layer.weight  # type: ignore[union-attr]
     assert len(weights.unique()) == 15 and sum("alpha" in name for name in released) == 40  # type: ignore[operator]
