@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from analysis.__main__ import main
 from analysis.compare import layers as compared
 from analysis.draw import confusion, layers
-from analysis.page import html
+from analysis.page import html, layer_sections
 from analysis.page.parts import Picture
 from analysis.read import layer_records
 from analysis.report import results
@@ -157,7 +157,7 @@ def test_a_record_that_is_no_file_is_a_hole_and_is_not_waited_for(tmp_path: Path
 def test_a_hole_keeps_its_row_and_says_why_in_the_figure_and_in_the_table(tmp_path: Path) -> None:
     stages = sweep(tmp_path / "runs", methods=2)
     (tmp_path / "runs" / stages[2]["key"] / "artifacts" / "layers.json").unlink()
-    text = words(written(tmp_path / "runs", drawn=True))
+    text = words(written(tmp_path / "runs", drawn=True, only=[layer_sections.noise]))
     assert text.count("layers.json was not recorded") == 4, "of weights and of inputs, drawn and listed"
 
 
@@ -181,7 +181,8 @@ def test_hostile_records_are_shown_as_far_as_they_are_numbers_and_become_no_mark
     )
     for one in stages[1:]:
         (tmp_path / "runs" / one["key"] / "artifacts" / "confusion.json").unlink(missing_ok=True)
-    text = written(tmp_path / "runs", drawn=True)
+    below = [layer_sections.noise, layer_sections.ranges, layer_sections.classes]
+    text = written(tmp_path / "runs", drawn=True, only=below)
     assert "img" not in [tag for tag, _ in Elements(text).found] and "<script>document" not in text
     assert "30.0" in words(text) and "the float network alone" in words(text)
 

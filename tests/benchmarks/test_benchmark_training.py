@@ -65,7 +65,11 @@ CONTENDERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-RACED = [(name, loop) for name in CONTENDERS for loop in ("sources", "ours O0")]
+RACED = [
+    pytest.param(name, loop, marks=[pytest.mark.long] * (name.startswith("torch.ao") or name == "source 001"))
+    for name in CONTENDERS
+    for loop in ("sources", "ours O0")
+]
 
 
 @pytest.mark.parametrize(("name", "loop"), [*RACED, ("float", "ours O2"), ("qat", "ours O2")])

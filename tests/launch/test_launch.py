@@ -73,7 +73,7 @@ def outcomes(folder: Path) -> int:
 
 
 def wait_for_outcomes(folder: Path, count: int, process: Forked) -> None:
-    until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120, every=0.02)
+    until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120)
     assert outcomes(folder) >= count, finish(process)
 
 
@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
         begun.extend(s for s in running if attempts(tmp_path, (s,))[s.key])
         return bool(begun)
 
-    until(has_begun, every=0.01)
+    until(has_begun, every=0.05)
     victim = begun[0]
     os.kill(int(lease.holder(tmp_path / "runs" / victim.key).split()[1]), signal.SIGKILL)
     said = finish(process)
