@@ -19,6 +19,7 @@ from fakes.image_files import COUNT, epoch, find, write
 from fakes.ranks import meeting
 from fakes.waiting import limit
 
+from suite.data.workers import prefetch
 from suite.sweeps.stored import load_sweep
 
 
@@ -40,6 +41,14 @@ def test_workers_end_with_their_data_set_even_when_the_garbage_collector_finds_i
     del images
     gc.collect()
     assert gone(workers, within=5)
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_bytes", "ahead"),
+    [(1, 1000, 4), (16, 38_535_168, 1), (8, 38_535_168, 3), (4, 38_535_168, 4), (2, 10**12, 1), (3, 0, 4)],
+)
+def test_what_is_decoded_ahead_is_bounded_in_bytes(workers: int, batch_bytes: int, ahead: int) -> None:
+    assert prefetch(workers, batch_bytes) == ahead
 
 
 TRAINING = """
