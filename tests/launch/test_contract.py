@@ -32,7 +32,7 @@ def test_a_plan_shows_the_jobs_in_full_in_the_order_in_which_they_start_and_subm
 
 
 def test_what_the_launcher_cannot_do_is_refused_before_anything_is_recorded(user: User) -> None:
-    refused = user.attempt("launch", "own.py", *user.by, "--ranks", "40")
+    refused = user.attempt("launch", "own.py", *user.by, "--ranks", "40", "--batch", "40")
     reason = (
         "a stage takes 10 nodes, and partition main has 4" if user.on == "slurm" else "shared by 40 ranks"
     )

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
-from fakes.methods import LIKE_ANOTHER
+from fakes.methods import LIKE, LIKE_ANOTHER
 from fakes.pretend_cuda import pretend_cuda
 from fakes.pretended_gpu import VIEWS, DeviceError, Gpu
 from fakes.trainings import TINY, TINY_IMAGES
@@ -89,6 +89,16 @@ def stages() -> list[Stage]:
 STAGES = {stage.key: stage for stage in stages()}
 
 
+def each() -> list[Any]:
+    """The keys of all; of the methods that reconstruct, the slowest here, one is run in `make test`."""
+    found = []
+    for key, stage in STAGES.items():
+        as_adaround = isinstance(stage, Recipe) and stage.method.name in LIKE["adaround"]
+        marks = [pytest.mark.long] * as_adaround
+        found.append(pytest.param(key, marks=marks, id=f"{stage.name}-{key[:4]}"))
+    return found
+
+
 def trained() -> list[Any]:
     """The keys of those that train; the first of each kind is stopped and resumed in `make test`."""
     found, kinds = [], set()
@@ -141,7 +151,7 @@ def done(stage: Stage, folders: Folders, stop_after: int = 0) -> Gpu:
     return gpu
 
 
-@pytest.mark.parametrize("key", STAGES, ids=[f"{stage.name}-{key[:4]}" for key, stage in STAGES.items()])
+@pytest.mark.parametrize("key", each())
 def test_no_tensor_of_a_stage_is_on_the_wrong_device(key: str, folders: Folders) -> None:
     assert not done(STAGES[key], folders).refused
     assert (folders.runs / key / "outcome.json").exists()
