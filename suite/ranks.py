@@ -99,7 +99,7 @@ def from_environment(wanted: int | None = None) -> Ranks:
     if world_size == 1:
         return Ranks(0, local_rank, 1, device)
     _check_address()
-    distributed.init_process_group("nccl" if gpu else "gloo")
+    distributed.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None)
     nodes = world_size // (_number("LOCAL_WORLD_SIZE") or world_size)
     ranks = Ranks(rank, local_rank, world_size, device, nodes)
     if gpu:

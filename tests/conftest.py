@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -14,23 +16,29 @@ from typing import Any
 
 import hypothesis
 import pytest
-import torch
 from fakes import ROOT
-from fakes.cifar10 import folder_with_npz
-from fakes.cluster import PROGRAMS, Cluster, Place, traces
-from fakes.journals import Server
 from fakes.missing import missing
-from fakes.networks import lived_in
-from fakes.user import User
-from fakes.waiting import limit
-from torch import nn
 from xdist.scheduler import LoadFileScheduling
 
-from suite.recipe import Dataset, Network, Precision, Sgd, Training
+STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ and "-n" in sys.argv
+"""Whether this process runs no test itself: its workers would wait while it imports torch and MLflow."""
 
-pytest_plugins = ("fakes.commands", "fakes.image_files", "fakes.embedded", "fakes.pages")
+if not STARTS_WORKERS:
+    import torch
+    from fakes.cifar10 import folder_with_npz
+    from fakes.cluster import PROGRAMS, Cluster, Place, traces
+    from fakes.journals import Server
+    from fakes.networks import lived_in
+    from fakes.user import User
+    from fakes.waiting import limit
+    from torch import nn
 
-torch.set_num_threads(1)  # two threads that share a busy core wait for each other far longer than they save
+    from suite.recipe import Dataset, Network, Precision, Sgd, Training
+
+    pytest_plugins = ("fakes.commands", "fakes.image_files", "fakes.embedded", "fakes.pages")
+
+    # Two threads that share a busy core wait for each other far longer than they save.
+    torch.set_num_threads(1)
 
 
 # A shared machine's clock proves nothing. `make test-long` asks for the profile "long".
@@ -71,14 +79,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
     return OneCluster(config, log)
 
 
+def seconds_of_files() -> dict[str, float]:
+    """How long the tests of each file took when tests/times.md was made."""
+    file = ROOT / "tests" / "times.md"
+    rows = (
+        re.findall(r"^\| (tests/\S+) \| \d+ \| ([\d.]+) \|$", file.read_text(), re.M) if file.exists() else []
+    )
+    return {name: float(seconds) for name, seconds in rows}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one worker runs whole begins first: the tests of the cluster, which mostly wait, then whole files."""
-    items.sort(key=lambda item: (not of_the_cluster(item.nodeid), not shares(file_of(item.nodeid))))
+    """What one worker runs whole begins first: the tests of the cluster, which mostly wait, then whole files, those
+    that take long before others, so that no worker has one left when the others have none."""
+    seconds = seconds_of_files()
+
+    def place(item: pytest.Item) -> tuple[bool, bool, float]:
+        file = file_of(item.nodeid)
+        return not of_the_cluster(item.nodeid), not shares(file), -seconds.get(file, 0.0)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
 def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CIFAR-10 of the folder that SUITE_TEST_CIFAR10 names; it is 100 to 180 MB, so no test downloads it."""
+    """The test images of CIFAR-10, from the folder that SUITE_TEST_CIFAR10 names; no test downloads its 170 MB."""
     folder = os.environ.get("SUITE_TEST_CIFAR10")
     if not folder:
         pytest.skip("SUITE_TEST_CIFAR10 names no folder with CIFAR-10")

@@ -9,6 +9,8 @@ import pytest
 import torch
 from fakes.ranks import together
 
+from suite.cli.main import main
+from suite.launch import verify_resume
 from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
 from suite.record.cause import cause_of
@@ -36,6 +38,39 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         pytest.raises(SuiteError, match="rank 2 of this machine has no GPU, of which 2 are visible"),
     ):
         from_environment()
+
+
+def test_ranks_on_gpus_meet_over_nccl_each_bound_to_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+    }
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    with (
+        mock.patch.object(torch.cuda, "is_available", return_value=True),
+        mock.patch.object(torch.cuda, "device_count", return_value=2),
+        mock.patch.object(torch.cuda, "set_device"),
+        mock.patch.object(torch.distributed, "init_process_group") as joined,
+        mock.patch("suite.ranks._same_bits_each_time"),
+        mock.patch("suite.ranks._check_own_gpu"),
+    ):
+        from_environment(2)
+    joined.assert_called_once_with("nccl", device_id=torch.device("cuda", 1))
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, (1, 2)), (1, (1,)), (2, (1, 2))])
+def test_verify_resume_takes_one_rank_where_there_is_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, expected: tuple[int, ...]
+) -> None:
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(verify_resume, "stages", lambda ranks: asked.append(tuple(ranks)))
+    monkeypatch.setattr(verify_resume, "verify", lambda *_: iter(()))
+    assert main(["verify-resume"]) == 0 and asked == [expected]
 
 
 def test_on_a_gpu_float32_is_float32_and_new_tensors_are_not_filled() -> None:

@@ -15,7 +15,7 @@ import torch
 from fakes import ROOT
 from fakes.forking import Forked
 from fakes.methods import inserted
-from fakes.ranks import together
+from fakes.ranks import meeting, together
 from fakes.waiting import limit, until
 
 from suite.recipe import Stage
@@ -170,6 +170,7 @@ def suite(folder: Path, *words: str) -> Forked:
     return Forked(words, folder, {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_RUNS": str(folder / "runs")})
 
 
+@pytest.mark.long  # tests/launch/test_contract.py has torchrun with two ranks
 def test_torchrun_runs_two_trainings_of_two_ranks_side_by_side_on_four_slots(
     tmp_path: Path, database: bytes
 ) -> None:
@@ -212,8 +213,23 @@ def running(training: Stage) -> dict[int, psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
-def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(
+def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says_so(tmp_path: Path) -> None:
+    """Without torchrun, which would end them."""
+    suite(tmp_path, "plan", "wide.py", "--epochs", "100000").communicate(timeout=limit(60))
+    training = load_sweep(tmp_path / "runs", "wide")[0]
+    words = ("run", training.key, "--runs", "runs")
+    first, second = (Forked(words, tmp_path, {**os.environ, **one}) for one in meeting(2))
+    progress = tmp_path / "runs" / training.key / "progress.json"
+    until(lambda: progress.exists() or first.poll() is not None)
+    second.kill()
+    assert first.wait(limit(60)) != 0
+    now = status_of(training, tmp_path / "runs")
+    assert now.state == "failed" and "another rank ended without a word" in now.error, first.communicate()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [1, 0])
+def test_when_a_rank_of_torchrun_is_killed_the_others_end_within_seconds_and_the_record_says_so(
     tmp_path: Path, victim: int
 ) -> None:
     suite(tmp_path, "plan", "wide.py", "--epochs", "500").communicate(timeout=limit(60))
@@ -257,11 +273,9 @@ run(stage, ranks, Folders(Path("runs"), Path("data")))
 def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> None:
     suite(tmp_path, "plan", "wide.py").communicate(timeout=limit(60))
     training = load_sweep(tmp_path / "runs", "wide")[0]
-    (tmp_path / "failing.py").write_text(FAILING)
-    began = time.monotonic()
-    process = torchrun(2, "failing.py", training.key, folder=tmp_path)
-    process.communicate(timeout=limit(120))
-    assert process.returncode != 0 and time.monotonic() - began < limit(60)
+    words = (training.key,)
+    both = [Forked(words, tmp_path, {**os.environ, **one}, program=FAILING) for one in meeting(2)]
+    assert all(process.wait(limit(60)) != 0 for process in both)
     now = status_of(training, tmp_path / "runs")
     assert now.state == "failed"
     assert now.error == "rank 1: ValueError: a picture of rank 1 is upside down"

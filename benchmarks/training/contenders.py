@@ -130,6 +130,14 @@ def torchs_own_kernels() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=True)
 
 
+def by_any_kernels(walk: Iterator[Step]) -> Iterator[Step]:
+    """The same steps by the kernels that torch chooses by itself, which may give other bits each time."""
+    while True:
+        with torchs_own_kernels():
+            step = next(walk)
+        yield step
+
+
 class Pictures(Indexed[tuple[Any, int]]):
     """Images as torchvision.datasets.CIFAR10 gives them: an array, of which each picture is made anew."""
 

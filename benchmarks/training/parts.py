@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from benchmarks.training.contenders import (
     Composed,
     Repeated,
     build,
+    by_any_kernels,
     composed,
     loader,
     ours,
@@ -31,7 +33,7 @@ from benchmarks.training.contenders import (
     torch_ao_here,
     with_quantizers,
 )
-from benchmarks.training.timing import WARMUP, Walk, host_waits, race, ratio, show
+from benchmarks.training.timing import WARMUP, Walk, host_waits, race, ratio, show, wait
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks, from_environment
 from suite.recipe import Precision
@@ -156,6 +158,15 @@ def on_gpu(chosen: argparse.Namespace, device: torch.device) -> dict[str, float]
         qat = with_quantizers(build(chosen.network).to(device))
         for label, model in (("float", build(chosen.network)), ("QAT", qat)):
             walks[f"ours, {how.precision}: {label}"] = ours(model, images, how, ranks, compiled)
+    half = sgd(batch, Precision("O2", chosen.dtypes[0]))
+    freely = ours(build(chosen.network).to(device), images, half, ranks, compiled)
+    walks[f"ours, {half.precision}: float, any kernels"] = by_any_kernels(freely)
+    for name in list(walks)[1:]:
+        began = time.perf_counter()
+        for _ in range(2):
+            next(walks[name])
+        wait(device)
+        print(f"  {name}: {time.perf_counter() - began:.1f} s for the first two steps, of which one compiles")
     seconds = race(walks, steps, chosen.rounds, device)
     _, flat, rounding, *_ = walks
     kind = "GPU" if device.type == "cuda" else "rehearsal on the CPU"

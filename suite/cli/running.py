@@ -82,12 +82,18 @@ def _skipped() -> list[str]:
 def verify_resume(
     *,
     tries: Annotated[Whole, Parameter(help="runs to kill of each kind")] = 1,
-    ranks: Annotated[tuple[Whole, ...], Parameter(help="numbers of ranks")] = (1, 2),
+    ranks: Annotated[
+        tuple[Whole, ...],
+        Parameter(help="numbers of ranks; without, 1 and 2, and 1 alone on a machine of one GPU"),
+    ] = (),
     seed: Annotated[Whole, Parameter(help="of the moments")] = 0,
 ) -> int:
     """Kill runs at random moments and show that they go on to the same weights, bit for bit."""
+    import torch
+
     from suite.launch.verify_resume import stages, verify
 
+    ranks = ranks or ((1,) if torch.cuda.device_count() == 1 else (1, 2))  # NCCL refuses two ranks on a GPU
     console = get_console()
     with tempfile.TemporaryDirectory() as folder:
         bad = 0

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,15 @@ from torch import Tensor
 from torch.utils import data as loading
 
 from suite.data.images import drawn
-from suite.data.workers import Decoder, Request, Requests, Workers, _end_with_main_process, default_workers
+from suite.data.workers import (
+    Decoder,
+    Request,
+    Requests,
+    Workers,
+    _end_with_main_process,
+    default_workers,
+    prefetch,
+)
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
@@ -228,7 +237,11 @@ class Streamed:
         return Request(files, labels, size, seeds, flip, channels, self.is_own, pad)
 
     def _batches(self, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
+        first = next(requests, None)
+        requests = iter(()) if first is None else chain((first,), requests)
         self._requests.latest = requests
+        if first is not None and not self._requests.batch_bytes:
+            self._requests.batch_bytes = len(first.files) * first.channels * first.size**2
         mean, std = torch.tensor([self.dataset.mean, self.dataset.std], device=self.device).view(2, -1, 1, 1)
         for decoded in self._loader:
             if isinstance(decoded, str):
@@ -251,5 +264,5 @@ class Streamed:
             multiprocessing_context=Workers() if self.workers else None,
             worker_init_fn=_end_with_main_process,
             persistent_workers=self.workers > 0,
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=prefetch(self.workers, self._requests.batch_bytes) if self.workers else None,
         )

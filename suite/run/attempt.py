@@ -42,9 +42,6 @@ def _save_seconds() -> float:
     return seconds
 
 
-SAVE_EVERY_SECONDS = _save_seconds()
-"""How much work a run that is killed without warning loses, at most."""
-
 STUCK_SECONDS = 30.0
 """How long a rank that was asked to stop may wait for the others."""
 NOTICE_SECONDS = 3.0  # most ranks notice by themselves that another is gone, and record more
@@ -68,6 +65,8 @@ class Attempt:
     alive_at: float = math.inf
     """The last step's time; not known before the first, after a save, and where no rank waits for another."""
     saved_at: float = field(default_factory=time.monotonic)
+    save_every: float = field(default_factory=_save_seconds)
+    """Seconds: how much work a run that is killed without warning loses, at most."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     def images(self, dataset: Dataset, split: str) -> Images | Streamed:
@@ -104,7 +103,7 @@ class Attempt:
         count: grows, and is in the name of the file; where: in words, for the message; state and progress wait for the
         device.
         """
-        due = self.journal.writes and time.monotonic() - self.saved_at >= SAVE_EVERY_SECONDS
+        due = self.journal.writes and time.monotonic() - self.saved_at >= self.save_every
         wishes = torch.tensor([bool(self.stop.asked_by), due, self.journal.progress_due], dtype=torch.int32)
         if self.ranks.world_size > 1:
             wishes = self.ranks.max(wishes.to(self.ranks.device))

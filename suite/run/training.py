@@ -116,6 +116,6 @@ def score(
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
     values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
     attempt.journal.metrics(step, **values)
-    named = start.network.classes, images.names or None
+    named = start.network.classes or 10, images.names or None  # as networks.build makes it
     confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
     return {**values, "images": progress.images, "correct": progress.packed}, confusion

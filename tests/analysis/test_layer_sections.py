@@ -18,16 +18,16 @@ from matplotlib.text import Text
 from analysis.__main__ import main
 from analysis.compare import layers as compared
 from analysis.draw import confusion, layers
-from analysis.page import html
+from analysis.page import html, layer_sections
 from analysis.page.parts import Picture
 from analysis.read import layer_records
 from analysis.report import results
 
 
-def sweep(runs: Path, names: list[str] = NAMES, methods: int = 20) -> list[Json]:
+def sweep(runs: Path, names: list[str] = NAMES, methods: int = 20, seeds: int = 2) -> list[Json]:
     """Twenty methods at 8 and 4 bits, two seeds, all recorded."""
     stages = []
-    for seed in (0, 1):
+    for seed in range(seeds):
         start = stage("float", 32, seed)
         finish(runs, start, 92.0)
         record(runs, start)
@@ -38,6 +38,19 @@ def sweep(runs: Path, names: list[str] = NAMES, methods: int = 20) -> list[Json]
             record(runs, stages[-1], 5 * bits - index / 2, wrong=4 * index, names=names)
     plan(runs, *stages)
     return stages
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of that sweep."""
+    runs = tmp_path_factory.mktemp("twenty")
+    sweep(runs)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def evidence(twenty: Path) -> Any:
+    return results.load(twenty, "small").evidence
 
 
 def no_two_overlap(figure: Figure) -> int:
@@ -51,41 +64,40 @@ def no_two_overlap(figure: Figure) -> int:
     return len(found)
 
 
-@pytest.mark.parametrize("count", [14, 54])
-def test_no_two_texts_of_a_figure_overlap_at_twenty_methods_and_fifty_four_layers(
-    tmp_path: Path, count: int
-) -> None:
-    sweep(tmp_path, NAMES if count == 14 else [f"layer{n}.{n % 6}.downsample.0" for n in range(54)])
+def test_no_two_texts_of_a_figure_overlap_at_twenty_methods(evidence: Any) -> None:
+    assert no_two_overlap(layers.heat_map(evidence.shown, evidence.layers)) > 14 * 30
+    assert no_two_overlap(layers.histograms(evidence.shown, evidence.layers)) > 40
+    assert no_two_overlap(confusion.figure(evidence.confusions)) > 60
+
+
+def test_no_two_texts_of_the_heat_map_overlap_at_fifty_four_layers(tmp_path: Path) -> None:
+    sweep(tmp_path, [f"layer{n}.{n % 6}.downsample.0" for n in range(54)], seeds=1)
     found = results.load(tmp_path, "small").evidence
-    assert no_two_overlap(layers.heat_map(found.shown, found.layers)) > (14 * 30 if count == 14 else 54 + 20)
-    if count == 14:
-        assert no_two_overlap(layers.histograms(found.shown, found.layers)) > 40
-        assert no_two_overlap(confusion.figure(found.confusions)) > 60
+    assert no_two_overlap(layers.heat_map(found.shown, found.layers)) > 54 + 20
 
 
-def test_a_method_is_shown_at_its_width_nearest_to_four_bits_and_at_no_more_than_fit(tmp_path: Path) -> None:
-    sweep(tmp_path / "many")
-    shown = results.load(tmp_path / "many", "small").evidence.shown
+def test_a_method_is_shown_at_its_width_nearest_to_four_bits_and_at_no_more_than_fit(
+    evidence: Any, tmp_path: Path
+) -> None:
+    shown = evidence.shown
     assert len(shown) == 20 and set(shown["weight_bits"]) == {4} and shown["label"].is_unique
-    sweep(tmp_path / "few", methods=10)
+    sweep(tmp_path / "few", methods=10, seeds=1)
     shown = results.load(tmp_path / "few", "small").evidence.shown
     assert len(shown) == 20 and shown["weight_bits"].tolist() == [8, 4] * 10
-    sweep(tmp_path / "more", methods=30)
+    sweep(tmp_path / "more", methods=30, seeds=1)
     assert len(results.load(tmp_path / "more", "small").evidence.shown) == compared.MOST
 
 
-def test_only_what_is_shown_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep(tmp_path)
+def test_only_what_is_shown_is_read(twenty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     original = layer_records._object
     monkeypatch.setattr(layer_records, "_object", lambda path: (read.append(path.name), original(path))[1])
-    results.load(tmp_path, "small")
+    results.load(twenty, "small")
     assert read.count("layers.json") == 20 and read.count("confusion.json") == 2
 
 
-def test_the_most_damaged_that_keeps_half_of_floats_top_1_is_shown_beside_it(tmp_path: Path) -> None:
-    sweep(tmp_path)
-    (one,) = results.load(tmp_path, "small").evidence.confusions
+def test_the_most_damaged_that_keeps_half_of_floats_top_1_is_shown_beside_it(evidence: Any) -> None:
+    (one,) = evidence.confusions
     assert (
         one.name == "method_11_of_a_long_name w4a4" and one.top1 == 48.0
     )  # the next has 44, less than half of 92
@@ -145,7 +157,7 @@ def test_a_record_that_is_no_file_is_a_hole_and_is_not_waited_for(tmp_path: Path
 def test_a_hole_keeps_its_row_and_says_why_in_the_figure_and_in_the_table(tmp_path: Path) -> None:
     stages = sweep(tmp_path / "runs", methods=2)
     (tmp_path / "runs" / stages[2]["key"] / "artifacts" / "layers.json").unlink()
-    text = words(written(tmp_path / "runs", drawn=True))
+    text = words(written(tmp_path / "runs", drawn=True, only=[layer_sections.noise]))
     assert text.count("layers.json was not recorded") == 4, "of weights and of inputs, drawn and listed"
 
 
@@ -169,7 +181,8 @@ def test_hostile_records_are_shown_as_far_as_they_are_numbers_and_become_no_mark
     )
     for one in stages[1:]:
         (tmp_path / "runs" / one["key"] / "artifacts" / "confusion.json").unlink(missing_ok=True)
-    text = written(tmp_path / "runs", drawn=True)
+    below = [layer_sections.noise, layer_sections.ranges, layer_sections.classes]
+    text = written(tmp_path / "runs", drawn=True, only=below)
     assert "img" not in [tag for tag, _ in Elements(text).found] and "<script>document" not in text
     assert "30.0" in words(text) and "the float network alone" in words(text)
 

@@ -270,6 +270,7 @@ def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(
     assert len(read) == len(set(read)) == len(stages)
 
 
+@pytest.mark.long
 def test_the_benchmark_writes_a_sweep_that_is_read_and_ends_with_its_json_line() -> None:
     command = [sys.executable, "-m", "benchmarks.analysis", "--runs", "8", "--epochs", "1", "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -17,6 +17,15 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 900}}
 COUNT = 1 + 3 * 50
+USUAL = {("phone", "dark"), ("desktop", "light")}
+LOOKS = [
+    pytest.param(
+        (size, scheme), marks=[pytest.mark.long] * ((size, scheme) not in USUAL), id=f"{size}-{scheme}"
+    )
+    for size in SIZES
+    for scheme in ("light", "dark")
+]
+"""Each size and each scheme is seen in `make test`, all pairs in `make test-long`."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results" / "small" / "report.html"
 
 
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+@pytest.fixture(params=LOOKS)
 def page(request: pytest.FixtureRequest, browser: Browser, report_file: Path) -> Iterator[Page]:
     """The open report; a message on the console, an error and a request for anything else fail the test."""
     size, scheme = request.param

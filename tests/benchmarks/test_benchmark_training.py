@@ -65,7 +65,11 @@ CONTENDERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-RACED = [(name, loop) for name in CONTENDERS for loop in ("sources", "ours O0")]
+RACED = [
+    pytest.param(name, loop, marks=[pytest.mark.long] * (name.startswith("torch.ao") or name == "source 001"))
+    for name in CONTENDERS
+    for loop in ("sources", "ours O0")
+]
 
 
 @pytest.mark.parametrize(("name", "loop"), [*RACED, ("float", "ours O2"), ("qat", "ours O2")])
@@ -130,29 +134,37 @@ def test_a_race_gives_every_contender_the_same_turns() -> None:
     assert {name: len(took) for name, took in seconds.items()} == {"a": 2, "b": 2}
 
 
-def test_the_command_measures_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:
-    size = "--rounds 1 --steps 1 --epoch-steps 2 --batch 8 --workers 1"
-    rehearsal = "--parts cpu gpu network avx2 --device cpu --network resnet20 --dtypes bfloat16"
-    main([*size.split(), *rehearsal.split()])
-    lines = capsys.readouterr().out.splitlines()
-    values = json.loads(lines[-1])
-    assert set(values) == {
-        "cpu_float_vs_sources",
-        "cpu_qat_over_float",
-        "cpu_qat_vs_composed",
-        "cpu_qat_vs_torch_ao",
+OF_PARTS = {
+    "cpu": ["cpu_float_vs_sources", "cpu_qat_over_float", "cpu_qat_vs_composed", "cpu_qat_vs_torch_ao"],
+    "gpu": [
         "rehearsal_images_per_second",
         "rehearsal_vs_sources",
         "rehearsal_qat_vs_float",
         "rehearsal_host_syncs_per_step",
-        "network_training_vs_sources",
-        "network_evaluation_vs_sources",
-        "cpu_bf16_over_float_avx2",
-    }
-    assert list(values)[-1] == "cpu_bf16_over_float_avx2"
+    ],
+    "network": ["network_training_vs_sources", "network_evaluation_vs_sources"],
+    "avx2": ["cpu_bf16_over_float_avx2"],
+}
+
+
+@pytest.mark.parametrize(
+    "parts", [("gpu",), pytest.param(("cpu", "gpu", "network", "avx2"), marks=pytest.mark.long)], ids="-".join
+)
+def test_the_command_measures_what_it_names(
+    capsys: pytest.CaptureFixture[str], parts: tuple[str, ...]
+) -> None:
+    size = "--rounds 1 --steps 1 --epoch-steps 2 --batch 8 --workers 1"
+    rehearsal = "--device cpu --network resnet20 --dtypes bfloat16"
+    main(["--parts", *parts, *size.split(), *rehearsal.split()])
+    lines = capsys.readouterr().out.splitlines()
+    values = json.loads(lines[-1])
+    assert list(values) == [name for part in parts for name in OF_PARTS[part]]
     assert values.pop("rehearsal_host_syncs_per_step") == 0
     assert all(0 < value < float("inf") for value in values.values())
     assert torch.__version__ in lines[0] and "thread" in lines[0]
+    assert any("any kernels" in line and "the first two steps" in line for line in lines)
+    if "avx2" not in parts:
+        return
     held = next(line for line in lines if "products of bfloat16" in line)
     assert platform.machine() != "x86_64" or held.startswith(f"AVX2, products of bfloat16: {ROUNDED}")
 

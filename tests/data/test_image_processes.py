@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 from fakes import ROOT
-from fakes.forking import completed
+from fakes.forking import Forked, completed
 from fakes.image_files import COUNT, epoch, find, write
+from fakes.ranks import meeting
 from fakes.waiting import limit
+
+from suite.data.workers import prefetch
+from suite.sweeps.stored import load_sweep
 
 
 @pytest.fixture
@@ -36,7 +40,15 @@ def test_workers_end_with_their_data_set_even_when_the_garbage_collector_finds_i
     images.__dict__["itself"] = images
     del images
     gc.collect()
-    assert gone(workers, within=5)
+    assert gone(workers, within=limit(5))
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_bytes", "ahead"),
+    [(1, 1000, 4), (16, 38_535_168, 1), (8, 38_535_168, 3), (4, 38_535_168, 4), (2, 10**12, 1), (3, 0, 4)],
+)
+def test_what_is_decoded_ahead_is_bounded_in_bytes(workers: int, batch_bytes: int, ahead: int) -> None:
+    assert prefetch(workers, batch_bytes) == ahead
 
 
 TRAINING = """
@@ -71,7 +83,7 @@ def training(
         process = subprocess.Popen(
             [sys.executable, str(script), str(folder)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "1", "SUITE_DATA_WORKERS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,9 +125,9 @@ def test_signals_to_the_whole_process_group_reach_the_main_process_and_spare_its
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         os.killpg(process.pid, number)
     time.sleep(0.3)
-    said, errors = process.communicate("\n", timeout=60)
+    said, errors = process.communicate("\n", timeout=limit(60))
     assert set(said.split()) == {str(COUNT), "SIGTERM", "SIGINT", "SIGUSR2"}, errors
-    assert process.returncode == 0 and gone(workers, within=5)
+    assert process.returncode == 0 and gone(workers, within=limit(5))
 
 
 def test_workers_end_with_a_main_process_that_is_killed(
@@ -126,16 +138,17 @@ def test_workers_end_with_a_main_process_that_is_killed(
     assert workers and all(map(alive, workers))
     process.kill()
     process.wait()
-    assert gone([*workers, *map(int, children.split())], within=10)
+    assert gone([*workers, *map(int, children.split())], within=limit(10))
 
 
+@pytest.mark.long  # one that is killed is above
 def test_a_process_that_fails_in_mid_epoch_ends_and_so_do_its_workers(
     training: Callable[[str], tuple[subprocess.Popen[str], list[int]]],
 ) -> None:
     process, workers = training("raise ValueError('the loss')")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=limit(60))
     assert process.returncode == 1 and errors.rstrip().endswith("ValueError: the loss"), errors
-    assert workers and gone(workers, within=5)
+    assert workers and gone(workers, within=limit(5))
 
 
 SWEEP = """
@@ -150,18 +163,24 @@ def sweep():
 """
 
 
-def launch(own: Path) -> subprocess.CompletedProcess[str]:
+FOLDERS = ("--data", ".", "--runs", "runs")
+
+
+def suite(own: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (own / "own_sweep.py").write_text(SWEEP)
-    words = ["launch", "own_sweep.py", "--on", "torchrun", "--workers", "2", "--data", ".", "--runs", "runs"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return completed(words, own, environment, limit(240))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SUITE_DATA_WORKERS": "0"}
+    return completed([*words, *FOLDERS], own, environment, limit(240))
 
 
-def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path, database: bytes) -> None:
-    (own / "runs").mkdir()
-    (own / "runs" / "mlflow.db").write_bytes(database)
-    done = launch(own)
-    assert "\n2 stages: 2 done\n" in done.stdout, done.stdout + done.stderr
+def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> None:
+    assert suite(own, "plan", "own_sweep.py").returncode == 0
+    training, recipe = load_sweep(own / "runs", "own_sweep")
+    environment = {**os.environ, "SUITE_DATA_WORKERS": "1"}
+    ranks = [Forked(["run", training.key, *FOLDERS], own, environment | one) for one in meeting(2)]
+    for process in ranks:
+        assert process.wait(limit(240)) == 0, process.communicate()
+    done = suite(own, "run", recipe.key)
+    assert done.returncode == 0, done.stdout + done.stderr
     journals = [file.read_text() for file in (own / "runs").glob("*/events.jsonl")]
     digests = {find(own, split).digest for split in ("train", "test")}
     assert len(journals) == 2 and all(digest in journal for digest in digests for journal in journals)
@@ -173,6 +192,6 @@ def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path, dat
 def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:
     victim = next((own / "imagenet" / "train").rglob("*.JPEG"))
     victim.write_bytes(victim.read_bytes()[:-100])
-    done = launch(own)
+    done = suite(own, "launch", "own_sweep.py", "--on", "torchrun", "--workers", "2")
     assert done.returncode == 2 and "1 of 29 images are damaged" in done.stderr and victim.name in done.stderr
     assert not list((own / "runs").glob("*/events.jsonl"))

@@ -24,8 +24,11 @@ forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload(
     [
         "torch",
+        "torch._dynamo",  # which torch imports, in seconds, when it makes an optimizer
         "pytest",
+        "mlflow.store.tracking.sqlalchemy_store",
         "mlflow.tracking",
+        "slurm.sender",
         "suite.cli.launching",
         "suite.cli.main",
         "suite.cli.running",

@@ -65,3 +65,18 @@ def inserted(method: Method, network: nn.Module) -> nn.Module:
 
 
 EACH = pytest.mark.parametrize("name", sorted(KINDS))
+
+LIKE = {
+    "adaround": ("best", "brecq", "qdrop"),
+    "lsq": ("binary_relax", "dorefa", "ewgs", "lsq_plus", "pact", "parq"),
+    "qat_symmetric": ("qat_asymmetric",),
+    "linear": ("int_cast",),
+    "mse": ("bias_correction", "entropy"),
+    "histogram": ("percentile",),
+}
+"""By a method those that go the same way through the steps: `make test` shows by the first what holds of all, and
+`make test-long` by each. A new method is in neither, and is tried at once."""
+LIKE_ANOTHER = {name for others in LIKE.values() for name in others}
+ONE_OF_A_KIND = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in LIKE_ANOTHER)) for n in sorted(KINDS)]
+)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -55,12 +56,13 @@ def undrawn() -> Iterator[None]:
         yield
 
 
-def written(runs: Path, sweep: str = "small", drawn: bool = False) -> str:
-    """The report of a sweep, as it lies beside its runs."""
+def written(runs: Path, sweep: str = "small", drawn: bool = False, only: Sequence[Any] = ()) -> str:
+    """The report of a sweep, as it lies beside its runs, without the figures' own files; all SECTIONS, or some."""
     folder = runs.parent / "results" / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if drawn else without_drawing():
-        return write.write(results.load(runs, sweep), folder / "report.html")[-1].read_text()
+    some = mock.patch.object(write, "SECTIONS", only or write.SECTIONS)
+    with some, nullcontext() if drawn else without_drawing():
+        return write.write(results.load(runs, sweep), folder / "report.html", kinds=())[-1].read_text()
 
 
 def words(text: str) -> str:

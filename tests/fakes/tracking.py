@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from fakes.waiting import limit
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
 from suite.methods.percentile import Percentile
@@ -134,7 +135,7 @@ def serving(*arguments: str, cwd: Path) -> Iterator[str]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
+        for _ in range(int(limit(600))):  # ten a second
             assert server.poll() is None, (cwd / "server.log").read_text()
             try:
                 urllib.request.urlopen(f"{address}/health", timeout=5).close()

@@ -7,9 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fakes import tiny
 from suite.data import datasets
 from suite.data.images import Images
-from suite.recipe import Dataset
+from suite.recipe import Dataset, Network, Precision, Sgd, Training
+
+TINY = Network(f"{tiny.__file__}:network")
+TINY_IMAGES = Dataset(f"{tiny.__file__}:images", (0.5,) * 3, (0.25,) * 3, size=8)
+"""Of which a stage takes a moment: 72 images to train on, 40 to test."""
+QUICK = Training(TINY, TINY_IMAGES, Sgd(1, 6, 0.05, flip=False, pad=1, precision=Precision("O0")))
+"""12 steps."""
 
 
 class Small(nn.Module):

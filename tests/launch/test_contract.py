@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from fakes.user import User
 
 from suite.record.journal import read_events, read_progress
@@ -31,7 +32,7 @@ def test_a_plan_shows_the_jobs_in_full_in_the_order_in_which_they_start_and_subm
 
 
 def test_what_the_launcher_cannot_do_is_refused_before_anything_is_recorded(user: User) -> None:
-    refused = user.attempt("launch", "own.py", *user.by, "--ranks", "40")
+    refused = user.attempt("launch", "own.py", *user.by, "--ranks", "40", "--batch", "40")
     reason = (
         "a stage takes 10 nodes, and partition main has 4" if user.on == "slurm" else "shared by 40 ranks"
     )
@@ -43,7 +44,7 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     user: User,
 ) -> None:
     user("methods")  # the first command takes seconds, in which the training may end
-    slow = ("--network", "tiny.py:slow", "--epochs", "20", "--batch", "400")  # 60 steps
+    slow = ("--network", "tiny.py:slow", "--epochs", "20", "--batch", "24")  # 60 steps
     user.launch_and_leave(*slow, *ranks(user))
     user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
     training, first, second = user.stages()
@@ -84,8 +85,14 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     assert "own: all is done" in user("resume", "own")
 
 
+@pytest.mark.parametrize(
+    "user",
+    ["here", *(pytest.param(on, marks=pytest.mark.long) for on in ("torchrun", "slurm"))],
+    indirect=True,
+)
 def test_a_run_that_is_killed_has_failed_with_its_cause(user: User) -> None:
-    user.launch_and_leave("--epochs", "10000", "--only", "train", *ranks(user))
+    """Of torchrun and SLURM see also tests/test_ranks.py and tests/slurm/test_attempts.py."""
+    user.launch_and_leave("--epochs", "1000000", "--only", "train", *ranks(user))
     user.until(lambda: (user.runs / "sweeps" / "own.json").exists())
     training, folder = user.training()
     user.until(lambda: read_progress(folder) is not None)

@@ -22,12 +22,14 @@ from suite.launch import ends, local_jobs
 from suite.launch.grouping import image_passes, jobs
 from suite.launch.local import Here
 from suite.methods.amax import Amax
+from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_progress
 from suite.record.status import status_of
+from suite.run.stage import run
 from suite.stop import REQUEUE
 from suite.sweeps.stored import load_sweep, save_sweep
 
@@ -71,11 +73,13 @@ def outcomes(folder: Path) -> int:
 
 
 def wait_for_outcomes(folder: Path, count: int, process: Forked) -> None:
-    until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120, every=0.02)
+    until(lambda: outcomes(folder) >= count or process.poll() is not None, seconds=120)
     assert outcomes(folder) >= count, finish(process)
 
 
-@pytest.mark.parametrize(("killed_by", "after"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(
+    ("killed_by", "after"), [(signal.SIGTERM, 1), pytest.param(signal.SIGKILL, 2, marks=pytest.mark.long)]
+)
 def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     tmp_path: Path, killed_by: signal.Signals, after: int
 ) -> None:
@@ -102,15 +106,16 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
     process = start(tmp_path)
     wait_for_outcomes(tmp_path, 1, process)
     stages = load_sweep(tmp_path / "runs", "own")
-    victim = None
-    while victim is None:
+    begun: list[Stage] = []
+
+    def has_begun() -> bool:
         assert process.poll() is None
-        begun = [
-            s
-            for s in stages
-            if status_of(s, tmp_path / "runs").state == "running" and attempts(tmp_path, (s,))[s.key]
-        ]
-        victim = begun[0] if begun else None
+        running = [s for s in stages if status_of(s, tmp_path / "runs").state == "running"]
+        begun.extend(s for s in running if attempts(tmp_path, (s,))[s.key])
+        return bool(begun)
+
+    until(has_begun, every=0.05)
+    victim = begun[0]
     os.kill(int(lease.holder(tmp_path / "runs" / victim.key).split()[1]), signal.SIGKILL)
     said = finish(process)
     assert process.returncode == 1
@@ -120,8 +125,8 @@ def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> Non
         "1 failed" in said
         and f"{victim.name} ({victim.key}): its process was killed by SIGKILL and recorded no error" in said
     )
-    assert "SIGKILL" in said
-    assert "\n5 stages: 5 done\n" in finish(start(tmp_path, "--workers", "1"))
+    others = {status_of(s, tmp_path / "runs").state for s in stages if s != victim}
+    assert others <= {"done", "pending"}, "which another launch runs"
 
 
 def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(tmp_path: Path) -> None:
@@ -136,9 +141,9 @@ def test_a_failing_training_fails_its_recipes_with_the_first_line_of_the_error(t
 
 def test_what_a_light_job_fails_at_does_not_stop_the_rest(tmp_path: Path) -> None:
     """One of four recipes finds a directory in the way of its record; the other three are done."""
-    assert "\n1 stages: 1 done\n" in finish(start(tmp_path, "--only", "train"))
-    stages = load_sweep(tmp_path / "runs", "own")
-    victim = next(s for s in stages if isinstance(s, Recipe))
+    (tmp_path / "own.py").write_text(SWEEP)
+    training, victim, *_ = plan(sweeps.find(str(tmp_path / "own.py")).stages([])[0])
+    run(training, Ranks(), Folders(tmp_path / "runs", tmp_path))
     (tmp_path / "runs" / victim.key / "stage.json").mkdir(parents=True)
     process = start(tmp_path, "--workers", "1")
     said = finish(process)

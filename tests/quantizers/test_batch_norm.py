@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.ranks import together
+from fakes.trainings import QUICK
 from torch import Tensor, nn
 
 import suite
@@ -167,19 +168,19 @@ def test_a_treatment_changes_the_key_and_the_name_and_none_leaves_the_key_of_bef
     assert first_last.key != Recipe(START, Amax()).key
 
 
-def test_every_treatment_runs_from_a_recipe(tiny_training: Training, tmp_path: Path) -> None:
+def test_every_treatment_runs_from_a_recipe(tmp_path: Path) -> None:
     folders, calibration = Folders(tmp_path, tmp_path), Calibration(images=64, batch=32)
-    qat = QatSymmetric(4, 4, feed=dataclasses.replace(tiny_training.sgd, lr=0.001))
+    qat = QatSymmetric(4, 4, feed=dataclasses.replace(QUICK.sgd, lr=0.001))
     recipes = [
-        Recipe(tiny_training, Amax(4, 4, feed=calibration), batch_norm="folded"),
-        Recipe(tiny_training, Amax(4, 4, feed=calibration), batch_norm="re-estimated", edge_bits=8),
-        Recipe(tiny_training, Amax(4, 4), edge_bits=32),
-        Recipe(tiny_training, qat, batch_norm="frozen"),
-        Recipe(tiny_training, qat, batch_norm="folded"),
-        Recipe(tiny_training, qat, batch_norm="re-estimated"),
-        Recipe(tiny_training, KSigma(), batch_norm="folded"),
+        Recipe(QUICK, Amax(4, 4, feed=calibration), batch_norm="folded"),
+        Recipe(QUICK, Amax(4, 4, feed=calibration), batch_norm="re-estimated", edge_bits=8),
+        Recipe(QUICK, Amax(4, 4), edge_bits=32),
+        Recipe(QUICK, qat, batch_norm="frozen"),
+        Recipe(QUICK, qat, batch_norm="folded"),
+        Recipe(QUICK, qat, batch_norm="re-estimated"),
+        Recipe(QUICK, KSigma(), batch_norm="folded"),
     ]
-    run(tiny_training, Ranks(), folders)
+    run(QUICK, Ranks(), folders)
     for recipe in recipes:
         run(recipe, Ranks(), folders)
         outcome = read_outcome(tmp_path / recipe.key)

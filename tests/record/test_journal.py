@@ -42,7 +42,7 @@ def agree(folder: Path) -> int:
     return sum(map(len, counted.values()))
 
 
-@pytest.mark.parametrize("apart", [17, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("apart", [61, pytest.param(1, marks=pytest.mark.long)])
 def test_a_changed_byte_costs_its_lines_and_changes_no_value_whichever_byte_it_is(
     apart: int, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import ROOT
-from fakes.trainings import small
+from fakes.trainings import QUICK, small
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -20,7 +20,7 @@ from suite.methods.mse import Mse
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.quantizers.layers import Quantized
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Precision, Recipe, Sgd, Training
+from suite.recipe import Calibration, Precision, Recipe, Sgd
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
@@ -78,20 +78,20 @@ def test_what_is_missing_is_named(method: Any, given: tuple[Any, ...], message: 
         suite.quantize(small(), method, *given)
 
 
-def test_a_run_and_quantize_give_the_same_model(tiny_training: Training, tmp_path: Path) -> None:
+def test_a_run_and_quantize_give_the_same_model(tmp_path: Path) -> None:
     """Of a method that calibrates: the loss of the run's record is that of the model from memory."""
     from suite.data import datasets
     from suite.run.start import load_float
     from suite.train.evaluate import evaluate
 
     folders = Folders(tmp_path, tmp_path)
-    recipe = Recipe(tiny_training, Amax(3, 3, Calibration(images=64, batch=32)))
-    run(tiny_training, Ranks(), folders)
+    recipe = Recipe(QUICK, Amax(3, 3, Calibration(images=64, batch=32)))
+    run(QUICK, Ranks(), folders)
     run(recipe, Ranks(), folders)
-    images = datasets.load(tiny_training.dataset, "train", tmp_path, torch.device("cpu"))
+    images = datasets.load(QUICK.dataset, "train", tmp_path, torch.device("cpu"))
     batches = images.calibration_batches(recipe.method.feed)  # type: ignore[attr-defined]
-    model = suite.quantize(load_float(tiny_training, folders), recipe.method, batches)
-    test = datasets.load(tiny_training.dataset, "test", tmp_path, torch.device("cpu"))
+    model = suite.quantize(load_float(QUICK, folders), recipe.method, batches)
+    test = datasets.load(QUICK.dataset, "test", tmp_path, torch.device("cpu"))
     *_, score = evaluate(model, test, Ranks())
     outcome = read_outcome(tmp_path / recipe.key)
     assert outcome and (outcome["loss"], outcome["correct"]) == (score.loss, score.packed)  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from fakes.methods import EACH, calibrated_on, images, inserted, make
+from fakes.methods import ONE_OF_A_KIND, calibrated_on, images, inserted, make
 from fakes.networks import lived_in
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ def float_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, LAYERS)}
 
 
-@EACH
+@ONE_OF_A_KIND
 def test_every_layer_is_recorded_in_the_networks_order_and_its_weights_as_they_are(
     name: str, network: nn.Module
 ) -> None:
@@ -106,7 +106,7 @@ def _feeding(held: dict[str, Quantized]) -> dict[str, str]:
     return fed
 
 
-@EACH
+@ONE_OF_A_KIND
 def test_an_input_is_compared_with_what_the_layer_multiplies(name: str) -> None:
     told, model, _ = looked_at_by(name)
     seen: dict[str, tuple[Tensor, Tensor]] = {}

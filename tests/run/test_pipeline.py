@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 from fakes.stopping import AfterQuestions
+from fakes.trainings import QUICK
 
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.ranks import Ranks
-from suite.recipe import Recipe, Training
+from suite.recipe import Recipe
 from suite.recipe.method import Feed, Step
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
@@ -54,14 +55,12 @@ class TrainedTwice(QatSymmetric):
         return insert, first, Shrink(6), TrainOn(self.feed), Bake()
 
 
-def test_three_long_steps_end_the_same_wherever_the_run_is_stopped(
-    tiny_training: Training, tmp_path: Path
-) -> None:
-    sgd = dataclasses.replace(tiny_training.sgd, epochs=1)
-    recipe = Recipe(tiny_training, TrainedTwice(4, 4, feed=sgd))
+def test_three_long_steps_end_the_same_wherever_the_run_is_stopped(tmp_path: Path) -> None:
+    sgd = dataclasses.replace(QUICK.sgd, epochs=1)
+    recipe = Recipe(QUICK, TrainedTwice(4, 4, feed=sgd))
     whole, parts = (Folders(tmp_path / name, tmp_path) for name in ("whole", "parts"))
     for folders in (whole, parts):
-        run(tiny_training, Ranks(), folders)
+        run(QUICK, Ranks(), folders)
     run(recipe, Ranks(), whole)
     attempts_made = 1
     while True:

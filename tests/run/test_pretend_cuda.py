@@ -11,9 +11,10 @@ from unittest import mock
 
 import pytest
 import torch
-from fakes import tiny
+from fakes.methods import LIKE, LIKE_ANOTHER
 from fakes.pretend_cuda import pretend_cuda
 from fakes.pretended_gpu import VIEWS, DeviceError, Gpu
+from fakes.trainings import TINY, TINY_IMAGES
 
 import suite.networks.torchvision_import  # noqa: F401  (before torch seems to have CUDA)
 from suite import networks
@@ -38,8 +39,6 @@ from suite.run.stage import run
 from suite.stop import Stop
 from suite.train.fit import fit
 
-NETWORK = Network(f"{tiny.__file__}:network")
-IMAGES = Dataset(f"{tiny.__file__}:images", (0.5,) * 3, (0.25,) * 3, size=8)
 FEW = Calibration(images=64, batch=32)
 
 
@@ -49,7 +48,7 @@ def sgd(level: str = "O0", dtype: str = "float16") -> Sgd:
 
 def training(*precision: str) -> Training:
     """Of three steps; a float16 convolution takes a CPU long, so that the network is tiny."""
-    return Training(NETWORK, IMAGES, sgd(*precision))
+    return Training(TINY, TINY_IMAGES, sgd(*precision))
 
 
 def small(kind: Any, **changed: Any) -> Any:
@@ -88,7 +87,28 @@ def stages() -> list[Stage]:
 
 
 STAGES = {stage.key: stage for stage in stages()}
-TRAINED = {key: stage for key, stage in STAGES.items() if stage.trains_by}
+
+
+def each() -> list[Any]:
+    """The keys of all; of the methods that reconstruct, the slowest here, one is run in `make test`."""
+    found = []
+    for key, stage in STAGES.items():
+        as_adaround = isinstance(stage, Recipe) and stage.method.name in LIKE["adaround"]
+        marks = [pytest.mark.long] * as_adaround
+        found.append(pytest.param(key, marks=marks, id=f"{stage.name}-{key[:4]}"))
+    return found
+
+
+def trained() -> list[Any]:
+    """The keys of those that train; the first of each kind is stopped and resumed in `make test`."""
+    found, kinds = [], set()
+    for key, stage in STAGES.items():
+        if stage.trains_by:
+            kind = stage.method.name if isinstance(stage, Recipe) else stage.trains_by.precision.level
+            marks = [pytest.mark.long] * (kind in kinds or kind in LIKE_ANOTHER)
+            found.append(pytest.param(key, marks=marks, id=f"{stage.name}-{key[:4]}"))
+            kinds.add(kind)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -131,17 +151,17 @@ def done(stage: Stage, folders: Folders, stop_after: int = 0) -> Gpu:
     return gpu
 
 
-@pytest.mark.parametrize("key", STAGES, ids=[f"{stage.name}-{key[:4]}" for key, stage in STAGES.items()])
+@pytest.mark.parametrize("key", each())
 def test_no_tensor_of_a_stage_is_on_the_wrong_device(key: str, folders: Folders) -> None:
     assert not done(STAGES[key], folders).refused
     assert (folders.runs / key / "outcome.json").exists()
 
 
-@pytest.mark.parametrize("key", TRAINED, ids=[f"{stage.name}-{key[:4]}" for key, stage in TRAINED.items()])
+@pytest.mark.parametrize("key", trained())
 def test_what_was_stopped_on_a_gpu_goes_on_to_the_same_bits(
     key: str, folders: Folders, tmp_path: Path
 ) -> None:
-    stage = TRAINED[key]
+    stage = STAGES[key]
     done(stage, folders)
     again = Folders(tmp_path, tmp_path)
     for needed in stage.needs:

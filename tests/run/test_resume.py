@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,15 @@ import pytest
 import torch
 from fakes import ROOT
 from fakes.forking import Forked
+from fakes.ranks import meeting
+from fakes.trainings import TINY, TINY_IMAGES
+from fakes.waiting import limit, until
 
 from suite.launch import verify_resume
 from suite.launch.local_process import elastic
 from suite.ranks import Ranks
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
-from suite.record.journal import read_events, read_progress
+from suite.recipe import Precision, Recipe, Sgd, Stage, Training
+from suite.record.journal import read_events
 from suite.record.status import status_of
 from suite.run import checkpoint
 from suite.run.stage import Folders, InterruptedRunError, run
@@ -27,11 +31,13 @@ from suite.stop import REQUEUE, Stop
 from suite.sweeps.stored import save_sweep
 from suite.train.tally import DivergedError
 
+HALF = Precision("O2", "bfloat16")
 
-def training(world_size: int = 1, epochs: int = 2, lr: float = 0.05) -> Training:
-    precision = Precision("O2", "bfloat16")
-    sgd = Sgd(epochs, 100, lr, pad=1, flip=False, precision=precision, world_size=world_size)
-    return Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+
+def training(epochs: int = 2, lr: float = 0.05, world_size: int = 1) -> Training:
+    """Of 12 steps an epoch, each of a moment."""
+    sgd = Sgd(epochs, 6, lr, pad=1, flip=False, precision=HALF, world_size=world_size)
+    return Training(TINY, TINY_IMAGES, sgd)
 
 
 @pytest.fixture(scope="module")
@@ -91,49 +97,51 @@ def test_what_is_compared_is_found_when_it_differs(alone: Folders, tmp_path: Pat
     assert len(found) == 3 and "tensors, first" in found[2]
 
 
-def start(stage: Stage, runs: Path) -> subprocess.Popen[str] | Forked:
+def start(stage: Stage, runs: Path) -> list[Forked]:
+    """The processes of its ranks."""
     save_sweep(runs, "resume", {}, [stage])
     words = ["run", stage.key, "--runs", str(runs)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SUITE_SAVE_SECONDS": "0"}
     if stage.world_size == 1:
-        return Forked(words, runs, environment)
-    return subprocess.Popen(
-        [sys.executable, *elastic(stage.world_size), "-m", "suite", *words],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+        return [Forked(words, runs, environment)]
+    return [Forked(words, runs, environment | one) for one in meeting(stage.world_size)]
 
 
-def wait_for_progress(process: subprocess.Popen[str] | Forked, folder: Path) -> None:
-    while read_progress(folder) is None:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
+def wait_for(file: str, processes: Sequence[subprocess.Popen[str] | Forked], folder: Path) -> None:
+    """Wait until the run directory has such a file, while its processes go on."""
+    until(lambda: bool(list(folder.glob(file))) or processes[0].poll() is not None, every=0.02)
+    assert processes[0].poll() is None, processes[0].communicate()[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_polite_signal_saves_once_and_leaves_with_the_status_for_requeue(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    stage = training(epochs=50)
-    process = start(stage, tmp_path)
-    wait_for_progress(process, tmp_path / stage.key)
+    stage = training(epochs=10_000)  # which never ends by itself
+    [process] = start(stage, tmp_path)
+    wait_for("progress.json", [process], tmp_path / stage.key)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=limit(60))
     assert process.returncode == REQUEUE == 75, said
     assert f"{number.name}: {stage.name}: stopped at epoch" in said and "Traceback" not in said
     assert read_events(tmp_path / stage.key)[-1]["event"] == "interrupted"
     assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
 
 
+@pytest.mark.long  # tests/launch/test_contract.py cancels what torchrun runs
 def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path: Path) -> None:
-    stage = training(world_size=2, epochs=50)
-    process = start(stage, tmp_path)
-    wait_for_progress(process, tmp_path / stage.key)
+    stage = training(epochs=10_000, world_size=2)
+    save_sweep(tmp_path, "resume", {}, [stage])
+    process = subprocess.Popen(
+        [sys.executable, *elastic(2), "-m", "suite", "run", stage.key, "--runs", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for("progress.json", [process], tmp_path / stage.key)
     process.send_signal(signal.SIGUSR2)
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=limit(90))
     assert process.returncode != 0
     told = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
     assert len(told) == 1 and told[0]["signal"] == "SIGUSR2", said[-2000:]
@@ -141,15 +149,20 @@ def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path
     assert status_of(stage, tmp_path).state == "stopped"
 
 
-def test_a_training_of_two_ranks_that_is_killed_goes_on_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`verify-resume` on one training, killed once."""
-    monkeypatch.setattr(verify_resume, "MOST_KILLS", 1)
-    stages = [training(world_size=2)]
-    seed = 6  # draws the middle of the run
-    [verdict] = verify_resume.verify(stages, tries=1, seed=seed, folder=tmp_path)
-    assert (verdict.differences, verdict.kills) == ((), 1)
+def test_a_training_of_two_ranks_that_is_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    stage = training(epochs=4, world_size=2)
+    for process in start(stage, tmp_path / "alone"):
+        assert process.wait(limit(120)) == 0, process.communicate()[0]
+    folder = tmp_path / "killed" / stage.key
+    killed = start(stage, tmp_path / "killed")
+    wait_for("resume-*.pt", killed, folder)
+    for process in killed:
+        process.kill()
+        process.wait()
+    for process in start(stage, tmp_path / "killed"):
+        assert process.wait(limit(120)) == 0, process.communicate()[0]
+    assert [event["event"] for event in read_events(folder)].count("resumed") == 1
+    assert verify_resume.compare(tmp_path / "alone" / stage.key, folder) == []
 
 
 @pytest.mark.long

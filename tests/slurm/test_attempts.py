@@ -86,6 +86,7 @@ def evaluate(*words):
 """
 
 
+@pytest.mark.long  # a lost node's job goes on on another one above
 def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node_whatever_setup_does(place: Place) -> None:
     place.settings(CLUSTER + """setup = ["set -euo pipefail", "trap 'exit 0' EXIT", "false || true"]\n""")
     place.change(BROKEN)
@@ -96,10 +97,13 @@ def test_a_job_that_finds_its_gpu_broken_goes_on_on_another_node_whatever_setup_
     assert len(set(hosts)) == 2 and place.causes() == ["node", ""]
 
 
+LARGE = ("--network", "resnet20", "--images", "digits")
+
+
 @pytest.mark.long
 def test_a_training_that_gets_no_memory_has_one_more_attempt(place: Place) -> None:
     place.change("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1_250_000_000, 1_250_000_000))\n")
-    place.launch("--only", "train", "--batch", "1198", "--size", "32")
+    place.launch("--only", "train", "--batch", "1198", "--size", "32", *LARGE)
     training, _ = place.training()
     place.until(lambda: place.causes() == ["memory", "memory"])
     assert place.ended(training, "failed")[-1]["cause"] == "memory"
@@ -109,7 +113,7 @@ def test_a_job_that_makes_no_progress_twice_has_no_third_attempt_whatever_its_bu
     place: Place, cluster: Cluster
 ) -> None:
     place.settings(CLUSTER + "[retries]\ncode = 5\n")
-    place.launch("--epochs", "10000", "--only", "train")
+    place.launch("--epochs", "1000000", "--only", "train")
     training, folder = place.training()
     for attempt in (1, 2):
 

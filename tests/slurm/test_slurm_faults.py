@@ -22,7 +22,7 @@ from suite.record.status import status_of
 def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cancelled(
     place: Place, cluster: Cluster
 ) -> None:
-    place.launch("--ranks", "2", "--epochs", "10000")  # which never ends by itself
+    place.launch("--ranks", "2", "--epochs", "1000000")  # which never ends by itself
     [training, *recipes] = place.stages()
     folder = place.runs / training.key
     place.until(lambda: read_progress(folder) is not None)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes.networks import lived_in
 from fakes.stopping import AfterQuestions
+from fakes.trainings import QUICK
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from suite.quantizers.reconstruction import Reconstruction, values
 from suite.quantizers.unit_learning import Settings
 from suite.quantizers.units import parts_of, run
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Network, Recipe, Training
+from suite.recipe import Calibration, Network, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.record.files import Folders
@@ -287,19 +288,17 @@ class Twice(Qdrop):
         return (*before, replace(self.reconstruct("block", "steps"), bias_lr=1e-3), bake)
 
 
-def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(
-    tiny_training: Training, tmp_path: Path
-) -> None:
+def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Path) -> None:
     method = Twice(3, 3, iterations=2, batch=8, feed=Calibration(8, 8))
-    recipe = Recipe(tiny_training, method)
+    recipe = Recipe(QUICK, method)
     whole, parts = (Folders(tmp_path / name, tmp_path) for name in ("whole", "parts"))
     for folders in (whole, parts):
-        stage.run(tiny_training, Ranks(), folders)
+        stage.run(QUICK, Ranks(), folders)
     stage.run(recipe, Ranks(), whole)
     attempts_made = 1
     while True:
         try:
-            stage.run(recipe, Ranks(), parts, AfterQuestions(17))  # type: ignore[arg-type]
+            stage.run(recipe, Ranks(), parts, AfterQuestions(7))  # type: ignore[arg-type]
             break
         except InterruptedRunError:
             attempts_made += 1

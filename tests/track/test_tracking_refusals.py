@@ -140,6 +140,7 @@ def test_a_refusal_is_told_without_the_password_of_an_address(tmp_path: Path) ->
     assert found == "OSError: no http://host/x"
 
 
+@pytest.mark.long  # a store that refuses is above, without a server
 def test_a_server_that_leaves_files_to_a_folder_nobody_can_write_has_all_else_and_the_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

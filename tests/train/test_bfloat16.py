@@ -221,7 +221,7 @@ print(json.dumps([told, bool(entered), torch.ops.mkldnn._is_mkldnn_bf16_supporte
 """
 
 
-@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("restricted", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_run_names_what_multiplied_and_used_it(restricted: bool, tmp_path: Path) -> None:
     surroundings = {name: value for name, value in os.environ.items() if name not in AVX2}
     done = subprocess.run(
