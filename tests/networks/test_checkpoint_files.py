@@ -32,9 +32,12 @@ def under(prefix: str, state: State) -> State:
     return {prefix + name: value for name, value in state.items()}
 
 
-def kuangliu(state: State) -> State:
-    """Its names: torchvision's head, a block's shortcut as ours."""
-    return {name.replace("linear.", "fc."): value for name, value in state.items()}
+def chenyaofo(state: State) -> State:
+    """torchvision's names, as chenyaofo's and huyvnphan's files have them. (kuangliu's are ours.)"""
+    return {
+        name.replace("linear.", "fc.").replace("shortcut.", "downsample."): value
+        for name, value in state.items()
+    }
 
 
 def weiaicunzai(state: State) -> State:
@@ -72,9 +75,14 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "its best accuracy": (lambda s: {"state_dict": s, "best": np.float64(91.7)}, ""),
     "half precision": (lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}, ""),
     "no counters": (lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")}, ""),
-    "kuangliu": (
-        kuangliu,
-        "2 of 107 names differ, shapes and order agree: fc.weight is taken for linear.weight; fc.bias",
+    "kuangliu": (lambda s: {"net": under("module.", s), "acc": 95.4, "epoch": 199}, ""),
+    "chenyaofo": (
+        chenyaofo,
+        "of 107 names differ, shapes and order agree: .*downsample.0.weight is taken for",
+    ),
+    "a network within another": (
+        lambda s: {**under("model.", s), "criterion.weight": torch.ones(10), **under("teacher.", s)},
+        "model. before the names is left out, and criterion.weight, teacher.conv1.weight",
     ),
     "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
 }
@@ -126,8 +134,12 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "two networks in one": (lambda s: {**s, **under("module.", s)}, "107 unknown .first: module.bn1.bias"),
     "another order": (
-        lambda s: dict(reversed(under("x.", s).items())),
+        lambda s: dict(reversed({f"{k}.x": v for k, v in s.items()}.items())),
         r"107 tensors missing \(first: bn1.bias\)",
+    ),
+    "a student and a teacher": (
+        lambda s: {**under("student.", s), **under("teacher.", s)},
+        "107 tensors missing .*; 214 unknown",
     ),
     "NaN": (with_nan, "layer2.0.conv1.weight holds inf or NaN; it was saved of a training that diverged"),
     "nothing": (
