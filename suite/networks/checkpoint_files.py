@@ -176,7 +176,9 @@ def _under_prefix(state: State, expected: State, notes: list[str]) -> State:
     first = next(iter(expected))
     found = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
     whole = [prefix for prefix in found if all(prefix + name in state for name in expected)]
-    if len(whole) > 1 and any(prefix in PREFIXES for prefix in whole):  # a mean of the weights may lie beside them
+    if len(whole) > 1 and any(
+        prefix in PREFIXES for prefix in whole
+    ):  # a mean of the weights may lie beside them
         whole = [prefix for prefix in whole if prefix in PREFIXES]
     if len(whole) != 1:
         return state

@@ -8,6 +8,7 @@ import gzip
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,21 @@ def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_print
         assert key.endswith("num_batches_tracked") or torch.equal(loaded[key], expected), key
     shown = capsys.readouterr().out
     assert re.search(words, shown) if words else not shown
+
+
+def test_a_checkpoint_that_was_saved_on_a_gpu_is_read_without_one(tmp_path: Path) -> None:
+    """A file of the CPU, with the device in its pickle changed."""
+    state = lived_in().state_dict()
+    torch.save(state, tmp_path / "cpu.pt")
+    with zipfile.ZipFile(tmp_path / "cpu.pt") as cpu, zipfile.ZipFile(tmp_path / "gpu.pt", "w") as gpu:
+        for name in cpu.namelist():
+            content = cpu.read(name)
+            if name.endswith("data.pkl"):
+                assert b"X\x03\0\0\0cpu" in content
+                content = content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0")
+            gpu.writestr(name, content)
+    loaded = load_weights(Network("resnet20"), tmp_path / "gpu.pt").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
 def test_a_safetensors_file_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:

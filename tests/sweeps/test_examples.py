@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import ROOT
-from fakes.forking import Forked
 
 from suite import methods
+from suite.cli.main import main
 from suite.data.complete import completed
 from suite.launch import preflight
 from suite.ranks import Ranks
-from suite.recipe import user_files
+from suite.recipe import plan, user_files
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
 from suite.run.stage import run
 from suite.sweeps import find
+from suite.sweeps.stored import save_sweep
 
 
 @pytest.fixture
@@ -57,20 +57,24 @@ def test_every_method_is_in_the_sweep_that_tries_all(folder: Path) -> None:
     assert {stage.params["method"] for stage in stages} == set(methods.find())
 
 
+def run_all(folder: Path, name: str, *words: str) -> None:
+    """Every stage of a sweep, one after the other in this process, as workers run them."""
+    folders = Folders(folder / "runs", folder / "data")
+    stages, options = find(str(folder / f"{name}.py")).stages(words)
+    whole = plan(completed(stages, folders.data))
+    preflight.check(whole, folders, 1, download=False)
+    save_sweep(folders.runs, name, options, whole)
+    for stage in whole:
+        run(stage, Ranks(), folders)
+        outcome = read_outcome(folders.runs / stage.key)
+        assert outcome is not None and outcome["images"] in (20, 599), stage.name
+
+
 @pytest.mark.long
 def test_three_networks_on_two_data_sets_end_in_one_report(folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-    def suite(*words: str) -> str:
-        process = Forked(words, folder, environment)
-        said, _ = process.communicate(timeout=1200)
-        assert process.returncode == 0, said
-        return str(said)
-
-    assert "42 stages: 42 done" in suite(
-        "launch", "three_networks.py", "--epochs", "1", "--workers", "1"
-    ).replace("\n", " ")
-    suite("report", "three_networks", "--out", "report")
+    run_all(folder, "three_networks", "--epochs", "1")
+    words = ["--runs", str(folder / "runs"), "--out", str(folder / "report")]
+    assert main(["report", "three_networks", *words]) == 0
     table = (folder / "report/table.md").read_text()
     for words in (
         "torchvision/mobilenet_v2",
@@ -83,12 +87,5 @@ def test_three_networks_on_two_data_sets_end_in_one_report(folder: Path) -> None
 
 
 @pytest.mark.long
-def test_every_method_runs_on_a_network_of_a_users_file_or_is_refused_before_it_runs(folder: Path) -> None:
-    process = Forked(
-        ("launch", "every_method.py", "--networks", "vgg.py:Vgg", "--epochs", "1", "--workers", "1"),
-        folder,
-        {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    said, _ = process.communicate(timeout=1200)
-    count = len(methods.find()) + 1
-    assert f"{count} stages: {count} done" in str(said).replace("\n", " "), said
+def test_every_method_runs_on_a_network_of_a_users_file(folder: Path) -> None:
+    run_all(folder, "every_method", "--networks", "vgg.py:Vgg", "--epochs", "1")
