@@ -69,7 +69,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 @cache
-def _frozen(kind: type[nn.Module]) -> type[nn.Module]:
+def _frozen(kind: Any) -> Any:
     """The class of a frozen module of a `kind` of BatchNorm, whose forward it keeps."""
     return type(f"Frozen{kind.__name__}", (FrozenBatchNorm, kind), {})
 
