@@ -64,7 +64,8 @@ def freeze(model: nn.Module) -> nn.Module:
     """`model` itself, each BatchNorm a FrozenBatchNorm."""
     for module in model.modules():
         if isinstance(module, BATCH_NORM) and not isinstance(module, FrozenBatchNorm):
-            module.__class__ = _frozen(type(module))
+            kind: Any = type(module)
+            module.__class__ = _frozen(kind)
     return model.train(model.training)
 
 
