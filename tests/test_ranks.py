@@ -123,7 +123,8 @@ def test_ranks_that_share_batches_train_as_one_does(world_size: int, tmp_path: P
 
 
 def test_batch_norm_over_ranks_is_torchs_batch_norm_where_one_rank_has_all(tmp_path: Path) -> None:
-    """In float64, forward, gradient and statistics, against nn.BatchNorm2d on the whole batch."""
+    """In float64, forward, gradient and statistics, against torch's own on the whole batch: of one to three
+    dimensions, without weights, without statistics, and with those of all batches."""
     said = together(
         2,
         """
@@ -131,21 +132,31 @@ import torch
 from torch import nn
 from suite.ranks import from_environment
 from suite.train.sync_batch_norm import synchronize_batch_norm
+
+def check(make, *shape):
+    x, target = torch.randn(2, 7, 4, *shape, dtype=torch.float64).unbind()
+    whole, shared = make().double(), synchronize_batch_norm(make().double(), ranks)
+    x.requires_grad_()
+    share = slice(ranks.rank, None, 2)
+    for _ in range(2):
+        x.grad = None
+        (whole(x) * target).square().sum().backward()
+        expected, x.grad = x.grad.clone(), None
+        (shared(x[share]) * target[share]).square().sum().backward()
+        assert torch.allclose(x.grad[share], expected[share], rtol=1e-12, atol=1e-12)
+    for one, other in zip(shared.buffers(), whole.buffers(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12)
+    if whole.affine:
+        assert torch.allclose(ranks.sum(shared.weight.grad), whole.weight.grad, rtol=1e-12)
+    assert torch.allclose(shared.eval()(x), whole.eval()(x), rtol=1e-12)
+
 ranks = from_environment()
 torch.manual_seed(0)
-x, target = torch.randn(2, 7, 4, 5, 5, dtype=torch.float64).unbind()
-whole = nn.BatchNorm2d(4).double()
-shared = synchronize_batch_norm(nn.BatchNorm2d(4).double(), ranks)
-x.requires_grad_()
-(whole(x) * target).square().sum().backward()
-expected = x.grad.clone()
-x.grad = None
-share = slice(ranks.rank, None, 2)
-(shared(x[share]) * target[share]).square().sum().backward()
-assert torch.allclose(x.grad[share], expected[share], rtol=1e-12, atol=1e-12)
-assert torch.allclose(shared.running_var, whole.running_var, rtol=1e-12)
-assert torch.allclose(shared.running_mean, whole.running_mean, rtol=1e-12)
-assert torch.allclose(ranks.sum(shared.weight.grad), whole.weight.grad, rtol=1e-12)
+check(lambda: nn.BatchNorm2d(4), 5, 5)
+check(lambda: nn.BatchNorm1d(4))
+check(lambda: nn.BatchNorm1d(4, momentum=None), 5)
+check(lambda: nn.BatchNorm3d(4, affine=False), 2, 3, 3)
+check(lambda: nn.BatchNorm2d(4, track_running_stats=False), 3, 3)
 print("rank", ranks.rank, "fine")
 torch.distributed.destroy_process_group()
 """,

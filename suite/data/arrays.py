@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from suite.networks.zoo import before_import
 from suite.recipe import Dataset, user_files
 from suite.recipe.errors import SuiteError
 
@@ -37,16 +38,23 @@ def of_npz(file: Path, split: str) -> Arrays:
 
 def of_loader(dataset: Dataset, split: str, folder: Path) -> Arrays:
     """The same, of the function in the user's file that the data set names."""
+    before_import(dataset.sha256)
     load = user_files.load(user_files.Reference(dataset.name, dataset.sha256))
     file = user_files.file_of(dataset.sha256)
     if not callable(load):
         raise SuiteError(f"{dataset.name} is a {type(load).__name__}; name a function that loads a split")
     try:
-        pixels, labels = load(split, folder)
+        loaded = load(split, folder)
     except SuiteError:
         raise
     except Exception as error:
         raise user_files.broken(file, error) from error
+    if not isinstance(loaded, (tuple, list)) or len(loaded) != 2:
+        raise SuiteError(
+            f"{dataset.name} gave a {type(loaded).__name__} for the {split} split; return (images, labels), as an "
+            f".npz holds them"
+        )
+    pixels, labels = loaded
     return checked(np.asarray(pixels), np.asarray(labels), f"{dataset.name}, {split}")
 
 

@@ -171,8 +171,13 @@ class Streamed:
         """The side in pixels of the images, where the first SAMPLE are squares of one; else 224."""
         sizes = set[tuple[int, int]]()
         for file in _spread(self.files):
-            with Image.open(self.folder / file) as image:
-                sizes.add(image.size)
+            try:
+                with Image.open(self.folder / file) as image:
+                    sizes.add(image.size)
+            except OSError as error:
+                raise SuiteError(
+                    f"{self.folder / file} is no image: {error}; fetch it anew, or remove it"
+                ) from None
         width, height = next(iter(sizes))
         return width if len(sizes) == 1 and width == height else 224
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from suite.networks.own_forward import has_own_forward
 from suite.quantizers.affine import fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
@@ -174,6 +175,9 @@ def refused(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         if callable(getattr(module, "weight", None)):
             found[name] = "it is one of torch.ao's packed integer modules, which hold no weight to export"
+            continue
+        if isinstance(module, LAYERS) and has_own_forward(module):
+            found[name.removesuffix(".layer")] = f"{type(module).__name__} has a forward of its own"
             continue
         try:
             if isinstance(module, LAYERS):

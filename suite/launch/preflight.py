@@ -7,16 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from suite.data import datasets, verify
 from suite.data.complete import check_data
-from suite.networks import checkpoint_files
+from suite.networks import build, checkpoint_files
 from suite.networks.fit import check_networks
-from suite.recipe import Pretrained, Recipe, Stage, Training, plan
+from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
+from suite.recipe.method import Step
+from suite.recipe.settings import NETWORKS
 from suite.record import files, lease
 from suite.record.files import Folders
+from suite.run.pipeline import steps_of
 from suite.train.optimizer import check_optimizer
+from suite.train.sync_batch_norm import check_synchronizes
 
 
 def check(
@@ -53,6 +58,8 @@ def check(
         if isinstance(stage, Recipe):
             _check_method(stage)
     check_networks(stages)
+    check_methods(stages)
+    _check_over_ranks(stages)
     check_checkpoints(stages)
     for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
         if download:
@@ -84,6 +91,40 @@ def check_checkpoints(stages: Sequence[Stage]) -> None:
 def _check_method(stage: Recipe) -> None:
     for step in stage.method.steps():
         step.check()
+
+
+def check_methods(stages: Sequence[Stage]) -> None:
+    """Raise SuiteError for the first recipe whose steps cannot be applied to its network, which fits its data set.
+
+    The suite's own networks take every step, and are asked about layers that are named alone.
+    """
+    asked = set[tuple[Network, Dataset, Step]]()
+    models: dict[Network, nn.Module] = {}
+    for stage in plan(stages):
+        if not isinstance(stage, Recipe) or not isinstance(stage.start, (Training, Pretrained)):
+            continue
+        network, dataset = stage.start.network, stage.start.dataset
+        for step in steps_of(stage):
+            known = network.name in NETWORKS and not getattr(step, "by_layer", ())
+            if known or (network, dataset, step) in asked:
+                continue
+            asked.add((network, dataset, step))
+            with torch.random.fork_rng(devices=[]):
+                model = models.get(network) or models.setdefault(network, build(network).eval())
+                try:
+                    step.check_network(model, torch.zeros(2, dataset.channels, dataset.size, dataset.size))
+                except SuiteError as error:
+                    raise SuiteError(f"{stage.name}, on {network.name}: {error}") from error
+
+
+def _check_over_ranks(stages: Sequence[Stage]) -> None:
+    """Raise SuiteError for a network whose BatchNorm cannot normalize by the images of all ranks, where it should."""
+    shared = [s for s in plan(stages) if s.trains_by and s.world_size > 1 and s.trains_by.sync_batch_norm]
+    starts = [stage.start if isinstance(stage, Recipe) else stage for stage in shared]
+    for network in {start.network for start in starts if isinstance(start, (Training, Pretrained))}:
+        if network.name not in NETWORKS:
+            with torch.random.fork_rng(devices=[]):
+                check_synchronizes(build(network))
 
 
 def check_idle(stages: Sequence[Stage], folders: Folders) -> None:

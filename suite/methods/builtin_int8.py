@@ -64,27 +64,65 @@ class PrepareFx(Step):
                 f"{', '.join(torch.backends.quantized.supported_engines)}"
             )
 
-    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """A torch.fx graph module made of `model`."""
-        import torch
-        from torch.ao.quantization import get_default_qconfig_mapping
-        from torch.ao.quantization.observer import ObserverBase
-        from torch.ao.quantization.quantize_fx import prepare_fx
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where torch.ao cannot make integers of such a network."""
+        import copy
 
+        import torch
+
+        try:
+            prepared = _prepared(copy.deepcopy(model).cpu().eval(), self.engine)
+            with torch.no_grad():
+                prepared(images)
+                _converted(prepared, self.engine)(images)
+        except Exception as error:  # of whatever torch.ao does with what it does not know
+            raise _cannot(error) from error
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """A torch.fx graph module made of `model`. Raises SuiteError where torch.ao cannot make it."""
         from suite.quantizers.layers import OnCpu
 
         self.check()
-        model = model.cpu().eval()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.ao announces its removal at every call
-            mapping = get_default_qconfig_mapping(self.engine)
-            prepared: GraphModule = prepare_fx(model, mapping, (torch.zeros(1, 3, 32, 32),))
-        for node in prepared.graph.nodes:
-            if node.op == "call_module" and isinstance(
-                observer := prepared.get_submodule(node.target), ObserverBase
-            ):
-                observer.register_forward_pre_hook(partial(_check_finite, f"the output of {node.args[0]}"))
-        return OnCpu(prepared)
+        try:
+            return OnCpu(_prepared(model.cpu().eval(), self.engine))
+        except Exception as error:
+            raise _cannot(error) from error
+
+
+def _prepared(model: nn.Module, engine: str) -> GraphModule:
+    import torch
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.observer import ObserverBase
+    from torch.ao.quantization.quantize_fx import prepare_fx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao announces its removal at every call
+        mapping = get_default_qconfig_mapping(engine)
+        prepared: GraphModule = prepare_fx(model, mapping, (torch.zeros(1, 3, 32, 32),))
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and isinstance(
+            observer := prepared.get_submodule(node.target), ObserverBase
+        ):
+            observer.register_forward_pre_hook(partial(_check_finite, f"the output of {node.args[0]}"))
+    return prepared
+
+
+def _converted(prepared: GraphModule, engine: str) -> GraphModule:
+    import torch
+    from torch.ao.quantization.quantize_fx import convert_fx
+
+    torch.backends.quantized.engine = engine
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted: GraphModule = convert_fx(prepared)
+    return converted
+
+
+def _cannot(error: Exception) -> SuiteError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return SuiteError(
+        f"torch.ao.quantization cannot make an int8 network of this one: {reason}; leave builtin_int8 out for it"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,17 +132,15 @@ class ConvertFx(Step):
     engine: str
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """What torch.ao makes of the calibrated `model`."""
-        import torch
-        from torch.ao.quantization.quantize_fx import convert_fx
-
+        """What torch.ao makes of the calibrated `model`. Raises SuiteError where it cannot."""
         from suite.quantizers.layers import OnCpu
 
         feed.before_rounding(model)
-        torch.backends.quantized.engine = self.engine
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return OnCpu(convert_fx(model.model))  # type: ignore[arg-type]
+        prepared: GraphModule = model.model  # type: ignore[assignment]
+        try:
+            return OnCpu(_converted(prepared, self.engine))
+        except Exception as error:
+            raise _cannot(error) from error
 
 
 def _check_finite(what: str, observer: nn.Module, args: tuple[Tensor]) -> None:

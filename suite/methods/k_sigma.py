@@ -50,19 +50,32 @@ class ClipAtDeviations(Step):
     k: float
     per_layer: bool
 
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where the model has no convolution."""
+        _convolutions(model)
+
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself."""
-        from torch import nn
-
         from suite.quantizers.layers import set_weight
 
-        convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        convs = _convolutions(model)
         first = self.k * convs[0].weight.detach().std(correction=0)
         for conv in convs:
             alpha = self.k * conv.weight.detach().std(correction=0) if self.per_layer else first
             rounded = clip_and_round(conv.weight, alpha, self.bits)
             set_weight(conv, rounded, self.bits, limits=(-alpha, alpha))
         return model.eval()
+
+
+def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    from torch import nn
+
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not convs:
+        raise SuiteError(
+            "k_sigma clips the weights of nn.Conv2d, and the network has none; leave it out for this network"
+        )
+    return convs
 
 
 def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:

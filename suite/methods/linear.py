@@ -94,10 +94,10 @@ class ForgetStatistics(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself."""
-        from torch import nn
+        from suite.networks.graph import BATCH_NORM
 
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, BATCH_NORM):
                 module.running_mean = module.running_var = None
         return model
 

@@ -9,6 +9,7 @@ from torch import nn
 from suite.networks import zoo
 from suite.networks.cifar_resnet import resnet_for_32
 from suite.networks.nin import NetworkInNetwork
+from suite.networks.own_forward import by_its_modules
 from suite.recipe import Network
 from suite.recipe.user_files import is_reference
 
@@ -18,7 +19,10 @@ def build(network: Network) -> nn.Module:
 
     Raises SuiteError where torchvision or timm has no such network, timm is not installed, or the user's file fails.
     """
-    network = replace(network, classes=network.classes or 10)
+    return by_its_modules(_built(replace(network, classes=network.classes or 10)))
+
+
+def _built(network: Network) -> nn.Module:
     if is_reference(network.name):
         return zoo.of_user_file(network)
     if network.name == "resnet50_imagenet":

@@ -168,7 +168,28 @@ def _without_prefixes(state: State, expected: State, notes: list[str]) -> State:
         state, taken = {name.removeprefix(prefix): value for name, value in state.items()}, taken + prefix
     if taken not in ("", "module."):
         notes.append(f"{taken} before all names is left out")
-    return state
+    return state if state.keys() & expected.keys() else _under_prefix(state, expected, notes)
+
+
+def _under_prefix(state: State, expected: State, notes: list[str]) -> State:
+    """What lies under the one prefix that comes before all of the network's own names, beside something else."""
+    first = next(iter(expected))
+    found = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    whole = [prefix for prefix in found if all(prefix + name in state for name in expected)]
+    if len(whole) > 1 and any(
+        prefix in PREFIXES for prefix in whole
+    ):  # a mean of the weights may lie beside them
+        whole = [prefix for prefix in whole if prefix in PREFIXES]
+    if len(whole) != 1:
+        return state
+    prefix = whole[0]
+    others = [name for name in state if not name.startswith(prefix)]
+    notes.append(f"{prefix} before the names is left out" + (f", and {_listed(others)}" if others else ""))
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _by_place(state: State, expected: State, notes: list[str]) -> State:

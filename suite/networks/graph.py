@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from suite.networks.own_forward import has_own_forward
 from suite.networks.ties import joined
 
 MULTIPLY: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear)
@@ -69,6 +70,7 @@ class Graph:
     scale, to the next alone; a scale of a channel can be moved along them (cross-layer equalization, 1906.04721).
     clipped: the ReLU6 modules inside chains, which keep a scale only once they are replaced by ReLU.
     tied: groups of layers that take the same tensor, or whose outputs, behind BatchNorm at most, are added.
+    called: the modules that compute. A layer or BatchNorm with a forward of its own is in no pair and no chain.
     untraced: why there is no graph; empty where there is one.
     """
 
@@ -80,6 +82,7 @@ class Graph:
     chains: tuple[tuple[str, ...], ...] = ()
     clipped: tuple[str, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
+    called: frozenset[str] = frozenset()
     untraced: str = ""
 
     def reported(self) -> Graph:
@@ -93,7 +96,8 @@ class Graph:
 def left_in_float(model: nn.Module) -> tuple[str, ...]:
     """The names of the parameters of two or more dimensions that no quantizer reaches: those of other modules than
     convolutions and linear layers that are called, such as transposed convolutions, attention and embeddings."""
-    reached = {id(module.weight) for module in model.modules() if is_called(module, QUANTIZED)}
+    graph, found = graph_of(model), model.named_modules()
+    reached = {id(one.weight) for name, one in found if is_called(one, QUANTIZED) and calls(graph, name)}
     named = model.named_parameters()
     return tuple(name for name, weight in named if weight.dim() > 1 and id(weight) not in reached)
 
@@ -102,6 +106,13 @@ def is_called(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     """Whether a module is of `kinds` and computes by its forward. The last projection of nn.MultiheadAttention does
     not: the attention takes its weight."""
     return isinstance(module, kinds) and not isinstance(module, NonDynamicallyQuantizableLinear)
+
+
+def calls(graph: Graph, name: str) -> bool:
+    """Whether a module computes, by itself or within one of torch's that does; of an untraced network each may."""
+    parts = name.split(".")
+    within = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return bool(graph.untraced or within & graph.called)
 
 
 def _multiplies(module: nn.Module) -> bool:
@@ -114,7 +125,7 @@ def graph_of(
     whole: tuple[type[nn.Module], ...] = MULTIPLY,
 ) -> Graph:
     """The graph of `model`. `multiplies` says which modules are its layers; those of `whole` are not traced inside."""
-    tracer = _Tracer(whole)
+    tracer = Tracer(whole)
     try:
         nodes = list(tracer.trace(model).nodes)
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
@@ -124,7 +135,7 @@ def graph_of(
     return _Reader(model, nodes, multiplies).graph()
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Keeps the modules of `whole` whole, beside those of torch.nn."""
 
     def __init__(self, whole: tuple[type[nn.Module], ...]) -> None:
@@ -165,6 +176,7 @@ class _Reader:
             blocks=self._blocks(),
             chains=chains,
             clipped=clipped,
+            called=frozenset(map(_name, self.modules)),
             tied=joined(list(dict.fromkeys(map(_name, self.layers))), self._ties()),
         )
 
@@ -197,7 +209,11 @@ class _Reader:
     def _batch_norm_of(self, node: fx.Node) -> fx.Node | None:
         following = self._only_user(node)
         pair = isinstance(self.modules.get(following), BATCH_NORM) if following else False
-        return following if pair and {node, following} <= self.once else None
+        return following if pair and {node, following} <= self.once and self._plain(node, following) else None
+
+    def _plain(self, *nodes: fx.Node | None) -> bool:
+        """Whether each computes as torch's module of its kind does."""
+        return not any(node in self.modules and has_own_forward(self.modules[node]) for node in nodes if node)
 
     def _only_user(self, node: fx.Node) -> fx.Node | None:
         return next(iter(node.users)) if len(node.users) == 1 else None
@@ -239,13 +255,13 @@ class _Reader:
 
     def _next_layer(self, node: fx.Node, batch_norm: fx.Node | None, clipped: list[str]) -> fx.Node | None:
         """The layer that alone takes what `node` gives, where each of its channels is one of that layer's inputs."""
-        if node not in self.once:
+        if node not in self.once or not self._plain(node):
             return None
         passed, now = batch_norm or node, self._only_user(batch_norm or node)
         while now is not None and now.all_input_nodes == [passed]:
             module = self.modules.get(now)
             if now in self.layers:
-                fits = now in self.once and _fits(self.modules[node], self.modules[now])
+                fits = now in self.once and self._plain(now) and _fits(self.modules[node], self.modules[now])
                 return now if fits else None
             if isinstance(module, nn.ReLU6):
                 clipped.append(_name(now))

@@ -29,8 +29,14 @@ def of_timm(name: str, classes: int) -> nn.Module:
     """The classifier that timm calls `name`, with random weights."""
     if importlib.util.find_spec("timm") is None:
         raise SuiteError(f"timm/{name} needs the package timm, which is not installed; pip install timm")
-    from suite.networks.torchvision_import import torchvision  # noqa: F401, I001  (first: timm imports it)
-    import timm
+    from suite.networks.torchvision_import import torchvision  # noqa: F401  (first: timm imports it)
+
+    try:
+        import timm
+    except Exception as error:  # of what it imports
+        raise SuiteError(
+            f"timm/{name}: timm cannot be imported: {error}; install it with what it needs"
+        ) from error
 
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
@@ -45,9 +51,17 @@ def _unknown(package: str, name: str, known: Sequence[str]) -> SuiteError:
     )
 
 
+def before_import(sha256: str) -> None:
+    """Import torchvision, which a CPU-only torch may refuse, as it can be imported, where a user's file names it."""
+    content = user_files.content_of(sha256)
+    if b"torchvision" in content or b"timm" in content:
+        from suite.networks.torchvision_import import torchvision  # noqa: F401
+
+
 def of_user_file(network: Network) -> nn.Module:
     """What the function or class in the user's file makes; it gets the number of classes where it takes `classes` or
     `num_classes`."""
+    before_import(network.sha256)
     make = user_files.load(user_files.Reference(network.name, network.sha256))
     if not callable(make):
         raise SuiteError(

@@ -27,12 +27,8 @@ def equalize(model: nn.Module) -> tuple[tuple[str, str], ...]:
     a channel without weights on one side, stay as they are. ReLU6 inside a chain becomes ReLU first, as in the paper.
     Raises SuiteError where torch.fx cannot trace the model.
     """
+    check_equalizes(model)
     graph = graph_of(model.eval())
-    if graph.untraced:
-        raise SuiteError(
-            f"layers cannot be equalized: torch.fx cannot trace the network ({graph.untraced}); rewrite its forward "
-            f"so that it does not depend on values"
-        )
     for name in graph.clipped:
         model.set_submodule(name, nn.ReLU())
     batch_norms = dict(graph.conv_bn)
@@ -45,6 +41,15 @@ def equalize(model: nn.Module) -> tuple[tuple[str, str], ...]:
                 break
         pairs += links
     return tuple(pairs)
+
+
+def check_equalizes(model: nn.Module) -> None:
+    """Raise SuiteError where torch.fx cannot trace the model."""
+    if reason := graph_of(model).untraced:
+        raise SuiteError(
+            f"layers cannot be equalized: torch.fx cannot trace the network ({reason}); take a method that does not "
+            f"equalize, or rewrite the network's forward so that it does not depend on values"
+        )
 
 
 def _scalable(model: nn.Module, batch_norm: str | None) -> bool:

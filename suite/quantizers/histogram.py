@@ -13,13 +13,14 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from suite.networks.graph import is_called
+from suite.networks.graph import calls, graph_of, is_called
 from suite.recipe.errors import SuiteError, not_finite
 
 PATTERNS = 1 << 16
@@ -54,7 +55,10 @@ class Histograms:
         """float32 [L]: the largest magnitude, exact. Raises SuiteError where a layer saw nothing."""
         for name, high in zip(self.names, self.high.tolist(), strict=True):
             if high == -math.inf:
-                raise SuiteError(f"layer {name} saw no tensor; observe the model on at least one image")
+                raise SuiteError(
+                    f"layer {name} saw no tensor: the network called it on none of the images; take it out of the "
+                    f"network, or calibrate on images on which it is called"
+                )
         return torch.maximum(-self.low, self.high)
 
     def state(self) -> dict[str, Any]:
@@ -80,12 +84,14 @@ class Histograms:
 
 @torch.no_grad()
 def observe(model: nn.Module, batches: Iterable[Tensor], kinds: tuple[type[nn.Module], ...]) -> Histograms:
-    """Run `model` once over `batches`, evaluating, and observe the input of each module of `kinds`.
+    """Run `model` once over `batches`, evaluating, and observe the input of each module of `kinds` that it calls.
 
     The model is left as it was, its hooks off and its modes restored, also after an error. A tensor that feeds several
     layers is counted once. Raises SuiteError, naming the layer, where an input is empty or holds inf or NaN.
     """
-    found = [(name, module) for name, module in model.named_modules() if is_called(module, kinds)]
+    graph = graph_of(model, partial(is_called, kinds=kinds), kinds)
+    named = model.named_modules()
+    found = [(name, module) for name, module in named if is_called(module, kinds) and calls(graph, name)]
     if not found:
         raise SuiteError(
             f"the model has no {' or '.join(kind.__name__ for kind in kinds)} to observe; name other kinds of module"

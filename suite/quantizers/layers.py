@@ -7,14 +7,14 @@ a layer is replaced by a module that holds it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from suite.networks.graph import graph_of, is_called
+from suite.networks.graph import Graph, calls, graph_of, is_called
+from suite.networks.own_forward import by_its_modules, computed, with_plain_weights
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe import FLOAT_BITS
 from suite.recipe.errors import SuiteError, not_finite
@@ -35,13 +35,7 @@ class Quantized(nn.Module):
         if self.weight is None:
             result: Tensor = self.layer(x)
             return result
-        weight = self.weight(self.layer.weight)
-        bias = self.layer.bias
-        assert isinstance(bias, Tensor) or bias is None
-        if isinstance(self.layer, CONVOLUTIONS):
-            convolved: Tensor = self.layer._conv_forward(x, weight, bias)
-            return convolved
-        return F.linear(x, weight, bias)
+        return computed(self.layer, x, self.weight(self.layer.weight))
 
 
 def quantize(
@@ -54,29 +48,59 @@ def quantize(
     model's device.
 
     input(is_first) makes the quantizer of a module's input; is_first is true of those that see the image. weight()
-    makes that of a weight, where the module has one. A layer that its module does not call, such as the projections of
-    multi-head attention, stays as it is.
+    makes that of a weight, where the module has one. A layer that the network does not call, such as the projections
+    of multi-head attention and what it has but does not use, stays as it is.
+
+    Raises SuiteError where there is no layer with a weight among them.
     """
     model = finite_copy(model)
-    found = [(name, module) for name, module in model.named_modules() if is_called(module, kinds)]
-    first = graph_of(model, partial(is_called, kinds=kinds), kinds).first
+    graph = graph_of(model, partial(is_called, kinds=kinds), kinds)
+    found = layers_of(model, kinds, graph)
+    also = _other_names(model)
     for name, module in found:
         weighted = isinstance(getattr(module, "weight", None), nn.Parameter)
-        held = Quantized(module, input(name in first), weight() if weighted else None)
+        held = Quantized(module, input(name in graph.first), weight() if weighted else None)
         for what, quantizer in (("input", held.input), ("weight", held.weight)):
             observer = getattr(quantizer, "observer", None)  # a peer's quantizer in a benchmark may have none
             if observer is not None:
                 observer.of = f"the {what} of layer {name}"
-        model.set_submodule(name, held)
+        for one in (name, *also.get(id(module), ())):
+            model.set_submodule(one, held)
     return model.to(next((parameter.device for parameter in model.parameters()), None))
 
 
+def layers_of(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...], graph: Graph
+) -> list[tuple[str, nn.Module]]:
+    """The modules of `kinds` that the network calls, with their names. Raises SuiteError where none has a weight."""
+    named = model.named_modules()
+    found = [(name, module) for name, module in named if is_called(module, kinds) and calls(graph, name)]
+    if any(isinstance(module, LAYERS) for _, module in found):
+        return found
+    names = ", ".join(f"nn.{kind.__name__}" for kind in kinds if issubclass(kind, LAYERS))
+    raise SuiteError(
+        f"the network calls no module of {names}, so nothing in it would be quantized; keep its weights in such "
+        f"modules and call these, in the place of functions such as F.conv2d"
+    )
+
+
+def _other_names(model: nn.Module) -> dict[int, list[str]]:
+    """Under which other names than its first a module lies in the model, by its id."""
+    found: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        found.setdefault(id(module), []).append(name)
+    return {module: names[1:] for module, names in found.items() if len(names) > 1}
+
+
 def finite_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model`, to quantize. Raises SuiteError, naming it, where a parameter or a buffer holds inf or NaN."""
+    """A copy of `model`, to quantize: weights that it computes of others (weight_norm) are as they are now.
+
+    Raises SuiteError, naming it, where a parameter or a buffer holds inf or NaN.
+    """
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
             raise not_finite(f"{name} of the model")
-    return copy.deepcopy(model)
+    return by_its_modules(with_plain_weights(copy.deepcopy(model)))
 
 
 def first_and_last(model: nn.Module) -> tuple[str, ...]:
@@ -98,12 +122,17 @@ def set_widths(model: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
     held = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
     for name, (weight_bits, input_bits) in widths.items():
         if name not in held:
-            raise SuiteError(f"{name!r} is no quantized layer; the layers are {', '.join(held)}")
+            raise no_layer(name, held)
         module = held[name]
         module.weight = _of_width(module.weight, weight_bits)
         module.input = _of_width(module.input, input_bits)
         if module.weight is None and module.input is None:
             model.set_submodule(name, module.layer)
+
+
+def no_layer(name: str, layers: Iterable[str]) -> SuiteError:
+    """Of a `name` that is none of the `layers`."""
+    return SuiteError(f"{name!r} is no quantized layer; the layers are {', '.join(layers)}")
 
 
 def without_quantizers(model: nn.Module) -> nn.Module:

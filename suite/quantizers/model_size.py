@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from suite.networks.graph import BATCH_NORM
 from suite.quantizers.layers import Quantized
 
 
@@ -18,7 +19,7 @@ def size_mb(model: nn.Module) -> float:
         stored = module.__dict__.get("stored_bits", {})
         for name, parameter in module.named_parameters(recurse=False):
             bits += parameter.numel() * stored.get(name, 8 * parameter.element_size())
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BATCH_NORM):
             bits += 2 * 32 * module.num_features
         if not isinstance(module, Quantized):
             bits += _packed_bits(module)

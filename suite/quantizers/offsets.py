@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.networks.own_forward import computed, has_own_forward
+
 
 @dataclass
 class Call:
@@ -65,8 +67,26 @@ def offset(model: nn.Module, names: Sequence[str]) -> Iterator[Calls]:
             model.set_submodule(name, layer)
 
 
-def product(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """What a convolution or linear layer gives for `x` with another `weight`, its bias left out."""
+def moved_by_weight(layer: nn.Module, x: Tensor, error: Tensor) -> Tensor:
+    """By how much what a convolution or linear layer gives for `x` moves with an `error` of its weight."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if has_own_forward(layer):  # may be anything but linear
+        return computed(layer, x, weight + error) - computed(layer, x, weight)
+    return _product(layer, x, error)
+
+
+def moved_by_input(layer: nn.Module, x: Tensor, error: Tensor) -> Tensor:
+    """By how much it moves with an `error` of its input `x`."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if has_own_forward(layer):
+        return computed(layer, x + error, weight) - computed(layer, x, weight)
+    return _product(layer, error, weight)
+
+
+def _product(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """What the layer gives with another `weight`, its bias left out."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight)
     result: Tensor = layer._conv_forward(x, weight, None)  # type: ignore[operator]

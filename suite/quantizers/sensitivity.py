@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from suite.quantizers.hessian import Trace
 from suite.quantizers.layers import Quantized
-from suite.quantizers.offsets import Call, loss_of, offset, product
+from suite.quantizers.offsets import Call, loss_of, moved_by_input, moved_by_weight, offset
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 """Normalized images and labels."""
@@ -156,10 +156,10 @@ def _add(sums: dict[tuple[str, str, int], Tensor], rounded: Rounded, name: str, 
         for tensor in rounded.tensors(name, bits):
             if tensor == "weight":
                 error: Tensor = _layer(held).weight - weight  # type: ignore[operator]
-                wrong = product(layer, call.input, error)
+                wrong = moved_by_weight(layer, call.input, error)
             else:
                 error = held.input(call.input) - call.input
-                wrong = product(layer, error, weight)
+                wrong = moved_by_input(layer, call.input, error)
             slopes = [call.slopes.get(what) for what in ("logits", "gradient")]
             parts = (
                 _square(wrong),

@@ -62,14 +62,7 @@ def parts_of(model: nn.Module, unit: Literal["layer", "block"]) -> tuple[Part, .
     unit behind them. With "block", what no cut divides is one unit: a residual block, and any other layer by itself.
     Raises SuiteError where torch.fx cannot trace the model, and where no layer has a quantizer.
     """
-    try:
-        nodes = list(Tracer().trace(model).nodes)
-    except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SuiteError(
-            f"torch.fx cannot trace the network ({reason}), so its blocks are not known; rewrite its forward so that "
-            f"it does not depend on values"
-        ) from None
+    nodes = _traced(model)
     inputs = [node for node in nodes if node.op == "placeholder"]
     layers = {node for node in nodes if isinstance(_module(model, node), Quantized)}
     if not layers:
@@ -89,6 +82,22 @@ def parts_of(model: nn.Module, unit: Literal["layer", "block"]) -> tuple[Part, .
             continue
         start, waiting = segment[-1], []
     return tuple(found)
+
+
+def check_divides(model: nn.Module) -> None:
+    """Raise SuiteError where torch.fx cannot trace the model, so that its units are not known."""
+    _traced(model)
+
+
+def _traced(model: nn.Module) -> list[fx.Node]:
+    try:
+        return list(Tracer().trace(model).nodes)
+    except Exception as error:  # of whatever the network's forward does with a stand-in for its input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SuiteError(
+            f"torch.fx cannot trace the network ({reason}), so its blocks are not known; take a method that needs no "
+            f"blocks, or rewrite the network's forward so that it does not depend on values"
+        ) from None
 
 
 def run(

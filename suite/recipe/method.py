@@ -97,6 +97,10 @@ class Step:
     def check(self) -> None:
         """Raise SuiteError where this machine cannot do it. Asked before a sweep starts."""
 
+    def check_network(self, model: Any, images: Any) -> None:
+        """Raise SuiteError where the step cannot be applied to such a network: `model`, with any weights, which takes
+        `images`. Leaves it as it was. Asked before a sweep starts, of each network that is not the suite's."""
+
     def apply(self, model: Any, feed: Feed) -> Any:
         """The changed `model` (nn.Module), which may be the one given, changed in place."""
         raise NotImplementedError

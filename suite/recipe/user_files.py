@@ -263,6 +263,12 @@ def find_kept(data: Any, folder: Path) -> None:
             _found.setdefault(sha256, file.resolve())
 
 
+def content_of(sha256: str) -> bytes:
+    """The file in use for a SHA-256 with what it imports beside it; empty where there is none."""
+    file = _found.get(sha256)
+    return b"\n".join(_with_imports(file).values()) if file and file.is_file() else b""
+
+
 def file_of(sha256: str) -> Path:
     """The file in use for a SHA-256."""
     return _found[sha256]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.data.images import drawn
+from suite.networks.own_forward import by_its_modules
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
 from suite.ranks import Ranks
@@ -62,7 +63,7 @@ class InMemoryFeed:
         untrained: nn.Module | None = None,
         seed: int = 0,
     ) -> None:
-        self.reference = copy.deepcopy(network).eval()
+        self.reference = by_its_modules(copy.deepcopy(network)).eval()
         self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
         self.images, self.labels, self.seed = images, labels, seed
         self._untrained = untrained

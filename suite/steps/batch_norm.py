@@ -9,12 +9,18 @@ from suite.recipe import Calibration
 from suite.recipe.method import Feed, Step
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class FoldBatchNorm(Step):
     """The convolutions do the work of the BatchNorm behind them, which is gone. Before quantizers are inserted."""
+
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where torch.fx cannot trace it."""
+        from suite.quantizers.batch_norm import check_folds
+
+        check_folds(model)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """A copy of `model` without BatchNorm, in evaluation mode."""

@@ -10,7 +10,7 @@ from suite.recipe.errors import check_choice
 from suite.recipe.method import Feed, Step
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class CorrectBias(Step):
 
     def __post_init__(self) -> None:
         check_choice("how", self.how, ("empirical", "analytic"))
+
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where it cannot be traced."""
+        from suite.quantizers.units import check_divides
+
+        check_divides(model)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `bias_correction.json`: the layers, and their units' errors before and after.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from suite.recipe.method import Feed, Step
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class Equalize(Step):
     as ReLU; never across an addition. The float function stays the same. Of use where a weight has one range for all
     channels.
     """
+
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where it cannot be traced."""
+        from suite.quantizers.equalize import check_equalizes
+
+        check_equalizes(model)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself, and a copy becomes the reference. Keeps `equalized.json`: the pairs of layers.

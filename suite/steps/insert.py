@@ -10,7 +10,7 @@ from suite.recipe.settings import NEW
 from suite.steps.rounding import LeastError, Uniform
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from suite.quantizers.quantizer import Quantizer
 
@@ -53,12 +53,26 @@ class Insert(Step):
         """Where all layers have quantizers on input and weight."""
         return self.linear and self.first_input
 
-    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """A copy of `model`. Raises SuiteError for a value that is not finite, and for a layer that is not there."""
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where it calls no layer that multiplies, and for a name in `by_layer` of no layer."""
+        from suite.networks.graph import graph_of
+        from suite.quantizers.layers import layers_of, no_layer
+
+        found = [name for name, _ in layers_of(model, self._kinds(), graph_of(model))]
+        if strange := [name for name, *_ in self.by_layer if name not in found]:
+            raise no_layer(strange[0], found)
+
+    def _kinds(self) -> tuple[type[nn.Module], ...]:
         from torch import nn
 
+        from suite.quantizers.layers import LAYERS, RELU_AND_POOL
+
+        return (LAYERS if self.linear else (nn.Conv2d,)) + (RELU_AND_POOL if self.relu_and_pool else ())
+
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """A copy of `model`. Raises SuiteError for a value that is not finite, and for a layer that is not there."""
         from suite.networks.graph import left_in_float
-        from suite.quantizers.layers import LAYERS, RELU_AND_POOL, first_and_last, quantize, set_widths
+        from suite.quantizers.layers import first_and_last, quantize, set_widths
 
         def activation(first: bool) -> Quantizer | None:
             without = self.act_bits == FLOAT_BITS or (first and not self.first_input)
@@ -69,9 +83,7 @@ class Insert(Step):
 
         if left := left_in_float(model):
             feed.keep("left_in_float.json", {"parameters": left})
-        kinds = LAYERS if self.linear else (nn.Conv2d,)
-        kinds += RELU_AND_POOL if self.relu_and_pool else ()
-        model = quantize(model, kinds, activation, weight)
+        model = quantize(model, self._kinds(), activation, weight)
         if self.first_last is not None:
             widths = self.first_last, self.first_last_inputs or self.first_last
             set_widths(model, dict.fromkeys(first_and_last(model), widths))

@@ -15,7 +15,7 @@ from suite.recipe.method import Feed, Step
 from suite.recipe.settings import NEW
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Unit = Literal["layer", "block"]
 Learns = Literal["rounding", "steps", "both"]
@@ -75,6 +75,12 @@ class Reconstruct(Step):
                 f"drop and warmup are fractions, strength and bias_lr are not negative: got drop {self.drop}, warmup "
                 f"{self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}"
             )
+
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Raise SuiteError where it cannot be traced."""
+        from suite.quantizers.units import check_divides
+
+        check_divides(model)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `reconstruction-LEARNS.json`: the units, and their errors before and after.

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.networks.graph import BATCH_NORM
 from suite.quantizers.lsq import Learned
 from suite.recipe import Precision
 from suite.train.bfloat16 import products
@@ -163,19 +164,19 @@ def _shared(model: nn.Module, level: str) -> list[nn.Parameter]:
     if level == "O3":
         return []
     if level == "O2":
-        kept = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        kept = (module for module in model.modules() if isinstance(module, BATCH_NORM))
         return [parameter for module in kept for parameter in module.parameters(recurse=False)]
     return list(model.parameters())
 
 
 def _cast(model: nn.Module, half: torch.dtype, batch_norm_too: bool) -> nn.Module:
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not batch_norm_too:
+        if isinstance(module, BATCH_NORM) and not batch_norm_too:
             continue
         for parameter in module.parameters(recurse=False):
             if not isinstance(parameter, Learned):
                 parameter.data = parameter.data.to(half)
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BATCH_NORM):
             for name, buffer in module.named_buffers(recurse=False):
                 if buffer.is_floating_point():
                     setattr(module, name, buffer.to(half))

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from suite.networks.graph import BATCH_NORM
+from suite.networks.own_forward import has_own_forward
 from suite.quantizers.batch_norm import FrozenBatchNorm
 from suite.ranks import Ranks
+from suite.recipe.errors import SuiteError
 
 
 def synchronize_batch_norm(model: nn.Module, ranks: Ranks) -> nn.Module:
@@ -16,12 +19,23 @@ def synchronize_batch_norm(model: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.world_size == 1:
         return model
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm):
+        if isinstance(module, BATCH_NORM) and not isinstance(module, FrozenBatchNorm):
             module.__class__ = BatchNormOverRanks
     return model
 
 
-class BatchNormOverRanks(nn.BatchNorm2d):
+def check_synchronizes(model: nn.Module) -> None:
+    """Raise SuiteError for a BatchNorm that cannot normalize by the images of all ranks: one with a forward of its
+    own, which computes more than that."""
+    for name, module in model.named_modules():
+        if isinstance(module, BATCH_NORM) and has_own_forward(module):
+            raise SuiteError(
+                f"{name} is a {type(module).__name__}, a BatchNorm with a forward of its own, which cannot normalize "
+                f"by the images of all ranks; train with Sgd(sync_batch_norm=False) or world_size=1"
+            )
+
+
+class BatchNormOverRanks(BATCH_NORM):
     """Statistics over the images of all ranks, in float32, on a CPU and on GPUs. A rank's share may be empty.
 
     nn.SyncBatchNorm lets the host wait for the device three times a layer and cannot be compiled.
@@ -30,17 +44,32 @@ class BatchNormOverRanks(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        normalized, mean, variance, count = _Normalize.apply(wide, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            unbiased = variance * count / (count - 1)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-        result: Tensor = normalized.to(x.dtype)
+        shape = wide.shape
+        if wide.dim() != 4:  # of BatchNorm1d, [n, channels] or [n, channels, length], and of BatchNorm3d
+            wide = (wide.flatten(2) if wide.dim() > 2 else wide.unsqueeze(2)).unsqueeze(3)
+        weight = wide.new_ones(self.num_features) if self.weight is None else self.weight
+        bias = wide.new_zeros(self.num_features) if self.bias is None else self.bias
+        normalized, mean, variance, count = _Normalize.apply(wide, weight, bias, self.eps)  # type: ignore[no-untyped-call]
+        self._update(mean, variance * count / (count - 1))
+        result: Tensor = normalized.reshape(shape).to(x.dtype)
         return result
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        """The running statistics, where there are any: by `momentum`, or, where that is None, their mean so far."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        if self.running_mean is None or self.running_var is None:
+            return
+        part: Any = self.momentum
+        if part is None:
+            part = 1 / self.num_batches_tracked.to(self.running_mean.dtype)  # type: ignore[union-attr]
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), part)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), part)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Of any dimensions from two on."""
 
 
 class _Normalize(torch.autograd.Function):

@@ -158,3 +158,11 @@ def test_class_folders_that_are_not_as_many_as_the_networks_classes_are_refused(
         picture(0).save(tmp_path / "own" / split / "cat/0.png")
     with pytest.raises(SuiteError, match=f"are of 3 classes, and the network has {classes}; leave Network's"):
         check_data([training(dataset, Network("resnet20", classes=classes))], tmp_path)
+
+
+def test_a_file_that_is_no_image_is_named_when_the_sweep_is_planned(tmp_path: Path) -> None:
+    (class_folders(tmp_path) / "own/train/ant/00.png").write_bytes(b"\x89PNG and no more")
+    with pytest.raises(
+        SuiteError, match=r"own/train/ant/.*00.png is no image: .*; fetch it anew, or remove it"
+    ):
+        one(training(Dataset("own")), tmp_path)

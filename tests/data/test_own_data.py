@@ -198,6 +198,9 @@ def wrong(split, folder):
 def fails(split, folder):
     raise RuntimeError("no disk")
 
+def images_alone(split, folder):
+    return np.zeros((4, 8, 8), np.uint8)
+
 seven = 7
 """
 
@@ -215,7 +218,8 @@ def test_a_function_in_the_users_file_loads_a_split(tmp_path: Path) -> None:
         ("wrong", "my_data.py:wrong, train: images are float64, not uint8"),
         ("fails", "my_data.py, line 12: RuntimeError: no disk"),
         ("seven", "my_data.py:seven is a int; name a function that loads a split"),
-        ("gone", "my_data.py has no 'gone'; it has np, load, wrong, fails, seven"),
+        ("gone", "my_data.py has no 'gone'; it has np, load, wrong, fails, images_alone, seven"),
+        ("images_alone", r"images_alone gave a ndarray for the .* split; return \(images, labels\)"),
     ):
         with pytest.raises(SuiteError, match=words):
             completed([training(Dataset(f"{tmp_path}/my_data.py:{name}"))], tmp_path)

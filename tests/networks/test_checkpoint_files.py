@@ -8,6 +8,7 @@ import gzip
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,12 @@ def under(prefix: str, state: State) -> State:
     return {prefix + name: value for name, value in state.items()}
 
 
-def kuangliu(state: State) -> State:
-    """Its names: torchvision's head, a block's shortcut as ours."""
-    return {name.replace("linear.", "fc."): value for name, value in state.items()}
+def chenyaofo(state: State) -> State:
+    """torchvision's names, as chenyaofo's and huyvnphan's files have them. (kuangliu's are ours.)"""
+    return {
+        name.replace("linear.", "fc.").replace("shortcut.", "downsample."): value
+        for name, value in state.items()
+    }
 
 
 def weiaicunzai(state: State) -> State:
@@ -72,9 +76,14 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "its best accuracy": (lambda s: {"state_dict": s, "best": np.float64(91.7)}, ""),
     "half precision": (lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}, ""),
     "no counters": (lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")}, ""),
-    "kuangliu": (
-        kuangliu,
-        "2 of 107 names differ, shapes and order agree: fc.weight is taken for linear.weight; fc.bias",
+    "kuangliu": (lambda s: {"net": under("module.", s), "acc": 95.4, "epoch": 199}, ""),
+    "chenyaofo": (
+        chenyaofo,
+        "of 107 names differ, shapes and order agree: .*downsample.0.weight is taken for",
+    ),
+    "a network within another": (
+        lambda s: {**under("model.", s), "criterion.weight": torch.ones(10), **under("teacher.", s)},
+        "model. before the names is left out, and criterion.weight, teacher.conv1.weight",
     ),
     "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
 }
@@ -94,6 +103,21 @@ def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_print
         assert key.endswith("num_batches_tracked") or torch.equal(loaded[key], expected), key
     shown = capsys.readouterr().out
     assert re.search(words, shown) if words else not shown
+
+
+def test_a_checkpoint_that_was_saved_on_a_gpu_is_read_without_one(tmp_path: Path) -> None:
+    """A file of the CPU, with the device in its pickle changed."""
+    state = lived_in().state_dict()
+    torch.save(state, tmp_path / "cpu.pt")
+    with zipfile.ZipFile(tmp_path / "cpu.pt") as cpu, zipfile.ZipFile(tmp_path / "gpu.pt", "w") as gpu:
+        for name in cpu.namelist():
+            content = cpu.read(name)
+            if name.endswith("data.pkl"):
+                assert b"X\x03\0\0\0cpu" in content
+                content = content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0")
+            gpu.writestr(name, content)
+    loaded = load_weights(Network("resnet20"), tmp_path / "gpu.pt").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
 def test_a_safetensors_file_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
@@ -126,8 +150,12 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "two networks in one": (lambda s: {**s, **under("module.", s)}, "107 unknown .first: module.bn1.bias"),
     "another order": (
-        lambda s: dict(reversed(under("x.", s).items())),
+        lambda s: dict(reversed({f"{k}.x": v for k, v in s.items()}.items())),
         r"107 tensors missing \(first: bn1.bias\)",
+    ),
+    "a student and a teacher": (
+        lambda s: {**under("student.", s), **under("teacher.", s)},
+        "107 tensors missing .*; 214 unknown",
     ),
     "NaN": (with_nan, "layer2.0.conv1.weight holds inf or NaN; it was saved of a training that diverged"),
     "nothing": (

@@ -87,13 +87,18 @@ def test_a_users_network_fits_and_torchs_generator_is_left_as_it_was(tmp_path: P
     [
         (
             NETWORK.replace("Conv2d(3, 8", "Conv2d(1, 8"),
-            r"does not take the images of digits, \[3, 8, 8\] each: Given",
+            r"does not take 2 images of digits, float32 \[2, 3, 8, 8\]: .*my_net.py, line \d+: RuntimeError: Given",
         ),
         (
             NETWORK.replace("(classes)\n", "(3)\n"),
-            r"gives \[2, 3\] for two images, not \[2, 10\], a value a class",
+            r"gives \[2, 3\] for 2 images, not \[2, 10\], a value a class; let what makes it take `classes`",
         ),
-        (NETWORK.replace("return self.linear", "return 1, self.linear"), "gives a tuple for two images"),
+        (NETWORK.replace("return self.linear", "return 1, self.linear"), "gives a tuple for 2 images"),
+        (
+            NETWORK.replace("forward(self, x)", "forward(self, x, y)"),
+            "missing 1 .* 'y'; its forward must take these",
+        ),
+        (NETWORK.replace("flatten(1)", "reshape(2, -1)"), "does not take 3 images"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_runs(

@@ -163,9 +163,19 @@ class Idle(nn.Module):
         return result
 
 
-def test_a_layer_that_no_score_covers_is_named() -> None:
+class Rare(Idle):
+    """Which layers compute depends on values, so that it cannot be traced."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.net(self.unused(x) if x.mean() > 1000 else x)
+        return result
+
+
+def test_a_layer_that_computes_nothing_is_left_as_it_is_and_named_where_that_is_not_known() -> None:
+    model, kept, _ = chosen(mixed(Scheme(4, 32)), Idle().eval())
+    assert "unused" not in widths(kept) and type(model.get_submodule("unused")) is nn.Conv2d
     with pytest.raises(SuiteError, match="no score covers layer unused: it computes nothing on the images"):
-        chosen(mixed(Scheme(4, 32)), Idle().eval())
+        chosen(mixed(Scheme(4, 32)), Rare().eval())
 
 
 def test_a_method_that_sets_its_widths_in_its_own_way_is_refused() -> None:

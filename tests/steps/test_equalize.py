@@ -201,6 +201,7 @@ class Branching(nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_an_error_with_what_to_do() -> None:
     with pytest.raises(
-        SuiteError, match="layers cannot be equalized: torch.fx cannot trace .*rewrite its forward"
+        SuiteError,
+        match="layers cannot be equalized: torch.fx cannot trace .*or rewrite the network's forward",
     ):
         quantized([Equalize()], InMemoryFeed(Branching()))
