@@ -17,6 +17,7 @@ from analysis.page import (
     headline,
     html,
     layer_sections,
+    learning_section,
     run_table,
     sections,
     width_sections,
@@ -38,6 +39,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     layer_sections.ranges,
     layer_sections.classes,
     sections.training,
+    learning_section.section,
 )
 
 

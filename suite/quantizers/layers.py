@@ -9,9 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.compiler import is_compiling
 from torch.nn import functional as F
 
 from suite.networks.graph import graph_of, is_called
@@ -30,8 +33,15 @@ class Quantized(nn.Module):
         self.layer, self.input, self.weight = layer, input, weight
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.input is not None:
-            x = self.input(x)
+        if self.input is None:
+            return self._layer(x)
+        rounded = self.input(x)
+        if not torch.is_grad_enabled() or not getattr(self.input, "repeats", False) or is_compiling():
+            return self._layer(rounded)
+        with saved_tensors_hooks(*_rounded_again(self.input, x, rounded)):
+            return self._layer(rounded)
+
+    def _layer(self, x: Tensor) -> Tensor:
         if self.weight is None:
             result: Tensor = self.layer(x)
             return result
@@ -42,6 +52,25 @@ class Quantized(nn.Module):
             convolved: Tensor = self.layer._conv_forward(x, weight, bias)
             return convolved
         return F.linear(x, weight, bias)
+
+
+def _rounded_again(
+    quantizer: nn.Module, x: Tensor, rounded: Tensor
+) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
+    """How a layer keeps tensors for its backward pass: of its `rounded` input nothing, as the quantizer that made it of
+    `x` makes it again. Whoever compiles decides that by itself."""
+    x, same = x.detach(), (rounded.data_ptr(), rounded.shape, rounded.stride(), rounded.dtype)
+
+    def kept(tensor: Tensor) -> Tensor | None:
+        one = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        return None if one == same else tensor
+
+    @torch.no_grad()
+    def found(tensor: Tensor | None) -> Tensor:
+        again: Tensor = quantizer(x) if tensor is None else tensor
+        return again
+
+    return kept, found
 
 
 def quantize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import replaced
 from suite.recipe.stages import Recipe, Stage, Training
 
 
@@ -15,10 +16,12 @@ def over_ranks(stage: Stage, world_size: int) -> Stage:
     if isinstance(stage, Training):
         return replace(stage, sgd=replace(stage.sgd, world_size=world_size))
     if isinstance(stage, Recipe):
-        start, method = over_ranks(stage.start, world_size), stage.method
+        start = over_ranks(stage.start, world_size)
+        method = replaced(stage.method, Training, lambda teacher: over_ranks(teacher, world_size))
         if stage.trains_by:
-            method = replace(method, feed=replace(stage.trains_by, world_size=world_size))  # type: ignore[type-var]
-        return replace(stage, start=start, method=method)  # type: ignore[arg-type]
+            method = replace(method, feed=replace(stage.trains_by, world_size=world_size))
+        before = stage.continues and over_ranks(stage.continues, world_size)
+        return replace(stage, start=start, method=method, continues=before)  # type: ignore[arg-type]
     return stage
 
 

@@ -67,6 +67,8 @@ class Attempt:
     """Those whose images are recorded."""
     alive_at: float = math.inf
     """The last step's time; not known before the first, after a save, and where no rank waits for another."""
+    start_top1: float | None = None
+    """Percent of the test split before training, where a recipe trains what is quantized already."""
     saved_at: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
 

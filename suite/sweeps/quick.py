@@ -7,9 +7,11 @@ its accuracies are not those of the sources, which are of CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from suite.methods.entropy import Entropy
+from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
 from suite.recipe import Dataset, Method, Network, Precision, Recipe, Sgd, Training
 from suite.sweeps.published import SOURCE_000, SOURCE_002, SOURCE_003, SOURCE_004, source_001
@@ -31,6 +33,7 @@ def sweep(
 ) -> Sequence[Recipe]:
     """All methods on each training."""
     methods = SOURCE_000 + source_001(QAT) + SOURCE_002 + SOURCE_003 + SOURCE_004 + OBSERVED
+    methods += (Lsq(4, 4, feed=replace(QAT, epochs=1)),)
     return [Recipe(training(seed, epochs), method) for seed in range(seeds) for method in methods]
 
 
