@@ -84,7 +84,11 @@ def figure(shown: Mapping[str, Curve], order: Sequence[str] = ()) -> Figure:
 
 
 def _panel(
-    axes: Axes, drawn: Sequence[Line], layers: Sequence[str], epochs: NDArray[np.int64], styles: Mapping[str, object]
+    axes: Axes,
+    drawn: Sequence[Line],
+    layers: Sequence[str],
+    epochs: NDArray[np.int64],
+    styles: Mapping[str, object],
 ) -> None:
     for line in drawn:
         colour = COLOURS(layers.index(line.layer) / max(1, len(layers) - 1))

@@ -21,7 +21,10 @@ MOST = 6
 
 COLUMNS = (
     Column("method"),
-    *(Column(title, True) for title in ("epochs", "calibration alone %", "top-1 %", "drop from float", "gain")),
+    *(
+        Column(title, True)
+        for title in ("epochs", "calibration alone %", "top-1 %", "drop from float", "gain")
+    ),
 )
 
 
@@ -67,7 +70,7 @@ def _table(results: Results, configurations: pd.DataFrame, trained: pd.DataFrame
             runs = trained[trained["configuration"] == row["configuration"]]
             rows.append(_row(results, row, runs))
     caption = (
-        f"Quantization-aware trainings, {title}: mean ± sample standard deviation over n seeds, and its 95 % interval. "
+        f"Quantization-aware trainings, {title}: mean ± sample standard deviation over n seeds, its 95 % interval. "
         "Calibration alone: the network with its ranges as training began, evaluated; gain: of training over it"
     )
     return Table(caption, COLUMNS, rows, notes_of(rows, results.differences.words), cards=True)
@@ -106,11 +109,12 @@ def _first_runs(results: Results, trained: pd.DataFrame) -> dict[str, Curve]:
 
 
 def _csv(results: Results, trained: pd.DataFrame) -> str:
-    rows = [
-        (row["key"], row["label"], row["weight_bits"], row["act_bits"], line.layer, line.side, line.parameter, epoch, value)
-        for row in trained.to_dict("records")
-        for line in learned.lines(results.curves[row["key"]])
-        for epoch, value in zip([0, *results.curves[row["key"]].epochs], line.values, strict=True)
-    ]  # fmt: skip
+    rows: list[tuple[Any, ...]] = []
+    for run in trained.to_dict("records"):
+        curve = results.curves[run["key"]]
+        who = run["key"], run["label"], run["weight_bits"], run["act_bits"]
+        for line in learned.lines(curve):
+            what = line.layer, line.side, line.parameter
+            rows += [(*who, *what, *value) for value in zip([0, *curve.epochs], line.values, strict=True)]
     names = ["key", "label", "weight_bits", "act_bits", "layer", "of", "parameter", "epoch", "value"]
     return pd.DataFrame(rows, columns=names).to_csv(index=False)

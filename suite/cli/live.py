@@ -165,7 +165,9 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     first = min(e["step"] for e in same if "step" in e)
     pace = (event["time"] - same[0]["time"]) / (step - first + 1)
     progress = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
-    start = next((e["values"]["top1"] for e in now.journal if e.get("step") == 0 and "top1" in e["values"]), None)
+    start = next(
+        (e["values"]["top1"] for e in now.journal if e.get("step") == 0 and "top1" in e["values"]), None
+    )
     lost = 0.0 if start is None else max(0.0, start - event["values"]["top1"])
     test = f"test top-1 {event['values']['top1']:.2f} %{_lost(lost)}"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""

@@ -57,8 +57,8 @@ class Quantized(nn.Module):
 def _rounded_again(
     quantizer: nn.Module, x: Tensor, rounded: Tensor
 ) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
-    """How a layer keeps tensors for its backward pass: of its `rounded` input nothing, as the quantizer that made it of
-    `x` makes it again. Whoever compiles decides that by itself."""
+    """How a layer keeps tensors for its backward pass: its `rounded` input not at all, as the quantizer that made it
+    of `x` makes it again. A compiler decides by itself what it keeps."""
     x, same = x.detach(), (rounded.data_ptr(), rounded.shape, rounded.stride(), rounded.dtype)
 
     def kept(tensor: Tensor) -> Tensor | None:

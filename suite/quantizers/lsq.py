@@ -212,7 +212,9 @@ class _Lsq(torch.autograd.Function):
 
         def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
             v, g = _steps(x, scale, offset), g.float()
-            passed = torch.ops.aten.hardtanh_backward(g, v, *ctx.ends)  # 0 at the ends too, as the paper has it
+            passed = torch.ops.aten.hardtanh_backward(
+                g, v, *ctx.ends
+            )  # 0 at the ends too, as the paper has it
             if not learns:
                 return (passed.to(x.dtype),)
             clamped = v.clamp_(*ctx.ends)

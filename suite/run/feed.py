@@ -58,8 +58,8 @@ class RunFeed:
         return self.attempt.place(networks.build(self.recipe.start.network))
 
     def beginning(self) -> nn.Module:
-        """The network that the steps are applied to: the float one or, where the recipe continues a training, that with
-        its weights."""
+        """The network that the steps are applied to: the float one or, where the recipe continues a training, that
+        with its weights."""
         if self.recipe.continues is None:
             return self.reference
         return self.attempt.place(load_trained(self.recipe.continues, self.attempt.folders))
@@ -112,9 +112,7 @@ class RunFeed:
             score_start(self.attempt, model, start, is_new=state is None)
         torch.manual_seed(seed)
         count_from = self._step * COUNTS
-        last = train(
-            self.attempt, model, start, sgd, seed, state, self._with_step, count_from, loss, calmed
-        )
+        last = train(self.attempt, model, start, sgd, seed, state, self._with_step, count_from, loss, calmed)
         self.epochs += sgd.epochs
         self._keep_end(last.state)
         self.attempt.alive_at = math.inf

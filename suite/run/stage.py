@@ -139,9 +139,7 @@ def _report_layers(attempt: Attempt, recipe: Recipe, feed: RunFeed, model: nn.Mo
         attempt.journal.artifact("layers.json", layer_report.encoded(record))
 
 
-def _save(
-    attempt: Attempt, model: nn.Module, weights: layer_report.Weights | None = None
-) -> dict[str, Any]:
+def _save(attempt: Attempt, model: nn.Module, weights: layer_report.Weights | None = None) -> dict[str, Any]:
     """The trained model and, of a recipe, its `weights` as they were before they were rounded for good."""
     if not attempt.journal.writes:
         return {}

@@ -76,8 +76,8 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
 
 
 def load_trained(recipe: Recipe, folders: Folders) -> nn.Module:
-    """The float network with the weights and the BatchNorm that a finished training of a recipe ended with, the weights
-    as they were before they were rounded for good, on the CPU. Raises SuiteError where they are missing or changed."""
+    """The float network with the weights and BatchNorm that a finished training of a recipe ended with, on the CPU;
+    the weights as they were before they were rounded for good. Raises SuiteError where they are missing or changed."""
     state = _saved(recipe, folders)
     if "trained" not in state:
         raise SuiteError(

@@ -3,9 +3,9 @@
 Weights and inputs at 4, 3 and 2 bits, and weights alone at 4 and 2; first and last layer have 8 bits. Without `epochs`
 each method has a schedule of its paper, for a GPU; with it all have the same, so that a CPU can compare them.
 
-`progressive` adds LSQ and APoT from 4 bits to 3 and to 2, each from the weights of the one before; `teacher` adds LSQ that
-learns from another checkpoint, such as one of a better training. A CPU with a unit for bfloat16 trains faster with
-`bfloat16`.
+`progressive` adds LSQ and APoT from 4 bits to 3 and to 2, each from the weights of the one before; `teacher` adds LSQ
+that learns from another checkpoint, such as one of a better training. A CPU with a unit for bfloat16 trains faster
+with `bfloat16`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def sweep(
     teacher: Annotated[Path | None, "a checkpoint that teaches one more LSQ at each width"] = None,
     teacher_model: Annotated[str, "its architecture"] = "resnet20",
     teacher_shortcut: Annotated[str, "its shortcut: A or B"] = "B",
-    teacher_normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "cifar10",
+    teacher_normalization: Annotated[
+        str, "mean and std it was trained with: imagenet or cifar10"
+    ] = "cifar10",
 ) -> Sequence[Recipe]:
     """Each method at each width."""
     taught = None

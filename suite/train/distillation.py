@@ -34,8 +34,8 @@ class Distilled:
 
 
 class Renormalized(nn.Module):
-    """A network for images that were normalized otherwise than it was trained with, one mean and one standard deviation
-    a channel each."""
+    """A network for images that were normalized otherwise than those that it was trained with, one mean and one
+    standard deviation a channel each."""
 
     factor: Tensor
     shift: Tensor

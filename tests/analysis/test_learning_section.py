@@ -61,12 +61,18 @@ def test_the_table_has_what_calibration_alone_reached_and_what_training_gained(t
     assert rows[2] == ["apot", "3", "71.50", "91.20", "0.55", "+19.70"]
     assert rows[3] == ["weights 2 bits, activations 2 bits"] and rows[4][:2] == ["lsq", "3"]
     worse = table.rows[4][-1]
-    assert (worse.text, worse.small, worse.tone) == ("\N{MINUS SIGN}2.00", "worse than calibration alone", "bad")
+    assert (worse.text, worse.small, worse.tone) == (
+        "\N{MINUS SIGN}2.00",
+        "worse than calibration alone",
+        "bad",
+    )
     assert "n\N{NO-BREAK SPACE}2" in table.rows[1][3].small and "(" in table.rows[1][3].small
     shown = {text.get_text() for text in texts(picture.figure)}
     assert {"lsq w4a4, weights", "apot w4a4, inputs", "lsq w2a2, inputs"} <= shown
     lines = found.files["learned.csv"].splitlines()
-    assert len(lines) == 1 + 6 * len(LAYERS) * 2 * 4, "six runs, a weight and an input, before and after 3 epochs"
+    assert len(lines) == 1 + 6 * len(LAYERS) * 2 * 4, (
+        "six runs, a weight and an input, before and after 3 epochs"
+    )
 
 
 def test_without_trainings_there_is_no_section(tmp_path: Path) -> None:

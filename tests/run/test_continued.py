@@ -16,7 +16,17 @@ from suite.methods.mse import Mse
 from suite.quantizers.affine import Grid
 from suite.quantizers.lsq import lsq
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Dataset, Network, Precision, Pretrained, Recipe, Sgd, Training, over_ranks
+from suite.recipe import (
+    Calibration,
+    Dataset,
+    Network,
+    Precision,
+    Pretrained,
+    Recipe,
+    Sgd,
+    Training,
+    over_ranks,
+)
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome

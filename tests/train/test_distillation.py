@@ -80,7 +80,10 @@ def test_a_method_hands_its_distillation_to_its_training(tmp_path: Path) -> None
 
 
 def test_a_teacher_sees_images_normalized_as_it_was_trained_with() -> None:
-    given, own = Dataset("digits", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), Dataset("digits", (0.1,) * 3, (0.6,) * 3)
+    given, own = (
+        Dataset("digits", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+        Dataset("digits", (0.1,) * 3, (0.6,) * 3),
+    )
     pixels = torch.rand(4, 3, 8, 8)
     seen: list[torch.Tensor] = []
 
