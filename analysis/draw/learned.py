@@ -48,7 +48,8 @@ def lines(curve: Curve) -> list[Line]:
     found = []
     for name, values in curve.learned.items():
         if match := re.fullmatch(rf"{LEARNED}(.+)_(weight|input)_([a-z]+)", name):
-            found.append(Line(*match.groups(), values))  # type: ignore[arg-type]
+            layer, side, parameter = match.groups()
+            found.append(Line(layer, side, parameter, values))
     return found
 
 
@@ -92,7 +93,7 @@ def _panel(
 ) -> None:
     for line in drawn:
         colour = COLOURS(layers.index(line.layer) / max(1, len(layers) - 1))
-        axes.plot(epochs, line.relative, color=colour, linestyle=styles[line.parameter], linewidth=1.1)  # type: ignore[arg-type]
+        axes.plot(epochs, line.relative, color=colour, linestyle=styles[line.parameter], linewidth=1.1)
     if not any(np.isfinite(line.relative).any() for line in drawn):
         axes.text(0.5, 0.5, "nothing learns", transform=axes.transAxes, ha="center", color="#666666")
         axes.set_xticks([])

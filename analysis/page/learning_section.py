@@ -117,4 +117,4 @@ def _csv(results: Results, trained: pd.DataFrame) -> str:
             what = line.layer, line.side, line.parameter
             rows += [(*who, *what, *value) for value in zip([0, *curve.epochs], line.values, strict=True)]
     names = ["key", "label", "weight_bits", "act_bits", "layer", "of", "parameter", "epoch", "value"]
-    return pd.DataFrame(rows, columns=names).to_csv(index=False)
+    return str(pd.DataFrame(rows, columns=names).to_csv(index=False))

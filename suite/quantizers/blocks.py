@@ -29,7 +29,7 @@ def in_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
     made = torch.empty_like(x)
     flat = [_flat(one.contiguous(memory_format=layout)) for one in (made, x, *others)]
     sums: list[tuple[Tensor, ...]] = []
-    for into, *parts in zip(*(one.split(BLOCK) for one in flat), strict=True):
+    for into, *parts in zip(*(torch.split(one, BLOCK) for one in flat), strict=True):
         result = function(*parts)
         first, *rest = result if isinstance(result, tuple) else (result,)
         into.copy_(first)

@@ -218,7 +218,7 @@ class Recipe(Stage):
         return any(step.starts_untrained for step in self.method.steps())
 
     @property
-    def _of_steps(self) -> list[Stage]:
+    def _of_steps(self) -> list[Any]:
         return [stage for step in self.method.steps() for stage in getattr(step, "needs", ())]
 
     @cached_property

@@ -51,7 +51,7 @@ class RecordedRecipe(Recipe):
         return self.recorded
 
     @property
-    def needs(self) -> tuple[Stage, ...]:  # type: ignore[override]
+    def needs(self) -> tuple[Stage, ...]:
         return self.needed
 
     @property
