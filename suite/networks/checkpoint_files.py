@@ -64,6 +64,8 @@ def fitted(network: Network, content: Any, file: Path) -> tuple[nn.Module, list[
     state = _without_prefixes(weights_of(content, file, notes), expected, notes)
     if expected.keys() != _without_counters(state).keys():
         state = _by_place(state, expected, notes)
+    if expected.keys() != _without_counters(state).keys():
+        state = _by_other_names(state, expected, notes)
     _check_fits(state, expected, network, file)
     for name, value in state.items():
         if value.is_meta:
@@ -169,6 +171,19 @@ def _without_prefixes(state: State, expected: State, notes: list[str]) -> State:
     if taken not in ("", "module."):
         notes.append(f"{taken} before all names is left out")
     return state
+
+
+def _by_other_names(state: State, expected: State, notes: list[str]) -> State:
+    """The tensors of a ResNet that names its shortcuts and its last layer as torchvision does, under the network's
+    names; as they are where these do not fit."""
+    renamed = {
+        re.sub(r"\bdownsample\b", "shortcut", re.sub(r"^fc\b", "linear", name)): value
+        for name, value in state.items()
+    }
+    if _without_counters(renamed).keys() != expected.keys():
+        return state
+    notes.append("downsample is taken for shortcut, and fc for linear")
+    return renamed
 
 
 def _by_place(state: State, expected: State, notes: list[str]) -> State:

@@ -49,6 +49,12 @@ def weiaicunzai(state: State) -> State:
     return renamed
 
 
+def apot(state: State) -> State:
+    """Torchvision's names, and a block's shortcut before its convolutions."""
+    renamed = {name.replace("shortcut", "downsample"): value for name, value in kuangliu(state).items()}
+    return dict(sorted(renamed.items(), key=lambda item: "downsample" not in item[0]))
+
+
 FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "plain": (lambda s: s, ""),
     "a DataParallel of years ago": (lambda s: {"net": under("module.", s), "acc": 91.7}, ""),
@@ -76,6 +82,7 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
         kuangliu,
         "2 of 107 names differ, shapes and order agree: fc.weight is taken for linear.weight; fc.bias",
     ),
+    "APoT": (apot, "downsample is taken for shortcut, and fc for linear"),
     "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
 }
 
