@@ -19,6 +19,7 @@ from analysis.page import (
     headline,
     html,
     layer_sections,
+    learning_section,
     papers_section,
     run_table,
     sections,
@@ -42,6 +43,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     layer_sections.ranges,
     layer_sections.classes,
     sections.training,
+    learning_section.section,
 )
 
 

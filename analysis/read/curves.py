@@ -18,6 +18,8 @@ from suite.record.journal import counted_metrics, run_seconds
 Floats: TypeAlias = NDArray[np.float32]
 LARGEST = 1e30
 METRICS = ("train_loss", "train_top1", "loss", "top1")
+LEARNED = "learned_"
+"""What the metrics of parameters of quantizers begin with."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Curve:
 
     epochs: NDArray[np.int32]
     values: Mapping[str, Floats]
+    learned: Mapping[str, Floats] = field(default_factory=dict, compare=False)
+    """By the name of its metric what each parameter of a quantizer was before training and after each of `epochs`: one
+    value more than those."""
 
     @property
     def best(self) -> tuple[int | None, float]:
@@ -88,7 +93,12 @@ def curve(points: Mapping[int, Mapping[str, Any]]) -> Curve | None:
         name: np.array([_number(points[epoch].get(name)) for epoch in epochs], dtype=np.float32)
         for name in METRICS
     }
-    return Curve(np.array(epochs, dtype=np.int32), values)
+    names = sorted({name for values in points.values() for name in values if name.startswith(LEARNED)})
+    learned = {
+        name: np.array([_number(points.get(epoch, {}).get(name)) for epoch in (0, *epochs)], dtype=np.float32)
+        for name in names
+    }
+    return Curve(np.array(epochs, dtype=np.int32), values, learned)
 
 
 def _number(value: Any) -> float:

@@ -36,6 +36,7 @@ OUTCOME = {
     "images_per_s": "images_per_s",
     "model_size_mb": "model_size_mb",
     "seconds": "seconds",
+    "start_top1": "start_top1",
 }
 ORIGIN = ("commit", "dirty", "device", "host", "versions")
 JOURNAL = ("run_seconds", "train_sha256", "test_sha256", "best_epoch", "best_top1")

@@ -130,8 +130,14 @@ def _result_line(now: Status) -> Text:
     top1 = f"{now.outcome['top1']:6.2f} %"
     took = span(now.outcome["seconds"])
     return Text.assemble(
-        ("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")
+        *(("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")),
+        (_lost(now.below_start), "yellow"),
     )
+
+
+def _lost(points: float) -> str:
+    """That a training made a quantized network worse; nothing where it did not."""
+    return f"  {points:.2f} points below calibration alone" if points else ""
 
 
 def _how_it_goes(progress: Mapping[str, float | None]) -> str:
@@ -159,7 +165,11 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     first = min(e["step"] for e in same if "step" in e)
     pace = (event["time"] - same[0]["time"]) / (step - first + 1)
     progress = {"loss": trained.get("train_loss"), "images_per_s": trained.get("train_images_per_s")}
-    test = f"test top-1 {event['values']['top1']:.2f} %"
+    start = next(
+        (e["values"]["top1"] for e in now.journal if e.get("step") == 0 and "top1" in e["values"]), None
+    )
+    lost = 0.0 if start is None else max(0.0, start - event["values"]["top1"])
+    test = f"test top-1 {event['values']['top1']:.2f} %{_lost(lost)}"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
     return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(progress)}{left}  {now.stage.name}")
 

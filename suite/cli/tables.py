@@ -167,12 +167,23 @@ def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> Re
 
 
 def status_summary(statuses: Sequence[Status]) -> str:
-    """How many stages are in each state, and whose journals are damaged."""
+    """How many stages are in each state, which trainings made it worse, and whose journals are damaged."""
     counts = Counter(now.state for now in statuses)
     states = f"{len(statuses)} stages: " + ", ".join(f"{counts[s]} {s}" for s in COLOURS if counts[s])
     known = {now.mlflow for now in statuses} - {""}
     mlflow = f"MLflow: {UP_TO_DATE}" if known == {UP_TO_DATE} else ""
-    return "\n".join(filter(None, [states, mlflow, damage(statuses)]))
+    return "\n".join(filter(None, [states, mlflow, worse(statuses), damage(statuses)]))
+
+
+def worse(statuses: Sequence[Status]) -> str:
+    """Which trainings of a quantized network have made it worse; nothing where none has."""
+    lost = [(now.stage.key, points) for now in statuses if (points := now.below_start)]
+    if not lost:
+        return ""
+    which = ", ".join(f"{key} by {points:.2f} points" for key, points in lost[:5])
+    more = f" and {len(lost) - 5} more" * (len(lost) > 5)
+    count = f"{len(lost)} training{'s' * (len(lost) > 1)}"
+    return f"{count} below the top-1 that calibration alone had reached: {which}{more}"
 
 
 def damage(statuses: Sequence[Status]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import replaced
 
 
 def completed(stages: Iterable[Stage], folder: Path) -> list[Stage]:
@@ -31,8 +32,8 @@ def _of_training_images(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
 
 def _completed(stage: Stage, folder: Path, known: Known) -> Stage:
     if isinstance(stage, Recipe):
-        start = _completed(stage.start, folder, known)
-        return stage if start is stage.start else replace(stage, start=start)  # type: ignore[arg-type]
+        completed: Recipe = replaced(stage, (Training, Pretrained), lambda s: _completed(s, folder, known))
+        return completed
     if not isinstance(stage, (Training, Pretrained)) or (stage.dataset.is_complete and stage.network.classes):
         return stage
     dataset, classes = known(stage.dataset, folder)

@@ -112,6 +112,10 @@ class StageFeed(InMemoryFeed):
         """The network as it was when its training began."""
         return self._untrained_network()
 
+    def teacher(self, stage: Stage | None) -> nn.Module:
+        """Nobody: nothing is trained."""
+        return self.reference
+
     def batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """The images that `calibration` draws."""
         return self._train_images().calibration_batches(calibration)

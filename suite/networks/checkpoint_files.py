@@ -62,8 +62,9 @@ def fitted(network: Network, content: Any, file: Path) -> tuple[nn.Module, list[
     expected = _without_counters(model.state_dict())
     notes: list[str] = []
     state = _without_prefixes(weights_of(content, file, notes), expected, notes)
-    if expected.keys() != _without_counters(state).keys():
-        state = _by_place(state, expected, notes)
+    for understood in (_by_other_names, _by_place):
+        if expected.keys() != _without_counters(state).keys():
+            state = understood(state, expected, notes)
     _check_fits(state, expected, network, file)
     for name, value in state.items():
         if value.is_meta:
@@ -190,6 +191,19 @@ def _under_prefix(state: State, expected: State, notes: list[str]) -> State:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _by_other_names(state: State, expected: State, notes: list[str]) -> State:
+    """The tensors of a ResNet that names its shortcuts and its last layer as torchvision does, under the network's
+    names; as they are where these do not fit."""
+    renamed = {
+        re.sub(r"\bdownsample\b", "shortcut", re.sub(r"^fc\b", "linear", name)): value
+        for name, value in state.items()
+    }
+    if _without_counters(renamed).keys() != expected.keys():
+        return state
+    notes.append("downsample is taken for shortcut, and fc for linear")
+    return renamed
 
 
 def _by_place(state: State, expected: State, notes: list[str]) -> State:

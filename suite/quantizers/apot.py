@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from suite.quantizers.blocks import in_blocks
 from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq, positive
 
 UNIFORM_FROM = 8
@@ -117,32 +118,47 @@ def _cells(bits: int, device: torch.device) -> Tensor:
 
 
 def _looked_up(v: Tensor, cells: Tensor) -> Tensor:
-    """The level of each of `v` from 0 to 1, in the memory format of `v`."""
+    """The level of each of `v` from 0 to 1, which is changed, in its memory format."""
     if not v.is_contiguous() and v.is_contiguous(memory_format=torch.channels_last):
         return _looked_up(v.permute(0, 2, 3, 1), cells).permute(0, 3, 1, 2)
-    cell = (v * (len(cells) - 1)).to(torch.int32).clamp_min_(0)  # of NaN
+    cell = v.mul_(len(cells) - 1).to(torch.int32).clamp_min_(0)  # of NaN
     return cells.index_select(0, cell.reshape(-1)).view(v.shape)
 
 
+def _nearest(v: Tensor, cells: Tensor, signed: bool) -> Tensor:
+    """The level of each of `v` from -1 to 1, from 0 where not `signed`; NaN of NaN."""
+    q = _looked_up(v.abs() if signed else v.clone(), cells)
+    return (q.copysign_(v) if signed else q).add_(v, alpha=0)  # 0 * NaN is NaN
+
+
 class _Nearest(torch.autograd.Function):
-    """It keeps its result, which the layer behind it keeps too."""
+    """It keeps `x`, which its maker keeps too, and computes the rest again."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, alpha: Tensor, cells: Tensor, clips_gradient: bool, signed: bool
     ) -> Tensor:
-        v = (x.float() * alpha.reciprocal()).clamp_(-1 if signed else 0, 1)
-        q = _looked_up(v.abs() if signed else v, cells * alpha)
-        q = in_dtype((q.copysign_(v) if signed else q).add_(v, alpha=0), x.dtype)  # 0 * NaN is NaN
-        ctx.save_for_backward(x, alpha, q)
-        ctx.clips_gradient = clips_gradient
-        return q
+        ctx.save_for_backward(x, alpha, cells)
+        ctx.clips_gradient, ctx.signed = clips_gradient, signed
+        of_alpha, low = cells * alpha, -1 if signed else 0
+
+        def rounded(x: Tensor) -> Tensor:
+            v = (x.float() * alpha.reciprocal()).clamp_(low, 1)
+            return in_dtype(_nearest(v, of_alpha, signed), x.dtype)
+
+        result: Tensor = in_blocks(rounded, x)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, alpha, q = ctx.saved_tensors
-        v, g = x.float() * alpha.reciprocal(), grad[0].float()
-        passed = torch.ops.aten.hardtanh_backward(g, v, -1, 1)
-        clamped = v.clamp_(-1, 1)
-        by_alpha = (q.float() * alpha.reciprocal()).sub_(clamped).mul_(g).addcmul_(g - passed, clamped)
-        return (passed if ctx.clips_gradient else g).to(x.dtype), by_alpha.sum(), None, None, None
+        x, alpha, cells = ctx.saved_tensors
+
+        def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+            v, g = x.float() * alpha.reciprocal(), g.float()
+            passed = torch.ops.aten.hardtanh_backward(g, v, -1, 1)
+            v.clamp_(-1, 1)
+            by_alpha = _nearest(v, cells, ctx.signed).sub_(v).mul_(g).addcmul_(g - passed, v)
+            return (passed if ctx.clips_gradient else g).to(x.dtype), by_alpha.sum()
+
+        passed, by_alpha = in_blocks(gradients, x, grad[0])
+        return passed, by_alpha, None, None, None

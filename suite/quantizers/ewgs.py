@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
+from suite.quantizers.blocks import in_blocks
 from suite.quantizers.lsq import SMALLEST_STEP, LearnedQuantizer, in_dtype
 
 
@@ -91,21 +92,30 @@ class _Ewgs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, low, high, span)
         ctx.steps, ctx.scaling = steps, scaling
-        q = _part(x, low, high).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
-        return in_dtype(q, x.dtype)
+
+        def rounded(x: Tensor) -> Tensor:
+            q = _part(x, low, high).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
+            return in_dtype(q, x.dtype)
+
+        result: Tensor = in_blocks(rounded, x)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, low, high, span = ctx.saved_tensors
-        part, g = _part(x, low, high), grad[0].float() * span
-        clamped = part.clamp(0, 1)
-        lost = (clamped * ctx.steps).round_().div_(ctx.steps).sub_(clamped)  # q - c
-        g = torch.addcmul(g, lost, g.abs(), value=-ctx.scaling)  # g * sign(g) is its magnitude
-        passed = torch.ops.aten.hardtanh_backward(g, part, 0, 1)
-        size = _size(low, high)
-        passed /= size
-        by_high = -(passed * clamped).sum()
-        return passed.to(x.dtype), -passed.sum() - by_high, by_high, None, None, None, None
+        size, steps, scaling = _size(low, high), ctx.steps, -ctx.scaling
+
+        def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            part, g = _part(x, low, high), g.float() * span
+            clamped = part.clamp(0, 1)
+            lost = (clamped * steps).round_().div_(steps).sub_(clamped)  # q - c
+            g = torch.addcmul(g, lost, g.abs(), value=scaling)  # g * sign(g) is its magnitude
+            passed = torch.ops.aten.hardtanh_backward(g, part, 0, 1)
+            passed /= size
+            return passed.to(x.dtype), passed.sum(), (passed * clamped).sum()
+
+        passed, all_of_it, by_part = in_blocks(gradients, x, grad[0])
+        return passed, by_part - all_of_it, -by_part, None, None, None, None
 
 
 def _size(low: Tensor, high: Tensor) -> Tensor:

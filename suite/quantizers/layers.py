@@ -9,9 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.compiler import is_compiling
 
 from suite.networks.graph import Graph, calls, graph_of, is_called
 from suite.networks.own_forward import by_its_modules, computed, with_plain_weights
@@ -30,12 +33,38 @@ class Quantized(nn.Module):
         self.layer, self.input, self.weight = layer, input, weight
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.input is not None:
-            x = self.input(x)
+        if self.input is None:
+            return self._layer(x)
+        rounded = self.input(x)
+        if not torch.is_grad_enabled() or not getattr(self.input, "repeats", False) or is_compiling():
+            return self._layer(rounded)
+        with saved_tensors_hooks(*_rounded_again(self.input, x, rounded)):
+            return self._layer(rounded)
+
+    def _layer(self, x: Tensor) -> Tensor:
         if self.weight is None:
             result: Tensor = self.layer(x)
             return result
         return computed(self.layer, x, self.weight(self.layer.weight))
+
+
+def _rounded_again(
+    quantizer: nn.Module, x: Tensor, rounded: Tensor
+) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
+    """How a layer keeps tensors for its backward pass: its `rounded` input not at all, as the quantizer that made it
+    of `x` makes it again. A compiler decides by itself what it keeps."""
+    x, same = x.detach(), (rounded.data_ptr(), rounded.shape, rounded.stride(), rounded.dtype)
+
+    def kept(tensor: Tensor) -> Tensor | None:
+        one = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        return None if one == same else tensor
+
+    @torch.no_grad()
+    def found(tensor: Tensor | None) -> Tensor:
+        again: Tensor = quantizer(x) if tensor is None else tensor
+        return again
+
+    return kept, found
 
 
 def quantize(

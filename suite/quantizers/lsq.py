@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid
+from suite.quantizers.blocks import in_blocks
 from suite.quantizers.histogram import PATTERNS, Histograms
 from suite.quantizers.layers import Quantized
 from suite.quantizers.observers import Dynamic, Observer
@@ -73,6 +74,10 @@ class LearnedQuantizer(Quantizer):
     ) -> None:
         super().__init__(grid, observer, "observe", self.SYMMETRIC, axis, unsigned)
         self.learning = learning
+
+    @property
+    def repeats(self) -> bool:
+        return self.mode == "frozen"
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` as it is while observing, else rounded; its shape and dtype."""
@@ -193,24 +198,38 @@ class _Lsq(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, scale, offset)
         ctx.ends, ctx.gradient_scale = (quant_min, quant_max), gradient_scale
-        q = _steps(x, scale, offset).clamp_(quant_min, quant_max).round_().mul_(scale)
-        return in_dtype(q if offset is None else q.add_(offset), x.dtype)
+
+        def rounded(x: Tensor) -> Tensor:
+            q = _steps(x, scale, offset).clamp_(quant_min, quant_max).round_().mul_(scale)
+            return in_dtype(q if offset is None else q.add_(offset), x.dtype)
+
+        return in_blocks(rounded, x) if scale.dim() == 0 else rounded(x)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, offset = ctx.saved_tensors
-        v, g = _steps(x, scale, offset), grad[0].float()
-        passed = torch.ops.aten.hardtanh_backward(g, v, *ctx.ends)  # 0 at the ends too, as the paper has it
-        if not ctx.needs_input_grad[1]:
-            return passed.to(x.dtype), None, None, None, None, None
-        clamped = v.clamp_(*ctx.ends)
-        # Inside the grid round(v) - clamped is the paper's round(v) - v, and g - passed is 0; outside it is the other
-        # way round, and clamped is the end.
-        outside = g - passed
-        of_scale = clamped.round().sub_(clamped).mul_(g).addcmul_(outside, clamped)
-        by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
-        by_offset = None if offset is None else outside.sum() * ctx.gradient_scale
-        return passed.to(x.dtype), by_scale * ctx.gradient_scale, by_offset, None, None, None
+        learns = ctx.needs_input_grad[1]
+
+        def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+            v, g = _steps(x, scale, offset), g.float()
+            passed = torch.ops.aten.hardtanh_backward(
+                g, v, *ctx.ends
+            )  # 0 at the ends too, as the paper has it
+            if not learns:
+                return (passed.to(x.dtype),)
+            clamped = v.clamp_(*ctx.ends)
+            # Inside the grid round(v) - clamped is the paper's round(v) - v, and g - passed is 0; outside it is the
+            # other way round, and clamped is the end.
+            outside = g - passed
+            of_scale = clamped.round().sub_(clamped).mul_(g).addcmul_(outside, clamped)
+            by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
+            return passed.to(x.dtype), by_scale, *(() if offset is None else (outside.sum(),))
+
+        found = in_blocks(gradients, x, grad[0]) if scale.dim() == 0 else gradients(x, grad[0])
+        passed, *sums = found if isinstance(found, tuple) else (found,)
+        scaled = [one * ctx.gradient_scale for one in sums]
+        by_scale, by_offset, *_ = *scaled, None, None
+        return passed, by_scale, by_offset, None, None, None
 
 
 def _steps(x: Tensor, scale: Tensor, offset: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
+from suite.quantizers.blocks import in_blocks
 from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq, positive
 
 
@@ -47,17 +48,26 @@ class _Pact(torch.autograd.Function):
         ctx.save_for_backward(x, alpha)
         ctx.ends = low, high
         scale = alpha / high
-        return in_dtype((x.float() * scale.reciprocal()).clamp_(low, high).round_().mul_(scale), x.dtype)
+
+        def rounded(x: Tensor) -> Tensor:
+            return in_dtype((x.float() * scale.reciprocal()).clamp_(low, high).round_().mul_(scale), x.dtype)
+
+        result: Tensor = in_blocks(rounded, x)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha = ctx.saved_tensors
         low, high = ctx.ends
-        v, g = x.float() * (alpha / high).reciprocal(), grad[0].float()
-        passed = torch.ops.aten.hardtanh_backward(g, v, low, high)
-        # Outside the grid v / high clamped is -1, 0 or 1: what alpha is multiplied by there.
-        by_alpha = ((g - passed) * v.clamp_(low, high)).sum() / high
-        return passed.to(x.dtype), by_alpha, None, None
+
+        def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+            v, g = x.float() * (alpha / high).reciprocal(), g.float()
+            passed = torch.ops.aten.hardtanh_backward(g, v, low, high)
+            # Outside the grid v / high clamped is -1, 0 or 1: what alpha is multiplied by there.
+            return passed.to(x.dtype), ((g - passed) * v.clamp_(low, high)).sum()
+
+        passed, by_alpha = in_blocks(gradients, x, grad[0])
+        return passed, by_alpha / high, None, None
 
 
 class DorefaInput(LearnedQuantizer):

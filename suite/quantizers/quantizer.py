@@ -45,6 +45,12 @@ class Quantizer(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros(()))
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it keeps its input for the backward pass and gives the same for it again, so that what it gave need
+        not be kept too."""
+        return False
+
     def set_range(self, checked: bool = True) -> None:
         """Take scale and zero_point from the observer's range; `checked` asks whether it is one, which waits for
         the device."""

@@ -38,6 +38,10 @@ class Feed(Protocol):
     def untrained(self) -> Any:
         """The network as it was when its training began. Raises SuiteError where that is not known."""
 
+    def teacher(self, stage: Any) -> Any:
+        """The float network (nn.Module) that a Training or a Pretrained left, for images normalized as the others are;
+        None is the one that is quantized."""
+
     def batches(self, calibration: Calibration) -> Iterator[Any]:
         """The images that `calibration` draws, the same on every rank."""
 
@@ -88,6 +92,11 @@ class Step:
     """Whether the step saves its state, so that a run that is killed in it goes on inside it."""
     starts_untrained: ClassVar[bool] = False
     """Whether the step begins again from the network's initial weights."""
+
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        """The stages (suite.recipe.Stage) whose networks the step takes from the feed, as a teacher."""
+        return ()
 
     @property
     def sets_widths(self) -> bool:

@@ -36,7 +36,7 @@ def _names(kind: type) -> set[str]:
 
 
 TAKEN = frozenset(
-    {"method", "seed", "batch_norm", "edges", "checkpoint", "checkpoint_sha256"}
+    {"method", "seed", "batch_norm", "edges", "continues", "checkpoint", "checkpoint_sha256"}
     | network_params(Network(), Dataset("digits")).keys()
     | _names(Sgd)
     | {f"feed_{name}" for name in (*_names(Sgd), *_names(Calibration))}

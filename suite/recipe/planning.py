@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
-from typing import Any
 
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import replaced
 from suite.recipe.settings import Sgd
 from suite.recipe.stages import Stage
 
@@ -17,27 +17,13 @@ def over_ranks(stage: Stage, world_size: int) -> Stage:
 
     Raises SuiteError for a method whose training is in none of its fields, nor in what they hold.
     """
-    shared: Stage = _over_ranks(stage, world_size)
+    shared: Stage = replaced(stage, Sgd, lambda sgd: replace(sgd, world_size=world_size))
     if shared.world_size != (world_size if stage.trains_by else 1):
         raise SuiteError(
             f"{stage.name} trains on {shared.world_size} ranks whatever is asked for, since its Sgd is in no field of "
             f"its method; give the method a field that holds it"
         )
     return shared
-
-
-def _over_ranks(value: Any, world_size: int) -> Any:
-    """A dataclass or a tuple with every Sgd inside of it changed."""
-    if isinstance(value, Sgd):
-        return replace(value, world_size=world_size)
-    if isinstance(value, tuple):
-        return tuple(_over_ranks(item, world_size) for item in value)
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    held = {item.name: getattr(value, item.name) for item in fields(value)}
-    changed = {name: _over_ranks(content, world_size) for name, content in held.items()}
-    changed = {name: content for name, content in changed.items() if content != held[name]}
-    return replace(value, **changed) if changed else value
 
 
 def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -117,6 +118,24 @@ def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
     if isinstance(value, tuple):
         return [to_json(item, for_key, as_given) for item in value]
     return value
+
+
+def replaced(value: Any, kind: type | tuple[type, ...], by: Callable[[Any], Any]) -> Any:
+    """`value` with each value of `kind` in its fields, nested ones included, replaced by `by` of it; the value itself
+    where that changes nothing."""
+    if isinstance(value, kind):
+        return by(value)
+    if type(value) is tuple:
+        parts = tuple(replaced(part, kind, by) for part in value)
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    changed = {}
+    for item in dataclasses.fields(value):
+        content = getattr(value, item.name)
+        if (new := replaced(content, kind, by)) is not content:
+            changed[item.name] = new
+    return dataclasses.replace(value, **changed) if changed else value
 
 
 TYPES = {

@@ -31,9 +31,12 @@ FORMAT = 1
 class Stage:
     """One run: it leaves one directory, `runs/KEY/`. See Training, Pretrained and Recipe."""
 
-    @property
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
     def needs(self) -> tuple[Stage, ...]:
-        """The stages whose results this one starts from."""
+        """The stages whose results this one starts from, of a recipe its float stage first."""
         return ()
 
     @cached_property
@@ -128,6 +131,20 @@ class Pretrained(Stage):
         )
 
 
+def _check_teacher(teacher: Training | Pretrained, start: Training | Pretrained) -> None:
+    """Raise SuiteError unless both answer the same question; their normalizations may differ."""
+    asked = [
+        (one.dataset.name, one.dataset.size, one.dataset.channels, one.network.classes)
+        for one in (teacher, start)
+    ]
+    if asked[0] != asked[1]:
+        raise SuiteError(
+            f"the teacher {teacher.name} is of {asked[0][0]} at {asked[0][1]} pixels with {asked[0][3]} classes, and "
+            f"what it is to teach, {start.name}, of {asked[1][0]} at {asked[1][1]} pixels with {asked[1][3]}; name a "
+            f"teacher of the same images and classes"
+        )
+
+
 def _take_classes(start: Training | Pretrained) -> None:
     """A network without a number of classes gets that of the data set, where it is known."""
     known = Dataset.CLASSES.get(start.dataset.name, 10 if start.dataset.name in Dataset.IMAGES else 0)
@@ -144,6 +161,9 @@ class Recipe(Stage):
     batch_norm: BatchNorm = field(default="kept", metadata=NEW)
     edge_bits: int | None = field(default=None, metadata=NEW)
     """Of weight and input of the first and the last layer that is quantized, 32 for float; None: as the rest."""
+    continues: Recipe | None = field(default=None, metadata=NEW)
+    """A training of the same float network, as one at a wider width, with whose weights and BatchNorm this one begins:
+    the weights as they were before they were rounded for good."""
 
     def __post_init__(self) -> None:
         if self.trains_by:
@@ -167,6 +187,26 @@ class Recipe(Stage):
             raise SuiteError(
                 f"edge_bits is not for {name}, which gives its layers their widths in its own way"
             )
+        self._check_continued(name)
+        for teacher in self._of_steps:
+            _check_teacher(teacher, self.start)
+
+    def _check_continued(self, name: str) -> None:
+        before = self.continues
+        if before is None:
+            return
+        if not self.trains_by or not before.trains_by or self.from_scratch:
+            raise SuiteError(
+                f"continues is for a training that begins with the weights of another; {name} or "
+                f"{method_name(before.method)} does not train, or begins untrained"
+            )
+        if "folded" in (self.batch_norm, before.batch_norm):
+            raise SuiteError("continues is not for folded BatchNorm; use 'kept' or 're-estimated'")
+        if before.start != self.start:
+            raise SuiteError(
+                f"a recipe continues a training of its own float network, {self.start.name}; got one of "
+                f"{before.start.name}"
+            )
 
     @property
     def trains_by(self) -> Sgd | None:
@@ -178,8 +218,13 @@ class Recipe(Stage):
         return any(step.starts_untrained for step in self.method.steps())
 
     @property
+    def _of_steps(self) -> list[Any]:
+        return [stage for step in self.method.steps() for stage in getattr(step, "needs", ())]
+
+    @cached_property
     def needs(self) -> tuple[Stage, ...]:
-        return (self.start,)
+        beside = [*([self.continues] if self.continues else []), *self._of_steps]
+        return (self.start, *{stage.key: stage for stage in beside if stage != self.start}.values())
 
     @property
     def seed(self) -> int:
@@ -190,12 +235,24 @@ class Recipe(Stage):
 
     @cached_property
     def name(self) -> str:
+        return " ".join([*self._words, f"seed {self.seed}", f"from {self.start.key[:8]}"])
+
+    @property
+    def _words(self) -> list[str]:
+        """The name without what many recipes share."""
         method = self.method
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
         batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
         edges = [f"edges {_width(self.edge_bits)}"] if self.edge_bits else []
         words = [method_name(method), width, *_variations(method), *batch_norm, *edges, *self._draw]
-        return " ".join([*words, f"seed {self.seed}", f"from {self.start.key[:8]}"])
+        return [*words, "continues", *self._continued] if self.continues else words
+
+    @property
+    def _continued(self) -> list[str]:
+        before = self.continues
+        if before is None:
+            return []
+        return [*before._words, *([] if before.seed == self.seed else [f"seed {before.seed}"])]
 
     @property
     def _draw(self) -> list[str]:
@@ -226,5 +283,6 @@ class Recipe(Stage):
             {f"feed_{name}": value for name, value in feed.items()},
             method_params({name: value for name, value in flat(self.method).items() if name not in identity}),
             {"batch_norm": own, "edges": edges},
+            {"continues": " ".join(self._continued)} if self.continues else {},
             identity,
         )

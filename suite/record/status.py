@@ -92,6 +92,20 @@ class Status:
         return next((event["values"]["top1"] for event in reversed(found) if "top1" in event["values"]), None)
 
     @property
+    def below_start(self) -> float:
+        """Points of top-1 that a training of a quantized network has lost against the same network before training,
+        by its outcome or its last epoch evaluated; 0 where it lost none, or that is not known."""
+        if self.outcome:
+            start = self.outcome.get("start_top1")
+        elif self.stage.trains_by and self.last:
+            found, _ = counted_metrics(self.journal)
+            tops = [event["values"].get("top1") for event in found if event["step"] == 0]
+            start = next((top1 for top1 in tops if top1 is not None), None)
+        else:
+            return 0.0
+        return 0.0 if start is None or self.top1 is None else max(0.0, start - self.top1)
+
+    @property
     def epochs(self) -> str:
         """`3/30` of one that trains: epochs done, of how many."""
         if not self.stage.trains_by or not self.last:

@@ -64,6 +64,8 @@ class Attempt:
     """Those whose images are recorded."""
     alive_at: float = math.inf
     """The last step's time; not known before the first, after a save, and where no rank waits for another."""
+    start_top1: float | None = None
+    """Percent of the test split before training, where a recipe trains what is quantized already."""
     saved_at: float = field(default_factory=time.monotonic)
     save_every: float = field(default_factory=_save_seconds)
     """Seconds: how much work a run that is killed without warning loses, at most."""

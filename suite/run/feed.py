@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from suite import networks
 from suite.data.images import drawn
 from suite.quantizers.histogram import Histograms
-from suite.recipe import Calibration, Recipe, Sgd
+from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.method import Step
 from suite.run import failures, layer_report
 from suite.run.attempt import Attempt
-from suite.run.start import crops, load_float, observed
+from suite.run.start import crops, load_float, load_trained, observed
 from suite.run.step_changes import StepChanges
-from suite.run.training import train
+from suite.run.training import score_start, train
+from suite.train.distillation import Renormalized
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
 
@@ -67,6 +68,22 @@ class RunFeed:
         torch.manual_seed(self.recipe.seed)
         return self.attempt.place(networks.build(self.recipe.start.network))
 
+    def beginning(self) -> nn.Module:
+        """The network that the steps are applied to: the float one or, where the recipe continues a training, that
+        with its weights."""
+        if self.recipe.continues is None:
+            return self.reference
+        return self.attempt.place(load_trained(self.recipe.continues, self.attempt.folders))
+
+    def teacher(self, stage: Training | Pretrained | None) -> nn.Module:
+        """The float network that `stage` left, for images as those of this recipe; None is this recipe's own."""
+        if stage is None:
+            return self.reference
+        network, given = load_float(stage, self.attempt.folders), self.recipe.start.dataset
+        if (stage.dataset.mean, stage.dataset.std) != (given.mean, given.std):
+            network = Renormalized(network, given, stage.dataset)
+        return self.attempt.place(network)
+
     def batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """The images that `calibration` draws, normalized, the same on every rank."""
         images = self.attempt.images(self.recipe.start.dataset, "train")
@@ -99,13 +116,14 @@ class RunFeed:
     def train(
         self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
     ) -> None:
-        """Train over the ranks of this run; where an earlier attempt stopped, from there."""
-        torch.manual_seed(self.recipe.seed)
-        start, seed = self.recipe.start, self.recipe.seed
+        """Train over the ranks of this run; where an earlier attempt stopped, from there. What is trained first is
+        scored as it is without training, where it has all it needs for that."""
+        start, seed, state = self.recipe.start, self.recipe.seed, self.saved()
+        if not self.epochs:
+            score_start(self.attempt, model, start, is_new=state is None)
+        torch.manual_seed(seed)
         count_from = self._step * COUNTS
-        last = train(
-            self.attempt, model, start, sgd, seed, self.saved(), self._with_step, count_from, loss, calmed
-        )
+        last = train(self.attempt, model, start, sgd, seed, state, self._with_step, count_from, loss, calmed)
         self.epochs += sgd.epochs
         self._keep_end(last.state)
         self.attempt.alive_at = math.inf

@@ -15,7 +15,7 @@ from suite.networks.own_forward import by_its_modules
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Method, Sgd
+from suite.recipe import Calibration, Method, Sgd, Stage
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.run.pipeline import quantized
@@ -32,6 +32,7 @@ def quantize(
     labels: Tensor | None = None,
     *,
     untrained: nn.Module | None = None,
+    teacher: nn.Module | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """A copy of `network` quantized by `method`, in evaluation mode, on the network's device.
@@ -41,6 +42,7 @@ def quantize(
     labels: int64 [n], for a method that trains; batches may be pairs (images, labels) instead. A training shuffles by
     `seed`, and neither crops nor mirrors.
     untrained: the network before its training, for a method that begins there.
+    teacher: for distillation, any network for the same images, on the same device, in the place of `network`.
 
     Raises SuiteError where the method needs what is not given, for fewer images than its calibration wants, and where
     a weight or an activation is inf or NaN.
@@ -48,7 +50,7 @@ def quantize(
     steps = method.steps()
     for step in steps:
         step.check()
-    model = quantized(steps, InMemoryFeed(network, images, labels, untrained, seed))
+    model = quantized(steps, InMemoryFeed(network, images, labels, untrained, seed, teacher))
     return model.eval()
 
 
@@ -62,11 +64,12 @@ class InMemoryFeed:
         labels: Tensor | None = None,
         untrained: nn.Module | None = None,
         seed: int = 0,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.reference = by_its_modules(copy.deepcopy(network)).eval()
         self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
         self.images, self.labels, self.seed = images, labels, seed
-        self._untrained = untrained
+        self._untrained, self._teacher = untrained, teacher
 
     def begin(self, step: int) -> None:
         """Nothing is saved."""
@@ -81,6 +84,14 @@ class InMemoryFeed:
                 "the method starts from an untrained network; give it with quantize(..., untrained=network)"
             )
         return copy.deepcopy(self._untrained).to(self.device)
+
+    def teacher(self, stage: Stage | None) -> nn.Module:
+        """The one that was given, else the network itself."""
+        if self._teacher is None and stage is not None:
+            raise SuiteError(
+                f"the teacher {stage.name} is a stage of a sweep; give quantize() the network itself with teacher="
+            )
+        return self.reference if self._teacher is None else self._teacher
 
     def batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """The images that `calibration` draws of a tensor, or the first of given batches."""

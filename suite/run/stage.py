@@ -118,9 +118,11 @@ def _result(attempt: Attempt) -> tuple[dict[str, Any], Confusion]:
 def _quantized(attempt: Attempt, recipe: Recipe) -> tuple[dict[str, Any], Confusion]:
     steps = steps_of(recipe)
     feed = RunFeed(attempt, recipe, steps)
-    model = quantized(steps, feed)
+    model = quantized(steps, feed, feed.beginning())
     values, confusion = score(attempt, model, recipe.start, feed.epochs)
-    outcome = values | (_save(attempt, model) if feed.epochs else {})
+    if attempt.start_top1 is not None:
+        values["start_top1"] = attempt.start_top1
+    outcome = values | (_save(attempt, model, feed.weights) if feed.epochs else {})
     attempt.alive_at = math.inf
     if attempt.journal.writes:  # last: the report may move the model's ranges
         if feed.learned:
@@ -141,11 +143,15 @@ def _report_layers(attempt: Attempt, recipe: Recipe, feed: RunFeed, model: nn.Mo
         attempt.journal.artifact("layers.json", layer_report.encoded(record))
 
 
-def _save(attempt: Attempt, model: nn.Module) -> dict[str, Any]:
+def _save(attempt: Attempt, model: nn.Module, weights: layer_report.Weights | None = None) -> dict[str, Any]:
+    """The trained model and, of a recipe, its `weights` as they were before they were rounded for good."""
     if not attempt.journal.writes:
         return {}
     file = attempt.journal.folder / "checkpoint.pt"
-    return {"checkpoint": checkpoint.save({"model": model.state_dict()}, file)}
+    state: dict[str, Any] = {"model": model.state_dict()}
+    if weights:
+        state["trained"] = {layer: weight for layer, weight in weights.items() if weight is not None}
+    return {"checkpoint": checkpoint.save(state, file)}
 
 
 def _description(stage: Stage) -> dict[str, Any]:

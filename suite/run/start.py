@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from suite.networks import checkpoint_files
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
+from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.files import Folders
@@ -69,12 +70,35 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
                 f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
             )
         return checkpoint_files.load_weights(start.network, file)
-    folder = folders.runs / start.key
+    model = networks.build(start.network)
+    model.load_state_dict(_saved(start, folders)["model"])
+    return model
+
+
+def load_trained(recipe: Recipe, folders: Folders) -> nn.Module:
+    """The float network with the weights and BatchNorm that a finished training of a recipe ended with, on the CPU;
+    the weights as they were before they were rounded for good. Raises SuiteError where they are missing or changed."""
+    state = _saved(recipe, folders)
+    if "trained" not in state:
+        raise SuiteError(
+            f"{recipe.name} ({recipe.key}) was run by a version that did not keep the weights before rounding; remove "
+            f"its run directory and launch the sweep again"
+        )
+    model = networks.build(recipe.start.network)
+    own = {f"{layer}.weight": weight for layer, weight in state["trained"].items()}
+    for name in model.state_dict().keys() - own.keys():
+        module, _, leaf = name.rpartition(".")
+        held = f"{module}.layer.{leaf}"  # of a layer with quantizers
+        own[name] = state["model"][held if held in state["model"] else name]
+    model.load_state_dict(own)
+    return model
+
+
+def _saved(stage: Stage, folders: Folders) -> dict[str, Any]:
+    """The checkpoint that a finished stage left."""
+    folder = folders.runs / stage.key
     record = read_outcome(folder)
     if record is None:
-        raise SuiteError(f"{start.name} ({start.key}) is not done yet; run it first")
+        raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first")
     saved = record["checkpoint"]
-    state = checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])
-    model = networks.build(start.network)
-    model.load_state_dict(state["model"])
-    return model
+    return checkpoint.load(folder / Path(saved["file"]).name, saved["sha256"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from suite.quantizers.lsq import learned_values
+from suite.quantizers.layers import bake
+from suite.quantizers.lsq import LearnedQuantizer, learned_values
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
+from suite.record.journal import counted_metrics, read_events
 from suite.run import layer_report
 from suite.run.attempt import CHECK_EVERY, Attempt
 from suite.train.evaluate import Score, evaluate
@@ -67,12 +70,33 @@ def train(
             train_top1=now.top1,
             train_images_per_s=rate,
             skipped_steps=now.skipped_steps,
-            **{f"learned_{name.replace('.', '_')}": value for name, value in learned_values(model).items()},
+            **_learned(model),
         )
         if step.epoch < sgd.epochs:
             score(attempt, model, start, step.epoch)
         began, images_before = time.monotonic(), 0
     return step
+
+
+def _learned(model: nn.Module) -> dict[str, float]:
+    """What quantizers learned, as metrics."""
+    return {f"learned_{name.replace('.', '_')}": value for name, value in learned_values(model).items()}
+
+
+def score_start(attempt: Attempt, model: nn.Module, start: Training | Pretrained, is_new: bool) -> None:
+    """Record at step 0 how well a network whose quantizers are to learn does without training: rounded as it is now,
+    after calibration. In a further attempt (not `is_new`) it is what an earlier one recorded."""
+    if not any(isinstance(module, LearnedQuantizer) for module in model.modules()):
+        return
+    if is_new:
+        values, _ = score(attempt, bake(copy.deepcopy(model)), start, 0)
+        if learned := _learned(model):
+            attempt.journal.metrics(0, **learned)
+        attempt.start_top1 = values["top1"]
+    elif attempt.journal.writes:
+        found, _ = counted_metrics(read_events(attempt.journal.folder))
+        recorded = (event["values"].get("top1") for event in found if event["step"] == 0)
+        attempt.start_top1 = next((top1 for top1 in recorded if top1 is not None), None)
 
 
 @cache
@@ -108,7 +132,7 @@ def score(
     began = time.monotonic()
     for progress in evaluate(model, images, attempt.ranks):
         attempt.alive_at = time.monotonic()
-        if not isinstance(progress, Score) and step == 0:
+        if not isinstance(progress, Score) and step == 0 and attempt.ranks.world_size == 1:
             attempt.stop_if_asked()
             attempt.journal.progress("evaluate", (1 + progress / len(images)) / 2)
     assert isinstance(progress, Score)
@@ -116,6 +140,9 @@ def score(
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
     values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
     attempt.journal.metrics(step, **values)
+    if attempt.start_top1 is not None and step > 0 and progress.top1 < attempt.start_top1:
+        facts = {"epoch": step, "top1": progress.top1, "start_top1": attempt.start_top1}
+        attempt.journal.write("below_start", **facts)
     named = start.network.classes or 10, images.names or None  # as networks.build makes it
     confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
     return {**values, "images": progress.images, "correct": progress.packed}, confusion

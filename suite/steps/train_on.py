@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from suite.recipe import Sgd
+from suite.recipe import Pretrained, Sgd, Training
 from suite.recipe.errors import SuiteError, check_positive
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import NEW, Damping, Freezing
@@ -30,11 +30,16 @@ class StartUntrained(Step):
 
 @dataclass(frozen=True)
 class Distillation:
-    """Training learns what the float network answers: temperature^2 * KL(float || quantized), of logits divided by
-    `temperature`, plus `labels` * cross entropy. By default as SQAKD (AISTATS 2024), without labels."""
+    """Training learns what a float network answers: temperature^2 * KL(float || quantized), of logits divided by
+    `temperature`, plus `labels` * cross entropy. By default as SQAKD (AISTATS 2024), without labels.
+
+    teacher: the float network, any Training or checkpoint of the same images and classes; None is the one that is
+    quantized. Its images are normalized as it was trained with.
+    """
 
     temperature: float = 4.0
     labels: float = 0.0
+    teacher: Training | Pretrained | None = field(default=None, metadata=NEW)
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=self.temperature)
@@ -53,13 +58,19 @@ class TrainOn(Step):
 
     takes_long: ClassVar[bool] = True
 
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        """The teacher's stage."""
+        by = self.distillation
+        return (by.teacher,) if by and by.teacher else ()
+
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Raises SuiteError where weights are to be damped or frozen and no step size learns."""
         from suite.train.distillation import taught_by
         from suite.train.oscillation import Calmed
 
         by = self.distillation
-        loss = taught_by(feed.reference, by.temperature, by.labels) if by else None
+        loss = taught_by(feed.teacher(by.teacher), by.temperature, by.labels) if by else None
         if not self.damping and not self.freezing:
             feed.train(model, self.trains, loss)
             return model

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from suite.recipe import Pretrained, Recipe, Stage, user_files
+from suite.recipe import Pretrained, Stage, user_files
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import replaced
 from suite.record import files
 from suite.sweeps.options import Options
 
@@ -51,7 +52,7 @@ class Sweep:
                 f"{self.function.__code__.co_filename}: sweep() must return Stages and at least one"
             )
         complete = cache(_with_checksum)  # of one file only once
-        stages = [_from(complete, stage) for stage in stages]
+        stages = [replaced(stage, Pretrained, complete) for stage in stages]
         return stages, {name: str(value) for name, value in options.items()}
 
 
@@ -61,14 +62,6 @@ def _with_checksum(start: Pretrained) -> Pretrained:
     if not start.sha256 and not file.is_file():
         raise SuiteError(f"no checkpoint {file}; name an existing file in the sweep's Pretrained")
     return replace(start, file=str(file), sha256=start.sha256 or files.sha256(file))
-
-
-def _from(complete: Callable[[Pretrained], Pretrained], stage: Stage) -> Stage:
-    if isinstance(stage, Pretrained):
-        return complete(stage)
-    if isinstance(stage, Recipe) and isinstance(stage.start, Pretrained):
-        return replace(stage, start=complete(stage.start))
-    return stage
 
 
 def names() -> list[str]:

@@ -2,12 +2,17 @@
 
 Weights and inputs at 4, 3 and 2 bits, and weights alone at 4 and 2; first and last layer have 8 bits. Without `epochs`
 each method has a schedule of its paper, for a GPU; with it all have the same, so that a CPU can compare them.
+
+`progressive` adds LSQ and APoT from 4 bits to 3 and to 2, each from the weights of the one before; `teacher` adds LSQ
+that learns from another checkpoint, such as one of a better training. A CPU with a unit for bfloat16 trains faster
+with `bfloat16`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from suite.methods.apot import Apot
@@ -18,7 +23,7 @@ from suite.methods.lsq import FINE_TUNING, LearnedMethod, Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
-from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Sgd, Training
+from suite.recipe import FLOAT_BITS, Calibration, Method, Precision, Pretrained, Recipe, Sgd, Training
 from suite.steps import Distillation
 from suite.sweeps import cifar10, quick
 from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
@@ -44,9 +49,21 @@ def sweep(
     normalization: Normalization = "imagenet",
     epochs: Annotated[int, "epochs of every training, at 0.01 with a cosine; 0: the papers' own"] = 0,
     seeds: Annotated[int, "trainings of each, from seed 0 on"] = 1,
+    bfloat16: Annotated[bool, "every training under O2 in bfloat16 instead of O0"] = False,
+    progressive: Annotated[bool, "also LSQ and APoT from 4 bits to 3 and to 2"] = False,
+    teacher: Annotated[Path | None, "a checkpoint that teaches one more LSQ at each width"] = None,
+    teacher_model: Annotated[str, "its architecture"] = "resnet20",
+    teacher_shortcut: Annotated[str, "its shortcut: A or B"] = "B",
+    teacher_normalization: Annotated[
+        str, "mean and std it was trained with: imagenet or cifar10"
+    ] = "cifar10",
 ) -> Sequence[Recipe]:
     """Each method at each width."""
-    recipes = []
+    taught = None
+    if teacher is not None:
+        named = teacher_model, teacher_shortcut, classes, teacher_normalization
+        taught = Distillation(teacher=cifar10.pretrained(teacher, *named))
+    recipes: list[Recipe] = []
     for seed in range(seeds):
         start: Training | Pretrained = quick.training(seed)
         short = replace(quick.QAT, epochs=epochs or quick.QAT.epochs) if weights is None else None
@@ -55,11 +72,33 @@ def sweep(
             short = replace(FINE_TUNING, epochs=epochs) if epochs else None
         # Recipes from somebody's checkpoint differ by the draw of their calibration images.
         calibration = Calibration(seed=seed if weights is not None else 0)
-        recipes += [Recipe(start, method) for method in methods(short, calibration)]
-    return recipes
+        recipes += [Recipe(start, method) for method in methods(short, calibration, taught)]
+        recipes += chains(start, short, calibration) if progressive else []
+    return [_in_bfloat16(recipe) for recipe in recipes] if bfloat16 else recipes
 
 
-def methods(feed: Sgd | None, calibration: Calibration) -> list[Method]:
+def chains(start: Training | Pretrained, feed: Sgd | None, calibration: Calibration) -> list[Recipe]:
+    """LSQ and APoT at 4, 3 and 2 bits, each from the weights of the one before."""
+    found: list[Recipe] = []
+    for kind, own in ((Lsq, LLT), (Apot, APOT)):
+        before = None
+        for bits in (4, 3, 2):
+            paper = replace(own, weight_decay=3e-5) if kind is Apot and bits == 2 else own
+            method = kind(bits, bits, feed=feed or paper, calibration=calibration)
+            before = Recipe(start, method, continues=before)
+            found.append(before)
+    return found
+
+
+def _in_bfloat16(recipe: Recipe) -> Recipe:
+    """The recipe, and what it continues, trained under O2 in bfloat16."""
+    method, before = recipe.method, recipe.continues
+    assert isinstance(method, LearnedMethod)
+    feed = replace(method.feed, precision=Precision("O2", "bfloat16"))
+    return replace(recipe, method=replace(method, feed=feed), continues=before and _in_bfloat16(before))
+
+
+def methods(feed: Sgd | None, calibration: Calibration, taught: Distillation | None = None) -> list[Method]:
     """Every method at every width, trained by `feed` or, where it is None, by its paper's schedule."""
     found: list[Method] = []
     for weight_bits, act_bits in WIDTHS:
@@ -68,6 +107,7 @@ def methods(feed: Sgd | None, calibration: Calibration) -> list[Method]:
         for method, own in (
             (Lsq(*widths), LLT),
             (Lsq(*widths, distillation=Distillation()), LLT),
+            *([(Lsq(*widths, distillation=taught), LLT)] if taught else []),
             (LsqPlus(*widths), LLT),
             (Pact(*widths), HE),
             (Dorefa(*widths), HE),

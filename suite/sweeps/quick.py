@@ -7,11 +7,13 @@ its accuracies are not those of the sources, which are of CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from suite.methods.adaround import Adaround
 from suite.methods.best import Best
 from suite.methods.entropy import Entropy
+from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
 from suite.recipe import Calibration, Dataset, Method, Network, Precision, Recipe, Sgd, Training
 from suite.sweeps.published import SOURCE_000, SOURCE_002, SOURCE_003, SOURCE_004, source_001
@@ -23,13 +25,16 @@ GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 OBSERVED: tuple[Method, ...] = (Mse(8, 8), Mse(4, 4), Entropy(8, 8), Entropy(4, 4))
 """Beyond the sources: ranges by what one pass of each float network saw."""
 
-LEARNED: tuple[Method, ...] = tuple(
-    kind(4, 4, None, iterations=60, feed=Calibration(256)) for kind in (Adaround, Best)
-)
 """Rounding that is learned, in few iterations and on few images, which is enough for digits."""
 
 QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
 """The quantization-aware training that follows."""
+
+LEARNED: tuple[Method, ...] = (
+    *(kind(4, 4, None, iterations=60, feed=Calibration(256)) for kind in (Adaround, Best)),
+    Lsq(4, 4, feed=replace(QAT, epochs=1)),
+)
+"""What learns: the rounding, a few iterations, and the step sizes, one epoch."""
 
 
 def sweep(

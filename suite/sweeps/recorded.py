@@ -44,9 +44,15 @@ class RecordedRecipe(Recipe):
     recorded: dict[str, Any]
     trains: Sgd | None
 
+    needed: tuple[Stage, ...]
+
     @property
     def params(self) -> dict[str, Any]:
         return self.recorded
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        return self.needed
 
     @property
     def trains_by(self) -> Sgd | None:
@@ -68,5 +74,7 @@ def recorded_recipe(row: Mapping[str, Any]) -> RecordedRecipe | None:
         raise SuiteError(f"the record of {row['key']!r} lacks its parameters; plan the sweep again") from None
     made = object.__new__(RecordedRecipe)
     beside = {name: content.get(name) for name in ("batch_norm", "edge_bits")}
+    needed = (start, *(Stage() for _ in row["needs"][1:]))  # who reads the record sets their keys
     vars(made).update(start=start, method=RecordedMethod(*widths), recorded=params, trains=trains, **beside)
+    vars(made).update(needed=needed)
     return made

@@ -26,7 +26,7 @@ PART = 15_000
 """Characters in one of them; MLflow takes 20,000."""
 FIELDS = ("key", "name", "kind", "params", "needs")
 ORIGIN = ("format", "commit", "dirty", "device", "host", "versions")
-OUTCOME = ("key", "top1", "top5", "loss", "images", "images_per_s", "model_size_mb", "seconds")
+OUTCOME = ("key", "top1", "top5", "loss", "images", "images_per_s", "model_size_mb", "seconds", "start_top1")
 
 
 def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:

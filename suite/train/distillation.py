@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.recipe import Dataset
+
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
@@ -29,6 +31,28 @@ class Distilled:
         own = F.log_softmax(logits / self.temperature, dim=1)
         loss = F.kl_div(own, answers, reduction="sum") * self.temperature**2
         return loss + self.labels * F.cross_entropy(logits, labels, reduction="sum") if self.labels else loss
+
+
+class Renormalized(nn.Module):
+    """A network for images that were normalized otherwise than those that it was trained with, one mean and one
+    standard deviation a channel each."""
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, given: Dataset, own: Dataset) -> None:
+        super().__init__()
+        self.network = network
+        mean, std, own_mean, own_std = (
+            torch.tensor(one, dtype=torch.float64)[:, None, None]
+            for one in (given.mean, given.std, own.mean, own.std)
+        )
+        self.register_buffer("factor", (std / own_std).float())
+        self.register_buffer("shift", ((mean - own_mean) / own_std).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.network(x.float() * self.factor + self.shift)
+        return result
 
 
 def taught_by(network: nn.Module, temperature: float, labels: float) -> Distilled:

@@ -53,6 +53,11 @@ def weiaicunzai(state: State) -> State:
     return renamed
 
 
+def apot(state: State) -> State:
+    """Torchvision's names, and a block's shortcut before its convolutions."""
+    return dict(sorted(chenyaofo(state).items(), key=lambda item: "downsample" not in item[0]))
+
+
 FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "plain": (lambda s: s, ""),
     "a DataParallel of years ago": (lambda s: {"net": under("module.", s), "acc": 91.7}, ""),
@@ -77,14 +82,12 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "half precision": (lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}, ""),
     "no counters": (lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")}, ""),
     "kuangliu": (lambda s: {"net": under("module.", s), "acc": 95.4, "epoch": 199}, ""),
-    "chenyaofo": (
-        chenyaofo,
-        "of 107 names differ, shapes and order agree: .*downsample.0.weight is taken for",
-    ),
+    "chenyaofo": (chenyaofo, "downsample is taken for shortcut, and fc for linear"),
     "a network within another": (
         lambda s: {**under("model.", s), "criterion.weight": torch.ones(10), **under("teacher.", s)},
         "model. before the names is left out, and criterion.weight, teacher.conv1.weight",
     ),
+    "APoT": (apot, "downsample is taken for shortcut, and fc for linear"),
     "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
 }
 

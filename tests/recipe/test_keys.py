@@ -33,6 +33,8 @@ def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
         elif name in ("imagenet", "lowbit", "resnet50"):
             yield name, []
             yield name, [*checkpoint]
+            if name == "lowbit":
+                yield name, [*checkpoint, "--epochs", "2", "--bfloat16", "--progressive"]
         else:
             yield name, []
 

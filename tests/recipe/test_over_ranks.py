@@ -21,7 +21,7 @@ def test_over_ranks_changes_every_training_and_nothing_else() -> None:
     shared = plan(over_ranks(stage, 4) for stage in stages)
     assert len(shared) == len(stages)
     trained = [stage for stage in shared if stage.trains_by]
-    assert len(trained) == 6 and {stage.world_size for stage in trained} == {4}
+    assert len(trained) == 8 and {stage.world_size for stage in trained} == {4}
     assert plan(over_ranks(stage, 1) for stage in shared) == stages
 
 

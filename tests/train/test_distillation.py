@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from suite.methods.lsq import Lsq
 from suite.ranks import Ranks
-from suite.recipe import Precision, Sgd
+from suite.recipe import Dataset, Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.in_memory import InMemoryFeed
 from suite.steps import Distillation, TrainOn
-from suite.train.distillation import taught_by
+from suite.train.distillation import Renormalized, taught_by
 from suite.train.fit import fit
 
 SGD = Sgd(1, 20, 0.01, pad=1, flip=False, precision=Precision("O0"))
@@ -77,3 +77,21 @@ def test_settings_out_of_range_are_refused() -> None:
 def test_a_method_hands_its_distillation_to_its_training(tmp_path: Path) -> None:
     (step,) = (step for step in Lsq(distillation=Distillation(2.0)).steps() if isinstance(step, TrainOn))
     assert step.distillation == Distillation(2.0) and step.trains == Lsq().feed
+
+
+def test_a_teacher_sees_images_normalized_as_it_was_trained_with() -> None:
+    given, own = (
+        Dataset("digits", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+        Dataset("digits", (0.1,) * 3, (0.6,) * 3),
+    )
+    pixels = torch.rand(4, 3, 8, 8)
+    seen: list[torch.Tensor] = []
+
+    class Seeing(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return x
+
+    mean, std = (torch.tensor(one)[:, None, None] for one in (given.mean, given.std))
+    Renormalized(Seeing(), given, own)((pixels - mean) / std)
+    assert torch.allclose(seen[0], (pixels - 0.1) / 0.6, atol=1e-6)
