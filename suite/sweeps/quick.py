@@ -25,8 +25,6 @@ GREY = (0.3059, 0.3059, 0.3059), (0.3239, 0.3239, 0.3239)
 OBSERVED: tuple[Method, ...] = (Mse(8, 8), Mse(4, 4), Entropy(8, 8), Entropy(4, 4))
 """Beyond the sources: ranges by what one pass of each float network saw."""
 
-"""Rounding that is learned, in few iterations and on few images, which is enough for digits."""
-
 QAT = Sgd(epochs=2, batch=64, lr=0.01, schedule="cosine", pad=2, flip=False, precision=Precision("O0"))
 """The quantization-aware training that follows."""
 
@@ -34,7 +32,7 @@ LEARNED: tuple[Method, ...] = (
     *(kind(4, 4, None, iterations=60, feed=Calibration(256)) for kind in (Adaround, Best)),
     Lsq(4, 4, feed=replace(QAT, epochs=1)),
 )
-"""What learns: the rounding, a few iterations, and the step sizes, one epoch."""
+"""What learns: the rounding, in few iterations on few images, which is enough for digits; the step sizes, in one epoch."""
 
 
 def sweep(
