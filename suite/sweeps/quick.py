@@ -32,7 +32,7 @@ LEARNED: tuple[Method, ...] = (
     *(kind(4, 4, None, iterations=60, feed=Calibration(256)) for kind in (Adaround, Best)),
     Lsq(4, 4, feed=replace(QAT, epochs=1)),
 )
-"""What learns: the rounding, in few iterations on few images, which is enough for digits; the step sizes, in one epoch."""
+"""What learns: the rounding, in few iterations on few images, which is enough for digits, or the step sizes."""
 
 
 def sweep(
