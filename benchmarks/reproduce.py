@@ -60,6 +60,13 @@ def steps(weights: Path, results: Path) -> list[Step]:
     )
     conformance = ("benchmarks.conformance", *out[:1], str(results / "conformance"))
     found.append(Step("conformance", (conformance,), "the toolkits, in an environment of their own"))
+    found.append(
+        Step(
+            "latency",
+            (("benchmarks.deployment", "--batch", "1"),),
+            "prints; the README is by hand, of `suite latency` and this",
+        )
+    )
     for name, test in STORMS.items():
         folder = {"STORM_RESULTS": str(results / name)}
         found.append(Step(name, (("pytest", "-m", "long", test),), "Debian's packages, as root", folder))

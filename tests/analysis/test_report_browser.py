@@ -94,7 +94,7 @@ def test_the_page_is_as_wide_as_the_window_and_every_figure_is_drawn(page: Page,
     sizes = page.locator("figure svg:visible").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().width)"
     )
-    assert len(sizes) == 8 and all(width > 300 for width in sizes)
+    assert len(sizes) == 7 and all(width > 300 for width in sizes)
     assert page.locator("figure svg text").count() > 50
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -106,9 +106,9 @@ def test_a_figure_that_is_wider_than_the_screen_says_so_and_no_other(page: Page)
         "all => all.map(one => { const box = one.querySelector('.scroll');"
         "return [box.scrollWidth > box.clientWidth, (one.querySelector('.hint')?.offsetWidth ?? 0) > 0]; })"
     )
-    assert len(shown) == 8 and all(wide == said for wide, said in shown)
+    assert len(shown) == 7 and all(wide == said for wide, said in shown)
     # Accuracy and drop have figures of their own for a phone.
-    assert sum(wide for wide, _ in shown) == (6 if page.viewport_size == SIZES["phone"] else 0)
+    assert sum(wide for wide, _ in shown) == (5 if page.viewport_size == SIZES["phone"] else 0)
 
 
 def test_on_a_phone_the_drops_are_seen_without_moving_anything(page: Page) -> None:

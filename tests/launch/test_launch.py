@@ -195,7 +195,7 @@ def test_jobs_hold_every_stage_once_and_one_that_trains_alone(parts: int) -> Non
     for job in made:
         assert len(job) == 1 or all(isinstance(s, Recipe) for s in job)
         assert len({s.needs for s in job}) == 1
-    assert len(made) == 2 + 2 * 2 + 2 * parts  # trainings, two QAT recipes a seed, light ones
+    assert len(made) == 2 + 2 * 3 + 2 * parts  # trainings, three recipes a seed that train, light ones
 
 
 def test_a_longer_training_costs_more() -> None:

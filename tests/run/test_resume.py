@@ -97,11 +97,11 @@ def test_what_is_compared_is_found_when_it_differs(alone: Folders, tmp_path: Pat
     assert len(found) == 3 and "tensors, first" in found[2]
 
 
-def start(stage: Stage, runs: Path) -> list[Forked]:
-    """The processes of its ranks."""
+def start(stage: Stage, runs: Path, save_seconds: int = 0) -> list[Forked]:
+    """The processes of its ranks, which save their state every so many seconds."""
     save_sweep(runs, "resume", {}, [stage])
     words = ["run", stage.key, "--runs", str(runs)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SUITE_SAVE_SECONDS": "0"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SUITE_SAVE_SECONDS": str(save_seconds)}
     if stage.world_size == 1:
         return [Forked(words, runs, environment)]
     return [Forked(words, runs, environment | one) for one in meeting(stage.world_size)]
@@ -118,7 +118,7 @@ def test_a_polite_signal_saves_once_and_leaves_with_the_status_for_requeue(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     stage = training(epochs=10_000)  # which never ends by itself
-    [process] = start(stage, tmp_path)
+    [process] = start(stage, tmp_path, save_seconds=300)
     wait_for("progress.json", [process], tmp_path / stage.key)
     process.send_signal(number)
     said, _ = process.communicate(timeout=limit(60))

@@ -77,7 +77,7 @@ def test_a_scheme_comes_back_from_json_and_each_part_changes_its_key_and_its_nam
     ]
     recipes = [Recipe(START, dataclasses.replace(plain, **part)) for part in [{}, *parts]]
     assert len({recipe.key for recipe in recipes}) == len({recipe.name for recipe in recipes}) == len(recipes)
-    assert recipes[1].name == f"scheme w8a8 weights Uniform(per=channel) seed 0 from {START.key[:8]}"
+    assert recipes[1].name == f"scheme w8a8 weights uniform (per channel) seed 0 from {START.key[:8]}"
     assert recipes[5].name == f"scheme w8a8 by layer layer1.0.conv1,4,8 seed 0 from {START.key[:8]}"
     for recipe in recipes:
         assert from_json(to_json(recipe)) == recipe

@@ -170,7 +170,7 @@ def test_the_best_recipes_are_compared_by_their_widths_and_top1(
     page: Page, served: dict[str, str], tmp_path: Path
 ) -> None:
     show(page, served["compare the best"])
-    expect(page.get_by_text("3 matching runs")).to_be_visible()
+    expect(page.get_by_text("4 matching runs")).to_be_visible()
     for axis in ("weight_bits", "act_bits", "top1"):
         expect(page.locator("svg text", has_text=axis).first).to_be_visible()
     page.screenshot(path=tmp_path / "compare.png")

@@ -220,7 +220,7 @@ def test_a_version_on_the_server_loads_from_its_artifacts(
     tmp_path: Path, mlflow_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason := why_not("onnxruntime"):
-        pytest.skip(reason)
+        missing(reason)
     for name, value in mlflow_server.environment.items():
         monkeypatch.setenv(name, value)
     finished = Finished(tmp_path)
@@ -231,6 +231,5 @@ def test_a_version_on_the_server_loads_from_its_artifacts(
     shutil.rmtree(finished.folders.runs)  # what it needs is on the server
     (model,) = MlflowClient(mlflow_server.address).search_registered_models("name = 'served'")
     (alias,) = model.aliases
-    mlflow.set_tracking_uri(mlflow_server.address)
     loaded = mlflow.pyfunc.load_model(f"models:/served@{alias}")
     assert loaded.predict(np.zeros((3, 3, 8, 8), np.float32))["logits"].shape == (3, 10)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from fakes.embedded import embedded
 from fakes.exported import SGD, Finished
+from fakes.missing import missing
 from mlflow.tracking import MlflowClient
 
 from suite.cli.main import main
@@ -35,7 +36,7 @@ def test_a_registered_version_loads_and_predicts_what_its_run_answered(
     import mlflow
 
     if reason := why_not("onnxruntime"):
-        pytest.skip(reason)
+        missing(reason)
     finished = Finished(tmp_path)
     (tmp_path / "mlflow.db").rename(finished.folders.runs / "mlflow.db")
     recipe = finished.recipe(Mse(8, 8, feed=Calibration(images=64, batch=64)))
@@ -54,9 +55,10 @@ def test_a_registered_version_loads_and_predicts_what_its_run_answered(
         tags = client.get_model_version("small", found[alias]).tags
         assert (tags["stage_key"], tags["model"]) == (key, kind)
 
-    mlflow.set_tracking_uri(where)
-    mlflow.set_registry_uri(where)
-    loaded = mlflow.pyfunc.load_model(f"models:/small@{eight}")
+    with monkeypatch.context() as user:
+        user.setenv("MLFLOW_TRACKING_URI", where)
+        loaded = mlflow.pyfunc.load_model(f"models:/small@{eight}")
+        simulated = mlflow.pyfunc.load_model(f"models:/small@{four}")
     source = rebuilt(recipe, finished.folders)
     x = next(agreement.batches(source.images("test"), 20))
     with torch.no_grad():
@@ -65,7 +67,6 @@ def test_a_registered_version_loads_and_predicts_what_its_run_answered(
     assert logits.shape == (20, 10) and np.abs(logits - expected.numpy()).mean() < 0.02
     assert loaded.metadata.metadata["stage_key"] == recipe.key
 
-    simulated = mlflow.pyfunc.load_model(f"models:/small@{four}")
     model = rebuilt(refused, finished.folders).model
     with torch.no_grad():
         assert torch.allclose(torch.from_numpy(simulated.predict(x.numpy())), model(x), atol=1e-5)
