@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from suite.recipe.errors import SuiteError, check_bits, check_choice
-from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, _variations, _width, method_name
+from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, Step, _variations, _width, method_name
 from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
 from suite.recipe.serialize import flat, key_of
 from suite.recipe.settings import (
@@ -183,7 +183,7 @@ class Recipe(Stage):
             )
         if self.edge_bits not in (None, FLOAT_BITS):
             check_bits("edge_bits", self.edge_bits)
-        if self.edge_bits and not any(step.sets_widths for step in self.method.steps()):
+        if self.edge_bits and not any(step.sets_widths for step in self._steps):
             raise SuiteError(
                 f"edge_bits is not for {name}, which gives its layers their widths in its own way"
             )
@@ -208,6 +208,11 @@ class Recipe(Stage):
                 f"{before.start.name}"
             )
 
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        """Asked for more than once by each of thousands of recipes that `status` reads."""
+        return self.method.steps()
+
     @property
     def trains_by(self) -> Sgd | None:
         return self.method.trains_by
@@ -215,11 +220,11 @@ class Recipe(Stage):
     @property
     def from_scratch(self) -> bool:
         """Whether the method trains the network from its initial weights."""
-        return any(step.starts_untrained for step in self.method.steps())
+        return any(step.starts_untrained for step in self._steps)
 
     @property
     def _of_steps(self) -> list[Any]:
-        return [stage for step in self.method.steps() for stage in getattr(step, "needs", ())]
+        return [stage for step in self._steps for stage in getattr(step, "needs", ())]
 
     @cached_property
     def needs(self) -> tuple[Stage, ...]:

@@ -179,8 +179,8 @@ def find_stages(runs: Path, keys: Sequence[str], checked: bool = True) -> list[S
     return found
 
 
-def _stage(row: dict[str, Any], runs: Path) -> Stage:
-    if _names_a_file(row):
+def _stage(row: dict[str, Any], runs: Path, names_a_file: bool) -> Stage:
+    if names_a_file:
         user_files.find_kept(row["stage"], runs)
     stage = from_json(row["stage"])
     if not isinstance(stage, Stage) or not all(isinstance(needed, Stage) for needed in stage.needs):
@@ -191,7 +191,8 @@ def _stage(row: dict[str, Any], runs: Path) -> Stage:
 def _recorded(row: dict[str, Any], runs: Path) -> Stage:
     """To make key and name of thousands of stages takes longer than all else that `status` does. No file of a user's
     is imported, which would run its code."""
-    stage = recorded_recipe(row) if _names_a_file(row) and has_own_types(row["stage"]) else _stage(row, runs)
+    own = _names_a_file(row)
+    stage = recorded_recipe(row) if own and has_own_types(row["stage"]) else _stage(row, runs, own)
     if stage is None:
         raise _other_stage(row)
     vars(stage).update(key=row["key"], name=printable(row["name"]))
@@ -206,7 +207,7 @@ def _names_a_file(row: dict[str, Any]) -> bool:
 
 
 def _checked(row: dict[str, Any], runs: Path) -> Stage:
-    stage = _stage(row, runs)
+    stage = _stage(row, runs, _names_a_file(row))
     if stage.key != row["key"]:
         _take_key_as_given(stage)
     if stage.key != row["key"]:
