@@ -21,6 +21,7 @@ from suite.recipe.method import Step
 from suite.run.pipeline import quantized
 from suite.train.fit import Loss, fit
 from suite.train.oscillation import Calmed
+from suite.train.tally import DivergedError
 
 Images = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
 
@@ -154,6 +155,9 @@ class InMemoryFeed:
             for step in fit(model, images, sgd, self.seed, Ranks(), loss=loss, calmed=calmed):
                 if step.epoch_ended:
                     step.read()
+        for name, value in model.named_parameters():  # of the last step, which no loss has seen
+            if not value.isfinite().all():
+                raise DivergedError(f"{name} became inf or NaN in the training; lower the learning rate")
 
     def _labelled(self) -> Labelled:
         if isinstance(self.images, Tensor) and self.labels is not None:

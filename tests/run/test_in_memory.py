@@ -107,3 +107,9 @@ def test_the_notebook_of_the_documentation_runs(capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["amax", "mse", "scheme"]
     assert all(0 < float(line.split()[-1]) < 1 for line in lines)
+
+
+def test_a_training_that_diverges_in_its_last_step_is_an_error() -> None:
+    method = QatSymmetric(feed=Sgd(epochs=1, batch=24, lr=1e38, weight_decay=1e4, precision=Precision("O0")))
+    with pytest.raises(SuiteError, match="became inf or NaN in the training; lower the learning rate"):
+        suite.quantize(small(), method, *data())
