@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fakes.exported import Finished
+from fakes.missing import missing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +108,7 @@ def test_the_command_measures_a_recipe_and_its_float_network_and_records_the_mac
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if reason := runtimes.why_not("onnxruntime"):
-        pytest.skip(reason)
+        missing(reason)
     finished = Finished(tmp_path)
     recipe = finished.recipe(Mse(8, 8, feed=Calibration(images=64, batch=64)))
     words = ["--runs", str(finished.folders.runs), "--data", str(finished.folders.data), "--batch", "8"]

@@ -107,7 +107,9 @@ def test_a_layer_that_is_called_twice_has_no_batch_norm_folded_into_it() -> None
             return result
 
     model = used(Twice())
-    same(fold(model), model, images())
+    folded = fold(model)
+    same(folded, model, images())
+    assert {"one", "two"} <= dict(folded.named_modules()).keys()
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -57,8 +57,8 @@ def test_every_method_is_in_the_sweep_that_tries_all(folder: Path) -> None:
     assert {stage.params["method"] for stage in stages} == set(methods.find())
 
 
-def run_all(folder: Path, name: str, *words: str) -> None:
-    """Every stage of a sweep, one after the other in this process, as workers run them."""
+def run_all(folder: Path, name: str, *words: str) -> set[str]:
+    """Every stage of a sweep, one after the other in this process, as workers run them; the methods that ran."""
     folders = Folders(folder / "runs", folder / "data")
     stages, options = find(str(folder / f"{name}.py")).stages(words)
     whole = plan(completed(stages, folders.data))
@@ -68,6 +68,7 @@ def run_all(folder: Path, name: str, *words: str) -> None:
         run(stage, Ranks(), folders)
         outcome = read_outcome(folders.runs / stage.key)
         assert outcome is not None and outcome["images"] in (20, 599), stage.name
+    return {str(stage.params["method"]) for stage in whole}
 
 
 @pytest.mark.long
@@ -88,4 +89,5 @@ def test_three_networks_on_two_data_sets_end_in_one_report(folder: Path) -> None
 
 @pytest.mark.long
 def test_every_method_runs_on_a_network_of_a_users_file(folder: Path) -> None:
-    run_all(folder, "every_method", "--networks", "vgg.py:Vgg", "--epochs", "1")
+    ran = run_all(folder, "every_method", "--networks", "vgg.py:Vgg", "--epochs", "1")
+    assert ran == {"float", *methods.find()}
