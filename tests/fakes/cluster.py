@@ -148,6 +148,11 @@ class Cluster:
         until(self.idle, lambda: self("sinfo"))
 
 
+def nodes_at_work(cluster: Cluster) -> list[str]:
+    """The nodes that run jobs now."""
+    return sorted(set(cluster("squeue --noheader --array --states=running --format=%N").split()))
+
+
 def traces(folder: Path) -> list[str]:
     """The processes that know of a folder and the mounts in it."""
     found = [str(disk) for disk in psutil.disk_partitions(all=True) if str(folder) in disk.mountpoint]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from fakes.cluster import nodes_at_work
+
 if TYPE_CHECKING:
     from fakes.world import World
 
@@ -102,55 +104,41 @@ def torn_journal(world: World, dice: Random) -> str:
     newest = max(world.user.runs.glob("*/events.jsonl"), key=_age, default=None)
     if newest is None or any(_age(state) > _age(newest) for state in newest.parent.glob("resume-*.pt")):
         return ""
-    return _damage(
-        world, dice, "*/events.jsonl", lambda bytes_: bytes_[: -dice.randint(2, 40)], "journal torn"
-    )
+    return _damage(world, "*/events.jsonl", lambda bytes_: bytes_[: -dice.randint(2, 40)], "journal torn")
 
 
 def flipped_state(world: World, dice: Random) -> str:
     """Everything dies, and a bit of the newest saved state has flipped."""
-    return _damage(world, dice, "*/resume-*.pt", lambda bytes_: _flipped(bytes_, dice), "saved state flipped")
+    return _damage(world, "*/resume-*.pt", lambda bytes_: _flipped(bytes_, dice), "saved state flipped")
 
 
 def truncated_state(world: World, dice: Random) -> str:
     """Everything dies, and the newest saved state is half as long."""
-    return _damage(
-        world, dice, "*/resume-*.pt", lambda bytes_: bytes_[: len(bytes_) // 2], "saved state cut in half"
-    )
+    return _damage(world, "*/resume-*.pt", _half, "saved state cut in half")
 
 
 def flipped_result(world: World, dice: Random) -> str:
     """A bit of a finished training's weights has flipped. Whoever finds it is told to remove its run directory."""
     return _damage(
-        world, dice, "*/checkpoint.pt", lambda bytes_: _flipped(bytes_, dice), "finished weights flipped"
+        world, "*/checkpoint.pt", lambda bytes_: _flipped(bytes_, dice), "finished weights flipped"
     )
 
 
 def truncated_outcome(world: World, dice: Random) -> str:
     """An outcome is half as long. Whoever finds it is told to remove its run directory."""
-    return _damage(
-        world, dice, "*/outcome.json", lambda bytes_: bytes_[: len(bytes_) // 2], "outcome cut in half"
-    )
+    return _damage(world, "*/outcome.json", _half, "outcome cut in half")
 
 
 def truncated_array_record(world: World, dice: Random) -> str:
     """The record of a job array is half as long."""
-    return _damage(
-        world,
-        dice,
-        "slurm/*/array.json",
-        lambda bytes_: bytes_[: len(bytes_) // 2],
-        "array record cut in half",
-    )
+    return _damage(world, "slurm/*/array.json", _half, "array record cut in half")
 
 
 def cut_power(world: World, dice: Random) -> str:
     """A node at work loses its power, and comes back later."""
-    cluster = world.cluster()
-    nodes = sorted(set(cluster("squeue --noheader --array --states=running --format=%N").split()))
-    if not nodes:
+    cluster, node = world.cluster(), _node_at_work(world, dice)
+    if not node:
         return ""
-    node = dice.choice(nodes)
     cluster.manage("node-kill", node)
     cluster.lose(node)
     time.sleep(dice.uniform(0, 2))
@@ -161,11 +149,9 @@ def cut_power(world: World, dice: Random) -> str:
 
 def lose_sight(world: World, dice: Random) -> str:
     """SLURM takes a node for lost that still works: the stage is sent again while its orphan lives."""
-    cluster = world.cluster()
-    nodes = sorted(set(cluster("squeue --noheader --array --states=running --format=%N").split()))
-    if not nodes:
+    cluster, node = world.cluster(), _node_at_work(world, dice)
+    if not node:
         return ""
-    node = dice.choice(nodes)
     cluster.manage("slurmd-kill", node)
     cluster.lose(node)
     time.sleep(dice.uniform(0, 2))
@@ -213,6 +199,16 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
 """Every fault, and on which launchers it is drawn."""
 
 
+def _node_at_work(world: World, dice: Random) -> str:
+    """One that runs jobs now, "" where none does."""
+    nodes = nodes_at_work(world.cluster())
+    return dice.choice(nodes) if nodes else ""
+
+
+def _half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
 def _age(file: Path) -> int:
     return file.stat().st_mtime_ns
 
@@ -222,7 +218,7 @@ def _flipped(content: bytes, dice: Random) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << dice.randrange(8)]) + content[place + 1 :]
 
 
-def _damage(world: World, dice: Random, pattern: str, how: Callable[[bytes], bytes], words: str) -> str:
+def _damage(world: World, pattern: str, how: Callable[[bytes], bytes], words: str) -> str:
     """Change the newest file of `pattern` while nothing of the sweep runs on this machine."""
     if world.on != "slurm":
         world.kill_everything()

@@ -11,17 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from fakes.cluster import CLUSTER, Cluster, Place
+from fakes.cluster import CLUSTER, Cluster, Place, nodes_at_work
 from fakes.waiting import limit
 
 from suite.record.journal import read_events
 
 PARTS = (("started", 1), ("resumed", 0))
-
-
-def nodes_at_work(cluster: Cluster) -> list[str]:
-    """The nodes that run jobs now."""
-    return sorted(set(cluster("squeue --noheader --array --states=running --format=%N").split()))
 
 
 def lose_power(cluster: Cluster, node: str) -> None:
