@@ -9,7 +9,6 @@ the narrow grid, a Clip at its ends comes first.
 from __future__ import annotations
 
 import ast
-import copy
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from suite.export.levels import Integers, Levels, integers_of, levels_of
-from suite.quantizers.layers import CONVOLUTIONS, LAYERS, Quantized
-from suite.quantizers.quantizer import Quantizer
+from suite.export.levels import Integers, Levels
+from suite.export.operators import StoredWeight, with_operators
 from suite.recipe.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -72,34 +70,17 @@ class GlobalAveragePool(nn.Module):
         return result
 
 
-class StoredWeight(nn.Module):
-    """A layer that multiplies by stored integers behind DequantizeLinear, its input quantized before or not."""
+class Dequantized(StoredWeight):
+    """Stored integers behind DequantizeLinear, of one scale or one a channel."""
 
-    q: Tensor
-    scale: Tensor
-    zero_point: Tensor
-
-    def __init__(self, layer: nn.Module, input: nn.Module | None, weight: Integers, unsigned: bool) -> None:
-        super().__init__()
-        self.layer, self.input = layer, input
-        q, zero_point = stored(weight, unsigned)
-        self.axis: dict[str, Any] = {"axis": 0} if weight.scale.dim() else {}
-        self.register_buffer("q", q)
-        self.register_buffer("scale", weight.scale.clone())
-        self.register_buffer("zero_point", zero_point)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
-        x = self.input(x) if self.input is not None else x
+    def weight(self) -> Tensor:
+        """float32, of the layer's shape."""
         given = self.q, self.scale, self.zero_point
-        weight = torch.onnx.ops.symbolic(
-            "DequantizeLinear", given, self.axis, dtype=torch.float32, shape=self.q.shape, version=OPSET
+        axis: dict[str, Any] = {"axis": 0} if self.scale.dim() else {}
+        result: Tensor = torch.onnx.ops.symbolic(
+            "DequantizeLinear", given, axis, dtype=torch.float32, shape=self.q.shape, version=OPSET
         )
-        bias = self.layer.bias
-        if isinstance(self.layer, CONVOLUTIONS):
-            result: Tensor = self.layer._conv_forward(x, weight, bias)  # type: ignore[arg-type]
-            return result
-        return nn.functional.linear(x, weight, bias)  # type: ignore[arg-type]
+        return result
 
 
 def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
@@ -130,32 +111,16 @@ def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
 
 def prepared(model: nn.Module, unsigned: bool) -> nn.Module:
     """A copy of `model` for the exporter: every quantizer and rounded weight as its ONNX operators."""
-    model = copy.deepcopy(model).eval()
+
+    def dequantized(layer: nn.Module, input: nn.Module | None, weight: Integers) -> Dequantized:
+        q, zero_point = stored(weight, unsigned)
+        return Dequantized(layer, input, q, weight.scale.clone(), zero_point)
+
+    model = with_operators(model, QuantizeInput, dequantized)
     for name, module in list(model.named_modules()):
-        if isinstance(module, Quantized):
-            input = QuantizeInput(levels_of(module.input)) if module.input is not None else None
-            weight = integers_of(module.layer) if isinstance(module.layer, LAYERS) else None
-            if weight is not None:
-                made: nn.Module = StoredWeight(module.layer, input, weight, unsigned)
-            else:
-                made = nn.Sequential()
-                made.add_module("input", input or nn.Identity())
-                made.add_module("layer", module.layer)
-            model.set_submodule(name, made)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Quantizer):
-            model.set_submodule(name, QuantizeInput(levels_of(module)))
-        elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
             model.set_submodule(name, GlobalAveragePool())
-        elif isinstance(module, LAYERS) and "weight" in module.__dict__.get("stored_bits", {}):
-            weight = integers_of(module)
-            if weight is not None and not isinstance(_parent(model, name), StoredWeight):
-                model.set_submodule(name, StoredWeight(module, None, weight, unsigned))
     return model
-
-
-def _parent(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name.rpartition(".")[0])
 
 
 def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> ModelProto:

@@ -6,7 +6,6 @@ TorchInductor sums integers by oneDNN; without freezing it computes the same fil
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import warnings
@@ -16,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.export.levels import Integers, Levels, integers_of, levels_of
+from suite.export.levels import Integers, Levels
 from suite.export.onnx_graph import stored
-from suite.quantizers.layers import CONVOLUTIONS, LAYERS, Quantized
-from suite.quantizers.quantizer import Quantizer
+from suite.export.operators import StoredWeight, with_operators
 from suite.recipe.errors import SuiteError
 
 INTEGER_LAYERS = {
@@ -62,58 +60,28 @@ class QuantizeInput(nn.Module):
         return result
 
 
-class StoredWeight(nn.Module):
-    """A layer that multiplies by stored integers behind dequantize, its input quantized before or not."""
+class Dequantized(StoredWeight):
+    """Stored integers behind dequantize, with a scale for each channel, as kernels of integers take them."""
 
-    q: Tensor
-    scale: Tensor
-    zero_point: Tensor
-
-    def __init__(self, layer: nn.Module, input: nn.Module | None, weight: Integers) -> None:
-        super().__init__()
-        self.layer, self.input = layer, input
-        q, zero_point = stored(weight)
-        self.register_buffer("q", q)
-        # Kernels of integers take a scale for each channel, so that one for all is repeated.
-        self.register_buffer("scale", weight.scale.reshape(-1).expand(len(q)).clone())
-        self.register_buffer("zero_point", zero_point.reshape(-1).expand(len(q)).long().clone())
-        info = torch.iinfo(q.dtype)
-        self.how = 0, info.min, info.max, q.dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
-        x = self.input(x) if self.input is not None else x
-        given = self.q, self.scale, self.zero_point, *self.how
+    def weight(self) -> Tensor:
+        """float32, of the layer's shape."""
+        info = torch.iinfo(self.q.dtype)
+        given = self.q, self.scale, self.zero_point, 0, info.min, info.max, self.q.dtype
         weight: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel(*given)
-        bias: Any = self.layer.bias
-        if isinstance(self.layer, CONVOLUTIONS):
-            result: Tensor = self.layer._conv_forward(x, weight, bias)
-            return result
-        return nn.functional.linear(x, weight, bias)
+        return weight
+
+
+def dequantized(layer: nn.Module, input: nn.Module | None, weight: Integers) -> Dequantized:
+    """`layer` with its stored `weight`."""
+    q, zero_point = stored(weight)
+    scale, zero = (one.reshape(-1).expand(len(q)).clone() for one in (weight.scale, zero_point))
+    return Dequantized(layer, input, q, scale, zero.long())
 
 
 def prepared(model: nn.Module) -> nn.Module:
     """A copy of `model` with every quantizer and rounded weight as operators of PT2E."""
     operators()
-    model = copy.deepcopy(model).eval()
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Quantized):
-            input = QuantizeInput(levels_of(module.input)) if module.input is not None else None
-            weight = integers_of(module.layer) if isinstance(module.layer, LAYERS) else None
-            if weight is not None:
-                model.set_submodule(name, StoredWeight(module.layer, input, weight))
-            elif input is not None:
-                model.set_submodule(name, nn.Sequential(input, module.layer))
-        elif isinstance(module, Quantizer):
-            if not name.endswith(".input") or name in dict(model.named_modules()):
-                model.set_submodule(name, QuantizeInput(levels_of(module)))
-        elif isinstance(module, LAYERS) and "weight" in module.__dict__.get("stored_bits", {}):
-            weight = integers_of(module)
-            if weight is not None and not isinstance(
-                model.get_submodule(name.rpartition(".")[0]), StoredWeight
-            ):
-                model.set_submodule(name, StoredWeight(module, None, weight))
-    return model.requires_grad_(False)
+    return with_operators(model, QuantizeInput, dequantized).requires_grad_(False)
 
 
 def program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

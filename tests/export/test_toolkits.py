@@ -147,7 +147,7 @@ class Net(nn.Module):
         layer = nn.Conv2d(64, 64, 3, padding=1, bias=False)
         weight = Integers(torch.full((64, 64, 3, 3), q, dtype=torch.int32), torch.full((64,), 1e-3), 8)
         input = pt2e.QuantizeInput(Levels(torch.tensor(1 / 255), 0, 0, 255, 8))
-        self.conv = pt2e.StoredWeight(layer, input, weight)
+        self.conv = pt2e.dequantized(layer, input, weight)
         self.out = pt2e.QuantizeInput(Levels(torch.tensor(0.5), 0, 0, 255, 8))
 
     def forward(self, x):
