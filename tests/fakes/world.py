@@ -34,7 +34,7 @@ class Verdict:
 
 
 class World:
-    """A folder in which a training and two recipes of it are launched `on` a launcher; the training has 12 steps of
+    """A folder in which a training and two recipes of it are launched `on` a launcher; the training has 60 steps of
     0.2 s, and saves after each."""
 
     def __init__(self, folder: Path, on: str, cluster: Cluster | None, disk: Path | None) -> None:
@@ -45,7 +45,7 @@ class World:
         if disk:
             self.user.runs.symlink_to(disk)
         ranks = "2" if on == "torchrun" else "1"
-        self.options = ("--network", "tiny.py:slow", "--epochs", "4", "--batch", "400", "--ranks", ranks)
+        self.options = ("--network", "tiny.py:slow", "--epochs", "20", "--batch", "24", "--ranks", ranks)
 
     def cluster(self) -> Cluster:
         """The SLURM of this world."""
@@ -62,8 +62,8 @@ class World:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                words = process.cmdline()
-                if process.pid not in launchers and any(str(self.user.folder) in word for word in words):
+                known = [process.cwd(), *process.cmdline()]  # a local worker knows the folder by where it is alone
+                if process.pid not in launchers and any(str(self.user.folder) in word for word in known):
                     found.append(process)
         return found
 
@@ -115,7 +115,8 @@ class World:
         self.user.nothing_runs()
 
     def _all_ended(self) -> bool:
-        return self.user._all_ended()
+        """Whether launchers and what they left behind have."""
+        return self.user._all_ended() and not self.workers()
 
     def wrong(self, alone: Path) -> list[str]:
         """What differs from the undisturbed runs in `alone`, what MLflow lost or doubled, and what still runs."""
