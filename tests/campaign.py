@@ -34,6 +34,8 @@ from suite.track import store
 
 A_ROUND = 3
 """Faults of one round, on average."""
+WHOLE = 20
+"""Seconds that a sweep of one round takes from its first step on, about."""
 
 
 @contextmanager
@@ -85,13 +87,13 @@ def one_round(folder: Path, on: str, seed: int, alone: Path, cluster: Cluster | 
         (world.user.runs / "mlflow.db").write_bytes(database())
         try:
             world.launch()
-            until(lambda: (world.user.runs / "sweeps" / "own.json").exists())
+            until(world.at_work)
+            time.sleep(dice.uniform(0, WHOLE) * slowness())
             for _ in range(dice.randint(1, 2 * A_ROUND - 1)):
-                time.sleep(dice.uniform(0, 4) * slowness())
-                fault = dice.choice([fault for fault, where in FAULTS.items() if on in where])
-                if what := fault(world, dice):
-                    verdict.struck.append((fault.__name__, what))
+                if struck := strike(world, dice):
+                    verdict.struck.append(struck)
                 world.go_on()
+                time.sleep(dice.uniform(0, 4) * slowness())
             world.finish()
             verdict.wrong += world.wrong(alone)
         except (AssertionError, subprocess.TimeoutExpired) as error:
@@ -103,6 +105,15 @@ def one_round(folder: Path, on: str, seed: int, alone: Path, cluster: Cluster | 
     if not verdict.wrong:
         shutil.rmtree(folder)
     return verdict
+
+
+def strike(world: World, dice: Random) -> tuple[str, str] | None:
+    """The first of all faults, in an order that is drawn, that finds something to hit: its name, and what it did."""
+    possible = [fault for fault, where in FAULTS.items() if world.on in where]
+    for fault in dice.sample(possible, len(possible)):
+        if what := fault(world, dice):
+            return fault.__name__, what
+    return None
 
 
 def campaign(faults: int, seed: int, launchers: list[str], folder: Path) -> Iterator[Verdict]:

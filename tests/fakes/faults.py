@@ -53,7 +53,7 @@ def ask_to_stop(world: World, dice: Random) -> str:
     for process in found:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-    return f"{number.name} to {len(found)} processes" if found else ""
+    return f"{number.name} to all its processes ({len(found)})" if found else ""
 
 
 def stall(world: World, dice: Random) -> str:
@@ -65,7 +65,7 @@ def stall(world: World, dice: Random) -> str:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
         time.sleep(pause if found else 0)
-    return f"{len(found)} processes stood still for {seconds:.1f} s" if found else ""
+    return f"all its processes ({len(found)}) stood still for {seconds:.1f} s" if found else ""
 
 
 def kill_sync(world: World, dice: Random) -> str:
@@ -100,10 +100,12 @@ def full_disk(world: World, dice: Random) -> str:
 def torn_journal(world: World, dice: Random) -> str:
     """Everything dies, and the last line of a journal did not reach the disk whole. What was written before a state
     was saved has reached it."""
-    world.kill_everything()
-    newest = max(world.user.runs.glob("*/events.jsonl"), key=_age, default=None)
-    if newest is None or any(_age(state) > _age(newest) for state in newest.parent.glob("resume-*.pt")):
+    if not any(world.user.runs.glob("*/events.jsonl")):
         return ""
+    world.kill_everything()
+    newest = max(world.user.runs.glob("*/events.jsonl"), key=_age)
+    if any(_age(state) > _age(newest) for state in newest.parent.glob("resume-*.pt")):
+        return "everything died"
     return _damage(world, "*/events.jsonl", lambda bytes_: bytes_[: -dice.randint(2, 40)], "journal torn")
 
 
@@ -220,11 +222,12 @@ def _flipped(content: bytes, dice: Random) -> bytes:
 
 def _damage(world: World, pattern: str, how: Callable[[bytes], bytes], words: str) -> str:
     """Change the newest file of `pattern` while nothing of the sweep runs on this machine."""
+    if not any(world.user.runs.glob(pattern)):
+        return ""
     if world.on != "slurm":
         world.kill_everything()
-    files = sorted(world.user.runs.glob(pattern), key=_age)
-    if not files:
-        return ""
+    if not (files := sorted(world.user.runs.glob(pattern), key=_age)):
+        return "everything died"
     file = files[-1]
     content = file.read_bytes()
     with file.open("r+b") as stream:  # in place: no new file, as a disk does it

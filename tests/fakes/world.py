@@ -56,13 +56,18 @@ class World:
         """Launch, and go on while it runs."""
         self.user.launch_and_leave(*self.options)
 
+    def at_work(self) -> bool:
+        """Whether a stage has begun."""
+        return any(self.user.runs.glob("*/events.jsonl"))
+
     def workers(self) -> list[psutil.Process]:
         """The processes that work on a stage of the sweep now."""
         launchers = {process.pid for process in self.user.launches}
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                known = [process.cwd(), *process.cmdline()]  # a local worker knows the folder by where it is alone
+                # A local worker names the folder in no argument, only in where it is.
+                known = [process.cwd(), *process.cmdline()]
                 if process.pid not in launchers and any(str(self.user.folder) in word for word in known):
                     found.append(process)
         return found
