@@ -122,7 +122,7 @@ class StageFeed(InMemoryFeed):
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As a training sees them."""
-        return crops(self.recipe, self._train_images())
+        return crops(self.recipe, self._train_images(), calibration)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those that the float network's run directory keeps, where it is there."""

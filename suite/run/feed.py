@@ -103,7 +103,7 @@ class RunFeed:
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As many of them, as a training sees them."""
-        return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"))
+        return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"), calibration)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those of the inputs of the float network's layers; kept in its run directory, for all that start from it."""

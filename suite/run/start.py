@@ -26,13 +26,12 @@ from suite.record.journal import read_outcome
 from suite.run import checkpoint
 
 
-def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
-    """Batches of as many of the training `images` as a calibration takes, but as a training sees them, the same on all
+def crops(recipe: Recipe, images: Images | Streamed, calibration: Calibration) -> Iterator[Tensor]:
+    """Batches of as many of the training `images` as `calibration` takes, but as a training sees them, the same on all
     ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
     """
-    calibration = stage.method.calibrates_on or Calibration()
-    trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
-    usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
+    trained = recipe.trains_by or (recipe.start.sgd if isinstance(recipe.start, Training) else None)
+    usual = Sgd(1, 1, 1.0, crop="resized" if recipe.start.dataset.name == "imagenet" else "padded")
     sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
     batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
     for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
