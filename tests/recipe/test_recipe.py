@@ -32,7 +32,8 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.steps import MovingPercentile, Uniform
 from suite.sweeps import find
-from suite.sweeps.stored import find_stages, from_json, load_sweep, save_sweep
+from suite.sweeps.stored import find_stages, load_sweep, save_sweep
+from suite.sweeps.values import from_json
 
 SGD = st.builds(
     Sgd,
@@ -170,6 +171,18 @@ def test_a_raised_revision_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> N
     before = Recipe(training(), KSigma(5)).key
     monkeypatch.setattr(KSigma, "revision", KSigma.revision + 1)
     assert Recipe(training(), KSigma(5)).key != before
+
+
+def test_a_sweep_of_an_older_revision_is_read_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = plan([Recipe(training(), KSigma(5))])
+    save_sweep(tmp_path, "older", {}, stages)
+    monkeypatch.setattr(KSigma, "revision", KSigma.revision + 1)
+    read = load_sweep(tmp_path, "older")
+    assert [(stage.key, stage.name) for stage in read] == [(stage.key, stage.name) for stage in stages]
+    with pytest.raises(SuiteError, match="has revision 2 here, but the record says 1; plan the sweep again"):
+        load_sweep(tmp_path, "older", checked=True)
 
 
 @given(st.lists(RECIPES, max_size=8))

@@ -33,7 +33,7 @@ from suite.steps import (
     Uniform,
 )
 from suite.steps.rounding import RangeOfHistogram
-from suite.sweeps.stored import from_json
+from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 BY_CHANNEL = Uniform(LeastError(), per="channel")
