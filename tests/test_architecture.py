@@ -206,6 +206,13 @@ def test_no_file_has_more_than_300_lines_and_no_function_more_than_50() -> None:
     assert not long, "\n".join(["too long:", *long])
 
 
+def test_what_begins_with_an_underscore_is_used_in_its_own_file_alone() -> None:
+    for file in code():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in CODE:
+                assert not [alias.name for alias in node.names if alias.name.startswith("_")], file
+
+
 def test_no_files_name_says_nothing() -> None:
     names = {file.stem for file in code()}
     assert len(names) > 100 and not names & {"utils", "common", "helpers", "base", "manager"}

@@ -45,7 +45,7 @@ def lock(folder: Path) -> Iterator[str]:
     with (folder / "lock").open("a+") as stream:
         # `locked` holds the file for a moment when somebody checks: only what lasts is another process.
         free = _obtained(stream, TRIES * 0.05)
-        if _is_earlier_attempt(job, _leased(folder)):
+        if _is_earlier_attempt(job, lease_of(folder)):
             raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
         if not free and not (job and ", job " in holder(folder)):
             raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
@@ -83,7 +83,8 @@ def _is_earlier_attempt(job: str, lease: str) -> bool:
     return number == found[1] and int(attempt) < int(found[2])
 
 
-def _leased(folder: Path) -> str:
+def lease_of(folder: Path) -> str:
+    """That of the process that runs the stage in `folder`, or of the one that did last; empty before the first."""
     try:
         return (folder / "lease").read_text()
     except OSError:
@@ -92,7 +93,7 @@ def _leased(folder: Path) -> str:
 
 def holder(folder: Path) -> str:
     """The process that runs the stage in `folder`, in words, or the one that did last."""
-    return printable(_leased(folder).rpartition(", ")[0]) or "another process"
+    return printable(lease_of(folder).rpartition(", ")[0]) or "another process"
 
 
 def locked(folder: Path) -> bool:

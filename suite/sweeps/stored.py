@@ -133,8 +133,7 @@ def _check_told_apart(stages: Sequence[Stage]) -> None:
 def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...]:
     """The stages of a sweep that was launched in this runs folder, in plan order, with the keys and names that were
     recorded. Raises SuiteError where there is none and, `checked`, where a stage has another key or revision today:
-    whoever runs stages has to know, and imports the files of the user's that they need; whoever reads waits for neither.
-    """
+    whoever runs stages has to know, and imports the user's files that they need; whoever reads waits for neither."""
     file = runs / "sweeps" / f"{name}.json"
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"

@@ -34,8 +34,8 @@ VALUES: tuple[type, ...] = (
 def from_json(data: Any, any_revision: bool = False) -> Any:
     """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
 
-    Raises SuiteError for an unknown type or field and, unless `any_revision` is read, for a method or a step of another
-    revision.
+    Raises SuiteError for an unknown type or field and, unless `any_revision` is read, for a method or a step that has
+    another revision today.
     """
     if isinstance(data, list):
         return tuple(from_json(item, any_revision) for item in data)

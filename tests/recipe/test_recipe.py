@@ -115,7 +115,7 @@ def test_a_whole_number_in_the_place_of_a_float_makes_the_same_stage_of_the_same
     def stages(zero: float, one: float) -> list[Stage]:
         sgd = Sgd(6, 32, one, momentum=zero, weight_decay=zero, decay=one)
         start = Training(Network(), Dataset("digits", (zero, zero, zero), (one, one, one)), sgd)
-        ranges = Uniform(MovingPercentile(one, momentum=zero))
+        ranges = Uniform(MovingPercentile(one, momentum=one))
         methods = [KSigma(5, 2 * one), QatSymmetric(feed=sgd), Scheme(inputs=ranges, calibration=None)]
         return [start, *(Recipe(start, method) for method in methods)]
 
