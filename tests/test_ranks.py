@@ -16,12 +16,12 @@ from fakes import ROOT
 from fakes.forking import Forked
 from fakes.methods import inserted
 from fakes.ranks import meeting, together
+from fakes.statuses import status_of
 from fakes.waiting import limit, until
 
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.journal import read_events
-from suite.record.status import status_of
 from suite.sweeps.stored import load_sweep
 
 SAME_OUTCOME = """

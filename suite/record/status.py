@@ -117,11 +117,6 @@ class Status:
         return f"{found[-1]['step'] if found else 0}/{epochs}"
 
 
-def status_of(stage: Stage, runs: Path) -> Status:
-    """Read how far `stage` is. Raises SuiteError for a run directory of another version."""
-    return Statuses(runs).of(stage)
-
-
 class Statuses:
     """The statuses of stages of one runs folder, kept up to date for whoever asks again and again.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.statuses import status_of
 
 from suite.data import cifar
 from suite.methods.amax import Amax
@@ -19,7 +20,6 @@ from suite.ranks import Ranks
 from suite.recipe import Method, Pretrained, Recipe, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files
-from suite.record.status import status_of
 from suite.run.stage import Folders, run
 from suite.sweeps import find
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fakes import journals
 from fakes.journals import write_run
+from fakes.statuses import status_of
 
 from analysis.read.curves import read_journal
 from suite.cli.main import main
@@ -18,7 +19,6 @@ from suite.recipe.errors import SuiteError
 from suite.record import jsonl
 from suite.record.files import write_bytes
 from suite.record.journal import Journal, counted_metrics, examine_events, read_events
-from suite.record.status import status_of
 from suite.sweeps.stored import save_sweep
 
 STAGE = journals.stages(1)[0]

@@ -16,6 +16,7 @@ import torch
 from fakes import ROOT
 from fakes.forking import Forked
 from fakes.ranks import meeting
+from fakes.statuses import status_of
 from fakes.trainings import TINY, TINY_IMAGES
 from fakes.waiting import limit, until
 
@@ -24,7 +25,6 @@ from suite.launch.local_process import elastic
 from suite.ranks import Ranks
 from suite.recipe import Precision, Recipe, Sgd, Stage, Training
 from suite.record.journal import read_events
-from suite.record.status import status_of
 from suite.run import checkpoint
 from suite.run.stage import Folders, InterruptedRunError, run
 from suite.stop import REQUEUE, Stop

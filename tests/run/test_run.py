@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes.statuses import status_of
 
 from suite import networks
 from suite.methods.amax import Amax
@@ -21,7 +22,6 @@ from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Trai
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.journal import read_events, read_outcome
-from suite.record.status import status_of
 from suite.run.stage import Folders, run
 from suite.run.start import load_float, observed
 from suite.train.bfloat16 import kernels

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from fakes.cluster import CLUSTER, Cluster, Place
+from fakes.statuses import status_of
 from fakes.waiting import until
 
 from suite.record.journal import read_progress
-from suite.record.status import status_of
 
 
 @pytest.mark.long

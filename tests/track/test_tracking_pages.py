@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.statuses import status_of
 from fakes.tracking import RECIPES, SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, synced, the_run
 from mlflow.tracking import MlflowClient
 
@@ -20,7 +21,7 @@ from suite.cli.main import main
 from suite.recipe import FORMAT
 from suite.record import files
 from suite.record.method_looks import look_of
-from suite.record.status import Status, status_of
+from suite.record.status import Status
 from suite.record.synced import mlflow_pages
 from suite.sweeps.stored import save_sweep
 from suite.track import result, store, sync, ui_view
