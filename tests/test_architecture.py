@@ -1,4 +1,4 @@
-"""The house: imports point down, workers stay lean, the analysis shares the run format and no other code."""
+"""The architecture: imports point down, workers stay lean, the analysis shares the run format and no other code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from suite.launch.launcher import LAUNCHERS, Launcher
 from suite.record.files import Folders
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
+LAYERS = [
     {"recipe"},
     {"ranks", "stop", "networks"},
     {"record", "quantizers"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"launch", "track"},
     {"cli"},
 ]
-"""The packages and the two modules of the suite, from the ground up: each imports those of lower floors alone."""
+"""The packages and the two modules of the suite, from the lowest up: each imports those of lower layers alone."""
 
 CODE = ("suite", "slurm", "analysis", "benchmarks")
 FILE_LINES, FUNCTION_LINES = 300, 50
@@ -55,11 +55,11 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-def floor_of(module: str) -> int:
-    room = module.split(".")[1]
-    floors = [number for number, rooms in enumerate(FLOORS) if room in rooms]
-    assert floors, f"{module} is on no floor; give it one in {Path(__file__).name}"
-    return floors[0]
+def layer_of(module: str) -> int:
+    package = module.split(".")[1]
+    layers = [number for number, packages in enumerate(LAYERS) if package in packages]
+    assert layers, f"{module} is in no layer; give it one in {Path(__file__).name}"
+    return layers[0]
 
 
 def test_imports_point_down() -> None:
@@ -69,12 +69,12 @@ def test_imports_point_down() -> None:
         if module in ("suite", "suite.__main__"):
             continue
         for used in imports(file):
-            rooms = used.split(".")
-            if rooms[0] != "suite" or len(rooms) < 2:
+            parts = used.split(".")
+            if parts[0] != "suite" or len(parts) < 2:
                 continue
-            if rooms[1] == module.split(".")[1]:
+            if parts[1] == module.split(".")[1]:
                 continue  # within one folder
-            assert floor_of(used) < floor_of(module), f"{module} imports {used}"
+            assert layer_of(used) < layer_of(module), f"{module} imports {used}"
             checked += 1
     assert checked > 60
 

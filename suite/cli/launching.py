@@ -178,7 +178,7 @@ def _submit(
     download: bool,
 ) -> int:
     """Check, `record` and submit those of the `chosen` stages that are not done; watch them where that is needed."""
-    from suite.cli.live import looking_at_files
+    from suite.cli.live import checking_files
     from suite.launch.preflight import check
     from suite.launch.unchanged import check_unchanged
 
@@ -189,7 +189,7 @@ def _submit(
         if not console.is_terminal:  # on a terminal a bar shows it
             console.print(f"{name}: {len(pending)} stages to run; checking data, checkpoints and disk")
         by.check(pending)
-        with looking_at_files(console) as report:
+        with checking_files(console) as report:
             check(pending, folders, by.most_ranks, download, report, by.on_gpu)
     record()
     sent = by.submit(pending)

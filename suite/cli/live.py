@@ -191,10 +191,10 @@ def watch_status(console: Console, check: Callable[[], tuple[Sequence[Status], s
 
 
 @contextmanager
-def looking_at_files(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Gives what shows how many files of a data set were looked at, of how many."""
+def checking_files(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Gives what shows how many files of a data set are checked, of how many."""
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task("looking at the images")
+    task = bar.add_task("checking the images")
 
     def report(done: int, total: int) -> None:
         if console.is_terminal:

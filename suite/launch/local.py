@@ -76,7 +76,7 @@ class Here:
             for stage in stages:
                 if stage.key in held:
                     raise SuiteError(
-                        f"{stage.name} ({stage.key}) waits for {launch.launcher}, which has launched it; "
+                        f"{stage.name} ({stage.key}) waits for {launch.process}, which has launched it; "
                         f"wait for it, or cancel it first"
                     )
 
@@ -216,7 +216,7 @@ class Here:
         if launch and (
             now.state in ("pending", "stopped") or now.failure.get("time", launch.began) < launch.began
         ):
-            return replace(now, state="queued", failure={}, job=f"waits for {launch.launcher}")
+            return replace(now, state="queued", failure={}, job=f"waits for {launch.process}")
         return now
 
     def _alive(self) -> list[local_jobs.Launch]:
@@ -245,7 +245,7 @@ class Here:
         if whole | left_out:
             launch.skip(whole | left_out)
         for key in sorted(whole | left_out):
-            ends.record_cancelled(self.folders.runs / key, launch.launcher)
+            ends.record_cancelled(self.folders.runs / key, launch.process)
         return Cancelled(ended, len(left_out))
 
     def _cancel_unlaunched(self, keys: Sequence[str]) -> Cancelled:

@@ -235,7 +235,7 @@ class Calibration:
 
 
 def check_crop(dataset: Dataset, sgd: Sgd) -> None:
-    """Raise SuiteError unless the crops are those that the data set has; a user's is looked at with its images."""
+    """Raise SuiteError unless the crops are those that the data set has; a user's is checked with its images."""
     if dataset.name not in Dataset.IMAGES:
         return
     wanted = "resized" if dataset.name == "imagenet" else "padded"

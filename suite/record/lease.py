@@ -24,7 +24,7 @@ TRIES = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
 
 
-LAST_WORDS_SECONDS = 60.0
+TAKEOVER_SECONDS = 60.0
 """How long a job waits for what is left of an earlier attempt of it to notice that it has been replaced."""
 
 
@@ -54,9 +54,9 @@ def lock(folder: Path) -> Iterator[str]:
         write_bytes(lease.encode(), folder / "lease", sync=False)
         if not free:  # who does not notice in time hangs, and is stopped by the lease when it wakes up
             with announced(
-                f"an earlier attempt still holds {folder}; it has {LAST_WORDS_SECONDS:.0f} s to end"
+                f"an earlier attempt still holds {folder}; it has {TAKEOVER_SECONDS:.0f} s to end"
             ):
-                _obtained(stream, LAST_WORDS_SECONDS)
+                _obtained(stream, TAKEOVER_SECONDS)
         yield lease
 
 

@@ -34,7 +34,7 @@ def save_sweep(
     file = _file(runs, name)
     for stage in stages:
         _check_found_by_workers(stage)
-    _check_told_apart(stages)
+    _check_distinct(stages)
     rows = [
         {
             "key": stage.key,
@@ -118,7 +118,7 @@ def _check_found_by_workers(stage: Stage) -> None:
             )
 
 
-def _check_told_apart(stages: Sequence[Stage]) -> None:
+def _check_distinct(stages: Sequence[Stage]) -> None:
     """What MLflow and the tables show of a stage has to be its own: they would take two that look alike for seeds."""
     seen: dict[str, Stage] = {}
     for stage in stages:

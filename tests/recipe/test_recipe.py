@@ -125,7 +125,7 @@ def test_a_whole_number_in_the_place_of_a_float_makes_the_same_stage_of_the_same
     assert list(map(shown, stages(0, 1))) == list(map(shown, stages(0.0, 1.0)))
 
 
-def test_a_sweep_of_a_version_that_told_whole_numbers_from_floats_is_read_with_its_keys(
+def test_a_sweep_of_a_version_that_distinguished_whole_numbers_from_floats_is_read_with_its_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stages() -> tuple[Stage, ...]:

@@ -26,12 +26,12 @@ STAGE = journals.stages(1)[0]
 
 def agree(folder: Path) -> int:
     """Whether the analysis counts what the suite counts; how many points that are."""
-    read, told = read_events(folder), read_journal(folder)
-    assert dict(told.last) == (read[-1] if read else {})
+    read, recorded = read_events(folder), read_journal(folder)
+    assert dict(recorded.last) == (read[-1] if read else {})
     counted: dict[int, dict[str, float]] = {}
     for event in counted_metrics(read)[0]:
         counted.setdefault(event["step"], {}).update(event["values"])
-    curve = told.curve
+    curve = recorded.curve
     if not any("train_loss" in values for values in counted.values()):
         assert curve is None
         return 0

@@ -143,8 +143,8 @@ def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path
     process.send_signal(signal.SIGUSR2)
     said, _ = process.communicate(timeout=limit(90))
     assert process.returncode != 0
-    told = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
-    assert len(told) == 1 and told[0]["signal"] == "SIGUSR2", said[-2000:]
+    recorded = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
+    assert len(recorded) == 1 and recorded[0]["signal"] == "SIGUSR2", said[-2000:]
     assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
     assert status_of(stage, tmp_path).state == "stopped"
 

@@ -101,8 +101,8 @@ def test_recipes_of_one_training_share_what_its_layers_see(
     def shared(folders: Folders) -> list[bool]:
         for recipe in recipes:
             run(recipe, Ranks(), folders)
-        told = [read_events(folders.runs / recipe.key) for recipe in recipes]
-        return [event["shared"] for journal in told for event in journal if event["event"] == "observed"]
+        recorded = [read_events(folders.runs / recipe.key) for recipe in recipes]
+        return [event["shared"] for journal in recorded for event in journal if event["event"] == "observed"]
 
     def correct(folders: Folders) -> list[str]:
         return [str((read_outcome(folders.runs / recipe.key) or {})["correct"]) for recipe in recipes]

@@ -50,8 +50,8 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         run_sweep(runs)
         for stage in SWEEP:
-            told = {"time": time.time(), "step": 0, "values": {"cpu_utilization_percentage": 42.0}}
-            (runs / stage.key / "system.jsonl").write_text(jsonl.sealed(told))
+            recorded = {"time": time.time(), "step": 0, "values": {"cpu_utilization_percentage": 42.0}}
+            (runs / stage.key / "system.jsonl").write_text(jsonl.sealed(recorded))
             Journal(runs / stage.key).artifact("ranges.png", (report / "accuracy.png").read_bytes())
         experiment = sync.sync("demo", SWEEP, runs, report)
         command, address = store.how_to_open(experiment, runs).splitlines()
