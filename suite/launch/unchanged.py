@@ -13,6 +13,7 @@ from suite.launch.grouping import float_stage_of
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.recipe.sources import source_file, sources
+from suite.record.journal import images_read
 from suite.record.provenance import ROOT, is_committed
 from suite.record.status import Status
 from suite.run import checkpoint
@@ -62,12 +63,9 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
     for now in kept:
         dataset = float_stage_of(now.stage).dataset
         whole.setdefault(dataset.name, dataset)
-        last = {
-            str(event.get("split")): event.get("sha256") for event in now.journal if event["event"] == "data"
-        }
-        for split, digest in last.items():
+        for split, digest in images_read(now.journal).items():
             if split in ("train", "test") and digest:
-                read.setdefault((dataset.name, split), []).append((str(digest), now))
+                read.setdefault((dataset.name, split), []).append((digest, now))
     for (name, split), runs in read.items():
         found = _digest(whole[name], split, data)
         if other := [now for digest, now in runs if found and digest != found]:

@@ -170,6 +170,11 @@ def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, A
     return kept, rewinds
 
 
+def images_read(journal: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """By split, the SHA-256 of the images that the run read last; empty where a version did not record it."""
+    return {str(e.get("split")): str(e.get("sha256", "")) for e in journal if e["event"] == "data"}
+
+
 def run_seconds(journal: Sequence[dict[str, Any]]) -> float:
     """What all attempts took together, each from its first event to its last or to the one that says that it has
     finished, in seconds."""

@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from suite import networks
+from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks import checkpoint_files
@@ -22,7 +24,7 @@ from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.files import Folders
-from suite.record.journal import read_outcome
+from suite.record.journal import images_read, read_events, read_outcome
 from suite.run import checkpoint
 
 
@@ -72,6 +74,20 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
     model = networks.build(start.network)
     model.load_state_dict(_saved(start, folders)["model"])
     return model
+
+
+def images_of(stage: Stage, split: str, folders: Folders) -> Images | Streamed:
+    """A split of the data set of a finished stage, on the CPU. Raises SuiteError where its run, or that of its float
+    stage, read other images than are in the data folder now."""
+    dataset = stage.start.dataset if isinstance(stage, Recipe) else stage.dataset  # type: ignore[attr-defined]
+    images = datasets.load(dataset, split, folders.data, torch.device("cpu"))
+    events = [read_events(folders.runs / one.key) for one in (stage, *stage.needs[:1])]
+    if {images_read(journal).get(split) for journal in events} - {images.digest, None, ""}:
+        raise SuiteError(
+            f"the {split} images of {dataset.name} in {folders.data} are not those that {stage.name} ({stage.key}) "
+            f"read; name the folder of those with --data"
+        )
+    return images
 
 
 def load_trained(recipe: Recipe, folders: Folders) -> nn.Module:
