@@ -189,12 +189,11 @@ class Recipe(Stage):
                 f"edge_bits is not for {name}, which gives its layers their widths in its own way"
             )
         self._check_continued(name)
-        for teacher in self._of_steps:
+        for teacher in self._teachers:
             _check_teacher(teacher, self.start)
 
     def _check_continued(self, name: str) -> None:
-        before = self.continues
-        if before is None:
+        if (before := self.continues) is None:
             return
         if not self.trains_by or not before.trains_by or self.from_scratch:
             raise SuiteError(
@@ -224,12 +223,13 @@ class Recipe(Stage):
         return any(step.starts_untrained for step in self._steps)
 
     @property
-    def _of_steps(self) -> list[Any]:
+    def _teachers(self) -> list[Any]:
+        """The stages whose networks the method's steps take as teachers."""
         return [stage for step in self._steps for stage in getattr(step, "needs", ())]
 
     @cached_property
     def needs(self) -> tuple[Stage, ...]:
-        beside = [*([self.continues] if self.continues else []), *self._of_steps]
+        beside = [*([self.continues] if self.continues else []), *self._teachers]
         return (self.start, *{stage.key: stage for stage in beside if stage != self.start}.values())
 
     @property
@@ -250,22 +250,28 @@ class Recipe(Stage):
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
         batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
         edges = [f"edges {width_words(self.edge_bits)}"] if self.edge_bits else []
-        words = [method_name(method), width, *method_words(method), *batch_norm, *edges, *self._draw]
+        words = [
+            method_name(method),
+            width,
+            *method_words(method),
+            *batch_norm,
+            *edges,
+            *self._calibration_words,
+        ]
         return [*words, "continues", *self._continued] if self.continues else words
 
     @property
     def _continued(self) -> list[str]:
-        before = self.continues
-        if before is None:
+        if (before := self.continues) is None:
             return []
         return [*before._words, *([] if before.seed == self.seed else [f"seed {before.seed}"])]
 
     @property
-    def _draw(self) -> list[str]:
+    def _calibration_words(self) -> list[str]:
         """Which calibration images are drawn, where the recipe's own seed is that of a training."""
         calibration = self.method.calibrates_on
-        drawn = isinstance(self.start, Training) and calibration and calibration.seed
-        return [f"calibration seed {drawn}"] if drawn else []
+        seed = isinstance(self.start, Training) and calibration and calibration.seed
+        return [f"calibration seed {seed}"] if seed else []
 
     @property
     def params(self) -> dict[str, Any]:

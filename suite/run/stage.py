@@ -123,7 +123,7 @@ def _quantized(attempt: Attempt, recipe: Recipe) -> tuple[dict[str, Any], Confus
     if attempt.start_top1 is not None:
         values["start_top1"] = attempt.start_top1
     outcome = values | (_save(attempt, model, feed.weights) if feed.epochs else {})
-    attempt.alive_at = math.inf
+    attempt.last_step_at = math.inf
     if attempt.journal.writes:  # last: the report may move the model's ranges
         if feed.learned:
             with failures.survived("what was learned"):
