@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.networks import lived_in
-from fakes.stopping import AfterQuestions
+from fakes.networks import Branching, lived_in
+from fakes.stopping import attempts_of
 from fakes.trainings import QUICK
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +29,6 @@ from suite.recipe.method import Step
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
 from suite.run import stage
-from suite.run.attempt import InterruptedRunError
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import Bake, FoldBatchNorm, Insert, Reconstruct
@@ -229,18 +228,6 @@ class Reshaping(nn.Module):
         return self.conv2(self.conv1(x).reshape(-1, 4, 8, 16)).mean((2, 3))  # type: ignore[no-any-return]
 
 
-class Branching(nn.Module):
-    """A forward that depends on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3))
-        return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize(
     ("network", "step", "message"),
     [
@@ -295,14 +282,7 @@ def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Pa
     for folders in (whole, parts):
         stage.run(QUICK, Ranks(), folders)
     stage.run(recipe, Ranks(), whole)
-    attempts_made = 1
-    while True:
-        try:
-            stage.run(recipe, Ranks(), parts, AfterQuestions(7))  # type: ignore[arg-type]
-            break
-        except InterruptedRunError:
-            attempts_made += 1
-        assert attempts_made < 20
+    attempts_made = attempts_of(recipe, parts, checks=7)
     expected, found = (read_outcome(folders.runs / recipe.key) for folders in (whole, parts))
     assert expected and found and attempts_made > 2
     assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])
