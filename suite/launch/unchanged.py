@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from suite.data import datasets
 from suite.launch.grouping import float_stage_of
+from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.recipe.sources import source_file, sources
@@ -78,7 +77,7 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
 def _digest(dataset: Dataset, split: str, data: Path) -> str:
     """Of the images that are there now; empty where they are not, which preflight reports if a run needs them."""
     with suppress(SuiteError, OSError):
-        return datasets.load(dataset, split, data, torch.device("cpu")).digest
+        return datasets.load(dataset, split, data, CPU).digest
     return ""
 
 

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from suite import networks
@@ -19,7 +18,7 @@ from suite.data.images import Images
 from suite.networks import checkpoint_files
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
-from suite.ranks import Ranks
+from suite.ranks import CPU, Ranks
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files
@@ -80,7 +79,7 @@ def images_of(stage: Stage, split: str, folders: Folders) -> Images | Streamed:
     """A split of the data set of a finished stage, on the CPU. Raises SuiteError where its run, or that of its float
     stage, read other images than are in the data folder now."""
     dataset = stage.start.dataset if isinstance(stage, Recipe) else stage.dataset  # type: ignore[attr-defined]
-    images = datasets.load(dataset, split, folders.data, torch.device("cpu"))
+    images = datasets.load(dataset, split, folders.data, CPU)
     events = [read_events(folders.runs / one.key) for one in (stage, *stage.needs[:1])]
     if {images_read(journal).get(split) for journal in events} - {images.digest, None, ""}:
         raise SuiteError(
