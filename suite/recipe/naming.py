@@ -148,7 +148,8 @@ def _without_data(method: Any, value: Any) -> str:
 
 def _data(method: Any) -> Calibration | Sgd | None:
     """What the method needs of the training images."""
-    return method.trains_by or method.calibrates_on
+    needed: Calibration | Sgd | None = method.trains_by or method.calibrates_on
+    return needed
 
 
 def _data_words(method: Any, usual: Calibration | Sgd | None, data: Calibration | Sgd) -> list[str]:
