@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -216,6 +218,19 @@ def test_what_begins_with_an_underscore_is_used_in_its_own_file_alone() -> None:
 def test_no_files_name_says_nothing() -> None:
     names = {file.stem for file in code()}
     assert len(names) > 100 and not names & {"utils", "common", "helpers", "base", "manager"}
+
+
+IMPORTED_AS = {"pillow": "PIL", "nvidia-ml-py": "pynvml"}
+NOT_IMPORTED = {"pyarrow", "scikit-learn"}
+"""pandas imports pyarrow for Parquet; of scikit-learn the file of the digits is read."""
+
+
+def test_every_package_that_a_run_is_installed_with_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    files = [file for file in code() if file.relative_to(ROOT).parts[0] != "benchmarks"]
+    used = {name.partition(".")[0] for file in files for name in imports(file)}
+    assert {IMPORTED_AS.get(name, name) for name in listed - NOT_IMPORTED} <= used
 
 
 NVIDIAS = ("pytorch_quantization/calib", "pytorch_quantization/nn", "pytorch_quantization/nn/modules")
