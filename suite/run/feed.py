@@ -68,7 +68,7 @@ class RunFeed:
         torch.manual_seed(self.recipe.seed)
         return self.attempt.place(networks.build(self.recipe.start.network))
 
-    def beginning(self) -> nn.Module:
+    def start_network(self) -> nn.Module:
         """The network that the steps are applied to: the float one or, where the recipe continues a training, that
         with its weights."""
         if self.recipe.continues is None:

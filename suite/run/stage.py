@@ -118,7 +118,7 @@ def _result(attempt: Attempt) -> tuple[dict[str, Any], Confusion]:
 def _quantized(attempt: Attempt, recipe: Recipe) -> tuple[dict[str, Any], Confusion]:
     steps = steps_of(recipe)
     feed = RunFeed(attempt, recipe, steps)
-    model = quantized(steps, feed, feed.beginning())
+    model = quantized(steps, feed, feed.start_network())
     values, confusion = score(attempt, model, recipe.start, feed.epochs)
     if attempt.start_top1 is not None:
         values["start_top1"] = attempt.start_top1
