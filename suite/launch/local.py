@@ -88,18 +88,20 @@ class Here:
             ranks, needs = job[0].world_size, " and ".join(sorted(after)) or "nothing"
             title = f"{', '.join(stage.name for stage in job)}: {ranks} ranks, after {needs}"
             shown.append((title, shlex.join(self._command(job))))
-        return Preview(tuple(shown), f"{len(shown)} processes, of {self._at_a_time(stages)} ranks at a time")
+        return Preview(
+            tuple(shown), f"{len(shown)} processes, of {self._side_by_side(stages)} ranks at a time"
+        )
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
         listed = self._queue(stages)
-        self.slots = self._at_a_time(stages)
+        self.slots = self._side_by_side(stages)
         self._waiting = JobQueue(listed)
         if listed:
             content = [[stage.key for stage in job] for job, _ in listed.values()]
             self._launch = local_jobs.record(self.folders.runs, self.name, content)
         return Submitted(len(stages), f"to run, {self.slots} processes at a time")
 
-    def _at_a_time(self, stages: Sequence[Stage]) -> int:
+    def _side_by_side(self, stages: Sequence[Stage]) -> int:
         """How many slots these stages can fill."""
         return min(self.slots, max(1, sum(stage.world_size for stage in stages)))
 
@@ -107,7 +109,7 @@ class Here:
         """Each job by its id, its first stage's key, with the ids of those that have to succeed before it."""
         job_of: dict[str, str] = {}
         queue = {}
-        for job in jobs(stages, self._at_a_time(stages)):
+        for job in jobs(stages, self._side_by_side(stages)):
             needs = {job_of[needed.key] for stage in job for needed in stage.needs if needed.key in job_of}
             queue[job[0].key] = job, frozenset(needs)
             job_of |= {stage.key: job[0].key for stage in job}

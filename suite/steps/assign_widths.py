@@ -165,21 +165,25 @@ class AssignWidths(Step):
 
         from suite.quantizers.width_search import Resource
 
-        def resource(counts: Sequence[int], each: Sequence[int], budget: float, words: str) -> Resource:
-            """`counts` of a group that cost `each` by option, and their budget in the mean."""
-            used = np.array(counts, np.int64)[:, None] * np.array(each, np.int64)
-            return Resource(used, budget * float(sum(counts)), float(sum(counts)), words)
+        def of(field: str) -> Any:
+            return np.array(
+                [sum(getattr(sizes[name], field) for name in group) for group in groups], np.int64
+            )
 
         found = []
-        if self.size_bits and groups:
-            weights = [sum(sizes[name].weights for name in group) for group in groups]
-            bits = [weight for weight, _ in options]
-            found.append(resource(weights, bits, self.size_bits, "a mean of bits of a weight of"))
-        if self.bops_per_mac and groups:
-            macs = [sum(sizes[name].macs for name in group) for group in groups]
-            bops = [weight * act for weight, act in options]
-            words = "a mean of bit operations of a multiplication of"
-            found.append(resource(macs, bops, self.bops_per_mac, words))
+        for budget, field_name, per_option, words in (
+            (self.size_bits, "weights", [weight for weight, _ in options], "a mean of bits of a weight of"),
+            (
+                self.bops_per_mac,
+                "macs",
+                [weight * act for weight, act in options],
+                "a mean of bit operations of a multiplication of",
+            ),
+        ):
+            count = of(field_name)
+            if budget and len(groups):
+                used = count[:, None] * np.array(per_option, np.int64)
+                found.append(Resource(used, budget * float(count.sum()), float(count.sum()), words))
         return found
 
     def _report(
