@@ -1,10 +1,12 @@
-"""The house: imports point down, workers stay lean, the analysis shares the run format and no other code."""
+"""The architecture: imports point down, workers stay lean, the analysis shares the run format and no other code."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from suite.launch.launcher import LAUNCHERS, Launcher
 from suite.record.files import Folders
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
+LAYERS = [
     {"recipe"},
     {"ranks", "stop", "networks"},
     {"record", "quantizers"},
@@ -28,7 +30,7 @@ FLOORS = [
     {"launch", "track"},
     {"cli"},
 ]
-"""The packages and the two modules of the suite, from the ground up: each imports those of lower floors alone."""
+"""The packages and the two modules of the suite, from the lowest up: each imports those of lower layers alone."""
 
 CODE = ("suite", "slurm", "analysis", "benchmarks")
 FILE_LINES, FUNCTION_LINES = 300, 50
@@ -55,11 +57,11 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-def floor_of(module: str) -> int:
-    room = module.split(".")[1]
-    floors = [number for number, rooms in enumerate(FLOORS) if room in rooms]
-    assert floors, f"{module} is on no floor; give it one in {Path(__file__).name}"
-    return floors[0]
+def layer_of(module: str) -> int:
+    package = module.split(".")[1]
+    layers = [number for number, packages in enumerate(LAYERS) if package in packages]
+    assert layers, f"{module} is in no layer; give it one in {Path(__file__).name}"
+    return layers[0]
 
 
 def test_imports_point_down() -> None:
@@ -69,12 +71,12 @@ def test_imports_point_down() -> None:
         if module in ("suite", "suite.__main__"):
             continue
         for used in imports(file):
-            rooms = used.split(".")
-            if rooms[0] != "suite" or len(rooms) < 2:
+            parts = used.split(".")
+            if parts[0] != "suite" or len(parts) < 2:
                 continue
-            if rooms[1] == module.split(".")[1]:
+            if parts[1] == module.split(".")[1]:
                 continue  # within one folder
-            assert floor_of(used) < floor_of(module), f"{module} imports {used}"
+            assert layer_of(used) < layer_of(module), f"{module} imports {used}"
             checked += 1
     assert checked > 60
 
@@ -196,7 +198,7 @@ def test_no_test_imports_a_test_and_each_stands_in_the_folder_of_what_it_tests()
 
 def test_no_file_has_more_than_300_lines_and_no_function_more_than_50() -> None:
     long: list[str] = []
-    for file in code():
+    for file in [*code(), *(ROOT / "tests").rglob("*.py")]:
         text, place = file.read_text(), str(file.relative_to(ROOT))
         long += [f"{place}: {lines} lines" for lines in [len(text.splitlines())] if lines > FILE_LINES]
         for node in ast.walk(ast.parse(text)):
@@ -206,9 +208,29 @@ def test_no_file_has_more_than_300_lines_and_no_function_more_than_50() -> None:
     assert not long, "\n".join(["too long:", *long])
 
 
+def test_what_begins_with_an_underscore_is_used_in_its_own_file_alone() -> None:
+    for file in code():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in CODE:
+                assert not [alias.name for alias in node.names if alias.name.startswith("_")], file
+
+
 def test_no_files_name_says_nothing() -> None:
     names = {file.stem for file in code()}
     assert len(names) > 100 and not names & {"utils", "common", "helpers", "base", "manager"}
+
+
+IMPORTED_AS = {"pillow": "PIL", "nvidia-ml-py": "pynvml"}
+NOT_IMPORTED = {"pyarrow", "scikit-learn"}
+"""pandas imports pyarrow for Parquet; of scikit-learn the file of the digits is read."""
+
+
+def test_every_package_that_a_run_is_installed_with_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    files = [file for file in code() if file.relative_to(ROOT).parts[0] != "benchmarks"]
+    used = {name.partition(".")[0] for file in files for name in imports(file)}
+    assert {IMPORTED_AS.get(name, name) for name in listed - NOT_IMPORTED} <= used
 
 
 NVIDIAS = ("pytorch_quantization/calib", "pytorch_quantization/nn", "pytorch_quantization/nn/modules")

@@ -11,17 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from fakes import ROOT
 from fakes.forking import Forked
-from fakes.methods import inserted
 from fakes.ranks import meeting, together
+from fakes.statuses import status_of
 from fakes.waiting import limit, until
 
 from suite.recipe import Stage
-from suite.recipe.errors import SuiteError
 from suite.record.journal import read_events
-from suite.record.status import status_of
 from suite.sweeps.stored import load_sweep
 
 SAME_OUTCOME = """
@@ -291,13 +288,3 @@ def test_the_error_of_another_rank_is_what_the_record_says(tmp_path: Path) -> No
     assert now.state == "failed"
     assert now.error == "rank 1: ValueError: a picture of rank 1 is upside down"
     assert "train_batches" in now.journal[-1]["traceback"] or "broken" in now.journal[-1]["traceback"]
-
-
-def test_observers_that_need_one_rank_refuse_several() -> None:
-    from suite.methods.histogram import Histogram
-    from suite.quantizers.observers import observe_over
-    from suite.ranks import Ranks
-
-    model = inserted(Histogram(), torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
-    with pytest.raises(SuiteError, match="Histogram observes on one rank only"):
-        observe_over(model, Ranks(0, 0, 2))

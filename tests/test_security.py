@@ -12,13 +12,13 @@ import pytest
 import torch
 from fakes import journals
 from fakes.journals import Embedded, difference, write_run
+from fakes.statuses import status_of
 
 from suite.cli.main import main
 from suite.networks import checkpoint_files
 from suite.recipe import FORMAT, Network, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
-from suite.record import status
 from suite.record.files import Folders, sha256, write_json
 from suite.record.journal import Journal, examine_events, read_events
 from suite.run import checkpoint
@@ -203,7 +203,7 @@ def test_an_artifact_that_is_elsewhere_or_large_or_another_is_left_out_with_the_
     journal = Journal(inside.parent)
     journal.write("artifact", file=place, bytes="6", sha256=sha256(tmp_path / "secret"))
     name = place.rpartition("/")[2][:100]
-    reason = run_contents.artifacts(status.status_of(STAGE, tmp_path / "runs"))[name][1]
+    reason = run_contents.artifacts(status_of(STAGE, tmp_path / "runs"))[name][1]
     assert isinstance(reason, str) and reason.startswith(PLACES[place])
 
 
@@ -212,7 +212,7 @@ def test_an_artifact_in_a_folder_that_is_a_link_is_left_out(tmp_path: Path) -> N
     inside = tmp_path / "runs" / STAGE.key / "artifacts"
     inside.rename(tmp_path / "elsewhere")
     inside.symlink_to(tmp_path / "elsewhere")
-    found = run_contents.artifacts(status.status_of(STAGE, tmp_path / "runs"))
+    found = run_contents.artifacts(status_of(STAGE, tmp_path / "runs"))
     assert [content for _, content in found.values()] == ["not there"]
 
 

@@ -14,7 +14,7 @@ from analysis.draw.lines import Record
 from analysis.draw.style import QUIET, line_styles
 
 MOST = 8
-"""Lines of a panel: more could not be told apart."""
+"""Lines of a panel: more could not be distinguished."""
 LETTERS = 26
 """Of a line of a name; a longer name goes on below."""
 

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from suite.record.method_looks import MARKERS, look_of
+from suite.record.method_colours import MARKERS, colour_and_marker
 
 OURS: dict[str, Any] = {
     "font.size": 10,
@@ -70,7 +70,7 @@ def style_of(method: str) -> Style:
     >>> style_of("amax").marker
     '*'
     """
-    colour, marker = look_of(method)
+    colour, marker = colour_and_marker(method)
     return Style(colour, marker, 9 if marker == "*" else 6)
 
 

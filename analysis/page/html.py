@@ -14,7 +14,7 @@ from markupsafe import Markup
 from analysis.draw.style import BASELINE, QUIET, RC, on_dark
 from analysis.draw.waterfall import BETTER, WORSE
 from analysis.page.parts import Picture, Section
-from suite.record.method_looks import LOOKS, OTHER_COLOURS
+from suite.record.method_colours import CHOSEN, OTHER_COLOURS
 
 HERE = Path(__file__).parent
 
@@ -53,7 +53,7 @@ def _variable(found: re.Match[str]) -> str:
 
 def _dark_colours() -> dict[str, str]:
     """What each colour of a figure that is too dark for a dark page becomes there, by variable."""
-    colours = {*(colour for colour, _ in LOOKS.values()), *OTHER_COLOURS, BETTER, WORSE} - {BASELINE}
+    colours = {*(colour for colour, _ in CHOSEN.values()), *OTHER_COLOURS, BETTER, WORSE} - {BASELINE}
     lighter = {colour.lower(): on_dark(colour) for colour in sorted(colours)}
     return {f"--c{colour[1:]}": light for colour, light in lighter.items() if light != colour}
 

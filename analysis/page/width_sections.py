@@ -35,7 +35,7 @@ def section(results: Results) -> Section | None:
         alt = "Bars of the score of each layer at several widths, weights and inputs apart."
         caption = (
             "The score by which widths were chosen, measured on training images: none above that of fewer bits, and "
-            "on the floor of the axis where it is zero. Layers without bars have declared widths."
+            "at the bottom of the axis where it is zero. Layers without bars have declared widths."
         )
         parts.append(Picture("layer-costs", widths.layer_costs(points, records), alt, caption))
     alt = (

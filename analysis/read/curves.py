@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from suite.record import files
 from suite.record.events import MOST_BYTES, decode_events
-from suite.record.journal import counted_metrics, run_seconds
+from suite.record.journal import counted_metrics, images_read, run_seconds
 
 Floats: TypeAlias = NDArray[np.float32]
 LARGEST = 1e30
@@ -79,7 +79,7 @@ def read_journal(folder: Path) -> Journal:
         attempts=last.get("attempt", 0),
         last=last,
         run_seconds=run_seconds(events),
-        data={str(e.get("split")): str(e.get("sha256")) for e in events if e["event"] == "data"},
+        data=images_read(events),
         curve=curve(points),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
-from suite.record import files
+from analysis.read.artifacts import json_object, mapping, number, printable_name
 
-FORMAT = 1
-LONGEST_NAME = 40
 MOST_LAYERS = 400
 MOST_CLASSES = 2000
 TENSORS = ("weight", "input")
@@ -30,11 +26,11 @@ def read_layers(runs: Path, key: str) -> list[dict[str, Any]]:
     """A row for each layer and tensor of a run, with the last of COLUMNS from `layer` on; NaN and None where nothing
     usable was recorded. Raises AnalysisError where the file cannot be used."""
     path = runs / key / "artifacts" / "layers.json"
-    layers = _object(path).get("layers")
+    layers = json_object(path).get("layers")
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise AnalysisError(f"{path.name} lists no layers")
     return [
-        {"layer": _name(layer.get("name")), "tensor": tensor} | _tensor(_mapping(layer.get(tensor)))
+        {"layer": printable_name(layer.get("name")), "tensor": tensor} | _tensor(mapping(layer.get(tensor)))
         for layer in layers[:MOST_LAYERS]
         for tensor in TENSORS
     ]
@@ -44,7 +40,7 @@ def read_confusion(runs: Path, key: str) -> tuple[tuple[str, ...], Counts]:
     """(names of the classes, images by true and predicted class, int64 [classes, classes]) of a run. Raises
     AnalysisError where the file cannot be used."""
     path = runs / str(key) / "artifacts" / "confusion.json"
-    record = _object(path)
+    record = json_object(path)
     rows, names = record.get("rows"), record.get("names")
     if not isinstance(rows, list) or not 2 <= len(rows) <= MOST_CLASSES:
         raise AnalysisError(f"{path.name} has no rows of classes")
@@ -58,50 +54,24 @@ def read_confusion(runs: Path, key: str) -> tuple[tuple[str, ...], Counts]:
     except (AttributeError, ValueError) as error:
         raise AnalysisError(f"{path.name} has a row that is no counts of images ({error})") from None
     usable = isinstance(names, list) and len(names) == len(rows)
-    return tuple(map(_name, names if usable and names else range(len(rows)))), counts
+    return tuple(map(printable_name, names if usable and names else range(len(rows)))), counts
 
 
 def _tensor(record: Mapping[str, Any]) -> dict[str, Any]:
-    span, histogram = (_mapping(record.get(name)) for name in ("range", "histogram"))
+    span, histogram = (mapping(record.get(name)) for name in ("range", "histogram"))
     (low, low_inner), (high_inner, high) = (_pair(span.get(name)) for name in ("low", "high"))
     counts = histogram.get("counts")
     usable = isinstance(counts, list) and counts and all(type(n) is int and 0 <= n < 2**53 for n in counts)
-    smallest, largest = _number(histogram.get("low")), _number(histogram.get("high"))
+    smallest, largest = number(histogram.get("low")), number(histogram.get("high"))
     usable = usable and smallest < largest
     return {
-        "sqnr_db": _number(record.get("sqnr_db")),
+        "sqnr_db": number(record.get("sqnr_db")),
         **{"low": low, "low_inner": low_inner, "high_inner": high_inner, "high": high},
         **{"smallest": smallest, "largest": largest},
         "counts": np.array(counts, dtype=np.int64) if usable else None,
     }
 
 
-def _name(value: Any) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:LONGEST_NAME])
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _pair(value: Any) -> tuple[float, float]:
     low, high = value if isinstance(value, list) and len(value) == 2 else (None, None)
-    return _number(low), _number(high)
-
-
-def _number(value: Any) -> float:
-    return float(value) if type(value) in (int, float) and abs(value) < 1e30 else math.nan
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(files.read_bytes(path))
-    except FileNotFoundError:
-        raise AnalysisError(f"{path.name} was not recorded") from None
-    except OSError as error:
-        raise AnalysisError(f"{path.name} {error}") from None
-    except (ValueError, RecursionError):
-        raise AnalysisError(f"{path.name} is torn") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise AnalysisError(f"{path.name} is not of format {FORMAT}")
-    return value
+    return number(low), number(high)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError
-from analysis.read.layer_records import MOST_LAYERS, _mapping, _name, _number, _object
+from analysis.read.artifacts import json_object, mapping, number, printable_name
+from analysis.read.layer_records import MOST_LAYERS
 
 TOTALS = ("mean_weight_bits", "mean_weight_bits_by_layer", "bops", "size_mb")
 
@@ -37,23 +38,25 @@ class WidthRecord:
 def read_widths(runs: Path, key: str) -> WidthRecord:
     """Of a run. Raises AnalysisError where the file is missing or cannot be used."""
     path = runs / key / "artifacts" / "widths.json"
-    content = _object(path)
+    content = json_object(path)
     layers = content.get("layers")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise AnalysisError(f"{path.name} lists no layers")
     found = tuple(_layer(layer, path) for layer in layers[:MOST_LAYERS])
-    return WidthRecord({name: _number(content.get(name)) for name in TOTALS}, found)
+    return WidthRecord({name: number(content.get(name)) for name in TOTALS}, found)
 
 
 def _layer(layer: Mapping[str, Any], path: Path) -> LayerWidth:
     bits = [layer[name] for name in ("weight_bits", "input_bits") if type(layer.get(name)) is int]
     if len(bits) != 2 or not all(1 <= width <= 32 for width in bits):
         raise AnalysisError(f"{path.name} has a layer whose weight or input has no width")
-    scores = _mapping(layer.get("scores"))
-    by_tensor = {tensor: _scores(_mapping(scores.get(tensor))) for tensor in ("weight", "input")}
-    return LayerWidth(_name(layer.get("name")), bits[0], bits[1], layer.get("declared") is True, by_tensor)
+    scores = mapping(layer.get("scores"))
+    by_tensor = {tensor: _scores(mapping(scores.get(tensor))) for tensor in ("weight", "input")}
+    return LayerWidth(
+        printable_name(layer.get("name")), bits[0], bits[1], layer.get("declared") is True, by_tensor
+    )
 
 
 def _scores(found: Mapping[str, Any]) -> dict[int, float]:
-    known = {bits: _number(score) for bits, score in found.items() if bits.isdecimal() and len(bits) < 3}
+    known = {bits: number(score) for bits, score in found.items() if bits.isdecimal() and len(bits) < 3}
     return {int(bits): score for bits, score in known.items() if not math.isnan(score)}

@@ -33,7 +33,7 @@ def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: FolderOptions 
     """Ask what runs of a sweep to save and end, and take out what waits."""
     console, name = get_console(), Path(sweep).stem
     stages = load_sweep(folders.runs, name)
-    keys = [stage.key for stage in (stages if only is None else planning.only(stages, only))]
+    keys = [stage.key for stage in (stages if only is None else planning.matching_alone(stages, only))]
     done = Cancelled()
     for by in launcher.every(folders):
         done += by.cancel(keys)

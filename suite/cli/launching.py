@@ -42,7 +42,7 @@ from suite.record.status import Status, Statuses
 from suite.sweeps.stored import check_keeps, load_sweep, save_plan, save_sweep
 
 
-def _chosen_from(
+def _planned(
     sweep: str, words: Sequence[str], name: str | None, data: Path
 ) -> tuple[str, tuple[Stage, ...], dict[str, object], str]:
     """(name, all stages in plan order, the sweep's options, what it asks)."""
@@ -74,7 +74,7 @@ def show_plan(
     launched stays."""
     from suite.cli.tables import plan_summary, plan_table
 
-    console, (name, every, options, about) = get_console(), _chosen_from(sweep, words, name, folders.data)
+    console, (name, every, options, about) = get_console(), _planned(sweep, words, name, folders.data)
     stages = matching(every, only)
     statuses = Statuses(folders.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
@@ -110,7 +110,7 @@ def launch(
     by = launcher.made(how.on, folders, **how.given)
     if not get_console().is_terminal:
         get_console().print(f"planning {Path(sweep).stem}")
-    name, stages, options, about = _chosen_from(sweep, words, name, folders.data)
+    name, stages, options, about = _planned(sweep, words, name, folders.data)
     if how.gpus_per_run is not None:
         stages, options = _over_ranks(stages, options, how.gpus_per_run, by)
     chosen = matching(stages, only)
@@ -178,7 +178,7 @@ def _submit(
     download: bool,
 ) -> int:
     """Check, `record` and submit those of the `chosen` stages that are not done; watch them where that is needed."""
-    from suite.cli.live import looking_at_files
+    from suite.cli.live import checking_files
     from suite.launch.preflight import check
     from suite.launch.unchanged import check_unchanged
 
@@ -189,7 +189,7 @@ def _submit(
         if not console.is_terminal:  # on a terminal a bar shows it
             console.print(f"{name}: {len(pending)} stages to run; checking data, checkpoints and disk")
         by.check(pending)
-        with looking_at_files(console) as report:
+        with checking_files(console) as report:
             check(pending, folders, by.most_ranks, download, report, by.on_gpu)
     record()
     sent = by.submit(pending)

@@ -43,29 +43,30 @@ class Watch:
         self.finished: dict[str, Status] = {}
         self.has_started_line = False
         """Whether a log has a line of a stage that started."""
-        self._settle()
+        self._check_open()
         self.already = len(self.finished)
         self.todo = sum(self.costs[key] for key in self.open)
-        self.before: dict[str, int] = {}
+        self.done_before: dict[str, int] = {}
+        """By key, the image passes that an earlier attempt of a running stage had done."""
         self.began = time.monotonic()
 
     def follow(self, ticks: Iterator[None]) -> None:
         """Show how things stand until `ticks` ends, twice a second."""
         if not self.console.is_terminal:
             for _ in _spaced(ticks, CHECK_SECONDS):
-                self._print(self._settle())
+                self._print(self._check_open())
         else:
             with Live(self._draw(), console=self.console, auto_refresh=False, transient=True) as live:
                 for _ in _spaced(ticks, CHECK_SECONDS):
-                    self._print(self._settle())
+                    self._print(self._check_open())
                     live.update(self._draw(), refresh=True)
-        self._print(self._settle())
+        self._print(self._check_open())
 
     def _print(self, lines: Sequence[Text]) -> None:
         for line in lines:
             self.console.print(line, soft_wrap=True)
 
-    def _settle(self) -> list[Text]:
+    def _check_open(self) -> list[Text]:
         """Check all that is not finished; a line for each news since the last check."""
         news: list[Text] = []
         for now in self.statuses.of_all([before.stage for before in self.open.values()]):
@@ -99,14 +100,14 @@ class Watch:
         for now in running:
             progress = read_progress(self.runs / now.stage.key) or {"doing": "starts", "part": 0.0}
             worked += int(progress["part"] * self.costs[now.stage.key])
-            self.before.setdefault(now.stage.key, int(progress["part"] * self.costs[now.stage.key]))
+            self.done_before.setdefault(now.stage.key, int(progress["part"] * self.costs[now.stage.key]))
             bar = ProgressBar(total=1, completed=progress["part"], width=24)
             doing = Text.assemble((progress["doing"], "bright_black"), "  ", _how_it_goes(progress))
             rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())
         elapsed = time.monotonic() - self.began
-        gained = worked - sum(self.before.values())  # not what an earlier attempt did
+        gained = worked - sum(self.done_before.values())  # not what an earlier attempt did
         left = span(elapsed * (self.todo - worked) / gained) if gained > 0 and elapsed > 3 else "..."
         words = f"{len(self.finished)}/{total} done" + (f", {failed} failed" if failed else "")
         overall = Table(box=None, pad_edge=False, show_header=False)
@@ -191,10 +192,10 @@ def watch_status(console: Console, check: Callable[[], tuple[Sequence[Status], s
 
 
 @contextmanager
-def looking_at_files(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Gives what shows how many files of a data set were looked at, of how many."""
+def checking_files(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Gives what shows how many files of a data set are checked, of how many."""
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task("looking at the images")
+    task = bar.add_task("checking the images")
 
     def report(done: int, total: int) -> None:
         if console.is_terminal:

@@ -30,8 +30,8 @@ from suite.data.workers import (
     Request,
     Requests,
     Workers,
-    _end_with_main_process,
     default_workers,
+    end_with_main_process,
     prefetch,
 )
 from suite.ranks import Ranks
@@ -267,7 +267,7 @@ class Streamed:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each pass would draw from the process's own
             multiprocessing_context=Workers() if self.workers else None,
-            worker_init_fn=_end_with_main_process,
+            worker_init_fn=end_with_main_process,
             persistent_workers=self.workers > 0,
             prefetch_factor=prefetch(self.workers, self._requests.batch_bytes) if self.workers else None,
         )

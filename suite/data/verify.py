@@ -27,11 +27,11 @@ IMAGENET = Dataset("imagenet")
 def check(
     folder: Path, report: Callable[[int, int], None] | None = None, dataset: Dataset = IMAGENET
 ) -> None:
-    """Look at the beginning and the end of every image; `report` gets (files looked at, files in all).
+    """Check the beginning and the end of every image; `report` gets (files checked, files in all).
 
     Raises SuiteError that names the first 10 damaged files and what is wrong with each. A check that was passed is
     remembered in STAMP, if `folder` can be written to, until the name or size of a file changes. On 2 cores of an AMD
-    EPYC it looks at 20,000 files/s, at 7,500 if they come from the disk: 1 or 3 minutes for all of ImageNet.
+    EPYC it checks 20,000 files/s, at 7,500 if they come from the disk: 1 or 3 minutes for all of ImageNet.
     """
     splits, stamp = (
         [find(dataset, split, folder, CPU) for split in ("train", "test")],

@@ -158,7 +158,7 @@ class Handle(popen_forkserver.Popen):
         self.kill()
 
 
-def _end_with_main_process(worker: int) -> None:
+def end_with_main_process(worker: int) -> None:
     """In a worker: end when the main process does, be it by SIGKILL. DataLoader's own watchdog waits for the parent's
     end; but that is the fork server, which in turn waits for its workers."""
     main = multiprocessing.parent_process()

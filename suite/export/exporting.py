@@ -19,10 +19,11 @@ from suite.export import agreement, onnx_graph, tensors, toolkits
 from suite.export.compared import onnx_file
 from suite.export.everywhere import integer_everywhere
 from suite.export.levels import integers_of, levels_of, refused
-from suite.export.rebuild import CPU, Rebuilt, rebuilt
+from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.wish import CONVENTIONS, Wish
 from suite.quantizers.layers import LAYERS
 from suite.quantizers.quantizer import Quantizer
+from suite.ranks import CPU
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, write_bytes, write_json

@@ -13,16 +13,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from suite.data import datasets
 from suite.ranks import Ranks
 from suite.recipe import Pretrained, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, sha256, write_bytes
 from suite.record.journal import read_events, read_outcome, run_seconds
-from suite.run.start import load_float
+from suite.run.start import images_of, load_float
 from suite.train.evaluate import Score, evaluate
 
-CPU = torch.device("cpu")
 LARGEST = torch.finfo(torch.float16).max
 
 
@@ -67,7 +65,7 @@ def half(model: nn.Module) -> dict[str, Tensor]:
 
 def _score(model: nn.Module, training: Training, folders: Folders) -> Score:
     placed: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    *_, score = evaluate(placed, datasets.load(training.dataset, "test", folders.data, CPU), Ranks())
+    *_, score = evaluate(placed, images_of(training, "test", folders), Ranks())
     assert isinstance(score, Score)
     return score
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from suite.export import agreement
 from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import check_on_grids, versions
-from suite.export.rebuild import CPU, rebuilt
+from suite.export.rebuild import rebuilt
 from suite.export.runtimes import PACKAGES, Array, Engine, Exported, engine, why_no_precision, why_not
+from suite.ranks import CPU
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
 from suite.record.files import Folders, write_json

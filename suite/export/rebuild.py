@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from suite import networks
-from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.quantizers.histogram import Histograms
@@ -22,11 +21,9 @@ from suite.record.journal import read_outcome
 from suite.run import checkpoint
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import crops, load_float, observed
+from suite.run.start import crops, images_of, load_float, observed
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ class Rebuilt:
     folders: Folders
 
     def images(self, split: str) -> Images | Streamed:
-        """Of the recipe's data set."""
-        return datasets.load(self.recipe.start.dataset, split, self.folders.data, CPU)
+        """Those that the run read. Raises SuiteError where there are others now."""
+        return images_of(self.recipe, split, self.folders)
 
     def calibration(self) -> Iterator[Tensor]:
         """Batches of training images: those that the recipe calibrates on, else 512."""
@@ -106,7 +103,7 @@ class StageFeed(InMemoryFeed):
         return _channels_last(networks.build(self.recipe.start.network))
 
     def _train_images(self) -> Images | Streamed:
-        return datasets.load(self.recipe.start.dataset, "train", self.folders.data, CPU)
+        return images_of(self.recipe, "train", self.folders)
 
     def untrained(self) -> nn.Module:
         """The network as it was when its training began."""
@@ -122,7 +119,7 @@ class StageFeed(InMemoryFeed):
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As a training sees them."""
-        return crops(self.recipe, self._train_images())
+        return crops(self.recipe, self._train_images(), calibration)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those that the float network's run directory keeps, where it is there."""

@@ -76,7 +76,7 @@ class Here:
             for stage in stages:
                 if stage.key in held:
                     raise SuiteError(
-                        f"{stage.name} ({stage.key}) waits for {launch.launcher}, which has launched it; "
+                        f"{stage.name} ({stage.key}) waits for {launch.process}, which has launched it; "
                         f"wait for it, or cancel it first"
                     )
 
@@ -102,6 +102,7 @@ class Here:
         return Submitted(len(stages), f"to run, {self.slots} processes at a time")
 
     def _side_by_side(self, stages: Sequence[Stage]) -> int:
+        """How many slots these stages can fill."""
         return min(self.slots, max(1, sum(stage.world_size for stage in stages)))
 
     def _queue(self, stages: Sequence[Stage]) -> dict[str, tuple[Job, frozenset[str]]]:
@@ -216,7 +217,7 @@ class Here:
         if launch and (
             now.state in ("pending", "stopped") or now.failure.get("time", launch.began) < launch.began
         ):
-            return replace(now, state="queued", failure={}, job=f"waits for {launch.launcher}")
+            return replace(now, state="queued", failure={}, job=f"waits for {launch.process}")
         return now
 
     def _alive(self) -> list[local_jobs.Launch]:
@@ -245,7 +246,7 @@ class Here:
         if whole | left_out:
             launch.skip(whole | left_out)
         for key in sorted(whole | left_out):
-            ends.record_cancelled(self.folders.runs / key, launch.launcher)
+            ends.record_cancelled(self.folders.runs / key, launch.process)
         return Cancelled(ended, len(left_out))
 
     def _cancel_unlaunched(self, keys: Sequence[str]) -> Cancelled:

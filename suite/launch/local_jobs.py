@@ -46,8 +46,8 @@ class Launch:
         return int(self.folder.name.partition("-")[0]) / 1e9
 
     @property
-    def launcher(self) -> str:
-        """The process of its launcher, in words."""
+    def process(self) -> str:
+        """That of its launcher, in words."""
         return lease.holder(self.folder)
 
     @property

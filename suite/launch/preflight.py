@@ -37,26 +37,12 @@ def check(
     `on_gpu` is whether they will run on GPUs; by default as here. `report` gets (files checked, files in all) of a
     data set of many files. Raises SuiteError with the remedy.
     """
-    gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
     folders.runs.mkdir(parents=True, exist_ok=True)
     for stage in stages:
-        if stage.world_size > most_ranks:
-            raise SuiteError(
-                f"{stage.name} is shared by {stage.world_size} ranks, and here one run has up to {most_ranks}; use "
-                f"--on torchrun on a machine of {stage.world_size} GPUs, --gpus-per-run {most_ranks} to train it with "
-                f"fewer, or choose others with --only"
-            )
-        if stage.trains_by:
-            check_optimizer(stage.trains_by)
-        half = stage.trains_by.precision if stage.trains_by else None
-        if half and half.level != "O0" and half.dtype == "float16" and not gpu:
-            raise SuiteError(
-                f"{stage.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
-                f'Precision("O2", "bfloat16"), or a GPU'
-            )
+        _check_training(stage, most_ranks, torch.cuda.is_available() if on_gpu is None else on_gpu)
     for stage in plan(stages):
-        if isinstance(stage, Recipe):
-            _check_method(stage)
+        for step in stage.method.steps() if isinstance(stage, Recipe) else ():
+            step.check()
     check_networks(stages)
     check_methods(stages)
     _check_over_ranks(stages)
@@ -68,6 +54,25 @@ def check(
             verify.check(folders.data, report, dataset)
     check_data(stages, folders.data)
     _check_space(folders.runs, stages)
+
+
+def _check_training(stage: Stage, most_ranks: int, on_gpu: bool) -> None:
+    """Raise SuiteError where a stage has more ranks than it gets, or a training that cannot be done there."""
+    if stage.world_size > most_ranks:
+        raise SuiteError(
+            f"{stage.name} is shared by {stage.world_size} ranks, and here one run has up to {most_ranks}; use "
+            f"--on torchrun on a machine of {stage.world_size} GPUs, --gpus-per-run {most_ranks} to train it with "
+            f"fewer, or choose others with --only"
+        )
+    if not stage.trains_by:
+        return
+    check_optimizer(stage.trains_by)
+    precision = stage.trains_by.precision
+    if precision.level != "O0" and precision.dtype == "float16" and not on_gpu:
+        raise SuiteError(
+            f"{stage.name} trains in float16, which a CPU does some 30 times slower than bfloat16; use "
+            f'Precision("O2", "bfloat16"), or a GPU'
+        )
 
 
 def check_checkpoints(stages: Sequence[Stage]) -> None:
@@ -86,11 +91,6 @@ def check_checkpoints(stages: Sequence[Stage]) -> None:
                 f"damaged: put the right one there, or name the checksum of this one"
             )
         checkpoint_files.load_weights(stage.network, file)
-
-
-def _check_method(stage: Recipe) -> None:
-    for step in stage.method.steps():
-        step.check()
 
 
 def check_methods(stages: Sequence[Stage]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from suite.data import datasets
 from suite.launch.grouping import float_stage_of
+from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.recipe.sources import source_file, sources
+from suite.record.journal import images_read
 from suite.record.provenance import ROOT, is_committed
 from suite.record.status import Status
 from suite.run import checkpoint
@@ -62,12 +62,9 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
     for now in kept:
         dataset = float_stage_of(now.stage).dataset
         whole.setdefault(dataset.name, dataset)
-        last = {
-            str(event.get("split")): event.get("sha256") for event in now.journal if event["event"] == "data"
-        }
-        for split, digest in last.items():
+        for split, digest in images_read(now.journal).items():
             if split in ("train", "test") and digest:
-                read.setdefault((dataset.name, split), []).append((str(digest), now))
+                read.setdefault((dataset.name, split), []).append((digest, now))
     for (name, split), runs in read.items():
         found = _digest(whole[name], split, data)
         if other := [now for digest, now in runs if found and digest != found]:
@@ -80,7 +77,7 @@ def _check_data(kept: Sequence[Status], data: Path) -> None:
 def _digest(dataset: Dataset, split: str, data: Path) -> str:
     """Of the images that are there now; empty where they are not, which preflight reports if a run needs them."""
     with suppress(SuiteError, OSError):
-        return datasets.load(dataset, split, data, torch.device("cpu")).digest
+        return datasets.load(dataset, split, data, CPU).digest
     return ""
 
 

@@ -61,7 +61,7 @@ def verify(every: Sequence[Stage], tries: int, seed: int, folder: Path) -> Itera
 
     Raises SuiteError with the end of its log where a run fails that should not.
     """
-    dice = random.Random(seed)
+    generator = random.Random(seed)
     alone = folder / "alone"
     save_sweep(alone, SWEEP, {}, every)
     for stage in every:
@@ -74,7 +74,9 @@ def verify(every: Sequence[Stage], tries: int, seed: int, folder: Path) -> Itera
             save_sweep(runs, SWEEP, {}, every)
             for needed in stage.needs:
                 shutil.copytree(alone / needed.key, runs / needed.key, dirs_exist_ok=True)
-            moments = [dice.uniform(0, outcome["seconds"]) for _ in range(dice.randint(1, MOST_KILLS))]
+            moments = [
+                generator.uniform(0, outcome["seconds"]) for _ in range(generator.randint(1, MOST_KILLS))
+            ]
             kills += sum(_kill(stage, runs, moment) for moment in moments)
             _finish(stage, runs)
             resumed += sum(event["event"] == "resumed" for event in read_events(runs / stage.key))
@@ -109,16 +111,8 @@ def _start(stage: Stage, runs: Path) -> subprocess.Popen[bytes]:
     """A run that saves its state whenever it checks whether it is time."""
     folder = runs / stage.key
     folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        *elastic(stage.world_size),
-        "-m",
-        "suite",
-        "run",
-        stage.key,
-        "--runs",
-        str(runs),
-    ]
+    words = ["-m", "suite", "run", stage.key, "--runs", str(runs)]
+    command = [sys.executable, *elastic(stage.world_size), *words]
     environment = {**worker_environment(), "SUITE_SAVE_SECONDS": "0", "OMP_NUM_THREADS": "1"}
     with (folder / "job.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

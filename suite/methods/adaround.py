@@ -15,6 +15,7 @@ from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_widths
 from suite.recipe.method import Method, Step
+from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW
 from suite.steps import FoldBatchNorm, Reconstruct, Uniform
 from suite.steps.reconstruct import Learns, Unit
@@ -49,16 +50,13 @@ class Adaround(Method):
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
-        if self.first_last not in (None, FLOAT_BITS):
-            check_bits("first_last", self.first_last)
+        check_bits("first_last", self.first_last, None, FLOAT_BITS)
         self.steps()
 
     @property
     def edges(self) -> str:  # type: ignore[override]
-        """For tables."""
-        if self.first_last is None:
-            return "as the rest"
-        return "float" if self.first_last == FLOAT_BITS else f"{self.first_last} bits"
+        """The width of the first and the last layer."""
+        return width_words(self.first_last)
 
     def steps(self) -> tuple[Step, ...]:
         """Quantizers go in and get their ranges; what is to be learned is learned; the weights are rounded."""

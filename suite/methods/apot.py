@@ -16,7 +16,8 @@ from typing import ClassVar
 from suite.methods.lsq import LearnedMethod
 from suite.recipe import FLOAT_BITS
 from suite.recipe.errors import check_bits
-from suite.recipe.method import Step, _width
+from suite.recipe.method import Step
+from suite.recipe.naming import width_words
 from suite.steps import Apot as Rounding
 from suite.steps import Insert, Uniform
 
@@ -35,13 +36,12 @@ class Apot(LearnedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_last_inputs != FLOAT_BITS:
-            check_bits("first_last_inputs", self.first_last_inputs)
+        check_bits("first_last_inputs", self.first_last_inputs, FLOAT_BITS)
 
     @property
     def edges(self) -> str:  # type: ignore[override]
         """The width of the first and the last layer."""
-        return f"weights {_width(self.first_last)}, inputs {_width(self.first_last_inputs)}"
+        return f"weights {width_words(self.first_last)}, inputs {width_words(self.first_last_inputs)}"
 
     @property
     def weights(self) -> Uniform:

@@ -14,6 +14,7 @@ from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Method, Step
+from suite.recipe.naming import width_words
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
 
 
@@ -34,15 +35,12 @@ class Equalized(Method):
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_choice("per", self.per, ("tensor", "channel"))
-        if self.first_last not in (None, FLOAT_BITS):
-            check_bits("first_last", self.first_last)
+        check_bits("first_last", self.first_last, None, FLOAT_BITS)
 
     @property
     def edges(self) -> str:  # type: ignore[override]
-        """For tables."""
-        if self.first_last is None:
-            return "as the rest"
-        return "float" if self.first_last == FLOAT_BITS else f"{self.first_last} bits"
+        """The width of the first and the last layer."""
+        return width_words(self.first_last)
 
     def steps(self) -> tuple[Step, ...]:
         """The ranges are made equal, BatchNorm is folded, the quantizers go in, and the weights are rounded."""

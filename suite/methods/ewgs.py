@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from suite.methods.lsq import LearnedMethod
-from suite.recipe.errors import SuiteError
 from suite.steps import Deviations, Uniform
 from suite.steps import Ewgs as Rounding
 
@@ -34,8 +33,7 @@ class Ewgs(LearnedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scaling >= 0:
-            raise SuiteError(f"Ewgs.scaling must be 0 or more, got {self.scaling!r}")
+        self.steps()  # whose parts check the rest
 
     @property
     def weights(self) -> Uniform:

@@ -1,7 +1,7 @@
 """A state_dict cast straight to integers (source 000, its first attempt): "all of the weights turn to zero".
 
 Trained weights lie mostly between -1 and 1, so truncation leaves zeros; the accuracy is chance at every width. It is
-here because the source reports it, as the floor that a method must leave.
+here because the source reports it, as what a method must exceed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from typing import ClassVar, Literal
 from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration, Precision, Sgd
 from suite.recipe.errors import check_bits, check_choice, check_widths
-from suite.recipe.method import Method, Step, _width
+from suite.recipe.method import Method, Step
+from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW, Damping, Freezing
 from suite.steps import Distillation, LeastError, MeanMagnitude, TrainOn, Uniform
 from suite.steps import Lsq as Rounding
@@ -45,8 +46,7 @@ class LearnedMethod(Method):
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
-        if self.first_last != FLOAT_BITS:
-            check_bits("first_last", self.first_last)
+        check_bits("first_last", self.first_last, FLOAT_BITS)
 
     @property
     def batch_norm(self) -> str:
@@ -61,7 +61,7 @@ class LearnedMethod(Method):
     @property
     def edges(self) -> str:  # type: ignore[override]
         """The width of the first and the last layer."""
-        return _width(self.first_last)
+        return width_words(self.first_last)
 
     @property
     def weights(self) -> Uniform:

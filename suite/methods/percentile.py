@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from suite.methods.histogram import batch_by_batch
 from suite.recipe import Calibration
-from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.errors import check_fraction, check_widths
 from suite.recipe.method import Method, Step
 from suite.steps import MovingPercentile
 
@@ -39,10 +39,8 @@ class Percentile(Method):
 
     def __post_init__(self) -> None:
         check_widths(self)
-        if not 0 < self.percentile <= 1:
-            raise SuiteError(
-                f"percentile {self.percentile} is out of range; use a fraction above 0 and up to 1"
-            )
+        check_fraction("percentile", self.percentile)
+        check_fraction("momentum", self.momentum)
 
     @property
     def batch_norm(self) -> str:

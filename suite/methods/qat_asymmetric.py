@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from suite.recipe import Precision, Sgd
-from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.errors import check_fraction, check_widths
 from suite.recipe.method import Method, Step
 from suite.steps import (
     Bake,
@@ -52,8 +52,7 @@ class QatAsymmetric(Method):
 
     def __post_init__(self) -> None:
         check_widths(self)
-        if not 0 < self.momentum <= 1:
-            raise SuiteError(f"momentum {self.momentum} is out of range; use a fraction above 0 and up to 1")
+        check_fraction("momentum", self.momentum)
 
     @property
     def batch_norm(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from suite.quantizers.affine import Grid
 from suite.quantizers.histogram import PATTERNS, Histograms
 from suite.quantizers.range_search import bin_reaching, cumulative, least_divergence, rank, spread_error
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import check_fraction
 
 
 def symmetric_grid(bits: int, unsigned: bool = False) -> Grid:
@@ -39,8 +39,7 @@ def percentile(seen: Histograms, bits: Sequence[int], fraction: float = 0.9999) 
 
     Rounding keeps the order, so this is exact. Never above the largest magnitude; the same at every width.
     """
-    if not 0 < fraction <= 1:
-        raise SuiteError(f"percentile {fraction} is out of range; use a fraction above 0 and up to 1")
+    check_fraction("percentile", fraction)
     largest = seen.amax
     ranks = torch.tensor([rank(fraction, n) for n in seen.values.tolist()], device=largest.device)
     pattern = bin_reaching(seen.magnitudes, ranks[:, None])[:, 0]

@@ -1,10 +1,11 @@
 """What to run: recipes as frozen values, known by their keys, and the plan of their stages. Imports no torch."""
 
-from suite.recipe.method import FLOAT_BITS, Method, method_name
+from suite.recipe.method import Method, method_name
 from suite.recipe.planning import over_ranks, plan
 from suite.recipe.settings import (
     CIFAR10_MEAN,
     CIFAR10_STD,
+    FLOAT_BITS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Calibration,

@@ -24,10 +24,16 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
         raise SuiteError(f"{name} {value!r} is unknown; use one of {', '.join(map(str, options))}")
 
 
-def check_bits(name: str, value: int, low: int = 2, high: int = 16) -> None:
-    """Raise SuiteError unless `value` is a whole number of bits in low..high."""
-    if type(value) is not int or not low <= value <= high:
-        raise SuiteError(f"{name} {value!r} is out of range; use a whole number from {low} to {high}")
+def check_bits(name: str, value: int | None, *also: int | None) -> None:
+    """Raise SuiteError unless `value` is a whole number of bits from 2 to 16, or in `also`."""
+    if value not in also and (type(value) is not int or not 2 <= value <= 16):
+        raise SuiteError(f"{name} {value!r} is out of range; use a whole number from 2 to 16")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise SuiteError unless `value` is above 0 and at most 1."""
+    if not 0 < value <= 1:
+        raise SuiteError(f"{name} {value} is out of range; use a fraction above 0 and up to 1")
 
 
 def check_whole(owner: object, lowest: int, **values: int) -> None:
@@ -49,5 +55,4 @@ def check_positive(owner: object, **values: float) -> None:
 def check_widths(method: object, *also: int) -> None:
     """Raise SuiteError unless a method's `weight_bits` and `act_bits` are whole numbers from 2 to 16, or in `also`."""
     for name in ("weight_bits", "act_bits"):
-        if getattr(method, name) not in also:
-            check_bits(name, getattr(method, name))
+        check_bits(name, getattr(method, name), *also)

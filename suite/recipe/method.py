@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
-from suite.recipe.naming import training_words
-from suite.recipe.serialize import DATA_FIELDS, content_of, default, flat, text
+from suite.recipe.naming import unusual_fields
 from suite.recipe.settings import Calibration, Sgd
-from suite.recipe.words import in_words, phrase
-
-FLOAT_BITS = 32
-"""The width of what is not quantized."""
 
 BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
 """Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
@@ -154,7 +148,7 @@ class Method:
     def __str__(self) -> str:
         """Its name and what is not as usual, but for its widths and its data: what another method that holds this one
         says of it in a name."""
-        return " ".join([self.name, *_unusual_fields(self)])
+        return " ".join([self.name, *unusual_fields(self)])
 
     @property
     def trains_by(self) -> Sgd | None:
@@ -170,59 +164,3 @@ class Method:
 def method_name(method: Method) -> str:
     """The name of the method, as `k_sigma`: of its file, of its rows in tables, and in keys."""
     return method.name
-
-
-def _width(bits: int) -> str:
-    return "float" if bits == FLOAT_BITS else f"{bits} bits"
-
-
-def _variations(method: Any) -> list[str]:
-    """The fields that differ from their defaults, but for the widths: `train_mode=True` is `train mode`."""
-    data = _data(method)
-    usual = _data(type(method)())
-    words = _data_words(method, usual, data) if data else ["not calibrated"] * bool(usual)
-    if method.trains_by and method.calibrates_on:
-        used = flat(type(method)().calibrates_on or Calibration())
-        own = {name: value for name, value in flat(method.calibrates_on).items() if name != "seed"}
-        words += [f"calibration {name} {value}" for name, value in own.items() if value != used[name]]
-    return [*words, *_unusual_fields(method)]
-
-
-def _unusual_fields(method: Any) -> list[str]:
-    words = []
-    for item in dataclasses.fields(method):
-        value = content_of(method, item)
-        if item.name in ("weight_bits", "act_bits", *DATA_FIELDS) or value == default(item):
-            continue
-        shown = value if isinstance(value, (str, bool)) else _without_data(method, value)
-        if (item.name, shown) != ("training", "train on"):  # a name has its epochs and rates already
-            words.append(phrase(item.name, shown))
-    return words
-
-
-def _without_data(method: Method, value: Any) -> str:
-    """A field's value in words, without the training of the method, which its name has already."""
-    shown = text(value).replace(f"trains={text(method.trains_by)}", "").replace("(, ", "(").replace("()", "")
-    return in_words(shown)
-
-
-def _data(method: Method) -> Calibration | Sgd | None:
-    """What the method needs of the training images."""
-    return method.trains_by or method.calibrates_on
-
-
-def _data_words(method: Method, usual: Calibration | Sgd | None, data: Calibration | Sgd) -> list[str]:
-    """What differs from the method's `usual` data, but for the seed, which every name ends with."""
-    if isinstance(data, Sgd) and not isinstance(usual, Sgd):
-        return training_words(data)
-    before = flat(usual or Calibration())
-    own = {item.name for item in dataclasses.fields(method)}  # type: ignore[arg-type]
-    words = [] if usual else ["calibrated"]
-    for name, value in flat(data).items():
-        if name == "seed" or value == before.get(name):
-            continue
-        if name in ("epochs", "images"):
-            words.append(f"{value} {name}")
-        else:  # a method's own field may be called as one of the training
-            words.append(phrase(f"SGD {name}" if name in own else name, value))
-    return words

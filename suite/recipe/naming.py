@@ -1,4 +1,4 @@
-"""What tells stages apart for people: the words of their names, and parameters of which none replaces another."""
+"""What people know a stage by: the words of its name, and its parameters, of which none replaces another."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.recipe.errors import SuiteError
-from suite.recipe.serialize import flat
-from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD, RESNETS, Calibration, Dataset, Network, Sgd
-from suite.recipe.words import phrase
+from suite.recipe.serialize import DATA_FIELDS, content_of, default, flat, text
+from suite.recipe.settings import (
+    FLOAT_BITS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RESNETS,
+    Calibration,
+    Dataset,
+    Network,
+    Sgd,
+)
+from suite.recipe.words import in_words, phrase
 
 Params = dict[str, Any]
 
@@ -96,4 +105,65 @@ def _unusual(value: Any, left_out: tuple[str, ...]) -> list[str]:
         words.append(
             phrase(name, numbers.pop() if name in ("mean", "std") and len(numbers) == 1 else content)
         )
+    return words
+
+
+def width_words(bits: int | None) -> str:
+    """A width in words; None is that of a first and a last layer which have the width of the others."""
+    if bits is None:
+        return "as the rest"
+    return "float" if bits == FLOAT_BITS else f"{bits} bits"
+
+
+def method_words(method: Any) -> list[str]:
+    """What of a method is not as usual, but for its widths, in words: `train_mode=True` is `train mode`."""
+    data = _data(method)
+    usual = _data(type(method)())
+    words = _data_words(method, usual, data) if data else ["not calibrated"] * bool(usual)
+    if method.trains_by and method.calibrates_on:
+        used = flat(type(method)().calibrates_on or Calibration())
+        own = {name: value for name, value in flat(method.calibrates_on).items() if name != "seed"}
+        words += [f"calibration {name} {value}" for name, value in own.items() if value != used[name]]
+    return [*words, *unusual_fields(method)]
+
+
+def unusual_fields(method: Any) -> list[str]:
+    """The fields of a method that differ from their defaults, in words, but for its widths and its data."""
+    words = []
+    for item in dataclasses.fields(method):
+        value = content_of(method, item)
+        if item.name in ("weight_bits", "act_bits", *DATA_FIELDS) or value == default(item):
+            continue
+        shown = value if isinstance(value, (str, bool)) else _without_data(method, value)
+        if (item.name, shown) != ("training", "train on"):  # a name has its epochs and rates already
+            words.append(phrase(item.name, shown))
+    return words
+
+
+def _without_data(method: Any, value: Any) -> str:
+    """A field's value in words, without the training of the method, which its name has already."""
+    shown = text(value).replace(f"trains={text(method.trains_by)}", "").replace("(, ", "(").replace("()", "")
+    return in_words(shown)
+
+
+def _data(method: Any) -> Calibration | Sgd | None:
+    """What the method needs of the training images."""
+    needed: Calibration | Sgd | None = method.trains_by or method.calibrates_on
+    return needed
+
+
+def _data_words(method: Any, usual: Calibration | Sgd | None, data: Calibration | Sgd) -> list[str]:
+    """What differs from the method's `usual` data, but for the seed, which every name ends with."""
+    if isinstance(data, Sgd) and not isinstance(usual, Sgd):
+        return training_words(data)
+    before = flat(usual or Calibration())
+    own = {item.name for item in dataclasses.fields(method)}
+    words = [] if usual else ["calibrated"]
+    for name, value in flat(data).items():
+        if name == "seed" or value == before.get(name):
+            continue
+        if name in ("epochs", "images"):
+            words.append(f"{value} {name}")
+        else:  # a method's own field may be called as one of the training
+            words.append(phrase(f"SGD {name}" if name in own else name, value))
     return words

@@ -43,11 +43,11 @@ def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:
 def matching(stages: Sequence[Stage], pattern: str | None) -> tuple[Stage, ...]:
     """The stages whose name holds `pattern` (with * and ? as wildcards) or whose key begins with it, and all
     that they start from. Raises SuiteError where nothing matches."""
-    return tuple(stages) if pattern is None else plan(only(stages, pattern))
+    return tuple(stages) if pattern is None else plan(matching_alone(stages, pattern))
 
 
-def only(stages: Sequence[Stage], pattern: str) -> list[Stage]:
-    """Those stages themselves, without what they start from."""
+def matching_alone(stages: Sequence[Stage], pattern: str) -> list[Stage]:
+    """Those stages themselves, without what they start from. Raises SuiteError where nothing matches."""
     wanted = f"*{pattern.lower()}*"
     chosen = [s for s in stages if fnmatch(s.name.lower(), wanted) or s.key.startswith(pattern)]
     if not chosen:

@@ -91,8 +91,8 @@ def key_of(value: Any, as_given: bool = False) -> str:
     `as_given` is the key of a version to which `lr=1` and `lr=1.0` were two values.
     """
     content = to_json(value, for_key=True, as_given=as_given)
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _as_before(item: dataclasses.Field[Any], content: object) -> bool:

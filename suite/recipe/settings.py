@@ -9,22 +9,20 @@ from typing import Any, ClassVar, Literal, get_args
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
 from suite.recipe.user_files import is_reference, resolved
 
+FLOAT_BITS = 32
+"""The width of what is not quantized."""
+
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet50", "resnet50_imagenet")
-
 NETWORKS = (*RESNETS, "nin")
 """Those of the suite, by name."""
 
-
 NEW = {"in_key_by_default": False}
 """Of a field that came later: where it has its default, keys and parameters are as they were before it."""
-
 
 Level = Literal["O0", "O1", "O2", "O3"]
 
@@ -237,7 +235,7 @@ class Calibration:
 
 
 def check_crop(dataset: Dataset, sgd: Sgd) -> None:
-    """Raise SuiteError unless the crops are those that the data set has; a user's is looked at with its images."""
+    """Raise SuiteError unless the crops are those that the data set has; a user's is checked with its images."""
     if dataset.name not in Dataset.IMAGES:
         return
     wanted = "resized" if dataset.name == "imagenet" else "padded"

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 from suite.recipe.errors import SuiteError, check_bits, check_choice
-from suite.recipe.method import FLOAT_BITS, BatchNorm, Method, Step, _variations, _width, method_name
-from suite.recipe.naming import combined, method_params, network_params, network_words, training_words
-from suite.recipe.serialize import flat, key_of
-from suite.recipe.settings import (
-    NEW,
-    Dataset,
-    Network,
-    Sgd,
-    check_crop,
+from suite.recipe.method import BatchNorm, Method, Step, method_name
+from suite.recipe.naming import (
+    combined,
+    method_params,
+    method_words,
+    network_params,
+    network_words,
+    training_words,
+    width_words,
 )
+from suite.recipe.serialize import flat, key_of
+from suite.recipe.settings import FLOAT_BITS, NEW, Dataset, Network, Sgd, check_crop
 from suite.recipe.user_files import of_value
 
 FORMAT = 1
@@ -181,19 +183,17 @@ class Recipe(Stage):
             raise SuiteError(
                 f"batch_norm {self.batch_norm!r} needs the statistics that {name} from scratch has not"
             )
-        if self.edge_bits not in (None, FLOAT_BITS):
-            check_bits("edge_bits", self.edge_bits)
+        check_bits("edge_bits", self.edge_bits, None, FLOAT_BITS)
         if self.edge_bits and not any(step.sets_widths for step in self._steps):
             raise SuiteError(
                 f"edge_bits is not for {name}, which gives its layers their widths in its own way"
             )
         self._check_continued(name)
-        for teacher in self._of_steps:
+        for teacher in self._teachers:
             _check_teacher(teacher, self.start)
 
     def _check_continued(self, name: str) -> None:
-        before = self.continues
-        if before is None:
+        if (before := self.continues) is None:
             return
         if not self.trains_by or not before.trains_by or self.from_scratch:
             raise SuiteError(
@@ -223,12 +223,13 @@ class Recipe(Stage):
         return any(step.starts_untrained for step in self._steps)
 
     @property
-    def _of_steps(self) -> list[Any]:
+    def _teachers(self) -> list[Any]:
+        """The stages whose networks the method's steps take as teachers."""
         return [stage for step in self._steps for stage in getattr(step, "needs", ())]
 
     @cached_property
     def needs(self) -> tuple[Stage, ...]:
-        beside = [*([self.continues] if self.continues else []), *self._of_steps]
+        beside = [*([self.continues] if self.continues else []), *self._teachers]
         return (self.start, *{stage.key: stage for stage in beside if stage != self.start}.values())
 
     @property
@@ -248,23 +249,29 @@ class Recipe(Stage):
         method = self.method
         width = f"w{method.weight_bits}" + (f"a{method.act_bits}" if method.act_bits < 32 else "")
         batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
-        edges = [f"edges {_width(self.edge_bits)}"] if self.edge_bits else []
-        words = [method_name(method), width, *_variations(method), *batch_norm, *edges, *self._draw]
+        edges = [f"edges {width_words(self.edge_bits)}"] if self.edge_bits else []
+        words = [
+            method_name(method),
+            width,
+            *method_words(method),
+            *batch_norm,
+            *edges,
+            *self._calibration_words,
+        ]
         return [*words, "continues", *self._continued] if self.continues else words
 
     @property
     def _continued(self) -> list[str]:
-        before = self.continues
-        if before is None:
+        if (before := self.continues) is None:
             return []
         return [*before._words, *([] if before.seed == self.seed else [f"seed {before.seed}"])]
 
     @property
-    def _draw(self) -> list[str]:
+    def _calibration_words(self) -> list[str]:
         """Which calibration images are drawn, where the recipe's own seed is that of a training."""
         calibration = self.method.calibrates_on
-        drawn = isinstance(self.start, Training) and calibration and calibration.seed
-        return [f"calibration seed {drawn}"] if drawn else []
+        seed = isinstance(self.start, Training) and calibration and calibration.seed
+        return [f"calibration seed {seed}"] if seed else []
 
     @property
     def params(self) -> dict[str, Any]:
@@ -274,7 +281,7 @@ class Recipe(Stage):
             feed |= {"seed": calibration.seed, "calibration_images": calibration.images}
             feed |= {"calibration_batch": calibration.batch}
         own = self.batch_norm if self.batch_norm != "kept" else self.method.batch_norm
-        edges = _width(self.edge_bits) if self.edge_bits else self.method.edges
+        edges = width_words(self.edge_bits) if self.edge_bits else self.method.edges
         identity = {
             "method": method_name(self.method),
             "weight_bits": self.method.weight_bits,

@@ -20,7 +20,7 @@ from suite.recipe import FORMAT
 from suite.recipe.errors import SuiteError
 from suite.record import files, jsonl
 from suite.record.events import JournalReader, unreadable
-from suite.record.lease import ReplacedError, _leased, holder
+from suite.record.lease import ReplacedError, holder, lease_of
 
 ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
 """The name of an artifact: never a path, never hidden."""
@@ -112,7 +112,7 @@ class Journal:
     @property
     def replaced(self) -> bool:
         """Whether another attempt has taken the run directory."""
-        return bool(self._lease) and _leased(self.folder) != self._lease
+        return bool(self._lease) and lease_of(self.folder) != self._lease
 
     def _check_lease(self) -> None:
         if self.replaced:
@@ -168,6 +168,11 @@ def counted_metrics(journal: Sequence[dict[str, Any]]) -> tuple[list[dict[str, A
                 rewinds += len(kept) < before
             kept.append(event)
     return kept, rewinds
+
+
+def images_read(journal: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """By split, the SHA-256 of the images that the run read last; empty where a version did not record it."""
+    return {str(e.get("split")): str(e.get("sha256", "")) for e in journal if e["event"] == "data"}
 
 
 def run_seconds(journal: Sequence[dict[str, Any]]) -> float:

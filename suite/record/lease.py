@@ -24,7 +24,7 @@ TRIES = 20
 """How often a process that starts a stage asks for its run directory, 50 ms apart."""
 
 
-LAST_WORDS_SECONDS = 60.0
+TAKEOVER_SECONDS = 60.0
 """How long a job waits for what is left of an earlier attempt of it to notice that it has been replaced."""
 
 
@@ -45,7 +45,7 @@ def lock(folder: Path) -> Iterator[str]:
     with (folder / "lock").open("a+") as stream:
         # `locked` holds the file for a moment when somebody checks: only what lasts is another process.
         free = _obtained(stream, TRIES * 0.05)
-        if _is_earlier_attempt(job, _leased(folder)):
+        if _is_earlier_attempt(job, lease_of(folder)):
             raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
         if not free and not (job and ", job " in holder(folder)):
             raise SuiteError(f"{folder} is being run by {holder(folder)}; wait for it, or stop it first")
@@ -54,9 +54,9 @@ def lock(folder: Path) -> Iterator[str]:
         write_bytes(lease.encode(), folder / "lease", sync=False)
         if not free:  # who does not notice in time hangs, and is stopped by the lease when it wakes up
             with announced(
-                f"an earlier attempt still holds {folder}; it has {LAST_WORDS_SECONDS:.0f} s to end"
+                f"an earlier attempt still holds {folder}; it has {TAKEOVER_SECONDS:.0f} s to end"
             ):
-                _obtained(stream, LAST_WORDS_SECONDS)
+                _obtained(stream, TAKEOVER_SECONDS)
         yield lease
 
 
@@ -83,7 +83,8 @@ def _is_earlier_attempt(job: str, lease: str) -> bool:
     return number == found[1] and int(attempt) < int(found[2])
 
 
-def _leased(folder: Path) -> str:
+def lease_of(folder: Path) -> str:
+    """That of the process that runs the stage in `folder`, or of the one that did last; empty before the first."""
     try:
         return (folder / "lease").read_text()
     except OSError:
@@ -92,7 +93,7 @@ def _leased(folder: Path) -> str:
 
 def holder(folder: Path) -> str:
     """The process that runs the stage in `folder`, in words, or the one that did last."""
-    return printable(_leased(folder).rpartition(", ")[0]) or "another process"
+    return printable(lease_of(folder).rpartition(", ")[0]) or "another process"
 
 
 def locked(folder: Path) -> bool:

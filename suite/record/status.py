@@ -117,11 +117,6 @@ class Status:
         return f"{found[-1]['step'] if found else 0}/{epochs}"
 
 
-def status_of(stage: Stage, runs: Path) -> Status:
-    """Read how far `stage` is. Raises SuiteError for a run directory of another version."""
-    return Statuses(runs).of(stage)
-
-
 class Statuses:
     """The statuses of stages of one runs folder, kept up to date for whoever asks again and again.
 
@@ -182,10 +177,9 @@ class Statuses:
         return Status(
             stage,
             state,
-            None,
-            last,
-            _alive_at(folder, last),
-            last if state == "failed" else {},
+            last=last,
+            alive_at=_alive_at(folder, last),
+            failure=last if state == "failed" else {},
             folder=known.folder if known else self._folder(stage),
             damaged=reader.damaged,
             events=known.events if known and not appended else reader.events,
@@ -195,7 +189,7 @@ class Statuses:
         folder = self._folder(stage)
         last, damaged = read_finished(folder)
         alive_at = float(last["time"]) if last else None
-        return Status(stage, "done", outcome, last, alive_at, folder=folder, damaged=damaged)
+        return Status(stage, "done", outcome, last, alive_at=alive_at, folder=folder, damaged=damaged)
 
 
 def _alive_at(folder: Path, last: Mapping[str, Any]) -> float | None:

@@ -62,8 +62,9 @@ class Attempt:
     journal: Journal
     splits: set[str] = field(default_factory=set)
     """Those whose images are recorded."""
-    alive_at: float = math.inf
-    """The last step's time; not known before the first, after a save, and where no rank waits for another."""
+    last_step_at: float = math.inf
+    """When the last step ended, by time.monotonic(); inf where no rank waits for another in a step: before the first,
+    after a save, and behind a training."""
     start_top1: float | None = None
     """Percent of the test split before training, where a recipe trains what is quantized already."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -111,7 +112,7 @@ class Attempt:
             wishes = self.ranks.max(wishes.to(self.ranks.device))
         stop, save, record = wishes.tolist()
         if stop or save:
-            self.alive_at = math.inf
+            self.last_step_at = math.inf
             content = state()
             if self.journal.writes:
                 self._save(content, count, must=stop)
@@ -156,7 +157,7 @@ class Attempt:
             if self.journal.writes and self.journal.replaced:
                 os._exit(1)
             elsewhere = reported_failure(self.journal.folder)
-            stuck = self.stop.asked_by and time.monotonic() - self.alive_at > STUCK_SECONDS
+            stuck = self.stop.asked_by and time.monotonic() - self.last_step_at > STUCK_SECONDS
             if not elsewhere and not stuck:
                 continue
             if self.ended.wait(NOTICE_SECONDS):

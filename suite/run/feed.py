@@ -25,8 +25,8 @@ from suite.train.distillation import Renormalized
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
 
-COUNTS = 1_000_000_000
-"""Of saved states that one step may count up to: those of a later step are newer."""
+COUNTS_OF_A_STEP = 1_000_000_000
+"""The saved states of a run are numbered; each step has so many numbers, so that those of a later step are newer."""
 
 
 class RunFeed:
@@ -41,11 +41,11 @@ class RunFeed:
             else attempt.place(load_float(recipe.start, attempt.folders))
         )
         self.epochs = 0
-        """That the model was trained."""
+        """How many the model was trained for, by all steps."""
         self.weights: layer_report.Weights = {}
-        """The last float ones, by layer, on rank 0."""
+        """The last float weights, by layer, on rank 0."""
         self.changes = StepChanges(self.reference)
-        """Of each layer what each step changed, on rank 0."""
+        """What each step changed in each layer, on rank 0."""
         self.ended: dict[int, dict[str, Any]] = {}
         """The last state of each step that took long, by its number."""
         self.learned: dict[int, dict[str, Any]] = {}
@@ -68,7 +68,7 @@ class RunFeed:
         torch.manual_seed(self.recipe.seed)
         return self.attempt.place(networks.build(self.recipe.start.network))
 
-    def beginning(self) -> nn.Module:
+    def start_network(self) -> nn.Module:
         """The network that the steps are applied to: the float one or, where the recipe continues a training, that
         with its weights."""
         if self.recipe.continues is None:
@@ -103,7 +103,7 @@ class RunFeed:
 
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As many of them, as a training sees them."""
-        return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"))
+        return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"), calibration)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those of the inputs of the float network's layers; kept in its run directory, for all that start from it."""
@@ -119,14 +119,24 @@ class RunFeed:
         """Train over the ranks of this run; where an earlier attempt stopped, from there. What is trained first is
         scored as it is without training, where it has all it needs for that."""
         start, seed, state = self.recipe.start, self.recipe.seed, self.saved()
-        if not self.epochs:
+        if not self.epochs:  # the first training of the recipe
             score_start(self.attempt, model, start, is_new=state is None)
         torch.manual_seed(seed)
-        count_from = self._step * COUNTS
-        last = train(self.attempt, model, start, sgd, seed, state, self._with_step, count_from, loss, calmed)
+        last = train(
+            self.attempt,
+            model,
+            start,
+            sgd,
+            seed,
+            state,
+            saved_as=self._with_step,
+            count_from=self._step * COUNTS_OF_A_STEP,
+            loss=loss,
+            calmed=calmed,
+        )
         self.epochs += sgd.epochs
         self._keep_end(last.state)
-        self.attempt.alive_at = math.inf
+        self.attempt.last_step_at = math.inf
 
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved of the present step."""
@@ -150,7 +160,7 @@ class RunFeed:
             return
         name = type(self.steps[self._step]).__name__
         self.attempt.save_or_stop(
-            self._step * COUNTS + math.ceil(part * 1e6),
+            self._step * COUNTS_OF_A_STEP + math.ceil(part * 1e6),
             f"{part:.0%} of {name}",
             lambda: self._with_step({"epoch": 0, "batches": 0, **state()}),
             lambda: self.attempt.journal.progress(doing or name, part),
@@ -174,7 +184,7 @@ class RunFeed:
 
     def before_rounding(self, model: nn.Module) -> None:
         """Remember the last float weights."""
-        self.attempt.alive_at = math.inf
+        self.attempt.last_step_at = math.inf
         with failures.survived("the float weights"):
             if self.attempt.journal.writes:
                 self.weights = layer_report.float_weights(self.reference, model)

@@ -151,7 +151,7 @@ class InMemoryFeed:
         Ranks().check(sgd.world_size)
         torch.manual_seed(self.seed)
         with torch.enable_grad():
-            images: Any = self._labelled()
+            images: Any = self._training_images()
             for step in fit(model, images, sgd, self.seed, Ranks(), loss=loss, calmed=calmed):
                 if step.epoch_ended:
                     step.read()
@@ -159,7 +159,8 @@ class InMemoryFeed:
             if not value.isfinite().all():
                 raise DivergedError(f"{name} became inf or NaN in the training; lower the learning rate")
 
-    def _labelled(self) -> Labelled:
+    def _training_images(self) -> Labelled:
+        """All that were given, with their labels. Raises SuiteError where there are none."""
         if isinstance(self.images, Tensor) and self.labels is not None:
             return Labelled(self.images.to(self.device), self.labels.to(self.device))
         pairs = [] if self.images is None or isinstance(self.images, Tensor) else list(_pairs(self.images))

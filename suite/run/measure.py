@@ -17,6 +17,7 @@ from suite.run import layer_report
 from suite.run.attempt import Attempt
 from suite.run.feed import RunFeed
 from suite.run.pipeline import quantized, steps_of
+from suite.run.start import images_of
 from suite.steps import MeasureSensitivity
 from suite.steps.measure_sensitivity import around_insert
 from suite.stop import Stop
@@ -31,12 +32,13 @@ def sensitivity(
     learns, and a float stage by the method mse. `how` says at which widths and on how many training images.
 
     The result becomes the artifact `sensitivity.json` of the stage; that is no further attempt at it. Raises
-    SuiteError where the stage is not done or its method has no widths by layer, and InterruptedRunError where `stop`
-    asks.
+    SuiteError where the stage is not done, read other images than are there now, or its method has no widths by layer,
+    and InterruptedRunError where `stop` asks.
     """
     folder = folders.runs / stage.key
     if read_outcome(folder) is None:
         raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first")
+    images_of(stage, "train", folders)
     recipe = stage if isinstance(stage, Recipe) else Recipe(stage, Mse())  # type: ignore[arg-type]
     before, ranges = around_insert(steps_of(recipe), method_name(recipe.method))
     with lock(folder) as lease:

@@ -14,13 +14,13 @@ from suite.recipe.method import Feed, Step
 from suite.steps import FoldBatchNorm, FreezeBatchNorm, ReestimateBatchNorm
 
 
-def quantized(steps: Sequence[Step], feed: Feed, begin: nn.Module | None = None) -> nn.Module:
-    """A copy of the feed's reference network, or of a network `begin` of the same layers, to which the `steps` were
+def quantized(steps: Sequence[Step], feed: Feed, start: nn.Module | None = None) -> nn.Module:
+    """A copy of the feed's reference network, or of a network `start` of the same layers, to which the `steps` were
     applied, in order.
 
     Raises SuiteError where a weight of the network is inf or NaN.
     """
-    model = finite_copy(feed.reference if begin is None else begin)
+    model = finite_copy(feed.reference if start is None else start)
     for number, step in enumerate(steps):
         feed.begin(number)
         model = step.apply(model, feed)

@@ -118,12 +118,12 @@ def _result(attempt: Attempt) -> tuple[dict[str, Any], Confusion]:
 def _quantized(attempt: Attempt, recipe: Recipe) -> tuple[dict[str, Any], Confusion]:
     steps = steps_of(recipe)
     feed = RunFeed(attempt, recipe, steps)
-    model = quantized(steps, feed, feed.beginning())
+    model = quantized(steps, feed, feed.start_network())
     values, confusion = score(attempt, model, recipe.start, feed.epochs)
     if attempt.start_top1 is not None:
         values["start_top1"] = attempt.start_top1
     outcome = values | (_save(attempt, model, feed.weights) if feed.epochs else {})
-    attempt.alive_at = math.inf
+    attempt.last_step_at = math.inf
     if attempt.journal.writes:  # last: the report may move the model's ranges
         if feed.learned:
             with failures.survived("what was learned"):

@@ -12,27 +12,27 @@ from typing import Any
 from torch import Tensor, nn
 
 from suite import networks
+from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks import checkpoint_files
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
-from suite.ranks import Ranks
+from suite.ranks import CPU, Ranks
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.files import Folders
-from suite.record.journal import read_outcome
+from suite.record.journal import images_read, read_events, read_outcome
 from suite.run import checkpoint
 
 
-def crops(stage: Recipe, images: Images | Streamed) -> Iterator[Tensor]:
-    """Batches of as many of the training `images` as a calibration takes, but as a training sees them, the same on all
+def crops(recipe: Recipe, images: Images | Streamed, calibration: Calibration) -> Iterator[Tensor]:
+    """Batches of as many of the training `images` as `calibration` takes, but as a training sees them, the same on all
     ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
     """
-    calibration = stage.method.calibrates_on or Calibration()
-    trained = stage.trains_by or (stage.start.sgd if isinstance(stage.start, Training) else None)
-    usual = Sgd(1, 1, 1.0, crop="resized" if stage.start.dataset.name == "imagenet" else "padded")
+    trained = recipe.trains_by or (recipe.start.sgd if isinstance(recipe.start, Training) else None)
+    usual = Sgd(1, 1, 1.0, crop="resized" if recipe.start.dataset.name == "imagenet" else "padded")
     sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
     batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
     for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
@@ -73,6 +73,20 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
     model = networks.build(start.network)
     model.load_state_dict(_saved(start, folders)["model"])
     return model
+
+
+def images_of(stage: Stage, split: str, folders: Folders) -> Images | Streamed:
+    """A split of the data set of a finished stage, on the CPU. Raises SuiteError where its run, or that of its float
+    stage, read other images than are in the data folder now."""
+    dataset = stage.start.dataset if isinstance(stage, Recipe) else stage.dataset  # type: ignore[attr-defined]
+    images = datasets.load(dataset, split, folders.data, CPU)
+    events = [read_events(folders.runs / one.key) for one in (stage, *stage.needs[:1])]
+    if {images_read(journal).get(split) for journal in events} - {images.digest, None, ""}:
+        raise SuiteError(
+            f"the {split} images of {dataset.name} in {folders.data} are not those that {stage.name} ({stage.key}) "
+            f"read; name the folder of those with --data"
+        )
+    return images
 
 
 def load_trained(recipe: Recipe, folders: Folders) -> nn.Module:

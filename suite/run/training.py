@@ -49,7 +49,7 @@ def train(
         fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss, calmed), start=1
     ):
         if number > 1:  # the second step is compiled, which may take minutes
-            attempt.alive_at = time.monotonic()
+            attempt.last_step_at = time.monotonic()
         if images_before is None:
             images_before = 0 if step.batches == 1 else step.images
         rate = (step.images - images_before) / (time.monotonic() - began)
@@ -131,7 +131,7 @@ def score(
     images = attempt.images(start.dataset, "test")
     began = time.monotonic()
     for progress in evaluate(model, images, attempt.ranks):
-        attempt.alive_at = time.monotonic()
+        attempt.last_step_at = time.monotonic()
         if not isinstance(progress, Score) and step == 0 and attempt.ranks.world_size == 1:
             attempt.stop_if_asked()
             attempt.journal.progress("evaluate", (1 + progress / len(images)) / 2)

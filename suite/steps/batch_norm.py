@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from suite.recipe import Calibration
 from suite.recipe.method import Feed, Step
@@ -48,6 +48,9 @@ class ReestimateBatchNorm(Step):
     """
 
     calibration: Calibration = field(default_factory=Calibration)
+
+    revision: ClassVar[int] = 2
+    """1 took, in a run, as many images as the method calibrates on, whatever `calibration` was."""
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from suite.recipe.method import FLOAT_BITS, Feed, Step
-from suite.recipe.settings import NEW
+from suite.recipe.errors import check_bits, check_widths
+from suite.recipe.method import Feed, Step
+from suite.recipe.settings import FLOAT_BITS, NEW
 from suite.steps.rounding import LeastError, Uniform
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ class Insert(Step):
     by_layer: LayerWidths = ()
     training: bool = False
     first_last_inputs: int | None = field(default=None, metadata=NEW)
+
+    def __post_init__(self) -> None:
+        check_widths(self, FLOAT_BITS)
+        check_bits("first_last", self.first_last, None, FLOAT_BITS)
+        check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
+        for name, weight_bits, input_bits in self.by_layer:
+            check_bits(f"by_layer {name}", weight_bits, FLOAT_BITS)
+            check_bits(f"by_layer {name}", input_bits, FLOAT_BITS)
 
     @property
     def sets_widths(self) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from suite.recipe.errors import SuiteError, check_positive
+from suite.recipe.errors import SuiteError, check_choice, check_positive
 from suite.recipe.method import Feed, Step
-from suite.steps.rounding import LeastError, Range, RangeOfHistogram, Uniform
+from suite.steps.rounding import GridKind, LeastError, Range, RangeOfHistogram, Uniform
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Deviations:
 
     k: float = 3.0
 
+    def __post_init__(self) -> None:
+        check_positive(self, k=self.k)
+
     def observer(self, axis: int | None) -> Observer:
         from suite.quantizers.lsq_plus import Deviations as Watching
 
@@ -56,11 +59,12 @@ class Lsq(Uniform):
     """
 
     range: Range = field(default_factory=LeastError)
-    grid: Literal["narrow", "signed", "affine"] = "signed"
+    grid: GridKind = "signed"
     lr_scale: float = 1.0
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self, lr_scale=self.lr_scale)
 
     def quantizer(self, bits: int) -> Quantizer:
@@ -91,7 +95,7 @@ class Lsq(Uniform):
 class LsqPlus(Lsq):
     """LSQ+ for inputs: an offset learns beside the step size (arXiv 2004.09576)."""
 
-    grid: Literal["narrow", "signed", "affine"] = "affine"
+    grid: GridKind = "affine"
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.lsq_plus import LsqPlus as Rounds
@@ -113,10 +117,19 @@ class Pact(Lsq):
 
 
 @dataclass(frozen=True)
-class Dorefa(Lsq):
-    """DoReFa (arXiv 1606.06160): `of` "weights" by tanh on -1..1, "inputs" clipped to 0..1. Nothing learns."""
+class OfWeightsOrInputs(Lsq):
+    """One that rounds weights in one way and inputs in another."""
 
     of: Literal["weights", "inputs"] = "weights"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("of", self.of, ("weights", "inputs"))
+
+
+@dataclass(frozen=True)
+class Dorefa(OfWeightsOrInputs):
+    """DoReFa (arXiv 1606.06160): `of` "weights" by tanh on -1..1, "inputs" clipped to 0..1. Nothing learns."""
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.pact import DorefaInput, DorefaWeight
@@ -125,12 +138,16 @@ class Dorefa(Lsq):
 
 
 @dataclass(frozen=True)
-class Ewgs(Lsq):
+class Ewgs(OfWeightsOrInputs):
     """EWGS (arXiv 2104.00903): both ends of the range learn, and a gradient counts more where it pushes a value
     towards the rounded one: times 1 + `scaling` * sign(gradient) * (value - rounded)."""
 
-    of: Literal["weights", "inputs"] = "weights"
     scaling: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scaling >= 0:
+            raise SuiteError(f"Ewgs.scaling must be 0 or more, got {self.scaling!r}")
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.ewgs import Ewgs as Rounds
@@ -140,10 +157,8 @@ class Ewgs(Lsq):
 
 
 @dataclass(frozen=True)
-class Apot(Lsq):
+class Apot(OfWeightsOrInputs):
     """APoT (arXiv 1909.13144): sums of powers of two, clipped where it learns to; evenly spaced from 8 bits on."""
-
-    of: Literal["weights", "inputs"] = "weights"
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.apot import ApotInput, ApotWeight

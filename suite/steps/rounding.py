@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, check_bits, check_choice, check_fraction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from suite.quantizers.quantizer import Quantizer
 
 
+Per = Literal["tensor", "channel"]
+GridKind = Literal["narrow", "signed", "affine"]
 Updates = Literal["once", "training", "always"]
-"""When a range is updated; see Uniform."""
+"""Of Uniform, which says what they mean."""
 
 
 class Range(Protocol):
@@ -108,6 +110,9 @@ class Percentile(RangeOfHistogram):
 
     fraction: float = 0.9999
 
+    def __post_init__(self) -> None:
+        check_fraction("fraction", self.fraction)
+
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
         from suite.quantizers.histogram_ranges import percentile
 
@@ -119,6 +124,9 @@ class MovingMinMax:
     """A moving average of the batches' extremes; `momentum` weighs the new batch."""
 
     momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fraction("momentum", self.momentum)
 
     def observer(self, axis: int | None) -> Observer:
         from suite.quantizers.observers import MovingMinMax as Watching
@@ -134,6 +142,10 @@ class MovingPercentile:
     fraction: float = 0.9999
     momentum: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_fraction("fraction", self.fraction)
+        check_fraction("momentum", self.momentum)
+
     def observer(self, axis: int | None) -> Observer:
         from suite.quantizers.observers import MovingPercentile as Watching
 
@@ -148,6 +160,9 @@ class SearchedHistogram:
 
     search: bool = True
     search_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        check_bits("search_bits", self.search_bits, None)
 
     def observer(self, axis: int | None) -> Observer:
         from suite.quantizers.affine import Grid
@@ -177,11 +192,16 @@ class Uniform:
     """
 
     range: Range = field(default_factory=CurrentMinMax)
-    per: Literal["tensor", "channel"] = "tensor"
-    grid: Literal["narrow", "signed", "affine"] = "narrow"
+    per: Per = "tensor"
+    grid: GridKind = "narrow"
     updates: Updates = "once"
     unsigned: bool = False
     power_of_two: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("per", self.per, get_args(Per))
+        check_choice("grid", self.grid, get_args(GridKind))
+        check_choice("updates", self.updates, get_args(Updates))
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from suite.record import files
 from suite.sweeps.options import Options
 
 FOLDER = Path(__file__).parent
-NO_SWEEPS = ("__init__", "options", "recorded", "stored", "values")
+NO_SWEEPS = ("__init__", "float_network", "options", "recorded", "stored", "values")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,16 @@ class Sweep:
             )
         complete = cache(_with_checksum)  # of one file only once
         stages = [replaced(stage, Pretrained, complete) for stage in stages]
-        return stages, {name: str(value) for name, value in options.items()}
+        return stages, dict(_as_text(options))
+
+
+def _as_text(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each option with its value; of a dataclass of options, those that it holds."""
+    for name, value in options.items():
+        if is_dataclass(value):
+            yield from ((item.name, str(getattr(value, item.name))) for item in fields(value))
+        else:
+            yield name, str(value)
 
 
 def _with_checksum(start: Pretrained) -> Pretrained:

@@ -17,40 +17,16 @@ from suite.methods.k_sigma import KSigma
 from suite.methods.linear import Linear
 from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
-from suite.recipe import (
-    CIFAR10_MEAN,
-    CIFAR10_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Calibration,
-    Dataset,
-    Method,
-    Network,
-    Pretrained,
-    Recipe,
-)
-from suite.recipe.errors import SuiteError, check_choice
-from suite.record import files
-
-NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10_MEAN, CIFAR10_STD)}
-
-
-Weights = Annotated[Path | None, "a checkpoint of a CIFAR-10 network; without it, ResNet-20 on digits"]
-Model = Annotated[str, "its architecture"]
-Shortcut = Annotated[str, "its shortcut: A or B"]
-Classes = Annotated[int, "outputs of its last layer"]
-Normalization = Annotated[str, "mean and std it was trained with: imagenet or cifar10"]
-"""The options of sweeps that start from one float network."""
+from suite.recipe import Calibration, Method, Recipe
+from suite.sweeps.float_network import Classes, Model, Normalization, Shortcut, pretrained
 
 
 def sweep(
     weights: Annotated[Path, "the checkpoint, a file of torch.save"],
-    model: Annotated[
-        str, "its architecture: resnet20, resnet32, resnet44, resnet56 or resnet50"
-    ] = "resnet20",
-    shortcut: Annotated[str, "how its blocks change shape: A (slice and pad) or B (1x1 convolution)"] = "A",
-    classes: Annotated[int, "outputs of its last layer"] = 10,
-    normalization: Annotated[str, "mean and std it was trained with: imagenet or cifar10"] = "imagenet",
+    model: Model = "resnet20",
+    shortcut: Shortcut = "A",
+    classes: Classes = 10,
+    normalization: Normalization = "imagenet",
     sha256: Annotated[str, "the checksum it must have"] = "",
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
@@ -69,30 +45,6 @@ def learned(calibration: Calibration) -> list[Method]:
     """Rounding that is learned, at 4 and 3 bits, every layer at that width as the others have it."""
     kinds: tuple[type[Adaround], ...] = (Adaround, Best)
     return [kind(bits, bits, None, feed=calibration) for kind in kinds for bits in (4, 3)]
-
-
-def pretrained(
-    weights: Path, model: str, shortcut: str, classes: int, normalization: str, sha256: str = ""
-) -> Pretrained:
-    """The stage of a checkpoint file. Raises SuiteError where it is missing or has not the checksum it must have."""
-    found = checked_sha256(weights, sha256)
-    check_choice("normalization", normalization, NORMALIZATIONS)
-    return Pretrained(
-        Network(model, shortcut, classes),  # type: ignore[arg-type]
-        Dataset("cifar10", *NORMALIZATIONS[normalization]),
-        str(weights.resolve()),
-        found,
-    )
-
-
-def checked_sha256(weights: Path, expected: str) -> str:
-    """The SHA-256 of a checkpoint file. Raises SuiteError where it is missing or does not begin with `expected`."""
-    if not weights.is_file():
-        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
-    found = files.sha256(weights)
-    if expected and not found.startswith(expected.lower()):
-        raise SuiteError(f"{weights} has sha256 {found}, not {expected}; it is another file or damaged")
-    return found
 
 
 def post_training(calibration: Calibration) -> list[Method]:

@@ -18,10 +18,10 @@ from suite.methods.linear import Linear
 from suite.methods.percentile import Percentile
 from suite.methods.qat_asymmetric import QatAsymmetric
 from suite.methods.qat_symmetric import QatSymmetric
-from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd, Training
+from suite.recipe import Calibration, Dataset, Method, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError, check_choice
-from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
+from suite.sweeps import quick
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 SCRATCH = Sgd(
     epochs=15,
@@ -40,30 +40,24 @@ SOURCES = ("000", "001", "002", "003", "004")
 
 def sweep(
     source: Annotated[str, ", ".join(SOURCES)],
-    weights: Weights = None,
-    model: Model = "resnet20",
-    shortcut: Shortcut = "A",
-    classes: Classes = 10,
-    normalization: Normalization = "imagenet",
+    float_network: FloatNetwork = ON_DIGITS,
     epochs: Annotated[int, "epochs of each quantization-aware training of 001"] = 1,
     scratch_epochs: Annotated[int, "001 on CIFAR-10: train all from scratch for so many epochs"] = 0,
     seed: Annotated[int, "of the trainings from scratch"] = 0,
 ) -> Sequence[Recipe]:
     """The source's chains on one float network."""
     check_choice("source", source, SOURCES)
-    start: Training | Pretrained
     if scratch_epochs:
-        if source != "001" or weights is not None:
+        if source != "001" or float_network.weights is not None:
             raise SuiteError("--scratch-epochs is for source 001, without --weights")
         feed = replace(SCRATCH, epochs=scratch_epochs)
-        start = Training(Network("resnet20", "A"), Dataset("cifar10"), feed, seed)
-        return [Recipe(start, method) for chain in scratch_chains(feed) for method in chain]
-    if weights is None:
-        start = quick.training(seed=0)
+        training = Training(Network("resnet20", "A"), Dataset("cifar10"), feed, seed)
+        return [Recipe(training, method) for chain in scratch_chains(feed) for method in chain]
+    if float_network.weights is None:
         feed = replace(quick.QAT, epochs=epochs)
     else:
-        start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
         feed = Sgd(epochs=epochs, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
+    start = float_network.start(seed=0)
     return [Recipe(start, method) for chain in chains(source, feed) for method in chain]
 
 

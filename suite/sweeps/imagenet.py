@@ -21,7 +21,8 @@ from suite.recipe import (
     Sgd,
     Training,
 )
-from suite.sweeps.cifar10 import checked_sha256, post_training
+from suite.sweeps.cifar10 import post_training
+from suite.sweeps.float_network import checked_sha256
 
 
 def sweep(

@@ -25,8 +25,8 @@ from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.recipe import FLOAT_BITS, Calibration, Method, Precision, Pretrained, Recipe, Sgd, Training
 from suite.steps import Distillation
-from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
+from suite.sweeps import quick
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork, Model, Normalization, Shortcut, pretrained
 
 WIDTHS = ((4, 4), (3, 3), (2, 2), (4, FLOAT_BITS), (2, FLOAT_BITS))
 
@@ -42,38 +42,30 @@ PARQ = replace(HE, weight_decay=2e-4, milestones=(80, 120, 150))
 
 
 def sweep(
-    weights: Weights = None,
-    model: Model = "resnet20",
-    shortcut: Shortcut = "A",
-    classes: Classes = 10,
-    normalization: Normalization = "imagenet",
+    float_network: FloatNetwork = ON_DIGITS,
     epochs: Annotated[int, "epochs of every training, at 0.01 with a cosine; 0: the papers' own"] = 0,
     seeds: Annotated[int, "trainings of each, from seed 0 on"] = 1,
     bfloat16: Annotated[bool, "every training under O2 in bfloat16 instead of O0"] = False,
     progressive: Annotated[bool, "also LSQ and APoT from 4 bits to 3 and to 2"] = False,
     teacher: Annotated[Path | None, "a checkpoint that teaches one more LSQ at each width"] = None,
-    teacher_model: Annotated[str, "its architecture"] = "resnet20",
-    teacher_shortcut: Annotated[str, "its shortcut: A or B"] = "B",
-    teacher_normalization: Annotated[
-        str, "mean and std it was trained with: imagenet or cifar10"
-    ] = "cifar10",
+    teacher_model: Model = "resnet20",
+    teacher_shortcut: Shortcut = "B",
+    teacher_normalization: Normalization = "cifar10",
 ) -> Sequence[Recipe]:
     """Each method at each width."""
     taught = None
     if teacher is not None:
-        named = teacher_model, teacher_shortcut, classes, teacher_normalization
-        taught = Distillation(teacher=cifar10.pretrained(teacher, *named))
+        named = teacher_model, teacher_shortcut, float_network.classes, teacher_normalization
+        taught = Distillation(teacher=pretrained(teacher, *named))
+    if float_network.weights is None:
+        feed: Sgd | None = replace(quick.QAT, epochs=epochs or quick.QAT.epochs)
+    else:
+        feed = replace(FINE_TUNING, epochs=epochs) if epochs else None
     recipes: list[Recipe] = []
     for seed in range(seeds):
-        start: Training | Pretrained = quick.training(seed)
-        short = replace(quick.QAT, epochs=epochs or quick.QAT.epochs) if weights is None else None
-        if weights is not None:
-            start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
-            short = replace(FINE_TUNING, epochs=epochs) if epochs else None
-        # Recipes from somebody's checkpoint differ by the draw of their calibration images.
-        calibration = Calibration(seed=seed if weights is not None else 0)
-        recipes += [Recipe(start, method) for method in methods(short, calibration, taught)]
-        recipes += chains(start, short, calibration) if progressive else []
+        start, calibration = float_network.start(seed), float_network.calibration(seed)
+        recipes += [Recipe(start, method) for method in methods(feed, calibration, taught)]
+        recipes += chains(start, feed, calibration) if progressive else []
     return [_in_bfloat16(recipe) for recipe in recipes] if bfloat16 else recipes
 
 

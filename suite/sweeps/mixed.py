@@ -17,11 +17,10 @@ from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
-from suite.recipe import Calibration, Method, Pretrained, Recipe, Training
+from suite.recipe import Calibration, Method, Recipe
 from suite.recipe.errors import SuiteError, check_choice
 from suite.steps.assign_widths import By
-from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Model, Normalization, Shortcut, Weights
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 Base = Literal["mse", "mse_first_last_8", "adaround", "qdrop", "best"]
 
@@ -30,10 +29,7 @@ SCORES: tuple[By, ...] = ("noise", "logits", "gradient", "hessian")
 
 
 def sweep(
-    weights: Weights = None,
-    model: Model = "resnet20",
-    shortcut: Shortcut = "A",
-    normalization: Normalization = "imagenet",
+    float_network: FloatNetwork = ON_DIGITS,
     of: Annotated[Base, "the method whose layers get widths"] = "mse_first_last_8",
     budgets: Annotated[tuple[float, ...], "mean bits of a weight"] = (4.0, 3.0, 2.5),
     scores: Annotated[tuple[str, ...], "what widths are chosen by"] = SCORES,
@@ -47,10 +43,7 @@ def sweep(
         raise SuiteError(f"budgets are mean bits from {min(UNIFORM)} to {max(UNIFORM)}, got {budgets}")
     recipes = []
     for seed in range(seeds):
-        start: Training | Pretrained = quick.training(seed)
-        if weights is not None:
-            start = cifar10.pretrained(weights, model, shortcut, 10, normalization)
-        calibration = Calibration(seed=seed if weights is not None else 0)
+        start, calibration = float_network.start(seed), float_network.calibration(seed)
         for method in methods(of, budgets, scores, draws, calibration):
             recipes.append(Recipe(start, method))
     return recipes

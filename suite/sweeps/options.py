@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
@@ -28,7 +29,8 @@ TAKEN = [
 
 
 class Options:
-    """Those of the sweep `name`, which asks what `about` says: `Annotated[int, "help"]` gives type and help.
+    """Those of the sweep `name`, which asks what `about` says: `Annotated[int, "help"]` gives type and help. A
+    parameter may be a dataclass of options that several sweeps have, as that of suite.sweeps.float_network.
 
     Raises SuiteError for a parameter that cannot be an option.
     """
@@ -77,12 +79,14 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
                 f"{function.__code__.co_filename}: parameter {name!r} of sweep() has no type; write {name}: int, or "
                 f"Annotated[int, 'what it is']"
             )
-        if name in TAKEN:
-            raise SuiteError(
-                f"{function.__code__.co_filename}: sweep() cannot have a parameter {name!r}, the command line has "
-                f"--{name.replace('_', '-')} already; rename it"
-            )
-        described = _described(hints[name])
+        kind: Any = hints[name]
+        for option in [item.name for item in fields(kind)] if is_dataclass(kind) else [name]:
+            if option in TAKEN:
+                raise SuiteError(
+                    f"{function.__code__.co_filename}: sweep() cannot have a parameter {option!r}, the command line "
+                    f"has --{option.replace('_', '-')} already; rename it"
+                )
+        described = _described(kind)
         parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=described))
     return inspect.Signature(parameters)
 

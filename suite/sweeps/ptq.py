@@ -17,10 +17,9 @@ from suite.methods.dfq import Dfq
 from suite.methods.equalized import Equalized
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
-from suite.recipe import Calibration, Method, Pretrained, Recipe, Training
+from suite.recipe import Calibration, Method, Recipe
 from suite.recipe.errors import check_choice
-from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 Which = Literal["best", "qdrop", "brecq", "adaround", "bias_correction", "dfq", "equalized", "rounding"]
 
@@ -30,16 +29,12 @@ WIDTHS: tuple[tuple[int | None, tuple[tuple[int, int], ...]], ...] = (
 )
 """Of weights and inputs, for a first and last layer of 8 bits and as the rest."""
 
-ON_DIGITS = 100
+DIGITS_ITERATIONS = 100
 """Iterations a block where no checkpoint is given: the digits are few and easy."""
 
 
 def sweep(
-    weights: Weights = None,
-    model: Model = "resnet20",
-    shortcut: Shortcut = "A",
-    classes: Classes = 10,
-    normalization: Normalization = "imagenet",
+    float_network: FloatNetwork = ON_DIGITS,
     methods: Annotated[tuple[str, ...], "which methods; rounding is to the nearest"] = get_args(Which),
     draws: Annotated[int, "random choices of 1,024 calibration images or, on digits, trainings"] = 3,
     iterations: Annotated[int, "of each block or layer that learns; 0: 1,000, on digits 100"] = 0,
@@ -48,14 +43,11 @@ def sweep(
     for method in methods:
         check_choice("methods", method, get_args(Which))
     recipes = []
+    if not iterations:
+        iterations = DIGITS_ITERATIONS if float_network.weights is None else Qdrop().iterations
     for draw in range(draws):
-        start: Training | Pretrained = quick.training(draw)
-        if weights is not None:
-            start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
-        # Recipes from somebody's checkpoint differ by the draw of their calibration images.
-        feed = Calibration(seed=draw if weights is not None else 0)
-        steps = iterations or (ON_DIGITS if weights is None else Qdrop().iterations)
-        recipes += [Recipe(start, method) for which in methods for method in _of(which, steps, feed)]
+        start, feed = float_network.start(draw), float_network.calibration(draw)
+        recipes += [Recipe(start, method) for which in methods for method in _of(which, iterations, feed)]
     return recipes
 
 

@@ -31,7 +31,7 @@ from suite.recipe import (
     Sgd,
     Training,
 )
-from suite.sweeps.cifar10 import checked_sha256
+from suite.sweeps.float_network import checked_sha256
 
 NETWORK = Network("resnet50", classes=1000)
 """A 3x3 stem for 32x32 images and source 002's head of 1,000 outputs, of which CIFAR-10 uses ten."""

@@ -16,8 +16,6 @@ from suite.record.files import printable, write_json
 from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
 from suite.sweeps.values import VALUES, from_json
 
-__all__ = ["from_json"]
-
 
 def save_sweep(
     runs: Path,
@@ -36,7 +34,7 @@ def save_sweep(
     file = _file(runs, name)
     for stage in stages:
         _check_found_by_workers(stage)
-    _check_told_apart(stages)
+    _check_distinct(stages)
     rows = [
         {
             "key": stage.key,
@@ -120,7 +118,7 @@ def _check_found_by_workers(stage: Stage) -> None:
             )
 
 
-def _check_told_apart(stages: Sequence[Stage]) -> None:
+def _check_distinct(stages: Sequence[Stage]) -> None:
     """What MLflow and the tables show of a stage has to be its own: they would take two that look alike for seeds."""
     seen: dict[str, Stage] = {}
     for stage in stages:
@@ -134,8 +132,8 @@ def _check_told_apart(stages: Sequence[Stage]) -> None:
 
 def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...]:
     """The stages of a sweep that was launched in this runs folder, in plan order, with the keys and names that were
-    recorded. Raises SuiteError where there is none and, `checked`, where a stage has another key today: whoever runs
-    stages has to know, and imports the files of the user's that they need; whoever reads waits for neither."""
+    recorded. Raises SuiteError where there is none and, `checked`, where a stage has another key or revision today:
+    whoever runs stages has to know, and imports the user's files that they need; whoever reads waits for neither."""
     file = runs / "sweeps" / f"{name}.json"
     if not file.is_file():
         there = ", ".join(sorted(f.stem for f in file.parent.glob("*.json"))) or "none"
@@ -179,20 +177,21 @@ def find_stages(runs: Path, keys: Sequence[str], checked: bool = True) -> list[S
     return found
 
 
-def _stage(row: dict[str, Any], runs: Path, names_a_file: bool) -> Stage:
+def _stage(row: dict[str, Any], runs: Path, names_a_file: bool, any_revision: bool) -> Stage:
     if names_a_file:
         user_files.find_kept(row["stage"], runs)
-    stage = from_json(row["stage"])
+    stage = from_json(row["stage"], any_revision)
     if not isinstance(stage, Stage) or not all(isinstance(needed, Stage) for needed in stage.needs):
         raise _other_stage(row)
     return stage
 
 
 def _recorded(row: dict[str, Any], runs: Path) -> Stage:
-    """To make key and name of thousands of stages takes longer than all else that `status` does. No file of a user's
-    is imported, which would run its code."""
+    """The stage of a row, of whatever revision, with the key and the name that were recorded: to make those of
+    thousands anew takes longer than all else that `status` does. No user's file is imported, which would run its code.
+    """
     own = _names_a_file(row)
-    stage = recorded_recipe(row) if own and has_own_types(row["stage"]) else _stage(row, runs, own)
+    stage = recorded_recipe(row) if own and has_own_types(row["stage"]) else _stage(row, runs, own, True)
     if stage is None:
         raise _other_stage(row)
     vars(stage).update(key=row["key"], name=printable(row["name"]))
@@ -207,7 +206,8 @@ def _names_a_file(row: dict[str, Any]) -> bool:
 
 
 def _checked(row: dict[str, Any], runs: Path) -> Stage:
-    stage = _stage(row, runs, _names_a_file(row))
+    """The stage of a row, to be run. Raises SuiteError where today's code makes another of it."""
+    stage = _stage(row, runs, _names_a_file(row), any_revision=False)
     if stage.key != row["key"]:
         _take_key_as_given(stage)
     if stage.key != row["key"]:

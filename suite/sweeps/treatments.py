@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from suite.methods.amax import Amax
 from suite.methods.histogram import Histogram
-from suite.recipe import FLOAT_BITS, Calibration, Method, Pretrained, Recipe, Training
-from suite.sweeps import cifar10, quick
-from suite.sweeps.cifar10 import Classes, Model, Normalization, Shortcut, Weights
+from suite.recipe import FLOAT_BITS, Calibration, Method, Recipe
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 TREATMENTS: tuple[dict[str, Any], ...] = (
     {},
@@ -22,17 +21,11 @@ TREATMENTS: tuple[dict[str, Any], ...] = (
 
 
 def sweep(
-    weights: Weights = None,
-    model: Model = "resnet20",
-    shortcut: Shortcut = "A",
-    classes: Classes = 10,
-    normalization: Normalization = "imagenet",
+    float_network: FloatNetwork = ON_DIGITS,
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
     """Each treatment for two sound methods, at 8, 6, 4 and 3 bits."""
-    start: Training | Pretrained = quick.training(seed=0)
-    if weights is not None:
-        start = cifar10.pretrained(weights, model, shortcut, classes, normalization)
+    start = float_network.start(seed=0)
     return [
         Recipe(start, method, **treatment)
         for seed in range(calibration_seeds)

@@ -31,18 +31,19 @@ VALUES: tuple[type, ...] = (
 )
 
 
-def from_json(data: Any) -> Any:
+def from_json(data: Any, any_revision: bool = False) -> Any:
     """The value that `to_json` wrote: classes of `recipe` and of `methods`, and no others.
 
-    Raises SuiteError for an unknown type or field, and for a method of another revision.
+    Raises SuiteError for an unknown type or field and, unless `any_revision` is read, for a method or a step that has
+    another revision today.
     """
     if isinstance(data, list):
-        return tuple(from_json(item) for item in data)
+        return tuple(from_json(item, any_revision) for item in data)
     if not isinstance(data, dict):
         return data
     if data.get("type") in ("Training", "Pretrained"):
         return _float_stage(json.dumps(data))
-    return _value(data)
+    return _value(data, any_revision)
 
 
 @lru_cache(maxsize=1000)
@@ -51,7 +52,7 @@ def _float_stage(text: str) -> Any:
     return _value(json.loads(text))
 
 
-def _value(data: dict[str, Any]) -> Any:
+def _value(data: dict[str, Any], any_revision: bool = False) -> Any:
     kind = _by_name((*VALUES, *find_methods().values())).get(name := str(data.get("type")))
     if user_files.is_reference(name):
         kind = user_files.load(user_files.Reference(name, str(data.get("type_sha256"))))
@@ -59,13 +60,13 @@ def _value(data: dict[str, Any]) -> Any:
         raise SuiteError(
             f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
         )
-    if data.get("revision") != getattr(kind, "revision", None):
+    if not any_revision and data.get("revision") != getattr(kind, "revision", None):
         raise SuiteError(
             f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
             f"{data.get('revision')}; plan the sweep again"
         )
     own = ("type", "type_sha256", "revision")
-    fields = {name: from_json(item) for name, item in data.items() if name not in own}
+    fields = {name: from_json(item, any_revision) for name, item in data.items() if name not in own}
     try:
         return kind(**fields)
     except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind

@@ -10,7 +10,7 @@ from typing import Any
 from suite.recipe import Stage
 from suite.record import system_metrics
 from suite.record.journal import counted_metrics
-from suite.record.method_looks import look_of
+from suite.record.method_colours import colour_and_marker
 from suite.record.status import Status
 from suite.track import run_contents
 from suite.track.experiment import NOTE
@@ -128,7 +128,7 @@ def _for_people(experiment: str, run: MlflowRun, now: Status, start: FloatRun) -
     page = f"#/experiments/{experiment}/runs/{start.run_id}{flow}" if start.run_id else ""
     tags = {
         "configuration": configuration(now.stage),
-        "mlflow.runColor": look_of(str(now.stage.params["method"]))[0],
+        "mlflow.runColor": colour_and_marker(str(now.stage.params["method"]))[0],
     }
     there = run.tags.get(NOTE, "")
     if not there or there.startswith(f"{now.stage.name}."):

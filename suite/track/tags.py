@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.record.journal import run_seconds
+from suite.record.journal import images_read, run_seconds
 from suite.record.status import Status
 
 PLAN, RECORD, SYNCED = "mlflow.suite.plan", "mlflow.suite.record", "mlflow.suite.synced"
@@ -53,11 +53,10 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
 
 def record(now: Status) -> str:
     """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag RECORD."""
-    read = [event for event in now.journal if event["event"] == "data"]
     content = {
         "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),
         "outcome": _chosen(now.outcome, OUTCOME),
-        "data": {str(event.get("split")): str(event.get("sha256")) for event in read},
+        "data": images_read(now.journal),
         "run_seconds": run_seconds(now.journal),
     }
     return json.dumps(content)

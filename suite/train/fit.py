@@ -19,7 +19,7 @@ from suite.quantizers.hardening import hardening
 from suite.quantizers.observers import observe_over
 from suite.ranks import Ranks
 from suite.recipe import Sgd
-from suite.train.optimizer import _optimizer, learning_rate
+from suite.train.optimizer import learning_rate, make_optimizer
 from suite.train.oscillation import Calmed
 from suite.train.precision import Mixed
 from suite.train.sync_batch_norm import synchronize_batch_norm
@@ -91,7 +91,7 @@ def fit(
     """
     if state:
         _load_model(model, state["model"])
-    mixed = Mixed(model, sgd.precision, partial(_optimizer, sgd))
+    mixed = Mixed(model, sgd.precision, partial(make_optimizer, sgd))
     tally = Tally(ranks.device)
     start_epoch, first = _restore(state, mixed, tally, ranks) if state else (0, 0)
     working = _over_ranks(mixed.working, sgd, ranks)

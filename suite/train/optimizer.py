@@ -42,7 +42,11 @@ def check_optimizer(sgd: Sgd) -> None:
             ) from None
 
 
-def _optimizer(sgd: Sgd, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(sgd: Sgd, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD for the weights and for what quantizers learn, each by its own rate and weight decay.
+
+    Raises SuiteError where NVIDIA apex is asked for and not installed.
+    """
     groups = _groups(list(parameters))
     listed = [parameter for group in groups for parameter in group["params"]]
     how: dict[str, Any] = {

@@ -18,7 +18,7 @@ from analysis.draw.axes import LEAST, drops
 from analysis.draw.style import RC, line_styles, style_of
 from analysis.report import results, tables
 from suite.methods import find as find_methods
-from suite.record.method_looks import LOOKS
+from suite.record.method_colours import CHOSEN
 
 
 def analysed(runs: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -59,12 +59,12 @@ def test_a_method_has_one_colour_in_both_figures_whatever_else_is_in_the_sweep(t
 
 
 def test_every_method_of_the_suite_has_a_colour_and_a_marker_of_its_own() -> None:
-    names = {*find_methods(), "float", *LOOKS}
+    names = {*find_methods(), "float", *CHOSEN}
     assert len({(style_of(name).colour, style_of(name).marker) for name in names}) == len(names)
 
 
 def test_no_two_lines_share_colour_dash_and_marker() -> None:
-    methods = [*LOOKS, *(f"own_{number}" for number in range(30))]
+    methods = [*CHOSEN, *(f"own_{number}" for number in range(30))]
     lines = [(method, f"{method}, variant {number}") for method in methods for number in range(8)]
     looks = {tuple(map(str, style.values())) for style in line_styles(lines).values()}
     assert len(looks) == len(lines)

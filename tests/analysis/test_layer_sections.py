@@ -90,8 +90,10 @@ def test_a_method_is_shown_at_its_width_nearest_to_four_bits_and_at_no_more_than
 
 def test_only_what_is_shown_is_read(twenty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    original = layer_records._object
-    monkeypatch.setattr(layer_records, "_object", lambda path: (read.append(path.name), original(path))[1])
+    original = layer_records.json_object
+    monkeypatch.setattr(
+        layer_records, "json_object", lambda path: (read.append(path.name), original(path))[1]
+    )
     results.load(twenty, "small")
     assert read.count("layers.json") == 20 and read.count("confusion.json") == 2
 

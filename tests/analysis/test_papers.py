@@ -17,8 +17,8 @@ PTQ = published.load(published.PATH.with_name("published_ptq.toml"))
 
 def ours(method: str, bits: int, drop: float, edges: str = "as the rest", **params: Any) -> dict[str, Any]:
     widths = {"weight_bits": bits, "act_bits": bits}
-    told = {"method": method, "edges": edges, **widths, **params}
-    row = {"configuration": json.dumps(told), "method": method, "label": method, "n": 3, **widths}
+    params_of_all = {"method": method, "edges": edges, **widths, **params}
+    row = {"configuration": json.dumps(params_of_all), "method": method, "label": method, "n": 3, **widths}
     row |= {"model": "resnet20", "dataset": "cifar10", "top1": 91.73 - drop, "drop": drop}
     return row | {"drop_low": drop - 0.2, "drop_high": drop + 0.2}
 

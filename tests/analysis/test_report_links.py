@@ -68,14 +68,14 @@ def test_the_pages_of_mlflow_are_asked_of_its_server_where_the_sweep_was_synced(
         assert links.pages(tmp_path, "small") == {}
 
 
-@pytest.mark.parametrize("told_by", ["the variables", "the address"])
+@pytest.mark.parametrize("given_by", ["the variables", "the address"])
 def test_a_server_with_a_login_is_asked_with_it_and_no_link_shows_it(
-    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, told_by: str
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, given_by: str
 ) -> None:
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "small.mlflow").write_text("{}")
     monkeypatch.setattr(Mlflow, "wanted", f"Basic {base64.b64encode(b'me:s@cret').decode()}")
-    account = "me:s%40cret@" if told_by == "the address" else ""
+    account = "me:s%40cret@" if given_by == "the address" else ""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", f"//{account}"))
     for name, value in (("USERNAME", "me"), ("PASSWORD", "s@cret")):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "" if account else value)

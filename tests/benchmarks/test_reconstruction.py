@@ -1,4 +1,4 @@
-"""What a long reconstruction would take is told by a short one."""
+"""What a long reconstruction would take is measured by a short one."""
 
 from __future__ import annotations
 

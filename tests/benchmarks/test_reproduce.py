@@ -34,7 +34,7 @@ def test_every_command_is_one_that_the_suite_understands(tmp_path: Path) -> None
                 assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file()
 
 
-def test_the_hours_are_told_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_hours_are_shown_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"x")
     assert reproduce.main(["--weights", str(weights), "--dry-run", "--only", "cifar10", "verdicts"]) == 0

@@ -110,7 +110,7 @@ def test_a_checkpoint_that_is_missing_wrong_or_of_another_architecture_is_refuse
         ("def sweep(bits):\n    return []\n", "parameter 'bits' of sweep() has no type"),
     ],
 )
-def test_a_broken_sweep_file_is_told_with_its_line(
+def test_a_broken_sweep_file_is_reported_with_its_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "broken.py").write_text(text)
@@ -166,7 +166,7 @@ def test_an_own_file_may_not_take_the_name_of_a_sweep(
     assert "rename the file" in refused(capsys, "plan", tmp_path / "quick.py")
 
 
-def test_a_disk_without_space_is_told_before_anything_runs(
+def test_a_disk_without_space_is_reported_before_anything_runs(
     capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
 ) -> None:
     small = tmp_path / "small"
@@ -199,7 +199,7 @@ def test_a_runs_folder_from_another_version_is_refused(
     assert "is not a sweep's record" in refused(capsys, "status", "own", "--runs", tmp_path / "runs")
 
 
-def test_a_runs_folder_that_cannot_be_written_is_told(
+def test_a_runs_folder_that_cannot_be_written_is_reported(
     capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

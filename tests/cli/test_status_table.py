@@ -56,8 +56,8 @@ def test_a_wide_terminal_has_one_line_a_stage() -> None:
 def test_watch_fits_the_height_and_shows_what_runs_and_what_failed_first(width: int, height: int) -> None:
     found = lines(fitted(statuses(), "a note", width, height), width, height)
     assert len(found) < height
-    told = [line for line in found if "running" in line or "failed" in line]
-    assert told[0].startswith(STAGES[7].key) and told[1].startswith(STAGES[40].key)
+    listed = [line for line in found if "running" in line or "failed" in line]
+    assert listed[0].startswith(STAGES[7].key) and listed[1].startswith(STAGES[40].key)
     assert any(line.startswith("not shown: ") for line in found) and found[-1] == "a note"
 
 

@@ -96,3 +96,32 @@ def test_the_help_of_a_sweep_shows_each_option_with_its_text_and_default(
         "--only",
     ):
         assert line in said
+
+
+GROUPED = """
+from dataclasses import dataclass
+from cyclopts import Parameter
+from suite.recipe.errors import SuiteError
+from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Mine:
+    {field}: int = 1
+
+MINE = Mine()
+
+def sweep(network: FloatNetwork = ON_DIGITS, mine: Mine = MINE):
+    raise SuiteError(f"got {network.model} {network.classes} {mine}")
+"""
+
+
+def test_a_dataclass_of_options_gives_a_sweep_an_option_for_each_field(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "grouped.py"
+    file.write_text(GROUPED.replace("{field}", "depth"))
+    words = ("--model", "resnet56", "--depth", "3", "--runs", tmp_path)
+    assert "got resnet56 10 Mine(depth=3)" in refused(capsys, "plan", file, *words)
+    file.write_text(GROUPED.replace("{field}", "workers"))
+    assert "sweep() cannot have a parameter 'workers'" in refused(capsys, "plan", file, "--runs", tmp_path)

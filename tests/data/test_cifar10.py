@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.statuses import status_of
 
 from suite.data import cifar
 from suite.methods.amax import Amax
@@ -19,7 +20,6 @@ from suite.ranks import Ranks
 from suite.recipe import Method, Pretrained, Recipe, plan
 from suite.recipe.errors import SuiteError
 from suite.record import files
-from suite.record.status import status_of
 from suite.run.stage import Folders, run
 from suite.sweeps import find
 
@@ -113,12 +113,12 @@ def test_cifar100_is_read_from_its_authors_files_and_needs_every_class_alike(tmp
         with (place / "test").open("wb") as stream:
             pickle.dump({"data": pixels, "fine_labels": labels.tolist(), "coarse_labels": []}, stream)
         if labels.any():
-            read, told = cifar.cifar("cifar100", "test", tmp_path)
-            assert read.shape == (10_000, 32, 32, 3) and np.bincount(told).tolist() == [100] * 100
+            read, read_labels = cifar.cifar("cifar100", "test", tmp_path)
+            assert read.shape == (10_000, 32, 32, 3) and np.bincount(read_labels).tolist() == [100] * 100
             where = int(
                 np.flatnonzero((read == pixels[7].reshape(3, 32, 32).transpose(1, 2, 0)).all((1, 2, 3)))[0]
             )
-            assert told[where] == 7
+            assert read_labels[where] == 7
         else:
             with pytest.raises(SuiteError, match="are not cifar100's: .* 10000 images of 1 classes"):
                 cifar.cifar("cifar100", "test", tmp_path)

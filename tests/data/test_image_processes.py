@@ -184,8 +184,8 @@ def test_a_training_and_a_calibration_run_from_files_on_two_ranks(own: Path) -> 
     journals = [file.read_text() for file in (own / "runs").glob("*/events.jsonl")]
     digests = {find(own, split).digest for split in ("train", "test")}
     assert len(journals) == 2 and all(digest in journal for digest in digests for journal in journals)
-    (told,) = (own / "runs").glob("*/artifacts/layers.json")  # of the recipe
-    layers = json.loads(told.read_text())["layers"]
+    (report,) = (own / "runs").glob("*/artifacts/layers.json")  # of the recipe
+    layers = json.loads(report.read_text())["layers"]
     assert len(layers) == 22 and all(one[of]["sqnr_db"] > 20 for one in layers for of in ("weight", "input"))
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from suite.data import datasets
 from suite.export import agreement
+from suite.recipe import Dataset
 
 
 def test_a_flip_counts_where_the_classes_lie_further_apart_than_noise() -> None:
@@ -28,3 +32,18 @@ def test_one_flip_in_2000_and_a_mean_of_a_fiftieth_may_differ() -> None:
     ):
         record = {"images": images, "flips_beyond_noise": flips, "mean_difference": mean}
         assert agreement.within_bounds(record) == allowed
+
+
+@pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
+def test_the_images_that_are_compared_are_evenly_spread(most: int | None) -> None:
+    test = datasets.load(Dataset("digits", size=8), "test", Path(), torch.device("cpu"))
+    x = torch.cat(list(agreement.batches(test, most)))
+    whole = torch.cat(list(agreement.batches(test, None)))
+    assert torch.equal(x, whole[agreement.every(test, most)]) and len(x) == min(most or 599, 599)
+    assert len(test.labels[agreement.every(test, most)]) == len(x)
+
+
+def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, has in ((("avx2",), False), (("avx2", "avx_vnni"), True), (("asimddp",), True)):
+        monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
+        assert agreement.has_vnni() == has

@@ -14,7 +14,7 @@ from fakes.exported import SGD, Finished
 from fakes.missing import missing
 
 from suite.cli.main import main
-from suite.export import agreement, compared, exporting, onnx_graph
+from suite.export import agreement, compared, onnx_graph
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
@@ -256,24 +256,6 @@ def test_a_recipe_that_is_not_done_and_one_whose_run_answered_otherwise_are_refu
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(exporting, "write_json", full)
-    with pytest.raises(SuiteError, match="cannot be written: No space left on device; free some space"):
-        exporting._write({".xml": b"content", ".bin": b"weights"}, {}, tmp_path / "a.xml")
-    assert not list(tmp_path.iterdir())
-
-
-def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        SuiteError, match=r"needs onnx, onnxscript, onnxruntime.*quantization-suite\[export\]"
-    ):
-        exporting.check_installed()
-
-
 def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
     finished: Finished, exported: tuple[Recipe, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,21 +274,6 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
         compared.onnx_file(source.model, test, logits, Wish(), [])
-
-
-@pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
-def test_the_images_that_are_compared_are_evenly_spread(finished: Finished, most: int | None) -> None:
-    test = rebuilt(finished.recipe(Mse(8, 8, feed=CALIBRATION)), finished.folders).images("test")
-    x = torch.cat(list(agreement.batches(test, most)))
-    whole = torch.cat(list(agreement.batches(test, None)))
-    assert torch.equal(x, whole[agreement.every(test, most)]) and len(x) == min(most or 599, 599)
-    assert len(test.labels[agreement.every(test, most)]) == len(x)
-
-
-def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, has in ((("avx2",), False), (("avx2", "avx_vnni"), True), (("asimddp",), True)):
-        monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
-        assert agreement.has_vnni() == has
 
 
 def test_dataflow_carries_one_value_through_a_layer(

@@ -33,9 +33,9 @@ def keep(runs: Path, what: Json, name: str, content: Any) -> Path:
 def record(runs: Path, what: Json, noise: float = 20.0, wrong: int = 2, names: list[str] = NAMES) -> None:
     """The artifacts of a run: SQNR that falls by a tenth of a decibel a layer, `wrong` images of 100 taken for the
     class before."""
-    told = [layer(name, noise - place / 10) for place, name in enumerate(names)]
+    recorded = [layer(name, noise - place / 10) for place, name in enumerate(names)]
     if what["params"]["method"] != "float":
-        keep(runs, what, "layers.json", {"format": 1, "images": 32, "layers": told})
+        keep(runs, what, "layers.json", {"format": 1, "images": 32, "layers": recorded})
     rows = [{str(true): 100 - wrong, str((true - 1) % 10): wrong} for true in range(10)]
     classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     keep(runs, what, "confusion.json", {"format": 1, "names": classes, "rows": rows})

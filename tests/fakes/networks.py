@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fakes import tiny
 from suite import networks
@@ -28,3 +28,15 @@ def two_blocks() -> nn.Module:
         for _ in range(3):
             model(torch.randn(16, 3, 16, 16))
     return model.eval()
+
+
+class Branching(nn.Module):
+    """A forward that depends on values, which torch.fx cannot trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((2, 3))
+        return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]

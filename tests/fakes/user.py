@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fakes import ROOT, tiny
 from fakes.forking import Forked, completed
+from fakes.statuses import status_of
 from fakes.waiting import limit, until
 from suite.launch import local_jobs
 from suite.recipe import Stage
-from suite.record.status import status_of
 from suite.sweeps.stored import load_sweep
 
 SWEEP = """

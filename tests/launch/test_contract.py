@@ -6,10 +6,10 @@ import os
 import signal
 
 import pytest
+from fakes.statuses import status_of
 from fakes.user import User
 
 from suite.record.journal import read_events, read_progress
-from suite.record.status import status_of
 
 
 def ranks(user: User) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from fakes import ROOT
 from fakes.forking import Forked
+from fakes.statuses import status_of
 from fakes.user import User
 from fakes.waiting import limit, until
 from hypothesis import given
@@ -28,7 +29,6 @@ from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_progress
-from suite.record.status import status_of
 from suite.run.stage import run
 from suite.stop import REQUEUE
 from suite.sweeps.stored import load_sweep, save_sweep

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import ROOT
+from fakes.statuses import status_of
 from fakes.trainings import digits
 from fakes.waiting import limit
 
@@ -27,7 +28,6 @@ from suite.recipe.sources import source_sha256, sources
 from suite.record import provenance
 from suite.record.files import Folders
 from suite.record.journal import Journal, read_events
-from suite.record.status import status_of
 from suite.run.stage import run
 
 MINE = """

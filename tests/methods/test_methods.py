@@ -20,7 +20,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.run import pipeline
 from suite.run.in_memory import InMemoryFeed
-from suite.sweeps.stored import from_json
+from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 

@@ -26,6 +26,7 @@ from suite.methods.linear import Linear
 from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
+from suite.methods.scheme import Scheme
 from suite.quantizers import batch_norm
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.model_size import size_mb
@@ -38,6 +39,7 @@ from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.stage import run
 from suite.run.start import crops
+from suite.steps import ReestimateBatchNorm
 from suite.sweeps.treatments import sweep
 
 START = Training(Network("resnet20", "A"), Dataset("digits"), Sgd(epochs=1, batch=32, lr=0.1))
@@ -201,14 +203,29 @@ def test_statistics_are_estimated_from_images_as_the_training_saw_them() -> None
     for pad, black in ((4, True), (0, False)):
         start = dataclasses.replace(START, dataset=white.dataset, sgd=dataclasses.replace(START.sgd, pad=pad))
         stage = Recipe(start, Amax(4, 4, feed=calibration), batch_norm="re-estimated")
-        seen = list(crops(stage, white))
+        seen = list(crops(stage, white, calibration))
         assert [len(x) for x in seen] == [32, 32]
         assert (torch.cat(seen) < 0).any().item() is black
     file = Pretrained(START.network, white.dataset, "weights.pt", "0" * 64)
     usual = Recipe(file, Amax(4, 4, feed=calibration), batch_norm="re-estimated")
-    assert all((x < 0).any() for x in crops(usual, white)), (
+    assert all((x < 0).any() for x in crops(usual, white, calibration)), (
         "somebody's network is taken to be trained as usual"
     )
+
+
+def test_a_run_estimates_statistics_from_the_images_that_the_step_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from as many as the method calibrates on."""
+    from suite.run import feed
+
+    wanted, folders = Calibration(images=24, batch=12), Folders(tmp_path, tmp_path)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(feed, "crops", lambda *given: seen.extend(crops(*given)) or iter(seen))
+    run(QUICK, Ranks(), folders)
+    scheme = Scheme(calibration=Calibration(images=32, batch=32), after=(ReestimateBatchNorm(wanted),))
+    run(Recipe(QUICK, scheme), Ranks(), folders)
+    assert [len(x) for x in seen] == [12, 12]
 
 
 STOPPED = """

@@ -18,7 +18,9 @@ from suite.quantizers.observers import (
     MovingMinMax,
     MovingPercentile,
     Observer,
+    observe_over,
 )
+from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError
 
 GRID = Grid(8)
@@ -172,3 +174,8 @@ def test_an_observer_that_saw_nothing_or_an_empty_tensor_says_so(make: type[Obse
         make().range(GRID)
     with pytest.raises(SuiteError, match="empty tensor"):
         make()(torch.zeros(0, 3))
+
+
+def test_observers_that_need_one_rank_refuse_several() -> None:
+    with pytest.raises(SuiteError, match="Histogram observes on one rank only"):
+        observe_over(torch.nn.Sequential(Histogram()), Ranks(0, 0, 2))

@@ -30,11 +30,13 @@ def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
             yield name, ["--source", "001", "--scratch-epochs", "15"]
         elif name in ("cifar10", "treatments"):
             yield name, [*checkpoint, "--calibration-seeds", "2"]
-        elif name in ("imagenet", "lowbit", "resnet50"):
+        elif name in ("imagenet", "lowbit", "mixed", "ptq", "resnet50"):
             yield name, []
             yield name, [*checkpoint]
             if name == "lowbit":
+                taught = ["--teacher", str(weights)]
                 yield name, [*checkpoint, "--epochs", "2", "--bfloat16", "--progressive"]
+                yield name, [*checkpoint, "--epochs", "2", *taught]
         else:
             yield name, []
 

@@ -32,7 +32,8 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.steps import MovingPercentile, Uniform
 from suite.sweeps import find
-from suite.sweeps.stored import find_stages, from_json, load_sweep, save_sweep
+from suite.sweeps.stored import find_stages, load_sweep, save_sweep
+from suite.sweeps.values import from_json
 
 SGD = st.builds(
     Sgd,
@@ -114,7 +115,7 @@ def test_a_whole_number_in_the_place_of_a_float_makes_the_same_stage_of_the_same
     def stages(zero: float, one: float) -> list[Stage]:
         sgd = Sgd(6, 32, one, momentum=zero, weight_decay=zero, decay=one)
         start = Training(Network(), Dataset("digits", (zero, zero, zero), (one, one, one)), sgd)
-        ranges = Uniform(MovingPercentile(one, momentum=zero))
+        ranges = Uniform(MovingPercentile(one, momentum=one))
         methods = [KSigma(5, 2 * one), QatSymmetric(feed=sgd), Scheme(inputs=ranges, calibration=None)]
         return [start, *(Recipe(start, method) for method in methods)]
 
@@ -124,7 +125,7 @@ def test_a_whole_number_in_the_place_of_a_float_makes_the_same_stage_of_the_same
     assert list(map(shown, stages(0, 1))) == list(map(shown, stages(0.0, 1.0)))
 
 
-def test_a_sweep_of_a_version_that_told_whole_numbers_from_floats_is_read_with_its_keys(
+def test_a_sweep_of_a_version_that_distinguished_whole_numbers_from_floats_is_read_with_its_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stages() -> tuple[Stage, ...]:
@@ -170,6 +171,18 @@ def test_a_raised_revision_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> N
     before = Recipe(training(), KSigma(5)).key
     monkeypatch.setattr(KSigma, "revision", KSigma.revision + 1)
     assert Recipe(training(), KSigma(5)).key != before
+
+
+def test_a_sweep_of_an_older_revision_is_read_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = plan([Recipe(training(), KSigma(5))])
+    save_sweep(tmp_path, "older", {}, stages)
+    monkeypatch.setattr(KSigma, "revision", KSigma.revision + 1)
+    read = load_sweep(tmp_path, "older")
+    assert [(stage.key, stage.name) for stage in read] == [(stage.key, stage.name) for stage in stages]
+    with pytest.raises(SuiteError, match="has revision 2 here, but the record says 1; plan the sweep again"):
+        load_sweep(tmp_path, "older", checked=True)
 
 
 @given(st.lists(RECIPES, max_size=8))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fakes import journals
 from fakes.journals import write_run
+from fakes.statuses import status_of
 
 from analysis.read.curves import read_journal
 from suite.cli.main import main
@@ -18,7 +19,6 @@ from suite.recipe.errors import SuiteError
 from suite.record import jsonl
 from suite.record.files import write_bytes
 from suite.record.journal import Journal, counted_metrics, examine_events, read_events
-from suite.record.status import status_of
 from suite.sweeps.stored import save_sweep
 
 STAGE = journals.stages(1)[0]
@@ -26,12 +26,12 @@ STAGE = journals.stages(1)[0]
 
 def agree(folder: Path) -> int:
     """Whether the analysis counts what the suite counts; how many points that are."""
-    read, told = read_events(folder), read_journal(folder)
-    assert dict(told.last) == (read[-1] if read else {})
+    read, recorded = read_events(folder), read_journal(folder)
+    assert dict(recorded.last) == (read[-1] if read else {})
     counted: dict[int, dict[str, float]] = {}
     for event in counted_metrics(read)[0]:
         counted.setdefault(event["step"], {}).update(event["values"])
-    curve = told.curve
+    curve = recorded.curve
     if not any("train_loss" in values for values in counted.values()):
         assert curve is None
         return 0

@@ -26,7 +26,7 @@ def test_one_process_at_a_time_runs_a_stage(tiny_training: Training, tmp_path: P
 def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "TAKEOVER_SECONDS", 0.2)
     monkeypatch.setenv("SUITE_JOB", "7.0")
     with lease.lock(tmp_path) as first:
         orphan = Journal(tmp_path, lease=first)

@@ -49,8 +49,8 @@ def test_a_run_directory_of_another_version_or_garbage_is_refused(tmp_path: Path
 
 def test_what_an_attempt_wrote_after_the_next_had_begun_is_left_out(tmp_path: Path) -> None:
     lines = [(1, 1), (2, 1), (3, 2), (3, 1), (4, 2)]
-    told = [{"seq": seq, "time": 0.0, "attempt": attempt, "event": "x"} for seq, attempt in lines]
-    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    recorded = [{"seq": seq, "time": 0.0, "attempt": attempt, "event": "x"} for seq, attempt in lines]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in recorded))
     assert [(e["seq"], e["attempt"]) for e in read_events(tmp_path)] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 

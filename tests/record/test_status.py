@@ -11,6 +11,7 @@ from typing import BinaryIO
 import pytest
 from fakes import journals
 from fakes.journals import unsealed, write_run
+from fakes.statuses import status_of
 
 from analysis.read import run_folders
 from suite.recipe import Stage
@@ -18,7 +19,7 @@ from suite.recipe.errors import SuiteError
 from suite.record import events, files, lease
 from suite.record.events import JournalReader
 from suite.record.journal import Journal, examine_events, read_events
-from suite.record.status import MANY, Statuses, status_of
+from suite.record.status import MANY, Statuses
 from suite.sweeps.stored import save_sweep
 
 STAGE = journals.stages(1)[0]

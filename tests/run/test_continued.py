@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import tiny
+from fakes.statuses import status_of
 
 from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
@@ -30,7 +31,6 @@ from suite.recipe import (
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
-from suite.record.status import status_of
 from suite.run.stage import run
 from suite.run.start import load_trained
 from suite.steps import Distillation

@@ -37,9 +37,9 @@ def test_a_run_leaves_its_artifacts_as_the_journal_says(trained: tuple[Training,
     recipe = Recipe(stage, Amax(4, 4))
     run(recipe, Ranks(), Folders(runs, Path("unused")))
     for one, names in ((stage, ["confusion"]), (recipe, ["layers", "confusion"])):
-        told = [event for event in read_events(runs / one.key) if event["event"] == "artifact"]
-        assert [event["file"] for event in told] == [f"artifacts/{name}.json" for name in names]
-        for event in told:
+        recorded = [event for event in read_events(runs / one.key) if event["event"] == "artifact"]
+        assert [event["file"] for event in recorded] == [f"artifacts/{name}.json" for name in names]
+        for event in recorded:
             content = (runs / one.key / event["file"]).read_bytes()
             assert len(content) == event["bytes"] and hashlib.sha256(content).hexdigest() == event["sha256"]
             assert json.loads(content)["format"] == 1

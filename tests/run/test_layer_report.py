@@ -44,11 +44,11 @@ def looked_at(method: Any, network: nn.Module) -> tuple[dict[str, Any], nn.Modul
     feed = Reporting(network, data.normalized(data.pixels), data.labels)
     model = pipeline.quantized(calibrated_on(method, 64, 32).steps(), feed).eval()
     weights = feed.weights or layer_report.float_weights(network, model)
-    told = json.loads(
+    recorded = json.loads(
         layer_report.encoded(layer_report.layers(network, weights, model, layer_report.batch(images())))
     )
-    assert told["format"] == 1 and told["images"] == layer_report.IMAGES
-    return {layer["name"]: layer for layer in told["layers"]}, model, weights
+    assert recorded["format"] == 1 and recorded["images"] == layer_report.IMAGES
+    return {layer["name"]: layer for layer in recorded["layers"]}, model, weights
 
 
 @cache
@@ -65,14 +65,14 @@ def float_layers(network: nn.Module) -> dict[str, nn.Module]:
 def test_every_layer_is_recorded_in_the_networks_order_and_its_weights_as_they_are(
     name: str, network: nn.Module
 ) -> None:
-    told, model, weights = looked_at_by(name)
-    assert list(told) == list(float_layers(network)) and len(told) == 22
+    recorded, model, weights = looked_at_by(name)
+    assert list(recorded) == list(float_layers(network)) and len(recorded) == 22
     rounded = 0
     packed = dict(model.model.named_modules()) if name == "builtin_int8" else {}  # type: ignore[union-attr]
     state = {key.replace(".layer.weight", ".weight"): value for key, value in model.state_dict().items()}
     state = {key.removeprefix("model."): value for key, value in state.items()}
-    for layer, told_of in told.items():
-        x, record = weights[layer], told_of["weight"]
+    for layer, both in recorded.items():
+        x, record = weights[layer], both["weight"]
         assert x is not None
         q = packed[layer].weight().dequantize() if packed else state[f"{layer}.weight"].float()
         histogram, span = record["histogram"], record["range"]
@@ -108,7 +108,7 @@ def _feeding(held: dict[str, Quantized]) -> dict[str, str]:
 
 @ONE_OF_A_KIND
 def test_an_input_is_compared_with_what_the_layer_multiplies(name: str) -> None:
-    told, model, _ = looked_at_by(name)
+    recorded, model, _ = looked_at_by(name)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     held = {key: module for key, module in model.named_modules() if isinstance(module, Quantized)}
     for key, module in held.items():
@@ -121,8 +121,8 @@ def test_an_input_is_compared_with_what_the_layer_multiplies(name: str) -> None:
     for key, relu in _feeding(held).items():  # rounded twice: before the ReLU or the pooling, and after
         seen[key] = held[relu].layer(seen[relu][0]).view_as(seen[key][1]), seen[key][1]  # type: ignore[operator]
     compared = 0
-    for layer, told_of in told.items():
-        record = told_of["input"]
+    for layer, both in recorded.items():
+        record = both["input"]
         if name != "linear":  # whose integers overflow
             assert sum(record["histogram"]["counts"]) > 1000
         if layer in seen:
@@ -140,7 +140,7 @@ def test_an_input_is_compared_with_what_the_layer_multiplies(name: str) -> None:
 
 
 def test_the_input_of_an_integer_kernel_is_the_float_networks_on_its_grid(network: nn.Module) -> None:
-    told, model, _ = looked_at(BuiltinInt8(), network)
+    recorded, model, _ = looked_at(BuiltinInt8(), network)
     taken: dict[str, Tensor] = {}
     grids: dict[str, Tensor] = {}
     for layer, module in float_layers(network).items():
@@ -154,25 +154,25 @@ def test_the_input_of_an_integer_kernel_is_the_float_networks_on_its_grid(networ
     for layer, x in taken.items():
         scale, zero_point = grids[layer].q_scale(), grids[layer].q_zero_point()
         q = (torch.clamp(torch.round(x / scale) + zero_point, 0, 255) - zero_point) * scale
-        assert told[layer]["input"]["sqnr_db"] == pytest.approx(
+        assert recorded[layer]["input"]["sqnr_db"] == pytest.approx(
             sqnr_db(x, q), abs=0.05
         )  # ties round elsewhere
         ends = [-zero_point * scale, (255 - zero_point) * scale]
-        assert told[layer]["input"]["range"]["low"] == pytest.approx([ends[0]] * 2, rel=1e-5)
-        assert told[layer]["input"]["range"]["high"] == pytest.approx([ends[1]] * 2, rel=1e-5)
+        assert recorded[layer]["input"]["range"]["low"] == pytest.approx([ends[0]] * 2, rel=1e-5)
+        assert recorded[layer]["input"]["range"]["high"] == pytest.approx([ends[1]] * 2, rel=1e-5)
     assert len(taken) == 22
 
 
-def test_the_published_integers_drown_the_weights_and_the_cast_of_the_image_is_told(
+def test_the_published_integers_drown_the_weights_and_the_cast_of_the_image_is_reported(
     network: nn.Module,
 ) -> None:
-    told, _, _ = looked_at(Linear(8), network)
-    assert all(layer["weight"]["sqnr_db"] < -40 for layer in told.values())
+    recorded, _, _ = looked_at(Linear(8), network)
+    assert all(layer["weight"]["sqnr_db"] < -40 for layer in recorded.values())
     assert all(
-        layer["weight"]["range"] == {"low": [-128, -128], "high": [127, 127]} for layer in told.values()
+        layer["weight"]["range"] == {"low": [-128, -128], "high": [127, 127]} for layer in recorded.values()
     )
     x = layer_report.batch(images())
-    assert told["conv1"]["input"]["sqnr_db"] == pytest.approx(sqnr_db(x, x.trunc()), abs=1e-3)
+    assert recorded["conv1"]["input"]["sqnr_db"] == pytest.approx(sqnr_db(x, x.trunc()), abs=1e-3)
     half, _, _ = looked_at(Linear(16, dtype="float16", weights_evaluated=False, input_cast=False), network)
     assert all(
         60 < layer["weight"]["sqnr_db"] < 90 and not layer["weight"]["range"] for layer in half.values()
@@ -180,25 +180,25 @@ def test_the_published_integers_drown_the_weights_and_the_cast_of_the_image_is_t
 
 
 def test_the_range_of_k_sigma_is_alpha_and_clips(network: nn.Module) -> None:
-    told, _, _ = looked_at(KSigma(5), network)
+    recorded, _, _ = looked_at(KSigma(5), network)
     alpha = 3 * float(network.conv1.weight.detach().std(correction=0))  # type: ignore[operator, union-attr]
-    for layer in list(told)[:-1]:
-        assert told[layer]["weight"]["range"]["high"] == pytest.approx([alpha] * 2, rel=1e-5)
-    assert told["conv1"]["weight"]["histogram"]["high"] > alpha
+    for layer in list(recorded)[:-1]:
+        assert recorded[layer]["weight"]["range"]["high"] == pytest.approx([alpha] * 2, rel=1e-5)
+    assert recorded["conv1"]["weight"]["histogram"]["high"] > alpha
 
 
-def test_a_layer_with_nan_and_one_that_is_gone_are_null_and_the_rest_is_told(network: nn.Module) -> None:
+def test_a_layer_with_nan_and_one_that_is_gone_are_null_and_the_rest_is_reported(network: nn.Module) -> None:
     model = inserted(Amax(4, 4), network)
     weights = layer_report.float_weights(network, model)
     model = bake(model)
     with torch.no_grad():
         model.layer1[0].conv1.layer.weight[0] = math.nan
     model.linear = nn.Sequential(nn.Flatten())
-    told = layer_report.layers(network, weights, model, None)
-    by_name = {layer["name"]: layer for layer in told["layers"]}
+    recorded = layer_report.layers(network, weights, model, None)
+    by_name = {layer["name"]: layer for layer in recorded["layers"]}
     assert by_name["layer1.0.conv1"]["weight"]["sqnr_db"] is None and by_name["linear"]["weight"] is None
-    assert sum(bool(layer["weight"] and layer["weight"]["sqnr_db"]) for layer in told["layers"]) == 20
-    layer_report.encoded(told)
+    assert sum(bool(layer["weight"] and layer["weight"]["sqnr_db"]) for layer in recorded["layers"]) == 20
+    layer_report.encoded(recorded)
 
 
 def test_it_looks_at_half_precision_and_constant_and_infinite_tensors() -> None:
@@ -236,9 +236,9 @@ def test_the_diagonal_of_the_confusion_is_the_count_of_top_1_whatever_is_nan_or_
     logits[9] = -math.inf
     *_, score = evaluate(Fixed(logits), images(64), Ranks(), batch=7)
     assert isinstance(score, Score)
-    told = layer_report.confusion(images(64).labels, score.predicted, 10, None)
+    recorded = layer_report.confusion(images(64).labels, score.predicted, 10, None)
     dense = torch.zeros(10, 10, dtype=torch.int64)
-    for true, row in enumerate(told["rows"]):
+    for true, row in enumerate(recorded["rows"]):
         for predicted, count in row.items():
             dense[true, int(predicted)] = count
     assert dense.diagonal().sum() == score.correct.sum() > 3

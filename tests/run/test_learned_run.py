@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes.stopping import StopsAfter
 
 from suite.launch import verify_resume
 from suite.methods.lsq import Lsq
@@ -17,7 +18,6 @@ from suite.record.files import Folders
 from suite.record.journal import read_events
 from suite.run.stage import InterruptedRunError, run
 from suite.steps import Distillation
-from suite.stop import Stop
 
 
 def recipe(world_size: int = 1) -> Recipe:
@@ -26,18 +26,6 @@ def recipe(world_size: int = 1) -> Recipe:
     training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
     method = Lsq(4, 4, feed=replace(sgd, epochs=2, lr=0.01), calibration=Calibration(64, 64))
     return Recipe(training, replace(method, distillation=Distillation()))
-
-
-class StopsAfter(Stop):
-    """Asks to stop at the check that comes `checks` checks from now."""
-
-    def __init__(self, checks: int) -> None:
-        self.checks = checks
-
-    @property
-    def asked_by(self) -> str:  # type: ignore[override]
-        self.checks -= 1
-        return "SIGTERM" if self.checks < 0 else ""
 
 
 def test_a_run_records_what_it_learned_and_one_that_is_stopped_ends_with_the_same_bits(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite.cli.main import main
+from suite.export.rebuild import rebuilt
 from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
+from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
-from suite.record.journal import read_events, read_outcome, run_seconds
+from suite.record.journal import Journal, read_events, read_outcome, run_seconds
 from suite.run.stage import run
 from suite.sweeps.stored import save_sweep
 
@@ -99,6 +102,21 @@ def test_what_is_not_done_or_has_no_widths_by_layer_is_refused(
     for stage, words in ((amax, "is not done yet; run it first"), (linear, "are not for linear, which")):
         assert main(["sensitivity", stage.key, "--runs", str(folders.runs)]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_what_read_other_images_is_neither_measured_nor_made_again(
+    finished: tuple[list[Stage], Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_, recipe, *_), folders = finished
+    shutil.copytree(folders.runs, tmp_path / "runs")
+    journal = Journal(tmp_path / "runs" / recipe.key, afterwards=True)
+    journal.write("data", split="train", images=1198, sha256="0" * 64)
+    journal.close()
+    assert main(["sensitivity", recipe.key, "--runs", str(tmp_path / "runs")]) == 2
+    words = "the train images of digits in {} are not those that mixed"
+    assert words.format("data") in capsys.readouterr().err
+    with pytest.raises(SuiteError, match=words.format("other")):
+        rebuilt(recipe, Folders(tmp_path / "runs", Path("other")))
 
 
 def test_a_budget_that_nothing_meets_fails_the_run_with_the_least_possible(

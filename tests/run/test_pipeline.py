@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from fakes.stopping import AfterQuestions
+from fakes.stopping import attempts_of
 from fakes.trainings import QUICK
 
 from suite.methods.qat_symmetric import QatSymmetric
@@ -17,7 +17,6 @@ from suite.recipe import Recipe
 from suite.recipe.method import Feed, Step
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
-from suite.run.attempt import InterruptedRunError
 from suite.run.stage import run
 from suite.steps import Bake, TrainOn
 
@@ -62,14 +61,7 @@ def test_three_long_steps_end_the_same_wherever_the_run_is_stopped(tmp_path: Pat
     for folders in (whole, parts):
         run(QUICK, Ranks(), folders)
     run(recipe, Ranks(), whole)
-    attempts_made = 1
-    while True:
-        try:
-            run(recipe, Ranks(), parts, AfterQuestions(5))  # type: ignore[arg-type]
-            break
-        except InterruptedRunError:
-            attempts_made += 1
-        assert attempts_made < 30
+    attempts_made = attempts_of(recipe, parts, checks=5)
     expected, found = (read_outcome(folders.runs / recipe.key) for folders in (whole, parts))
     assert expected and found and attempts_made > 3
     assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])

@@ -16,6 +16,8 @@ import torch
 from fakes import ROOT
 from fakes.forking import Forked
 from fakes.ranks import meeting
+from fakes.statuses import status_of
+from fakes.stopping import StopsAfter
 from fakes.trainings import TINY, TINY_IMAGES
 from fakes.waiting import limit, until
 
@@ -24,10 +26,9 @@ from suite.launch.local_process import elastic
 from suite.ranks import Ranks
 from suite.recipe import Precision, Recipe, Sgd, Stage, Training
 from suite.record.journal import read_events
-from suite.record.status import status_of
 from suite.run import checkpoint
 from suite.run.stage import Folders, InterruptedRunError, run
-from suite.stop import REQUEUE, Stop
+from suite.stop import REQUEUE
 from suite.sweeps.stored import save_sweep
 from suite.train.tally import DivergedError
 
@@ -46,18 +47,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     folders = Folders(tmp_path_factory.mktemp("alone"), Path("unused"))
     run(training(), Ranks(), folders)
     return folders
-
-
-class StopsAfter(Stop):
-    """Asks to stop at the look that comes `looks` looks from now."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def asked_by(self) -> str:  # type: ignore[override]
-        self.looks -= 1
-        return "SIGTERM" if self.looks < 0 else ""
 
 
 @pytest.mark.parametrize("at", [0, 11, 20])
@@ -79,9 +68,9 @@ def test_a_run_asked_to_stop_at_any_step_saves_and_goes_on(at: int, alone: Folde
 
 def test_the_previous_state_is_used_when_the_newest_is_torn(alone: Folders, tmp_path: Path) -> None:
     stage, folders = training(), Folders(tmp_path, Path("unused"))
-    for looks in (5, 3, 3):  # each further attempt begins where the one before stopped
+    for checks in (5, 3, 3):  # each further attempt begins where the one before stopped
         with pytest.raises(InterruptedRunError):
-            run(stage, Ranks(), folders, StopsAfter(looks))
+            run(stage, Ranks(), folders, StopsAfter(checks))
     newest, previous = checkpoint.resumable(tmp_path / stage.key)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     run(stage, Ranks(), folders)
@@ -143,8 +132,8 @@ def test_a_signal_to_torchrun_stops_all_ranks_at_one_step_with_one_save(tmp_path
     process.send_signal(signal.SIGUSR2)
     said, _ = process.communicate(timeout=limit(90))
     assert process.returncode != 0
-    told = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
-    assert len(told) == 1 and told[0]["signal"] == "SIGUSR2", said[-2000:]
+    recorded = [e for e in read_events(tmp_path / stage.key) if e["event"] == "interrupted"]
+    assert len(recorded) == 1 and recorded[0]["signal"] == "SIGUSR2", said[-2000:]
     assert len(checkpoint.resumable(tmp_path / stage.key)) == 1
     assert status_of(stage, tmp_path).state == "stopped"
 

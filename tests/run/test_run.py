@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes.statuses import status_of
 
 from suite import networks
 from suite.methods.amax import Amax
@@ -21,7 +22,6 @@ from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Trai
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.journal import read_events, read_outcome
-from suite.record.status import status_of
 from suite.run.stage import Folders, run
 from suite.run.start import load_float, observed
 from suite.train.bfloat16 import kernels
@@ -101,8 +101,8 @@ def test_recipes_of_one_training_share_what_its_layers_see(
     def shared(folders: Folders) -> list[bool]:
         for recipe in recipes:
             run(recipe, Ranks(), folders)
-        told = [read_events(folders.runs / recipe.key) for recipe in recipes]
-        return [event["shared"] for journal in told for event in journal if event["event"] == "observed"]
+        recorded = [read_events(folders.runs / recipe.key) for recipe in recipes]
+        return [event["shared"] for journal in recorded for event in journal if event["event"] == "observed"]
 
     def correct(folders: Folders) -> list[str]:
         return [str((read_outcome(folders.runs / recipe.key) or {})["correct"]) for recipe in recipes]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from fakes import ROOT
 from fakes.cluster import CLUSTER, Cluster, Place
+from fakes.statuses import status_of
 from fakes.user import SWEEP
 from fakes.waiting import limit, until
 
 from suite.record.journal import read_events
-from suite.record.status import status_of
 
 TABLES = """
 [recipe]

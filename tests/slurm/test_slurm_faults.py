@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from fakes.cluster import CLUSTER, Cluster, Place
+from fakes.statuses import status_of
 from fakes.waiting import until
 
 from suite.record.journal import read_progress
-from suite.record.status import status_of
 
 
 @pytest.mark.long
@@ -34,7 +34,7 @@ def test_a_rank_that_is_killed_ends_the_others_at_once_and_its_recipes_are_cance
     assert "1 of 3 runs failed" in said and training.key in said and "code: " in said
 
 
-def test_a_job_that_is_killed_over_its_memory_is_told_so(place: Place, cluster: Cluster) -> None:
+def test_a_job_that_is_killed_over_its_memory_is_reported(place: Place, cluster: Cluster) -> None:
     """Before it has come to its journal, with all of its processes; accounting has how much it took."""
     place.settings(CLUSTER.replace("rank = 4.0", "rank = 0.1"))
     place.launch("--only", "train")
@@ -91,7 +91,7 @@ def test_a_controller_that_is_killed_and_started_again_loses_nothing(place: Plac
     cluster.ends(kept, "COMPLETED")
 
 
-def test_a_folder_that_a_node_cannot_see_is_told(place: Place, cluster: Cluster) -> None:
+def test_a_folder_that_a_node_cannot_see_is_reported(place: Place, cluster: Cluster) -> None:
     for node in ("n1", "n2", "n3", "n4"):
         init = (cluster.folder / "run" / f"{node}.pid").read_text().strip()
         hide = ["nsenter", "--target", init, "--mount", "--pid", "mount", "-t", "tmpfs", "-o", "ro", "tmpfs"]

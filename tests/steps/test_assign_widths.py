@@ -25,7 +25,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.run.pipeline import quantized, steps_of
 from suite.steps import AssignWidths
-from suite.sweeps.stored import from_json
+from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 CALIBRATION = Calibration(16, 8)

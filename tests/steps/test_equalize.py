@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.networks import lived_in
+from fakes.networks import Branching, lived_in
 from torch import Tensor, nn
 
 from suite.methods.scheme import Scheme
@@ -187,16 +187,6 @@ def test_the_analytic_shift_is_the_measured_one_where_inputs_are_as_batchnorm_sa
     plain = network.get_submodule("3").bias.detach()  # type: ignore[union-attr, operator]
     assert (by_how[0] - plain).abs().max() > 0.02
     torch.testing.assert_close(by_how[0], by_how[1], rtol=0, atol=0.01)
-
-
-class Branching(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3))
-        return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]
 
 
 def test_a_network_that_cannot_be_traced_is_an_error_with_what_to_do() -> None:

@@ -8,73 +8,30 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.networks import lived_in
-from fakes.stopping import AfterQuestions
+from fakes.networks import Branching
+from fakes.residual import CALIBRATION, Residual, images, prepared, residual
+from fakes.stopping import attempts_of
 from fakes.trainings import QUICK
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite import networks
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized
 from suite.quantizers.learned import LearnedRounding
 from suite.quantizers.reconstruction import Reconstruction, values
 from suite.quantizers.unit_learning import Settings
-from suite.quantizers.units import parts_of, run
+from suite.quantizers.units import run
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Network, Recipe
+from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
 from suite.run import stage
-from suite.run.attempt import InterruptedRunError
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
-from suite.steps import Bake, FoldBatchNorm, Insert, Reconstruct
-
-CALIBRATION = Calibration(24, 24)
-
-
-def images(count: int = 24) -> Tensor:
-    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-class Block(nn.Module):
-    """A residual block whose addition and last activation are calls."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
-
-
-class Residual(nn.Module):
-    """A stem with BatchNorm, two blocks, pooling and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
-        self.blocks = nn.Sequential(Block(4), Block(4))
-        self.linear = nn.Linear(4, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(torch.relu(self.norm(self.stem(x))))
-        result: Tensor = self.linear(x.mean((2, 3)))
-        return result
-
-
-def residual() -> nn.Module:
-    torch.manual_seed(0)
-    return Residual().eval()
-
-
-def prepared(network: nn.Module, bits: int = 3) -> nn.Module:
-    *steps, _ = Scheme(bits, bits, calibration=CALIBRATION).steps()
-    return quantized(steps, InMemoryFeed(network, images()))
+from suite.steps import Bake, Reconstruct
 
 
 class Recording(InMemoryFeed):
@@ -104,33 +61,6 @@ def reconstructed(
 
 def short(**settings: Any) -> Reconstruct:
     return Reconstruct(**{"iterations": 12, "batch": 8, "lr": 0.05, "calibration": CALIBRATION, **settings})
-
-
-def test_units_are_residual_blocks_and_the_layers_between_them() -> None:
-    parts = parts_of(prepared(residual()), "block")
-    found = [(unit.name, unit.layers) for part in parts for unit in part.units]
-    blocks = [(f"blocks.{n}", (f"blocks.{n}.conv1", f"blocks.{n}.conv2")) for n in range(2)]
-    assert found == [("stem", ("stem",)), *blocks, ("linear", ("linear",))]
-
-
-def test_units_of_the_resnets_are_their_blocks_folded_or_not() -> None:
-    for before in ((), (FoldBatchNorm(),)):
-        *steps, _ = Scheme(4, 4, calibration=CALIBRATION, before=before).steps()
-        model = quantized(steps, InMemoryFeed(lived_in(), torch.randn(24, 3, 32, 32)))
-        names = [unit.name for part in parts_of(model, "block") for unit in part.units]
-        assert names == ["conv1", *(f"layer{n}.{m}" for n in (1, 2, 3) for m in range(3)), "linear"]
-        layers = [unit.name for part in parts_of(model, "layer") for unit in part.units]
-        assert len(layers) == len([m for m in model.modules() if isinstance(m, Quantized)])
-
-
-@pytest.mark.parametrize("unit", ["layer", "block"])
-def test_the_units_one_after_the_other_are_the_network(unit: Any) -> None:
-    model, x = prepared(residual()), images()
-    with torch.no_grad():
-        expected, y = model(x), x
-        for part in parts_of(model, unit):
-            y = run(model, part.nodes, {part.input: y}, part.output)
-    assert torch.equal(y, expected)
 
 
 @pytest.mark.parametrize("unit", ["layer", "block"])
@@ -229,18 +159,6 @@ class Reshaping(nn.Module):
         return self.conv2(self.conv1(x).reshape(-1, 4, 8, 16)).mean((2, 3))  # type: ignore[no-any-return]
 
 
-class Branching(nn.Module):
-    """A forward that depends on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3))
-        return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize(
     ("network", "step", "message"),
     [
@@ -295,14 +213,7 @@ def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Pa
     for folders in (whole, parts):
         stage.run(QUICK, Ranks(), folders)
     stage.run(recipe, Ranks(), whole)
-    attempts_made = 1
-    while True:
-        try:
-            stage.run(recipe, Ranks(), parts, AfterQuestions(7))  # type: ignore[arg-type]
-            break
-        except InterruptedRunError:
-            attempts_made += 1
-        assert attempts_made < 20
+    attempts_made = attempts_of(recipe, parts, checks=7)
     expected, found = (read_outcome(folders.runs / recipe.key) for folders in (whole, parts))
     assert expected and found and attempts_made > 2
     assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])
@@ -314,32 +225,6 @@ def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Pa
         for folders in (whole, parts)
     ]
     assert records[0] == records[1] and records[2] == records[3]
-
-
-def units_of(network: nn.Module) -> list[tuple[str, int]]:
-    """(name, number of layers) of each unit of an untouched network."""
-    model = Insert().apply(
-        FoldBatchNorm().apply(network.eval(), InMemoryFeed(network)), InMemoryFeed(network)
-    )
-    return [(unit.name, len(unit.layers)) for part in parts_of(model, "block") for unit in part.units]
-
-
-def test_the_units_of_a_resnet50_are_its_bottlenecks_with_their_shortcuts() -> None:
-    found = units_of(networks.build(Network("resnet50")))
-    blocks = [
-        (f"layer{n + 1}.{m}", 4 if m == 0 else 3)
-        for n, count in enumerate((3, 4, 6, 3))
-        for m in range(count)
-    ]
-    assert found == [("conv1", 1), *blocks, ("linear", 1)]
-
-
-def test_the_units_of_a_mobilenet_v2_are_its_inverted_residuals_and_single_layers() -> None:
-    """Of 17 blocks ten have an addition; the others are as their layers, one after the other."""
-    found = units_of(networks.build(Network("torchvision/mobilenet_v2")))
-    blocks = [(name, count) for name, count in found if count > 1]
-    assert [int(name.split(".")[1]) for name, _ in blocks] == [3, 5, 6, 8, 9, 10, 12, 13, 15, 16]
-    assert all(count == 3 for _, count in blocks) and sum(count for _, count in found) == 53
 
 
 def test_a_network_without_blocks_learns_layer_by_layer() -> None:

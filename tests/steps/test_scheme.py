@@ -20,20 +20,26 @@ from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Method
 from suite.recipe.serialize import to_json
-from suite.steps import Entropy as LeastLoss
 from suite.steps import (
+    Deviations,
+    Dorefa,
     FoldBatchNorm,
     LeastError,
+    Lsq,
     MinMax,
     MovingMinMax,
+    MovingPercentile,
     Percentile,
     ReestimateBatchNorm,
     RunCalibration,
+    SearchedHistogram,
     TakeRanges,
     Uniform,
 )
+from suite.steps import Entropy as LeastLoss
 from suite.steps.rounding import RangeOfHistogram
-from suite.sweeps.stored import from_json
+from suite.steps.weight_range import AffineLeastError
+from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
 BY_CHANNEL = Uniform(LeastError(), per="channel")
@@ -138,6 +144,29 @@ def test_a_range_of_histograms_is_refused_where_training_should_update_it() -> N
     ):
         Scheme(inputs=Uniform(MinMax(), updates="training"))
     assert Scheme(inputs=Uniform(MinMax(), updates="training"), calibration=None).calibrates_on is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Uniform(per="chanel"), "per 'chanel' is unknown; use one of tensor, channel"),  # type: ignore[arg-type]
+        (lambda: Uniform(grid="afine"), "grid 'afine' is unknown; use one of narrow, signed, affine"),  # type: ignore[arg-type]
+        (lambda: Lsq(updates="never"), "updates 'never' is unknown; use one of once, training, always"),  # type: ignore[arg-type]
+        (lambda: Dorefa(of="input"), "of 'input' is unknown; use one of weights, inputs"),  # type: ignore[arg-type]
+        (lambda: Percentile(99.9), "fraction 99.9 is out of range; use a fraction above 0 and up to 1"),
+        (lambda: MovingMinMax(0), "momentum 0 is out of range"),
+        (lambda: MovingPercentile(momentum=2), "momentum 2 is out of range"),
+        (lambda: SearchedHistogram(search_bits=1), "search_bits 1 is out of range"),
+        (lambda: Deviations(-1), "Deviations.k must be above 0, got -1"),
+        (lambda: AffineLeastError(0), "AffineLeastError.power must be above 0, got 0"),
+        (lambda: Recipe(START, Scheme(first_last=1)), "first_last 1 is out of range"),
+        (lambda: Recipe(START, Scheme(by_layer=(("conv1", 4, 40),))), "by_layer conv1 40 is out of range"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused_when_it_is_made_and_not_in_a_run(make: Any, message: str) -> None:
+    """A typo in a word was taken for the other choice, and a width was refused by the run that met it."""
+    with pytest.raises(SuiteError, match=message):
+        make()
 
 
 OF_HISTOGRAMS = [MinMax(), LeastError(), LeastLoss(), Percentile(0.999)]

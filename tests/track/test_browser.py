@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fakes.browser import CHROMIUM, FLAGS
 from fakes.missing import missing
+from fakes.statuses import status_of
 from fakes.tracking import SWEEP, run_sweep, serving
 from fakes.waiting import limit
 from mlflow.tracking import MlflowClient
@@ -18,7 +19,6 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from suite.record import jsonl
 from suite.record.journal import Journal
-from suite.record.status import status_of
 from suite.track import store, sync
 from suite.track.registry import best_by_width
 from suite.track.ui_view import WIDTHS, pages
@@ -50,8 +50,8 @@ def served(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         run_sweep(runs)
         for stage in SWEEP:
-            told = {"time": time.time(), "step": 0, "values": {"cpu_utilization_percentage": 42.0}}
-            (runs / stage.key / "system.jsonl").write_text(jsonl.sealed(told))
+            recorded = {"time": time.time(), "step": 0, "values": {"cpu_utilization_percentage": 42.0}}
+            (runs / stage.key / "system.jsonl").write_text(jsonl.sealed(recorded))
             Journal(runs / stage.key).artifact("ranges.png", (report / "accuracy.png").read_bytes())
         experiment = sync.sync("demo", SWEEP, runs, report)
         command, address = store.how_to_open(experiment, runs).splitlines()

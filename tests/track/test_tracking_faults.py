@@ -132,10 +132,10 @@ class _Clock:
     """Goes backwards within an attempt, to the same moment again, and by years between two attempts."""
 
     monotonic = staticmethod(time.monotonic)
-    told = iter([1e9, 1e9 - 50, 1e9 - 3600, 1e9 - 3600, 5e8, 5e8, 5e8 - 1])
+    times = iter([1e9, 1e9 - 50, 1e9 - 3600, 1e9 - 3600, 5e8, 5e8, 5e8 - 1])
 
     def time(self) -> float:
-        return next(self.told)
+        return next(self.times)
 
 
 def test_clocks_that_go_backwards_cost_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

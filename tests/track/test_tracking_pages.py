@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.statuses import status_of
 from fakes.tracking import RECIPES, SWEEP, TRAININGS, opened, run_sweep, run_through, runs_in, synced, the_run
 from mlflow.tracking import MlflowClient
 
@@ -19,8 +20,8 @@ from analysis.compare import significance
 from suite.cli.main import main
 from suite.recipe import FORMAT
 from suite.record import files
-from suite.record.method_looks import look_of
-from suite.record.status import Status, status_of
+from suite.record.method_colours import colour_and_marker
+from suite.record.status import Status
 from suite.record.synced import mlflow_pages
 from suite.sweeps.stored import save_sweep
 from suite.track import result, store, sync, ui_view
@@ -174,7 +175,7 @@ def test_a_recipe_has_its_drop_its_user_a_description_and_a_link_to_its_float_ru
     run, of_start = the_run(tmp_path, recipe), the_run(tmp_path, start)
     assert run.data.metrics["drop"] == 2.5 and "drop" not in of_start.data.metrics
     assert run.data.tags["mlflow.user"] == tmp_path.owner()
-    assert run.data.tags["mlflow.runColor"] == look_of("amax")[0]
+    assert run.data.tags["mlflow.runColor"] == colour_and_marker("amax")[0]
     assert "2.50 points below float" in run.data.tags["mlflow.note.content"]
     assert f"/runs/{of_start.info.run_id}?" in run.data.tags["mlflow.note.content"]
     client = MlflowClient(store.uri(tmp_path))

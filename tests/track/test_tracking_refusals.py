@@ -41,7 +41,7 @@ def refuse(patch: pytest.MonkeyPatch, names: set[str], error: Exception) -> None
     patch.setattr(store, "client", lambda where: Refusing(real(where), names, error))
 
 
-def test_a_registry_that_refuses_is_told_in_a_line_once_and_costs_nothing_else(
+def test_a_registry_that_refuses_is_reported_in_a_line_once_and_costs_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages, refused = journals.stages(3), dict[str, str]()
@@ -127,12 +127,12 @@ def test_files_are_not_tried_for_long_in_a_sync_whose_store_refuses_slowly(
         patch.setattr(uploads, "PATIENCE_SECONDS", 0.0)
         refuse(patch, {"log_artifact"}, PermissionError(13, "Permission denied"))
         sync.sync("demo", journals.stages(3), tmp_path)
-    told = [the_run(tmp_path, stage).data.tags["artifacts_left_out"] for stage in journals.stages(3)]
+    recorded = [the_run(tmp_path, stage).data.tags["artifacts_left_out"] for stage in journals.stages(3)]
     untried = "curve.csv: not tried: others were refused"
-    assert told == ["curve.csv: PermissionError: [Errno 13] Permission denied", untried, untried]
+    assert recorded == ["curve.csv: PermissionError: [Errno 13] Permission denied", untried, untried]
 
 
-def test_a_refusal_is_told_without_the_password_of_an_address(tmp_path: Path) -> None:
+def test_a_refusal_is_reported_without_the_password_of_an_address(tmp_path: Path) -> None:
     sync.sync("demo", [], tmp_path)
     client = MlflowClient(store.uri(tmp_path))
     experiment = client.get_experiment_by_name("demo").experiment_id

@@ -215,9 +215,9 @@ sgd = Sgd(1, 256, 0.05, pad=1, flip=False, precision=Precision("O2", "bfloat16")
 stage = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
 run(stage, Ranks(), Folders(Path("runs"), Path("unused")))
 folder = Path("runs") / stage.key
-told = [event["bfloat16"] for event in read_events(folder) if event["event"] == "started"]
-told.append(json.loads((folder / "stage.json").read_text())["bfloat16"])
-print(json.dumps([told, bool(entered), torch.ops.mkldnn._is_mkldnn_bf16_supported()]))
+recorded = [event["bfloat16"] for event in read_events(folder) if event["event"] == "started"]
+recorded.append(json.loads((folder / "stage.json").read_text())["bfloat16"])
+print(json.dumps([recorded, bool(entered), torch.ops.mkldnn._is_mkldnn_bf16_supported()]))
 """
 
 
@@ -232,7 +232,7 @@ def test_a_run_names_what_multiplied_and_used_it(restricted: bool, tmp_path: Pat
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    told, entered, fast = json.loads(done.stdout.splitlines()[-1])
+    recorded, entered, fast = json.loads(done.stdout.splitlines()[-1])
     assert not (restricted and fast)
-    assert told == [TORCHS if fast else ROUNDED] * 2
+    assert recorded == [TORCHS if fast else ROUNDED] * 2
     assert entered is not fast

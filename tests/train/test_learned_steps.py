@@ -31,7 +31,7 @@ from suite.steps import Lsq as LsqRounding
 from suite.steps import Pact as PactRounding
 from suite.steps import TrainOn
 from suite.train.fit import fit
-from suite.train.optimizer import _optimizer, learning_rate
+from suite.train.optimizer import learning_rate, make_optimizer
 from suite.train.precision import Mixed
 
 METHODS = [Lsq(4, 4), Lsq(2, 2, per="channel", initial="mean", step_lr=0.1, step_weight_decay=1e-4)]
@@ -125,12 +125,12 @@ def test_a_training_goes_on_from_a_saved_state_to_the_same_bits(level: str) -> N
 
 def test_learned_parameters_have_groups_of_their_own_and_networks_without_have_one_as_before() -> None:
     model = learning(METHODS[1], small())
-    optimizer = _optimizer(Sgd(1, 8, 0.5, weight_decay=1e-3), model.parameters())
+    optimizer = make_optimizer(Sgd(1, 8, 0.5, weight_decay=1e-3), model.parameters())
     weights, steps = optimizer.param_groups
     assert (weights["weight_decay"], steps["weight_decay"], steps["lr_scale"]) == (1e-3, 1e-4, 0.1)
     assert len(steps["params"]) == 4 and not any(isinstance(p, Learned) for p in weights["params"])
     assert len(weights["params"]) + 4 == len(list(model.parameters()))
-    (only,) = _optimizer(Sgd(1, 8, 0.5), small().parameters()).param_groups
+    (only,) = make_optimizer(Sgd(1, 8, 0.5), small().parameters()).param_groups
     assert "lr_scale" not in only and len(only["params"]) == 6
 
 

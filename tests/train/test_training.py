@@ -25,7 +25,7 @@ from suite.recipe import Network, Precision, Sgd
 from suite.recipe.errors import SuiteError
 from suite.train.bfloat16 import products
 from suite.train.fit import fit
-from suite.train.optimizer import _optimizer, check_optimizer, learning_rate
+from suite.train.optimizer import check_optimizer, learning_rate, make_optimizer
 from suite.train.precision import Mixed
 from suite.train.tally import DivergedError
 
@@ -33,7 +33,7 @@ from suite.train.tally import DivergedError
 def mixed(level: str, dtype: str = "bfloat16", lr: float = 0.1) -> Mixed:
     model = small()
     precision = Precision(level, dtype)  # type: ignore[arg-type]
-    return Mixed(model, precision, partial(_optimizer, Sgd(1, 8, lr, weight_decay=0.0)))
+    return Mixed(model, precision, partial(make_optimizer, Sgd(1, 8, lr, weight_decay=0.0)))
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:

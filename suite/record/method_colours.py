@@ -1,16 +1,13 @@
 """The colour and the marker of each method, the same in figures, report.html and MLflow.
 
-A method without a line here, such as a new one or a user's own, is drawn in a colour that none of these has.
+A method without a line in CHOSEN, such as a new one or a user's own, is drawn in a colour that none there has.
 """
 
 from __future__ import annotations
 
 import zlib
 
-Look = tuple[str, str]
-"""`#RRGGBB` and the letter that matplotlib has for the marker."""
-
-LOOKS: dict[str, Look] = {
+CHOSEN: dict[str, tuple[str, str]] = {
     "float": ("#000000", "D"),
     # Okabe and Ito's colours, which the colour-blind can distinguish; the yellow is darkened to show on white.
     "linear": ("#D55E00", "o"),
@@ -43,6 +40,8 @@ LOOKS: dict[str, Look] = {
     "mixed": ("#08519C", "8"),
     "scheme": ("#2F6F73", "X"),
 }
+"""By method `#RRGGBB`, and the letter that matplotlib has for the marker."""
+
 OTHER_COLOURS = (
     "#4B78FF", "#4B4B0F", "#C369F0", "#FF4B69", "#879669", "#004B2D",
     "#D2694B", "#A58796", "#B4004B", "#781E1E", "#784B69", "#961EA5",
@@ -51,11 +50,11 @@ OTHER_COLOURS = (
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "h", "*", "<", ">", "p", "8", "d", "H")
 
 
-def look_of(method: str) -> Look:
-    """The look of `method`; one that is not in LOOKS gets its look from its name alone, ever the same.
+def colour_and_marker(method: str) -> tuple[str, str]:
+    """Those of `method`; where CHOSEN has none, they follow from its name alone, and are the same each time.
 
-    >>> look_of("amax"), look_of("something new") == look_of("something new")
+    >>> colour_and_marker("amax"), colour_and_marker("something new") == colour_and_marker("something new")
     (('#E69F00', '*'), True)
     """
     colour, marker = divmod(zlib.crc32(method.encode()), len(MARKERS))
-    return LOOKS.get(method, (OTHER_COLOURS[colour % len(OTHER_COLOURS)], MARKERS[marker]))
+    return CHOSEN.get(method, (OTHER_COLOURS[colour % len(OTHER_COLOURS)], MARKERS[marker]))

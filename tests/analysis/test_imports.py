@@ -6,16 +6,16 @@ import ast
 
 from fakes import ROOT
 
-FLOORS = ("read", "compare", "draw", "report", "page")
+LAYERS = ("read", "compare", "draw", "report", "page")
 
 
 def test_imports_of_the_analysis_point_down() -> None:
     checked = 0
-    for number, floor in enumerate(FLOORS):
-        for file in sorted((ROOT / "analysis" / floor).glob("*.py")):
+    for number, layer in enumerate(LAYERS):
+        for file in sorted((ROOT / "analysis" / layer).glob("*.py")):
             for node in ast.walk(ast.parse(file.read_text())):
                 module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
                 if module.startswith("analysis.") and module != "analysis.errors":
-                    assert FLOORS.index(module.split(".")[1]) <= number, f"{file} imports {module}"
+                    assert LAYERS.index(module.split(".")[1]) <= number, f"{file} imports {module}"
                     checked += 1
     assert checked > 60
