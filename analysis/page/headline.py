@@ -63,8 +63,7 @@ def _alerts(results: Results) -> list[Lines]:
     if len(infinite):
         named = sorted({row["label"] for row in infinite.to_dict("records")})
         lines.append(
-            f"Without a finite loss, so that the top-1 is no chance level: {wording.runs(len(infinite))} of "
-            f"{'; '.join(named)}."
+            f"{wording.INFINITE}: {wording.runs(len(infinite))} of {'; '.join(named)}."
         )
     problems = list(results.marked["problem"].dropna())
     lines += problems[:PROBLEMS]

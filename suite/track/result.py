@@ -99,7 +99,7 @@ def sync_verdicts(
         with (report / "published.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["configuration"] and row["metric"] == "top1":
-                    text = f"{row['source']} {row['published_label']}: {float(row['published']):g} %"
+                    text = f"{row['published_label']} ({row['source']}): {float(row['published']):g} %"
                     found.setdefault(_sorted(json.loads(row["configuration"])), []).append(
                         (text, row["verdict"])
                     )

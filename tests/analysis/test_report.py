@@ -166,7 +166,7 @@ def test_runs_without_a_loss_and_curves_with_holes_are_named_and_drawn(tmp_path:
     ]
     begin(tmp_path / "runs", only, *events)
     shown = words(written(tmp_path / "runs"))
-    assert "Without a finite loss, so that the top-1 is no chance level: 1 run of qat_symmetric." in shown
+    assert "an image whose output is NaN counts as wrong): 1 run of qat_symmetric." in shown
     assert "Training curves" in shown and "qat_symmetric w8a8 1 2" in shown
 
 

@@ -57,7 +57,7 @@ def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.Cap
     assert main(["methods"]) == 0
     said = capsys.readouterr().out
     assert (
-        "source 002: the README of TimS-ml/Handwritten-Quantization (GitHub)" in said and "source 000" in said
+        "source 002, Handwritten-Quantization: a README by TimS-ml, https://github.com/TimS-ml" in said
     )
     assert main(["explain", "003", "--weights", str(tmp_path / "gone.pt"), "--runs", str(tmp_path)]) == 2
-    assert "source 003: a course notebook" in capsys.readouterr().out
+    assert "source 003, Post-Training Quantization: a course notebook" in capsys.readouterr().out

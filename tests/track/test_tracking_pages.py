@@ -218,4 +218,4 @@ def test_a_run_that_repeats_a_published_number_is_tagged_with_it_and_the_verdict
         rows.writerow(["002", "4bit", "top1", "64.62", "", "not run"])
     sync.sync("demo", [recipe], tmp_path, tmp_path / "report")
     tags = the_run(tmp_path, recipe).data.tags
-    assert (tags["published"], tags["verdict"]) == ("002 4bit: 64.62 %", "drop reproduced")
+    assert (tags["published"], tags["verdict"]) == ("4bit (002): 64.62 %", "drop reproduced")
