@@ -88,7 +88,7 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
             row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
         ]
         if any(row["n"] for row in mine):
-            facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
+            facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g} point"))
     return facts
 
 

@@ -44,6 +44,8 @@ def test_every_command_has_help_that_begins_with_what_it_does(
     assert main([name, "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert " ".join(COMMANDS[name][1].split()[:5]) in said and f"suite {name}" in said
+    assert len(COMMANDS[name][1].partition("\n\n")[0]) <= 100, "a line in the list of commands"
+    assert "default: None" not in said and "default: (" not in said and 'default: ""' not in said
 
 
 def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
