@@ -42,7 +42,9 @@ LEAST_WIDTH, MOST_WIDTH = 2.5, 20
 
 Methods = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, show_default=False, help="show only these methods and the float networks"),
+    Parameter(
+        consume_multiple=True, show_default=False, help="show only these methods and the float networks"
+    ),
 ]
 Readme = Annotated[
     Path | None,
@@ -101,13 +103,11 @@ def report(
     methods: Methods = (),
     order: Annotated[
         Literal["source", "given", "drop"],
-        Parameter(
-            help="order of the methods: by source, as given to --methods, or the smallest drop first"
-        ),
+        Parameter(help="order of the methods: by source, as given to --methods, or the smallest drop first"),
     ] = "source",
     width: Annotated[
         float | None,
-        Parameter(help="width in inches of the figures that are written as files, such as 3.5 for a column of a paper"),
+        Parameter(help="width in inches of the figures' files, such as 3.5 for a column of a paper"),
     ] = None,
     png: Annotated[bool, Parameter(help="write each figure as PNG too")] = False,
     pdf: Annotated[bool, Parameter(help="write each figure as PDF too")] = False,
@@ -167,13 +167,13 @@ def _report(
 @_guarded
 def diff(
     before: Annotated[str, Parameter(name="SWEEP_A", help="name of the sweep to compare with")],
-    after: Annotated[str | None, Parameter(name="SWEEP_B", help="name of the other sweep (default: SWEEP_A, in --runs-b)")] = None,
+    after: Annotated[
+        str | None, Parameter(name="SWEEP_B", help="name of the other (default: SWEEP_A, in --runs-b)")
+    ] = None,
     /,
     *,
     runs: Runs = Path("runs"),
-    runs_b: Annotated[
-        Path | None, Parameter(help="folder of the runs of SWEEP_B (default: --runs)")
-    ] = None,
+    runs_b: Annotated[Path | None, Parameter(help="folder of the runs of SWEEP_B (default: --runs)")] = None,
     out: Out = Path("results"),
 ) -> int:
     """Show what changed from sweep A to sweep B, configuration by configuration, and whether by chance.

@@ -81,10 +81,11 @@ def notes(found: pd.DataFrame) -> list[str]:
     """How to read the table, a sentence or two each."""
     lines = [
         "Each configuration is compared with the best one of the same float networks and widths, in points of top-1, "
-        "paired image by image over n pairs of runs of one network with the same seeds. p is exact: McNemar's test for "
-        "n = 1; for more, all changes of one image count together.",
+        "paired image by image over n pairs of runs of one network with the same seeds. p is exact: McNemar's test "
+        "for n = 1; for more, all changes of one image count together.",
         "The best was chosen on these same images: part of a small lead is due to that choice, and what is not "
-        "significantly different may be as good or better. p is about other test images, for these networks and seeds.",
+        "significantly different may be as good or better. p is about other test images, for these networks and "
+        "seeds.",
         f"p is corrected for the {wording.plural(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
         f"worse means p below {LEVEL}. The intervals are not corrected.",
     ]

@@ -62,9 +62,7 @@ def _alerts(results: Results) -> list[Lines]:
     infinite = results.done[results.done["loss"].isna()]
     if len(infinite):
         named = sorted({row["label"] for row in infinite.to_dict("records")})
-        lines.append(
-            f"{wording.INFINITE}: {wording.runs(len(infinite))} of {'; '.join(named)}."
-        )
+        lines.append(f"{wording.INFINITE}: {wording.runs(len(infinite))} of {'; '.join(named)}.")
     problems = list(results.marked["problem"].dropna())
     lines += problems[:PROBLEMS]
     if len(problems) > PROBLEMS:

@@ -27,9 +27,9 @@ def noise(results: Results) -> Section | None:
         "weights above and inputs below. The tables below hold the same numbers."
     )
     caption = (
-        f"Of each configuration the run with the lowest seed; at most {MOST} for each network: every method at its width "
-        f"nearest to {NEAREST} bits, then at the next one, as long as all fit. Empty cells and missing rows: nothing is "
-        "rounded, or the values are not finite."
+        f"Of each configuration the run with the lowest seed; at most {MOST} for each network: every method at its "
+        f"width nearest to {NEAREST} bits, then at the next one, as long as all fit. Empty cells and missing rows: "
+        "nothing is rounded, or the values are not finite."
     )
     lines = Lines(
         [

@@ -47,8 +47,9 @@ def section(results: Results) -> Section | None:
             "weights on the left, inputs on the right."
         )
         caption = (
-            "Of each configuration the first run; the colour shows the place of the layer in the network. Where nothing "
-            "was recorded before training, values are relative to the first epoch. learned.csv beside this page has all."
+            "Of each configuration the first run; the colour shows the place of the layer in the network. Where "
+            "nothing was recorded before training, values are relative to the first epoch. learned.csv beside this "
+            "page has all."
         )
         if len(shown) > MOST:
             caption += f" Shown are {MOST} of {len(shown)} configurations."

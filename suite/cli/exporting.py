@@ -27,29 +27,34 @@ class NetworkOptions:
     to: Annotated[
         str | None,
         Parameter(
-            help="onnx, pt2e, openvino, state_dict or safetensors: write the recipe's quantized network in this format; "
-            "safetensors with the key of a training: its float weights in float16, with a model card"
+            help="onnx, pt2e, openvino, state_dict or safetensors: write the recipe's quantized network in this "
+            "format; safetensors with the key of a training: its float weights in float16, with a model card"
         ),
     ] = None
     out: Annotated[
         Path | None, Parameter(help="with --to: the file to write (default: KEY with the format's ending)")
     ] = None
     integer_everywhere: Annotated[
-        bool, Parameter(help="with --to: quantize additions and pooling too, so that all layers compute in integers")
+        bool,
+        Parameter(
+            help="with --to: quantize additions and pooling too, so that all layers compute in integers"
+        ),
     ] = False
     unsigned_weights: Annotated[
         bool,
-        Parameter(help="with --to onnx: uint8 weights, which x86 processors without VNNI need (default there)"),
+        Parameter(
+            help="with --to onnx: uint8 weights, which x86 processors without VNNI need (default there)"
+        ),
     ] = False
-    signed_weights: Annotated[bool, Parameter(help="with --to onnx: int8 weights on any processor")] = (
-        False
-    )
+    signed_weights: Annotated[bool, Parameter(help="with --to onnx: int8 weights on any processor")] = False
     images: Annotated[
         Whole | None, Parameter(help="with --to: number of test images to compare on (default: all)")
     ] = None
     compare: Annotated[
         Path | None,
-        Parameter(help="instead of --to: compare this ONNX file of the recipe with its simulation on this machine"),
+        Parameter(
+            help="instead of --to: compare this ONNX file of the recipe with its simulation on this machine"
+        ),
     ] = None
 
 
@@ -58,7 +63,8 @@ NETWORK = NetworkOptions()
 
 def export(
     what: Annotated[
-        str, Parameter(name="WHAT", help="with --to or --compare the key of a finished recipe, else the name of a sweep")
+        str,
+        Parameter(name="WHAT", help="with --to or --compare the key of a recipe, else the name of a sweep"),
     ],
     /,
     *,

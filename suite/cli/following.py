@@ -88,9 +88,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(help="continue until the stage has ended")] = False,
-    errors: Annotated[
-        bool, Parameter(help="instead: the error of each failed run of a sweep")
-    ] = False,
+    errors: Annotated[bool, Parameter(help="instead: the error of each failed run of a sweep")] = False,
     folders: RunsOptions = RUNS,
 ) -> int:
     """Show what the job of a stage wrote."""

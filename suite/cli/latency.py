@@ -21,11 +21,13 @@ def latency(
     *keys: Keys,
     batch: Annotated[tuple[Whole, ...], Parameter(help="batch sizes")] = (1, 128),
     threads: Annotated[Whole, Parameter(help="threads of each runtime")] = 1,
-    seconds: Annotated[float, Parameter(help="about how long to measure each network, runtime, precision and batch size")] = 10.0,
+    seconds: Annotated[float, Parameter(help="about how long to measure each network in each way")] = 10.0,
     images: Annotated[Whole, Parameter(help="test images to measure top-1 on, evenly spread")] = 1000,
     runtimes: Annotated[
         tuple[str, ...],
-        Parameter(show_default=False, help="some of onnxruntime, openvino and inductor (default: those installed)"),
+        Parameter(
+            show_default=False, help="some of onnxruntime, openvino and inductor (default: those installed)"
+        ),
     ] = (),
     folders: FolderOptions = FOLDERS,
 ) -> int:

@@ -21,12 +21,15 @@ COMMANDS = {
         "suite.cli.listing:sweeps",
         "List the sweeps that can be launched, and those in the runs folder.",
     ),
-    "methods": ("suite.cli.methods:methods", "List the quantization methods, their settings and their sources."),
+    "methods": (
+        "suite.cli.methods:methods",
+        "List the quantization methods, their settings and their sources.",
+    ),
     "plan": (
         "suite.cli.launching:show_plan",
         "Show what a launch would run, and start nothing.\n\n"
-        "Each stage is shown with its key, its name, what it needs, and whether it is done; with --on or --cluster also "
-        "the jobs. A sweep that was launched is not changed.",
+        "Each stage is shown with its key, its name, what it needs, and whether it is done; with --on or --cluster "
+        "also the jobs. A sweep that was launched is not changed.",
     ),
     "launch": (
         "suite.cli.launching:launch",
@@ -75,8 +78,8 @@ COMMANDS = {
     "diff": (
         "analysis.__main__:diff",
         "Compare two sweeps: what changed, and whether by chance.\n\n"
-        "Exit status: 0 nothing is significantly worse; 1 something is, or is not done that was done before, or nothing "
-        "could be tested; 2 bad input.",
+        "Exit status: 0 nothing is significantly worse; 1 something is, or is not done that was done before, or "
+        "nothing could be tested; 2 bad input.",
     ),
     "export": (
         "suite.cli.exporting:export",
@@ -175,9 +178,7 @@ def command_line() -> App:
         help_epilogue=EXAMPLES,
         version_flags=(),
         group_parameters="Options",
-        default_parameter=Parameter(
-            negative=(), consume_multiple=True, show_default=default_shown
-        ),
+        default_parameter=Parameter(negative=(), consume_multiple=True, show_default=default_shown),
         console=get_console(),
     )
     for place, (name, (function, about)) in enumerate(COMMANDS.items()):

@@ -31,7 +31,8 @@ ExplainWords = Annotated[
 ]
 LaunchedName = Annotated[str, Parameter(name="SWEEP", help="name of a launched sweep")]
 Only = Annotated[
-    str | None, Parameter(help="only stages whose name contains this, such as amax or 'amax*w4' (* and ? allowed)")
+    str | None,
+    Parameter(help="only stages whose name contains this, such as amax or 'amax*w4' (* and ? allowed)"),
 ]
 Name = Annotated[str | None, Parameter(help="another name for the sweep, to keep two variants of it")]
 Download = Annotated[bool, Parameter(help="fetch data sets that are not in --data")]
@@ -92,7 +93,9 @@ class LaunchOptions(LauncherOptions):
 
     gpus_per_run: Annotated[
         Whole | None,
-        Parameter(help="GPUs that share each training, instead of as many as the sweep says; not with --on here"),
+        Parameter(
+            help="GPUs that share each training, instead of as many as the sweep says; not with --on here"
+        ),
     ] = None
     download: Download = False
     replace: Annotated[

@@ -21,7 +21,9 @@ def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.Captu
         said = refused(capsys, command, "qiuck")
         there = "cifar10, enlarged, explain, imagenet, lowbit, mixed, nin, ptq, published, quick, resnet50, treatments"
         assert f"no sweep 'qiuck'; there is {there}, or give the path of your own .py file" in said
-    assert "no file nowhere/mine.py; give the path of your own sweep" in refused(capsys, "plan", "nowhere/mine.py")
+    assert "no file nowhere/mine.py; give the path of your own sweep" in refused(
+        capsys, "plan", "nowhere/mine.py"
+    )
 
 
 def test_a_pattern_that_matches_nothing_is_answered_with_what_exists(

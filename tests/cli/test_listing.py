@@ -58,8 +58,6 @@ def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str
 def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     said = capsys.readouterr().out
-    assert (
-        "source 002, Handwritten-Quantization: a README by TimS-ml, https://github.com/TimS-ml" in said
-    )
+    assert "source 002, Handwritten-Quantization: a README by TimS-ml, https://github.com/TimS-ml" in said
     assert main(["explain", "003", "--weights", str(tmp_path / "gone.pt"), "--runs", str(tmp_path)]) == 2
     assert "source 003, Post-Training Quantization: a course notebook" in capsys.readouterr().out

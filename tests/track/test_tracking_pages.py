@@ -176,6 +176,9 @@ def test_a_recipe_has_its_drop_its_user_a_description_and_a_link_to_its_float_ru
     assert run.data.tags["mlflow.user"] == tmp_path.owner()
     assert run.data.tags["mlflow.runColor"] == look_of("amax")[0]
     assert "2.50 points below float" in run.data.tags["mlflow.note.content"]
+    assert "Scale-only symmetric quantization" in run.data.tags["mlflow.note.content"], (
+        "as `suite methods` says"
+    )
     assert f"/runs/{of_start.info.run_id}?" in run.data.tags["mlflow.note.content"]
     client = MlflowClient(store.uri(tmp_path))
     client.set_tag(run.info.run_id, "mlflow.note.content", "mine")
