@@ -93,7 +93,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Lines:
-    """Paragraphs, or with `alert` things to know before reading on. With a `fold` they are shown when that is opened."""
+    """Paragraphs, or with `alert` things to know before reading on. With a `fold`, its text opens them."""
 
     kind: ClassVar = "lines"
     lines: Sequence[str]

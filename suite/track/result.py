@@ -85,7 +85,7 @@ def note(now: Status, start: Status | None, start_page: str) -> str:
 
 
 def _about(method: Any) -> str:
-    """What a method is: the first line of its file, as `suite methods` shows it; of a user's method that of its class."""
+    """What a method is: the first line of its file, as `suite methods` shows it; of a user's that of the class."""
     module = type(method).__module__
     if module.startswith("suite.methods."):
         doc = sys.modules[module].__doc__
