@@ -23,9 +23,7 @@ RANKS = ("tensor", "bits", "score", "layers", "rho with the loss alone", "with a
 
 
 def sensitivity(
-    key: Annotated[
-        str, Parameter(name="KEY", help="key of a recipe or float network, or its first characters")
-    ],
+    key: Annotated[str, Parameter(name="KEY", help="key of a recipe or float network, or its beginning")],
     /,
     *,
     widths: Annotated[tuple[Whole, ...], Parameter(help="bits to round to")] = (2, 3, 4, 8),
