@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-# Width of the table where there is no terminal to ask.
-WIDTH = 200
+WIDTH = 200  # of the table where there is no terminal to ask
 
 Sweep = Annotated[str, Parameter(name="SWEEP", help="name of a planned sweep, such as quick")]
 Runs = Annotated[Path, Parameter(env_var="SUITE_RUNS", help="folder of the run directories")]
@@ -33,23 +32,25 @@ Source = Annotated[
     str,
     Parameter(
         name="--from",
-        help="journals, mlflow (MLFLOW_TRACKING_URI, else mlflow.db in the folder of the runs), or a runs.csv that "
-        "this command wrote",
+        help="where to read the runs: journals, mlflow (MLFLOW_TRACKING_URI, else mlflow.db in --runs), or a runs.csv "
+        "that this command wrote",
     ),
 ]
-Out = Annotated[Path, Parameter(help="where the folder with the results is written")]
+Out = Annotated[Path, Parameter(help="folder in which the results get a folder of their own")]
 LEAST_WIDTH, MOST_WIDTH = 2.5, 20
 """Inches of a figure."""
 
 Methods = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, show_default=False, help="only these methods and the float networks"),
+    Parameter(
+        consume_multiple=True, show_default=False, help="show only these methods and the float networks"
+    ),
 ]
 Readme = Annotated[
     Path | None,
     Parameter(
-        help="also put the table of sound methods between <!-- table: NAME --> and <!-- /table --> in this file; NAME "
-        "is SWEEP, or verdicts"
+        help="also write the table of sound methods, or the verdicts, into this Markdown file between "
+        "<!-- table: SWEEP --> (or verdicts) and <!-- /table -->"
     ),
 ]
 
@@ -73,8 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         program = " ".join(["suite", *(error.command_chain or ["report"])])
-        _complain(f"{str(error).strip()} See {program} --help")
-        return 2
+        return _refuse(f"{str(error).strip()} See {program} --help")
     return command(*bound.args, **bound.kwargs) or 0
 
 
@@ -86,8 +86,7 @@ def _guarded(command: Callable[P, int]) -> Callable[P, int]:
         try:
             return command(*args, **options)
         except (AnalysisError, OSError) as error:
-            _complain(str(error))
-            return 2
+            return _refuse(str(error))
 
     return guarded
 
@@ -104,16 +103,14 @@ def report(
     methods: Methods = (),
     order: Annotated[
         Literal["source", "given", "drop"],
-        Parameter(
-            help="methods in the order of their sources, as given to --methods, or the smallest drop first"
-        ),
+        Parameter(help="order of the methods: by source, as given to --methods, or the smallest drop first"),
     ] = "source",
     width: Annotated[
         float | None,
-        Parameter(help="inches of the figures' files, such as 3.5 for a column of a paper; not of the page"),
+        Parameter(help="width in inches of the figures' files, such as 3.5 for a column of a paper"),
     ] = None,
-    png: Annotated[bool, Parameter(help="write each figure as PNG, too")] = False,
-    pdf: Annotated[bool, Parameter(help="write each figure as PDF, too")] = False,
+    png: Annotated[bool, Parameter(help="write each figure as PNG too")] = False,
+    pdf: Annotated[bool, Parameter(help="write each figure as PDF too")] = False,
 ) -> int:
     """Write the table, the figures and report.html of a sweep, and show the table."""
     # No figure needs a window, and a backend that is not installed would end the import of matplotlib.
@@ -169,14 +166,14 @@ def _report(
 
 @_guarded
 def diff(
-    before: Annotated[str, Parameter(name="SWEEP_A", help="name of the sweep that is measured against")],
-    after: Annotated[str | None, Parameter(name="SWEEP_B", help="name of the other; else SWEEP_A")] = None,
+    before: Annotated[str, Parameter(name="SWEEP_A", help="name of the sweep to compare with")],
+    after: Annotated[
+        str | None, Parameter(name="SWEEP_B", help="name of the other (default: SWEEP_A, in --runs-b)")
+    ] = None,
     /,
     *,
     runs: Runs = Path("runs"),
-    runs_b: Annotated[
-        Path | None, Parameter(help="folder of the runs of SWEEP_B, where it is another")
-    ] = None,
+    runs_b: Annotated[Path | None, Parameter(help="folder of the runs of SWEEP_B (default: --runs)")] = None,
     out: Out = Path("results"),
 ) -> int:
     """Show what changed from sweep A to sweep B, configuration by configuration, and whether by chance.
@@ -285,6 +282,12 @@ def _console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
+def _refuse(message: str) -> int:
+    """Say what the user has to mend, as the other commands do; the exit status."""
+    _complain(f"error: {message}")
+    return 2
 
 
 def _complain(message: str) -> None:

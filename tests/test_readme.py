@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from analysis.report import latex, results, sound_methods, tables
 from suite import sweeps
 from suite.cli.main import command_line
 from suite.methods import find
+from suite.recipe import plan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -104,6 +106,26 @@ def test_the_readme_counts_the_published_numbers_as_they_are() -> None:
     numbers = published.load().numbers
     words = f"{sum(number.metric == 'top1' for number in numbers)} top-1 accuracies ({len(numbers)} numbers"
     assert words in " ".join(README.split())
+
+
+def test_the_readme_counts_the_verdicts_as_they_are() -> None:
+    with (ROOT / "results" / "verdicts" / "verdicts.csv").open(newline="") as file:
+        found = {row["id"]: row for row in reversed(list(csv.DictReader(file)))}
+    others = [row for row in found.values() if row["verdict"] == "measures something else"]
+    reproduced = sum(row["verdict"] == "drop reproduced" for row in found.values())
+    words = (
+        f"Of the {len(found)}, {len(others)} measure something other than their label "
+        f"({sum(row['metric'] == 'top1' for row in others)} of the 16), {reproduced} are reproduced as a drop from "
+        f"float, and {len(found) - len(others) - reproduced} cannot be judged"
+    )
+    assert words in " ".join(README.split())
+
+
+def test_the_pages_count_the_stages_of_the_quick_sweep_as_they_are() -> None:
+    stages, _ = sweeps.find("quick").stages([])
+    assert f"quantizes {len(stages)} times" in README
+    every = len(plan(stages))
+    assert f'"{every} stages: {every} done"' in PAGES["gpu.md"]
 
 
 def test_sound_parameters_are_fields_of_the_methods_they_are_of() -> None:

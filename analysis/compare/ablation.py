@@ -86,5 +86,6 @@ def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
         (comparison["configuration"] == row["configuration"]) & (comparison["metric"] == "top1")
     ]
     return "; ".join(
-        f"{one['source']} {one['published_label']}: {one['published']:.2f}" for one in mine.to_dict("records")
+        f"{one['published_label']} ({one['source']}): {one['published']:.2f}"
+        for one in mine.to_dict("records")
     )

@@ -61,7 +61,7 @@ def span(values: Iterable[float]) -> tuple[float, float]:
 
 def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
     first = rows[0]
-    axes.set_title(title(first) + (f"   (published, {first['published']})" if first["published"] else ""))
+    axes.set_title(title(first) + (f", published as {first['published']}" if first["published"] else ""))
     axes.axvline(baseline, color=BASELINE, linestyle="--", linewidth=1)
     halves = [(row["high"] - row["low"]) / 2 for row in rows]
     reached = [row["top1"] + sign * half for row, half in zip(rows, halves, strict=True) for sign in (-1, 1)]

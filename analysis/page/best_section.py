@@ -80,19 +80,19 @@ def markdown(results: Results) -> str:
 def notes(found: pd.DataFrame) -> list[str]:
     """How to read the table, a sentence or two each."""
     lines = [
-        "Configurations that quantize the same float networks to the same widths, each against the best of them: "
-        "points of top-1, paired image by image over n pairs of runs of one network with the same seeds; p is exact "
-        "(McNemar's test where n is 1; of several, all changes of an image count together).",
-        "The best was chosen by these same images, which flatters it: part of a small lead is the choice's own, and "
-        "what is not significantly different may be as good or better. p is of other test images, for these networks "
-        "and seeds.",
+        "Each configuration is compared with the best one of the same float networks and widths, in points of top-1, "
+        "paired image by image over n pairs of runs of one network with the same seeds. p is exact: McNemar's test "
+        "for n = 1; for more, all changes of one image count together.",
+        "The best was chosen on these same images: part of a small lead is due to that choice, and what is not "
+        "significantly different may be as good or better. p is about other test images, for these networks and "
+        "seeds.",
         f"p is corrected for the {wording.plural(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
-        f"worse is below {LEVEL}. The intervals are of single rows, uncorrected.",
+        f"worse means p below {LEVEL}. The intervals are not corrected.",
     ]
     if (found["by"] == "both").any():
         lines.append(
-            "A network that was trained on would be another one another time: there p and interval have to hold over "
-            "trainings, too (Welch's t-test), for which one a side is too few."
+            "Another training of a network that was trained on would give another network: there p and interval also "
+            "have to hold over trainings (Welch's t-test), which takes more than one on each side."
         )
     return lines
 

@@ -62,10 +62,7 @@ def _alerts(results: Results) -> list[Lines]:
     infinite = results.done[results.done["loss"].isna()]
     if len(infinite):
         named = sorted({row["label"] for row in infinite.to_dict("records")})
-        lines.append(
-            f"Without a finite loss, so that the top-1 is no chance level: {wording.runs(len(infinite))} of "
-            f"{'; '.join(named)}."
-        )
+        lines.append(f"{wording.INFINITE}: {wording.runs(len(infinite))} of {'; '.join(named)}.")
     problems = list(results.marked["problem"].dropna())
     lines += problems[:PROBLEMS]
     if len(problems) > PROBLEMS:
@@ -89,7 +86,7 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
             row for row in rows if (row["act_bits"] < FLOAT_BITS) == quantized and row["method"] != "float"
         ]
         if any(row["n"] for row in mine):
-            facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g}"))
+            facts.append(_narrowest(mine, f"{prefix}Bits of {title} for a drop of at most {POINT:g} point"))
     return facts
 
 

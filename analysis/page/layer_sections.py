@@ -27,15 +27,15 @@ def noise(results: Results) -> Section | None:
         "weights above and inputs below. The tables below hold the same numbers."
     )
     caption = (
-        f"Each configuration by its run of the lowest seed; at most {MOST} of a network: every method at its width "
-        f"nearest to {NEAREST} bits, then at its next, as long as all fit. Empty, or without a row: nothing is "
-        "rounded, or it is not finite."
+        f"Of each configuration the run with the lowest seed; at most {MOST} for each network: every method at its "
+        f"width nearest to {NEAREST} bits, then at the next one, as long as all fit. Empty cells and missing rows: "
+        "nothing is rounded, or the values are not finite."
     )
     lines = Lines(
         [
-            "SQNR, in decibels: the power of a layer's weights, or of its inputs on a few test images, over the "
-            "power of what rounding changes in them, each rounding by itself. 6 dB are a bit; at 0 dB the noise is as "
-            "strong as the signal."
+            "SQNR, in decibels: the power of a layer's weights, or of its inputs on a few test images, divided by the "
+            "power of their rounding error; each rounding is measured by itself. 6 dB correspond to one bit; at 0 dB "
+            "the error is as strong as the signal."
         ]
     )
     figure = layers.heat_map(shown, every)

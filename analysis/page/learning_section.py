@@ -47,8 +47,9 @@ def section(results: Results) -> Section | None:
             "weights on the left, inputs on the right."
         )
         caption = (
-            "Of each configuration its first run; a colour is the place of a layer in the network. Where nothing was "
-            "recorded before training, relative to the first epoch. learned.csv beside this page has every value."
+            "Of each configuration the first run; the colour shows the place of the layer in the network. Where "
+            "nothing was recorded before training, values are relative to the first epoch. learned.csv beside this "
+            "page has all."
         )
         if len(shown) > MOST:
             caption += f" Shown are {MOST} of {len(shown)} configurations."
@@ -71,7 +72,7 @@ def _table(results: Results, configurations: pd.DataFrame, trained: pd.DataFrame
             rows.append(_row(results, row, runs))
     caption = (
         f"Quantization-aware trainings, {title}: mean ± sample standard deviation over n seeds, its 95 % interval. "
-        "Calibration alone: the network with its ranges as training began, evaluated; gain: of training over it"
+        "Calibration alone: top-1 before the first step of training; gain: what training adds to it"
     )
     return Table(caption, COLUMNS, rows, notes_of(rows, results.differences.words), cards=True)
 

@@ -93,11 +93,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Lines:
-    """Paragraphs, or with `alert` things to know before reading on."""
+    """Paragraphs, or with `alert` things to know before reading on. With a `fold`, its text opens them."""
 
     kind: ClassVar = "lines"
     lines: Sequence[str]
     alert: bool = False
+    fold: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ UNJUDGED = {
 }
 """The verdicts that say nothing of a number, and why."""
 PUBLISHED_COLUMNS = (
-    Column("source"),
+    Column("number (source)"),
     Column("re-run as"),
     Column("published %", True),
     Column("ours %", True),
@@ -41,8 +41,8 @@ PUBLISHED_COLUMNS = (
 
 
 def published(results: Results) -> Section:
-    """Every published number that can be judged beside our own, with a verdict; the others in a line for each reason,
-    and which command would judge them."""
+    """Every published number that can be judged beside our own, with a verdict; the others in one line, which opens to
+    why not and which command would judge them."""
     is_absent = results.comparison["configuration"].isna()
     present = results.comparison[~is_absent]
     is_unjudged = present["verdict"].isin(UNJUDGED)
@@ -57,26 +57,36 @@ def published(results: Results) -> Section:
         notes = notes_of(rows, results.differences.words)
         caption = "Published numbers and the runs that repeat them"
         parts.append(Table(caption, PUBLISHED_COLUMNS, rows, notes, cards=True))
+    sources = tables.sources(set(results.comparison["source"]))
+    if rows and sources:
+        parts.append(Lines(sources))
+    if is_absent.any() or is_unjudged.any():
+        parts.append(_unjudged(results, present[is_unjudged], results.comparison[is_absent], bool(rows)))
+    return Section("published", "Published and reproduced", parts)
+
+
+def _unjudged(results: Results, unjudged: pd.DataFrame, absent: pd.DataFrame, has_judged: bool) -> Lines:
+    """The numbers that this sweep does not judge, in a line that opens to the reasons."""
+    total, count = results.comparison["id"].nunique(), pd.concat([unjudged["id"], absent["id"]]).nunique()
     lines = [
         f"Not judged, {UNJUDGED[reason]}: {_names(group)}."
-        for reason, group in present[is_unjudged].groupby("verdict", sort=False)
+        for reason, group in unjudged.groupby("verdict", sort=False)
     ]
-    if is_absent.any():
-        lines.append(f"Published, and not part of this sweep: {_names(results.comparison[is_absent])}.")
+    if len(absent):
+        lines.append(f"Not part of this sweep: {_names(absent)}.")
     lines += to_judge.remedies(results.comparison)
+    if has_judged:
+        return Lines(lines, fold=f"{count} of {total} published numbers are not judged by this sweep")
     lines += tables.sources(set(results.comparison["source"]))
-    return Section("published", "Published and reproduced", [*parts, Lines(lines)] if lines else parts)
+    return Lines(lines, fold=f"None of the {total} published numbers is judged by this sweep")
 
 
 def _names(numbers: pd.DataFrame) -> str:
-    rows = numbers.to_dict("records")
-    return "; ".join(dict.fromkeys(f"{row['source']} {row['published_label']}" for row in rows))
+    return "; ".join(dict.fromkeys(map(wording.published, numbers.to_dict("records"))))
 
 
 def _published(row: dict[str, Any], configuration: dict[str, Any], results: Results) -> list[Cell]:
-    source = f"{row['source']}, {row['metric'].replace('top', 'top-')}"
-    remark = row["published_label"] + (", best epoch" if row["published_best"] else "")
-    remark += f": {row['note']}" if row["note"] else ""
+    source = f"{wording.published(row)}, {row['metric'].replace('top', 'top-')}"
     model = row["published_model"] if isinstance(row["published_model"], str) else "no model named"
     verdict, tone = row["verdict"], TONES.get(row["verdict"], "")
     beside = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"
@@ -85,7 +95,7 @@ def _published(row: dict[str, Any], configuration: dict[str, Any], results: Resu
     spread = wording.spread(configuration, row["metric"])
     ours = Cell(wording.number(row["ours"]), spread, results.marks(row))
     return [
-        Cell(source, remark),
+        Cell(source, row["note"]),
         Cell(row["label"], _widths(configuration)),
         Cell(wording.number(row["published"]), f"{model}, {row['published_dataset']}"),
         ours if row["n"] else hole_cell(configuration),
@@ -115,7 +125,7 @@ def switches(results: Results) -> Section | None:
     columns = [Column("switch"), *(Column(title, True) for title in ("top-1 %", "change", "95 %", "p"))]
     for _, chain in results.chain.groupby("chain"):
         first = chain.iloc[0]
-        source = f" (published, {first['published']})" if first["published"] else ""
+        source = f", published as {first['published']}" if first["published"] else ""
         rows = [
             [Cell(switch), *(Cell(text.replace("-", wording.MINUS)) for text in rest)]
             for switch, *rest in map(ablation_table.cells, chain.to_dict("records"))

@@ -16,7 +16,7 @@ def markdown(table: pd.DataFrame) -> str:
     parts = []
     for _, chain in table.groupby("chain"):
         first = chain.iloc[0]
-        head = f"**{title(first)}**" + (f" ({first['published']})" if first["published"] else "")
+        head = f"**{title(first)}**" + (f", published as {first['published']}" if first["published"] else "")
         lines = ["| switch | top-1 % | change | 95 % | p |", "| --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(cells(row))} |" for row in chain.to_dict("records")]
         parts.append("\n".join([head, "", *lines]))

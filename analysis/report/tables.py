@@ -173,17 +173,16 @@ def notes(results: Results) -> list[str]:
         named = sorted(
             {f"{row['label']} at {wording.bits(row['weight_bits'])}" for row in infinite.to_dict("records")}
         )
-        lines.append(f"Without a finite loss, so that the top-1 is no chance level: {'; '.join(named)}.")
+        lines.append(f"{wording.INFINITE}: {'; '.join(named)}.")
     return (
         lines + _marks(results) + remarks(results.comparison) + _missing(results.marked, results.comparison)
     )
 
 
 def sources(numbers: Set[str]) -> list[str]:
-    """A line that says what each of the sources is; none where there is none."""
+    """What each of the sources is, a line each."""
     known = published.load().sources
-    named = [f"{number} {known[number]}" for number in sorted(numbers & known.keys())]
-    return [f"Sources: {'; '.join(named)}."] if named else []
+    return [f"Source {number}, {known[number]}." for number in sorted(numbers & known.keys())]
 
 
 def remarks(comparison: pd.DataFrame) -> list[str]:
@@ -193,7 +192,7 @@ def remarks(comparison: pd.DataFrame) -> list[str]:
     for row in shown.drop_duplicates("id").to_dict("records"):
         if row["note"]:
             found.setdefault((row["source"], row["note"]), []).append(row["published_label"])
-    return [f"{source} {', '.join(labels)}: {note}." for (source, note), labels in found.items()]
+    return [f"{', '.join(labels)} ({source}): {note}." for (source, note), labels in found.items()]
 
 
 def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
@@ -210,7 +209,7 @@ def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
         lines.append(f"Failed: {len(failed) - DETAILS} more, see runs.csv.")
     absent = comparison[comparison["configuration"].isna() & (comparison["metric"] == "top1")]
     if len(absent):
-        named = "; ".join(f"{row['source']} {row['published_label']}" for row in absent.to_dict("records"))
+        named = "; ".join(map(wording.published, absent.to_dict("records")))
         lines.append(f"Published, and not part of this sweep: {named}.")
     return lines
 
@@ -233,7 +232,7 @@ def _published(row: dict[str, Any]) -> tuple[str, ...]:
     is_claimed = row["verdict"] != agreement.MEASURES_ELSE and not math.isnan(row["tolerance"])
     claimed = f" ±{row['tolerance']:.2f}" if is_claimed else ""
     return (
-        f"{row['published_source']} {row['published_label']}{', best epoch' if row['published_best'] else ''}",
+        wording.published({**row, "source": row["published_source"]}),
         wording.number(row["published"]),
         wording.number(row["published_drop"]),
         row["verdict"] + claimed,

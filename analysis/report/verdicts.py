@@ -116,10 +116,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         for name in ("published_drop", "our_drop", "labelled_drop")
     ]
     counted = f" (n {row['n']})" if row["n"] > 1 else ""
-    best = ", best epoch" if row["published_best"] else ""
     tolerance = "" if math.isnan(row["tolerance"]) else f" ±{row['tolerance']:.2f}"
     return [
-        f"{row['source']} {row['published_label']}{best}, {row['metric'].replace('top', 'top-')}",
+        f"{wording.published(row)}, {row['metric'].replace('top', 'top-')}",
         number(row["published"]) + drops[0],
         number(row["ours"]) + drops[1] + counted,
         number(row["ours_labelled"]) + drops[2],
@@ -145,7 +144,7 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.drop_duplicates("id").to_dict("records"):
         quotes.setdefault((row["source"], row["quote"]), []).append(row["published_label"])
     quoted = [
-        f"{source} {', '.join(dict.fromkeys(labels))}: \u201c{quote}\u201d"
+        f"{', '.join(dict.fromkeys(labels))} ({source}): \u201c{quote}\u201d"
         for (source, quote), labels in quotes.items()
     ]
     notes = [

@@ -11,6 +11,7 @@ from analysis.compare.configurations import FLOAT_BITS
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NO-BREAK SPACE}"
+INFINITE = "The loss is not finite (outputs overflowed; an image whose output is NaN counts as wrong)"
 
 
 def number(value: float, layout: str = ".2f") -> str:
@@ -53,6 +54,15 @@ def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
     ends = "" if math.isnan(low) else f" ({number(low, '.1f')} to {number(row[f'{metric}_high'], '.1f')})"
     # A line is broken before the brackets, or where a part ends.
     return " · ".join(part.replace(" ", NARROW) for part in parts) + ends[:1] + ends[1:].replace(" ", NARROW)
+
+
+def published(row: Mapping[str, Any]) -> str:
+    """A published number by its label and its source; the row is one of `compare.agreement`.
+
+    >>> published({"published_label": "8bit hist", "source": "002", "published_best": False})
+    '8bit hist (002)'
+    """
+    return f"{row['published_label']} ({row['source']})" + (", best epoch" if row["published_best"] else "")
 
 
 def bits(width: int) -> str:

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.recipe import Training
+from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
 
-Key = Annotated[str, Parameter(name="KEY", help="key of a recipe as plan shows it, or its beginning")]
+Key = Annotated[str, Parameter(name="KEY", help="key of a finished recipe, or its first characters")]
 
 
 @Parameter(name="*")
@@ -26,29 +27,34 @@ class NetworkOptions:
     to: Annotated[
         str | None,
         Parameter(
-            help="onnx, pt2e, openvino, state_dict or safetensors: write the recipe's quantized network; with the key "
-            "of a training, safetensors writes its float weights in float16, with a model card"
+            help="onnx, pt2e, openvino, state_dict or safetensors: write the recipe's quantized network in this "
+            "format; safetensors with the key of a training: its float weights in float16, with a model card"
         ),
     ] = None
     out: Annotated[
-        Path | None, Parameter(help="of --to: the file (default: KEY with the format's ending)")
+        Path | None, Parameter(help="with --to: the file to write (default: KEY with the format's ending)")
     ] = None
     integer_everywhere: Annotated[
-        bool, Parameter(help="of --to: quantizers also at additions and pooling, so that all is integers")
+        bool,
+        Parameter(
+            help="with --to: quantize additions and pooling too, so that all layers compute in integers"
+        ),
     ] = False
     unsigned_weights: Annotated[
         bool,
-        Parameter(help="of --to onnx: uint8 weights, which x86 processors without VNNI need (default there)"),
+        Parameter(
+            help="with --to onnx: uint8 weights, which x86 processors without VNNI need (default there)"
+        ),
     ] = False
-    signed_weights: Annotated[bool, Parameter(help="of --to onnx: int8 weights, whatever the processor")] = (
-        False
-    )
+    signed_weights: Annotated[bool, Parameter(help="with --to onnx: int8 weights on any processor")] = False
     images: Annotated[
-        Whole | None, Parameter(help="of --to: test images that are compared (default: all)")
+        Whole | None, Parameter(help="with --to: number of test images to compare on (default: all)")
     ] = None
     compare: Annotated[
         Path | None,
-        Parameter(help="instead of --to: compare this ONNX file of the recipe with its simulation, here"),
+        Parameter(
+            help="instead of --to: compare this ONNX file of the recipe with its simulation on this machine"
+        ),
     ] = None
 
 
@@ -57,7 +63,8 @@ NETWORK = NetworkOptions()
 
 def export(
     what: Annotated[
-        str, Parameter(name="WHAT", help="with --to the key of a finished recipe, else the name of a sweep")
+        str,
+        Parameter(name="WHAT", help="with --to or --compare the key of a recipe, else the name of a sweep"),
     ],
     /,
     *,
@@ -76,6 +83,11 @@ def export(
     if network.compare is not None:
         return _compare(what, network.compare, network.images, folders)
     if network.to is None:
+        if not parquet and not csv:
+            raise SuiteError(
+                "export needs to know what to write; give --to onnx with the key of a recipe, or --parquet FILE or "
+                "--csv FILE with the name of a sweep"
+            )
         from analysis.__main__ import export as export_runs
 
         return export_runs(what, runs=folders.runs, source=source, parquet=parquet, csv=csv)
@@ -85,7 +97,6 @@ def export(
 def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     from suite.export.exporting import export as export_network
     from suite.export.wish import Wish
-    from suite.recipe.errors import SuiteError
 
     if network.unsigned_weights and network.signed_weights:
         raise SuiteError("--unsigned-weights and --signed-weights contradict each other; give one")

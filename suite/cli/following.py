@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from rich import get_console
 from rich.markup import escape
 
-from suite.cli.options import FOLDERS, FolderOptions, LaunchedName, Only
+from suite.cli.options import FOLDERS, RUNS, FolderOptions, LaunchedName, Only, RunsOptions
 from suite.cli.tables import damage, shown
 from suite.launch import launcher
 from suite.launch.launcher import Cancelled
@@ -29,7 +29,7 @@ FOLLOW_SECONDS = 0.5
 """Between two checks of a log that is followed."""
 
 
-def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: FolderOptions = FOLDERS) -> int:
+def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: RunsOptions = RUNS) -> int:
     """Ask what runs of a sweep to save and end, and take out what waits."""
     console, name = get_console(), Path(sweep).stem
     stages = load_sweep(folders.runs, name)
@@ -58,8 +58,8 @@ def status(
     /,
     *,
     only: Only = None,
-    watch: Annotated[bool, Parameter(help="show it anew every five seconds")] = False,
-    folders: FolderOptions = FOLDERS,
+    watch: Annotated[bool, Parameter(help="repeat it every five seconds, until Ctrl-C")] = False,
+    folders: RunsOptions = RUNS,
 ) -> int:
     """Show state, top-1, age and job of each stage of a launched sweep, and its errors."""
     # Thousands of stages are many values that all stay: a quarter of the time otherwise.
@@ -83,15 +83,13 @@ def status(
 
 def logs(
     key: Annotated[
-        str, Parameter(help="key of a stage, or the beginning of it; with --errors the name of a sweep")
+        str, Parameter(help="key of a stage, or its first characters; with --errors the name of a sweep")
     ],
     /,
     *,
-    follow: Annotated[bool, Parameter(help="go on until the stage has ended")] = False,
-    errors: Annotated[
-        bool, Parameter(help="the first line of the error of each failed run of a sweep")
-    ] = False,
-    folders: FolderOptions = FOLDERS,
+    follow: Annotated[bool, Parameter(help="continue until the stage has ended")] = False,
+    errors: Annotated[bool, Parameter(help="instead: the error of each failed run of a sweep")] = False,
+    folders: RunsOptions = RUNS,
 ) -> int:
     """Show what the job of a stage wrote."""
     if errors:
@@ -141,9 +139,9 @@ def sync(
     sweep: LaunchedName,
     /,
     *,
-    report: Annotated[Path, Parameter(help="folder where analysis wrote SWEEP/")] = Path("results"),
+    report: Annotated[Path, Parameter(help="folder where `suite report` wrote SWEEP/")] = Path("results"),
     follow: Annotated[
-        bool, Parameter(help="go on, a few seconds behind, until all stages are final")
+        bool, Parameter(help="continue, a few seconds behind, until all stages have ended")
     ] = False,
     folders: FolderOptions = FOLDERS,
 ) -> int:

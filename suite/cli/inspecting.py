@@ -22,7 +22,7 @@ NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10
 
 
 def inspect(
-    file: Annotated[Path, Parameter(name="FILE", help="of torch.save, or .safetensors")],
+    file: Annotated[Path, Parameter(name="FILE", help="a file of torch.save, or .safetensors")],
     /,
     *,
     data: Annotated[Path, Parameter(env_var="SUITE_DATA", help="folder of the data sets")] = Path("data"),

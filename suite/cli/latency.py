@@ -13,19 +13,21 @@ from suite.sweeps.stored import find_stages
 
 Keys = Annotated[
     tuple[str, ...],
-    Parameter(name="KEY", help="keys of finished recipes of one data set, or their beginnings"),
+    Parameter(name="KEY", help="keys of finished recipes of one data set, or their first characters"),
 ]
 
 
 def latency(
     *keys: Keys,
-    batch: Annotated[tuple[Whole, ...], Parameter(help="images at a time")] = (1, 128),
-    threads: Annotated[Whole, Parameter(help="of each runtime")] = 1,
-    seconds: Annotated[float, Parameter(help="for each network, runtime, precision and batch, about")] = 10.0,
-    images: Annotated[Whole, Parameter(help="test images, evenly spread, whose answers give top-1")] = 1000,
+    batch: Annotated[tuple[Whole, ...], Parameter(help="batch sizes")] = (1, 128),
+    threads: Annotated[Whole, Parameter(help="threads of each runtime")] = 1,
+    seconds: Annotated[float, Parameter(help="about how long to measure each network in each way")] = 10.0,
+    images: Annotated[Whole, Parameter(help="test images to measure top-1 on, evenly spread")] = 1000,
     runtimes: Annotated[
         tuple[str, ...],
-        Parameter(show_default=False, help="of onnxruntime, openvino, inductor (default: those installed)"),
+        Parameter(
+            show_default=False, help="some of onnxruntime, openvino and inductor (default: those installed)"
+        ),
     ] = (),
     folders: FolderOptions = FOLDERS,
 ) -> int:

@@ -8,14 +8,14 @@ from pathlib import Path
 from rich import get_console
 
 from suite import sweeps as shipped
-from suite.cli.options import FOLDERS, FolderOptions
+from suite.cli.options import RUNS, RunsOptions
 from suite.cli.rows import Cell, Rows
 from suite.recipe.errors import SuiteError
 from suite.record.status import Statuses
 from suite.sweeps.stored import about, load_sweep
 
 
-def sweeps(*, folders: FolderOptions = FOLDERS) -> int:
+def sweeps(*, folders: RunsOptions = RUNS) -> int:
     """List the sweeps that can be launched, and those that were, with how far they are."""
     console = get_console()
     console.print("[bold]To launch[/] (suite launch NAME; suite launch NAME --help shows its options)")

@@ -14,104 +14,126 @@ from rich.console import Console
 from rich.markup import escape
 
 from suite.record.files import printable
-from suite.record.spelled import spell_what_cannot_be_written
+from suite.record.spelled import default_shown, spell_what_cannot_be_written
 
 COMMANDS = {
     "sweeps": (
         "suite.cli.listing:sweeps",
-        "List the sweeps that can be launched, and those that were, with how far they are.",
+        "List the sweeps that can be launched, and those in the runs folder.",
     ),
-    "methods": ("suite.cli.methods:methods", "List the quantization methods, their fields and sources."),
+    "methods": (
+        "suite.cli.methods:methods",
+        "List the quantization methods, their settings and their sources.",
+    ),
     "plan": (
         "suite.cli.launching:show_plan",
-        "Show what a launch would run: each stage with its key, what it is, what it needs, done or pending; with --on "
-        "or --cluster also the jobs. Nothing is started, and what was launched stays.",
+        "Show what a launch would run, and start nothing.\n\n"
+        "Each stage is shown with its key, its name, what it needs, and whether it is done; with --on or --cluster "
+        "also the jobs. A sweep that was launched is not changed.",
     ),
     "launch": (
         "suite.cli.launching:launch",
-        "Run a sweep, on this machine unless --on says otherwise. What is done already is not repeated, so the same "
-        "command goes on after a stop.",
+        "Run a sweep, on this machine or a cluster.\n\n"
+        "Finished stages are not run again: after a stop the same "
+        "command continues.",
     ),
     "explain": (
         "suite.cli.launching:explain",
-        "Run a source's steps from published to corrected, one switch at a time; `suite report` draws what each cost.",
+        "Run a source as published, then with one defect after the other corrected.\n\n"
+        "`suite report explain-SOURCE` then draws what each correction changes.",
     ),
     "status": (
         "suite.cli.following:status",
-        "Show how far a launched sweep is: state, top-1, time since the last event and error of each stage.",
+        "Show the state, accuracy and errors of each stage of a sweep.",
     ),
     "logs": (
         "suite.cli.following:logs",
-        "Show what the job of a stage wrote, or why runs of a sweep failed.",
+        "Show the log of a stage, or the errors of a sweep.",
     ),
     "resume": (
         "suite.cli.launching:resume",
-        "Launch again what was launched and is not done, in the same way.",
+        "Launch the unfinished stages of a sweep again, in the same way.",
     ),
     "cancel": (
         "suite.cli.following:cancel",
-        "Ask what runs of a sweep to save and end, and take out what waits. `suite resume` goes on from there.",
+        "Stop a sweep: running stages save their state and end, waiting ones do not start.\n\n"
+        "`suite resume` continues from there.",
     ),
     "report": (
         "analysis.__main__:report",
-        "Write the tables, the figures and report.html of a sweep into results/SWEEP, and show its table. Works while "
-        "the sweep runs.",
+        "Write the tables, the figures and report.html of a sweep.\n\n"
+        "They are written to results/SWEEP, and the table is shown. This works while the sweep runs.",
     ),
     "verdicts": (
         "analysis.__main__:verdicts",
-        "Judge every published number by all runs of the folder: was it reproduced? Names the command that would "
-        "judge what is not judged.",
+        "Compare every published number with the runs: is it reproduced?\n\n"
+        "All sweeps of the runs folder count. A number that cannot be judged is listed with the command that would "
+        "judge it.",
     ),
     "sensitivity": (
         "suite.cli.sensitivity:sensitivity",
-        "Measure what rounding each layer of a finished stage costs, weights and inputs apart.",
+        "Measure what rounding each layer of a finished stage costs.\n\n"
+        "Weights and inputs of a layer are measured separately.",
     ),
     "diff": (
         "analysis.__main__:diff",
-        "Show what changed from sweep A to sweep B, and whether by chance. Exit status: 0 nothing is significantly "
-        "worse; 1 something is, or is not done that was done before, or nothing could be tested; 2 bad input.",
+        "Compare two sweeps: what changed, and whether by chance.\n\n"
+        "Exit status: 0 nothing is significantly worse; 1 something is, or is not done that was done before, or "
+        "nothing could be tested; 2 bad input.",
     ),
     "export": (
         "suite.cli.exporting:export",
-        "Write a recipe's quantized network as ONNX, compared with its simulation, or all runs of a sweep as a table.",
+        "Write a quantized network as ONNX and other formats, or the runs of a sweep as a table.\n\n"
+        "A network that is written is compared with its simulation.",
     ),
     "dataflow": (
         "suite.cli.exporting:dataflow",
-        "Show how one layer of a finished recipe is computed in integers, step by step, for one value.",
+        "Show the integer arithmetic of one layer, step by step, for one value.",
     ),
     "latency": (
         "suite.cli.latency:latency",
-        "Measure how long finished recipes take as integers, and their float networks, in every runtime that is here.",
+        "Measure the latency of finished recipes in 8-bit integers and of their float networks.\n\n"
+        "Every runtime that is installed is measured. `suite report` draws accuracy against latency.",
     ),
     "sync": (
         "suite.cli.following:sync",
-        "Bring MLflow up to date with a sweep's runs and its report, and say how to open it.",
+        "Copy the runs of a sweep and its report to MLflow, and show how to open it.",
     ),
     "inspect": (
         "suite.cli.inspecting:inspect",
-        "Say what a checkpoint file is: its network, its accuracy where the data is at hand, and the command that "
-        "quantizes it.",
+        "Show what a checkpoint file holds, and the command that quantizes it.\n\n"
+        "Its accuracy on CIFAR-10 is measured where that is in --data.",
     ),
     "run": (
         "suite.cli.running:run",
-        "Run single stages in this process, by the keys that `suite plan` shows.",
+        "Run stages in this process, by the keys that `suite plan` shows.",
     ),
     "verify-resume": (
         "suite.cli.running:verify_resume",
-        "Kill runs at random moments and show that they go on to the same weights, bit for bit.",
+        "Kill runs at random moments and check that they continue to the same weights, bit for bit.",
     ),
 }
-"""Each command: its function, which is imported when the command is given, and what it does."""
+"""Each command: its function, which is imported when the command is given, and what it does. The first paragraph is
+shown in the list of commands."""
+
+USAGE = {
+    "plan": "SWEEP [OPTIONS]",
+    "launch": "SWEEP [OPTIONS]",
+    "explain": "SOURCE [OPTIONS]",
+    "diff": "SWEEP_A [SWEEP_B] [OPTIONS]",
+    "latency": "KEY... [OPTIONS]",
+}
+"""What follows the name of a command whose arguments are not each required once."""
 
 
-EXAMPLES = """examples:
-  suite sweeps                            what can be launched, and what was
-  suite plan quick                        what the quick sweep consists of, and what of it is done
-  suite launch quick --on here            run it on this machine, all cores or GPUs
-  suite status quick                      how far it is
-  suite report quick                      its table and plots
-  suite launch cifar10 --help             the options of one sweep
-  suite launch my/own_sweep.py --only amax
+EXAMPLES = """Examples:
+  suite sweeps                       list the sweeps
+  suite plan quick                   list its stages, and which are done
+  suite launch quick --on here       run it on this machine's cores or GPUs
+  suite status quick                 show its progress
+  suite report quick                 write its tables and figures
+  suite launch cifar10 --help        show the options of a sweep
+  suite launch my_sweep.py           run a sweep of your own
 """
 
 
@@ -151,18 +173,17 @@ def command_line() -> App:
     """All commands with their options."""
     app = App(
         name="suite",
-        help="Sweeps of quantization methods: plan them, run them, follow them, report them.",
+        help="Measure what quantizing a network costs: run sweeps of quantization methods and report them.",
         help_format="plaintext",
         help_epilogue=EXAMPLES,
         version_flags=(),
         group_parameters="Options",
-        default_parameter=Parameter(
-            negative=(), consume_multiple=True, show_default=lambda value: None if value is False else value
-        ),
+        default_parameter=Parameter(negative=(), consume_multiple=True, show_default=default_shown),
         console=get_console(),
     )
     for place, (name, (function, about)) in enumerate(COMMANDS.items()):
-        app.command(function, name=name, help=about, sort_key=place, help_epilogue="")
+        usage = f"Usage: suite {name} {USAGE[name]}" if name in USAGE else None
+        app.command(function, name=name, help=about, usage=usage, sort_key=place, help_epilogue="")
     return app
 
 

@@ -40,6 +40,6 @@ def published_sources() -> Mapping[str, str]:
 
 
 def print_source(number: str) -> None:
-    """Say what a source is: `source 002: the README of ...`."""
-    line = f"source {number}: {published_sources()[number]}"
+    """Say what a source is: `source 002, Handwritten-Quantization: a README by ...`."""
+    line = f"source {number}, {published_sources()[number]}"
     get_console().print(line, markup=False, highlight=False, soft_wrap=True)

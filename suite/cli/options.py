@@ -23,15 +23,18 @@ SweepWords = Annotated[
     Parameter(
         name="OPTIONS",
         allow_leading_hyphen=True,
-        help="those of the sweep; `suite plan SWEEP --help` shows them",
+        help="options of the sweep; `suite plan SWEEP --help` shows them",
     ),
 ]
 ExplainWords = Annotated[
-    str, Parameter(name="OPTIONS", allow_leading_hyphen=True, help="those of the steps, listed below")
+    str, Parameter(name="OPTIONS", allow_leading_hyphen=True, help="options of the steps, listed below")
 ]
 LaunchedName = Annotated[str, Parameter(name="SWEEP", help="name of a launched sweep")]
-Only = Annotated[str | None, Parameter(help="only stages whose name holds this pattern (* and ? allowed)")]
-Name = Annotated[str | None, Parameter(help="another name for the sweep, to keep two variants apart")]
+Only = Annotated[
+    str | None,
+    Parameter(help="only stages whose name contains this, such as amax or 'amax*w4' (* and ? allowed)"),
+]
+Name = Annotated[str | None, Parameter(help="another name for the sweep, to keep two variants of it")]
 Download = Annotated[bool, Parameter(help="fetch data sets that are not in --data")]
 
 
@@ -48,6 +51,14 @@ class FolderOptions(Folders):
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class RunsOptions(FolderOptions):
+    """Those of a command that reads no data set: it takes --data as the others do, and --help does not show it."""
+
+    data: Annotated[Path, Parameter(env_var="SUITE_DATA", show=False)] = Path("data")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class LauncherOptions:
     """Which launcher, and its own options."""
 
@@ -55,17 +66,17 @@ class LauncherOptions:
         str | None,
         Parameter(
             choices=list(LAUNCHERS),
-            help="here (the default): each stage a process of this machine; torchrun: those of several ranks over as "
-            "many GPUs; slurm: jobs of a cluster, which need nothing left alive here",
+            help="here (the default): a process of this machine for each stage; torchrun: the same, with several "
+            "processes for a training over several GPUs; slurm: jobs of a cluster, this command need not stay alive",
         ),
     ] = None
     cluster: Annotated[
         Path | None,
-        Parameter(help="what a cluster is asked for, like slurm/cluster.toml; alone it means --on slurm"),
+        Parameter(help="the cluster's file, a copy of slurm/cluster.toml; alone it means --on slurm"),
     ] = None
     workers: Annotated[
         Whole | None,
-        Parameter(help="processes of this machine at a time (default: one a GPU, else one a core)"),
+        Parameter(help="processes at a time on this machine (default: one a GPU, else one a core)"),
     ] = None
 
     @property
@@ -82,13 +93,15 @@ class LaunchOptions(LauncherOptions):
 
     gpus_per_run: Annotated[
         Whole | None,
-        Parameter(help="ranks that share each training, instead of what the sweep says; not with --on here"),
+        Parameter(
+            help="GPUs that share each training, instead of as many as the sweep says; not with --on here"
+        ),
     ] = None
     download: Download = False
     replace: Annotated[
-        bool, Parameter(help="take the place of a sweep of other stages under the same name")
+        bool, Parameter(help="replace an earlier sweep that has this name and other stages")
     ] = False
 
 
-FOLDERS, LAUNCHER, LAUNCH = FolderOptions(), LauncherOptions(), LaunchOptions()
+FOLDERS, RUNS, LAUNCHER, LAUNCH = FolderOptions(), RunsOptions(), LauncherOptions(), LaunchOptions()
 """Those of a command that is given none."""

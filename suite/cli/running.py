@@ -27,9 +27,7 @@ JOIN_SECONDS = 600.0
 
 
 def run(
-    keys: Annotated[
-        list[str], Parameter(name="KEYS", help="keys of stages as plan shows them, or their beginnings")
-    ],
+    keys: Annotated[list[str], Parameter(name="KEYS", help="keys of stages, or their first characters")],
     /,
     *,
     folders: FolderOptions = FOLDERS,
@@ -81,12 +79,12 @@ def _skipped() -> list[str]:
 
 def verify_resume(
     *,
-    tries: Annotated[Whole, Parameter(help="runs to kill of each kind")] = 1,
+    tries: Annotated[Whole, Parameter(help="runs to kill, of each kind of stage")] = 1,
     ranks: Annotated[
         tuple[Whole, ...],
-        Parameter(help="numbers of ranks; without, 1 and 2, and 1 alone on a machine of one GPU"),
+        Parameter(help="numbers of ranks (default: 1 2; 1 on a machine of one GPU)"),
     ] = (),
-    seed: Annotated[Whole, Parameter(help="of the moments")] = 0,
+    seed: Annotated[Whole, Parameter(help="seed of the random moments")] = 0,
 ) -> int:
     """Kill runs at random moments and show that they go on to the same weights, bit for bit."""
     import torch

@@ -23,15 +23,18 @@ RANKS = ("tensor", "bits", "score", "layers", "rho with the loss alone", "with a
 
 
 def sensitivity(
-    key: Annotated[str, Parameter(name="KEY", help="of a finished recipe or float stage, or its beginning")],
+    key: Annotated[str, Parameter(name="KEY", help="key of a recipe or float network, or its beginning")],
     /,
     *,
     widths: Annotated[tuple[Whole, ...], Parameter(help="bits to round to")] = (2, 3, 4, 8),
     images: Annotated[Whole, Parameter(help="training images to measure on")] = 256,
-    seed: Annotated[Whole, Parameter(help="of which images they are, and of the random vectors")] = 0,
-    probes: Annotated[Whole, Parameter(help="random vectors a batch, for the trace of the Hessian")] = 2,
+    seed: Annotated[Whole, Parameter(help="seed of the choice of images and of the random vectors")] = 0,
+    probes: Annotated[
+        Whole, Parameter(help="random vectors for each batch, for the trace of the Hessian")
+    ] = 2,
     scores_only: Annotated[
-        bool, Parameter(help="leave out the loss with one layer rounded, and with all but one: the long part")
+        bool,
+        Parameter(help="leave out what takes long: the loss with one layer rounded, and with all but one"),
     ] = False,
     folders: FolderOptions = FOLDERS,
 ) -> int:

@@ -51,6 +51,7 @@ def matching_alone(stages: Sequence[Stage], pattern: str) -> list[Stage]:
     wanted = f"*{pattern.lower()}*"
     chosen = [s for s in stages if fnmatch(s.name.lower(), wanted) or s.key.startswith(pattern)]
     if not chosen:
-        shown = "\n  ".join(sorted({stage.name for stage in stages})[:40])
+        names = sorted({stage.name for stage in stages})
+        shown = "\n  ".join([*names[:40], *[f"and {len(names) - 40} more"] * (len(names) > 40)])
         raise SuiteError(f"no stage matches --only {pattern!r}; there are\n  {shown}")
     return chosen

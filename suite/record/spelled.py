@@ -1,4 +1,4 @@
-"""Texts on a terminal that is not UTF-8: what its encoding lacks is spelled, instead of ending the command."""
+"""How texts are shown on a terminal: what its encoding lacks is spelled, and defaults are as one types them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def spell_what_cannot_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
+
+
+def default_shown(value: object) -> str | None:
+    """The default of an option as one would type it, for --help; None where there is nothing to type.
+
+    >>> default_shown((2, 3)), default_shown(0.9), default_shown(False), default_shown("")
+    ('2 3', '0.9', None, None)
+    """
+    text = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return None if value is None or value is False else text or None
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

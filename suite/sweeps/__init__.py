@@ -81,6 +81,8 @@ def names() -> list[str]:
 def find(name: str) -> Sweep:
     """The sweep of that name in this folder, or in the user's own file where `name` ends in .py."""
     file = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
+    if name.endswith(".py") and not file.is_file():
+        raise SuiteError(f"no file {file}; give the path of your own sweep, or one of {', '.join(names())}")
     if not file.is_file() or name in NO_SWEEPS:
         raise SuiteError(
             f"no sweep {name!r}; there is {', '.join(names())}, or give the path of your own .py file"

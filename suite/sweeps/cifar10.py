@@ -1,4 +1,4 @@
-"""All post-training methods at 8, 6, 4 and 3 bits on anybody's checkpoint of a CIFAR-10 network."""
+"""All post-training methods at 8, 6, 4 and 3 bits on your checkpoint of a CIFAR-10 network."""
 
 from __future__ import annotations
 

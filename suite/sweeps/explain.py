@@ -1,7 +1,7 @@
 """From the published procedure of a source to the corrected one, one switch at a time: what did each defect cost?
 
-A chain is a list of methods; each differs from the one before by a single field, so that the difference in accuracy
-is that of one named switch. The analysis draws the chains as waterfalls.
+Each step differs from the one before by a single setting, so that the difference in accuracy is what this setting
+costs. `suite report explain-SOURCE` draws the steps as waterfalls.
 """
 
 from __future__ import annotations

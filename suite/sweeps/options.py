@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -11,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
 from rich.console import Console
 
 from suite.recipe.errors import SuiteError
+from suite.record.spelled import default_shown
 
 TAKEN = [
     "runs",
@@ -36,7 +38,9 @@ class Options:
     """
 
     def __init__(self, name: str, about: str, function: Callable[..., Any]) -> None:
-        self._name, self._about, self._signature = name, about, _signature(function)
+        # A paragraph is one line, which --help breaks where the terminal ends.
+        self._about = re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", about)
+        self._name, self._signature = name, _signature(function)
         self._app = self._taking(self._signature)
 
     def _taking(self, signature: inspect.Signature) -> App:
@@ -50,7 +54,9 @@ class Options:
             help_format="plaintext",
             usage="",
             group_parameters=f"Options of {self._name}",
-            default_parameter=Parameter(consume_multiple=True, negative_iterable=(), converter=exact),
+            default_parameter=Parameter(
+                consume_multiple=True, negative_iterable=(), converter=exact, show_default=default_shown
+            ),
         )
         app.default(given)
         return app
@@ -60,7 +66,7 @@ class Options:
         try:
             _, bound, _ = self._app.parse_args(words, exit_on_error=False, print_error=False)
         except CycloptsError as error:
-            raise SuiteError(f"{explained(error)} See suite plan SWEEP --help") from None
+            raise SuiteError(f"{explained(error, TAKEN)} See suite plan SWEEP --help") from None
         bound.apply_defaults()
         return dict(bound.arguments)
 
@@ -99,14 +105,18 @@ def _described(hint: Any) -> Any:
     return Annotated[kind, *(Parameter(help=note) if isinstance(note, str) else note for note in notes)]
 
 
-def explained(error: CycloptsError) -> str:
-    """What is wrong with the words of a command; of an unknown option also which are known."""
+def explained(error: CycloptsError, of_command: Collection[str] = ()) -> str:
+    """What is wrong with the words of a command; of an unknown option also which are known: those that were parsed,
+    and of a sweep also those `of_command`, by their fields."""
     text = str(error).strip()
     text += "" if text.endswith((".", "?")) else "."
     if not isinstance(error, UnknownOptionError):
         return text
     known = [argument.name for argument in error.argument_collection if argument.name.startswith("--")]
-    return f"{text} There is {', '.join(known) or 'none'}."
+    if not of_command:
+        return f"{text} There is {', '.join(known)}."
+    others = ", ".join(f"--{name.replace('_', '-')}" for name in of_command)
+    return f"{text} Options of the sweep: {', '.join(known) or 'none'}; of the command: {others}."
 
 
 def exact(kind: Any, tokens: Sequence[Any]) -> Any:

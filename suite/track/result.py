@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ def drop_points(now: Status, start: Status | None, step: int) -> list[Point]:
 
 def note(now: Status, start: Status | None, start_page: str) -> str:
     """The description of a run, in Markdown: what it is, what came out, and a link to its float run."""
-    method = getattr(now.stage, "method", None)
-    about = (type(method).__doc__ or "").strip().partition("\n")[0] if method is not None else ""
-    words = [f"{now.stage.name}.", about]
+    words = [f"{now.stage.name}.", _about(getattr(now.stage, "method", None))]
     top1 = (now.outcome or {}).get("top1")
     if isinstance(top1, int | float):
         points = drop(now, start).get("drop")
@@ -83,6 +82,16 @@ def note(now: Status, start: Status | None, start_page: str) -> str:
     if start_page and start is not None:
         words.append(f"Its float run: [{start.stage.name}]({start_page})")
     return " ".join(filter(None, words))
+
+
+def _about(method: Any) -> str:
+    """What a method is: the first line of its file, as `suite methods` shows it; of a user's that of the class."""
+    module = type(method).__module__
+    if module.startswith("suite.methods."):
+        doc = sys.modules[module].__doc__
+    else:
+        doc = None if method is None or module.startswith("suite.") else type(method).__doc__
+    return (doc or "").strip().partition("\n")[0]
 
 
 def _beside_float(drop: float) -> str:
@@ -99,7 +108,7 @@ def sync_verdicts(
         with (report / "published.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["configuration"] and row["metric"] == "top1":
-                    text = f"{row['source']} {row['published_label']}: {float(row['published']):g} %"
+                    text = f"{row['published_label']} ({row['source']}): {float(row['published']):g} %"
                     found.setdefault(_sorted(json.loads(row["configuration"])), []).append(
                         (text, row["verdict"])
                     )

@@ -14,7 +14,7 @@ from typing import Any
 
 LEADERBOARD_KEY, RUNS_KEY, BEST_KEY = "suite-leaderboard", "suite-runs", "suite-best"
 WIDTHS = {
-    "attributes.`Run Name`": 290,
+    "attributes.`Run Name`": 400,
     "params.`weight_bits`": 100,
     "params.`act_bits`": 85,
     "metrics.`drop`": 130,
@@ -38,7 +38,7 @@ WIDTHS = {
 }
 """The table's columns from left to right, in pixels."""
 TRAINING_WIDTHS = {
-    "attributes.`Run Name`": 290,
+    "attributes.`Run Name`": 400,
     "metrics.`top1`": 85,
     "metrics.`train_loss`": 110,
     "metrics.`train_images_per_s`": 150,

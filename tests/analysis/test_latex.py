@@ -21,11 +21,11 @@ GOLDEN = r"""% Needs \usepackage{booktabs}.
 \toprule
 method & weights & acts & top-1 \% ($n$) & 95 \% & drop & 95 \% & MB & published & its top-1 & verdict \\
 \midrule
-float & float & float & 91.50 $\pm$ 0.71 (2) & 85.15 to 97.85 &  &  & 1.09 & 001 original model & 91.00 & model not stated \\
- &  &  &  &  &  &  &  & 002 fp32 original & 93.62 & other model or data \\
-qat\_asymmetric & 8 & 8 & failed (0 of 2) &  &  &  &  & 001 asymmetric model & 89.00 & not run \\
-k\_sigma & 9 & float & 90.50 $\pm$ 0.71 (2) & 84.15 to 96.85 & 1.00 $\pm$ 0.00 & 0.21 to 1.79 & 0.306 & 003 8 bit, best epoch & 90.26 & reproduced $\pm$1.92 \\
-k\_sigma & 5 & float & 10.00 (1 of 2) & 9.43 to 10.60 & 81.00 & 80.19 to 81.81 & 0.17 & 003 4 bit, best epoch & 83.99 & not reproduced $\pm$0.95 \\
+float & float & float & 91.50 $\pm$ 0.71 (2) & 85.15 to 97.85 &  &  & 1.09 & original model (001) & 91.00 & model not stated \\
+ &  &  &  &  &  &  &  & fp32 original (002) & 93.62 & other model or data \\
+qat\_asymmetric & 8 & 8 & failed (0 of 2) &  &  &  &  & asymmetric model (001) & 89.00 & not run \\
+k\_sigma & 9 & float & 90.50 $\pm$ 0.71 (2) & 84.15 to 96.85 & 1.00 $\pm$ 0.00 & 0.21 to 1.79 & 0.306 & 8 bit (003), best epoch & 90.26 & reproduced $\pm$1.92 \\
+k\_sigma & 5 & float & 10.00 (1 of 2) & 9.43 to 10.60 & 81.00 & 80.19 to 81.81 & 0.17 & 4 bit (003), best epoch & 83.99 & not reproduced $\pm$0.95 \\
 a$|$b & 4 & 4 & not run (0 of 2) &  &  &  &  &  &  &  \\
 \bottomrule
 \end{tabular}

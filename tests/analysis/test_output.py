@@ -24,27 +24,28 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(analysis.__path
 GOLDEN = """\
 **resnet20 on cifar10**
 
-| method         | source | weights |  acts |      top-1 % (n) |           95 % |        drop |           95 % |    MB | published             | its top-1 | its drop | verdict              |
-| -------------- | ------ | ------: | ----: | ---------------: | -------------: | ----------: | -------------: | ----: | --------------------- | --------: | -------: | -------------------- |
-| float          |        |   float | float | 91.50 ± 0.71 (2) | 85.15 to 97.85 |             |                |  1.09 | 001 original model    |     91.00 |          | model not stated     |
-|                |        |         |       |                  |                |             |                |       | 002 fp32 original     |     93.62 |          | other model or data  |
-| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |                |             |                |       | 001 asymmetric model  |     89.00 |     2.00 | not run              |
-| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 84.15 to 96.85 | 1.00 ± 0.00 |   0.21 to 1.79 | 0.306 | 003 8 bit, best epoch |     90.26 |          | reproduced ±1.92     |
-| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |  9.43 to 10.60 |       81.00 | 80.19 to 81.81 |  0.17 | 003 4 bit, best epoch |     83.99 |          | not reproduced ±0.95 |
-| a\\|b           |        |       4 |     4 | not run (0 of 2) |                |             |                |       |                       |           |          |                      |
+| method         | source | weights |  acts |      top-1 % (n) |           95 % |        drop |           95 % |    MB | published               | its top-1 | its drop | verdict              |
+| -------------- | ------ | ------: | ----: | ---------------: | -------------: | ----------: | -------------: | ----: | ----------------------- | --------: | -------: | -------------------- |
+| float          |        |   float | float | 91.50 ± 0.71 (2) | 85.15 to 97.85 |             |                |  1.09 | original model (001)    |     91.00 |          | model not stated     |
+|                |        |         |       |                  |                |             |                |       | fp32 original (002)     |     93.62 |          | other model or data  |
+| qat_asymmetric | 001    |       8 |     8 |  failed (0 of 2) |                |             |                |       | asymmetric model (001)  |     89.00 |     2.00 | not run              |
+| k_sigma        | 003    |       9 | float | 90.50 ± 0.71 (2) | 84.15 to 96.85 | 1.00 ± 0.00 |   0.21 to 1.79 | 0.306 | 8 bit (003), best epoch |     90.26 |          | reproduced ±1.92     |
+| k_sigma        | 003    |       5 | float |   10.00 (1 of 2) |  9.43 to 10.60 |       81.00 | 80.19 to 81.81 |  0.17 | 4 bit (003), best epoch |     83.99 |          | not reproduced ±0.95 |
+| a\\|b           |        |       4 |     4 | not run (0 of 2) |                |             |                |       |                         |           |          |                      |
 
 - Measured: resnet20 on cifar10, 10,000 test images, seeds: 0, 1.
 - Device: AMD EPYC, 1 thread. Versions: python 3.11.15, torch 2.13.0. Commit: 0123456789.
 - Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each run against its own start. MB: size of the model as stored.
 - 95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, never at its best; a published best epoch is called one.
 - Reproduced: the published number and our re-run of what its source ran, as far as that is known, differ by no more than the larger of 0.5 points and 2 standard errors; on another network this is asked of the drops from float. A number measures something else where doing what its label says gives another result than the re-run, and the published one lies nearer to the re-run. Behind the ±: how far they may differ.
-- Sources: 001 an article on the quantizer of 666DZY666/micronet (GitHub); 003 a course notebook of 2023 on the code of yhhhli/APoT_Quantization (GitHub), no longer public.
-- 001 asymmetric model: the text names no network, and disagrees with its code on the scale and on the moving average.
-- 003 4 bit: 15 levels and a sign are 31 values: 5 bits stored.
-- 003 8 bit: 255 levels and a sign are 511 values: 9 bits stored.
+- Source 001, Quantization on Pytorch: an article on the quantizer of https://github.com/666DZY666/micronet, author and address unknown.
+- Source 003, Post-Training Quantization: a course notebook of 2023 on the code of https://github.com/yhhhli/APoT_Quantization, no public copy found.
+- asymmetric model (001): the text names no network, and disagrees with its code on the scale and on the moving average.
+- 4 bit (003): 15 levels and a sign are 31 values: 5 bits stored.
+- 8 bit (003): 255 levels and a sign are 511 values: 9 bits stored.
 - Not done: 1 failed, 4 pending of 10 stages.
 - Failed: qat_asymmetric w8a8 seed 0: CUDA out of memory
-- Published, and not part of this sweep: 000 16 bit; 000 8 bit; 000 4 bit; 000 Float, 16 bit; 001 symmetric model; 002 8bit built-in; 002 8bit hist; 002 8bit fake-hist; 002 4bit hist; 002 4bit fake-hist; 002 3bit fake-hist.
+- Published, and not part of this sweep: 16 bit (000); 8 bit (000); 4 bit (000); Float, 16 bit (000); symmetric model (001); 8bit built-in (002); 8bit hist (002); 8bit fake-hist (002); 4bit hist (002); 4bit fake-hist (002); 3bit fake-hist (002).
 """  # noqa: E501
 
 
@@ -162,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_exit_2(
 def test_a_result_without_a_finite_loss_is_named_below_the_table(tmp_path: Path) -> None:
     stages = small(tmp_path)
     finish(tmp_path, stages[1], 0.0, loss=None)
-    line = "Without a finite loss, so that the top-1 is no chance level: k_sigma at 9."
+    line = "The loss is not finite (outputs overflowed; an image whose output is NaN counts as wrong): k_sigma at 9."
     assert line in tables.notes(results.load(tmp_path, "small"))
 
 

@@ -73,6 +73,6 @@ def test_the_report_is_made_whatever_the_users_matplotlib_and_terminal_are(runs:
 def test_what_is_not_judged_names_the_command_that_would_judge_it(runs: Path) -> None:
     found = to_judge.remedies(results.load(runs, "small").comparison)
     every = "\n".join(found)
-    assert "002 8bit hist" in every and "suite explain 002 --weights CHECKPOINT" in every
+    assert "8bit hist (002)" in every and "suite explain 002 --weights CHECKPOINT" in every
     (nothing,) = (line for line in found if "nothing can" in line)
-    assert "001 original model" in nothing
+    assert "original model (001)" in nothing

@@ -45,13 +45,12 @@ GOLDEN = """\
 | amax w4a4           |    1 |   85.00 |       ~5.00 | ~6.35 to ~3.65 | < 0.001 | worse                       |
 | percentile w4a4 [a] |    1 |   84.00 |             |                |         | other test data             |
 
-- Configurations that quantize the same float networks to the same widths, each against the best of them: \
-points of top-1, paired image by image over n pairs of runs of one network with the same seeds; p is exact \
-(McNemar's test where n is 1; of several, all changes of an image count together).
-- The best was chosen by these same images, which flatters it: part of a small lead is the choice's own, and \
-what is not significantly different may be as good or better. p is of other test images, for these networks and seeds.
-- p is corrected for the 3 comparisons of the sweep (Holm); worse is below 0.05. \
-The intervals are of single rows, uncorrected.
+- Each configuration is compared with the best one of the same float networks and widths, in points of top-1, \
+paired image by image over n pairs of runs of one network with the same seeds. p is exact: McNemar's test for \
+n = 1; for more, all changes of one image count together.
+- The best was chosen on these same images: part of a small lead is due to that choice, and what is not \
+significantly different may be as good or better. p is about other test images, for these networks and seeds.
+- p is corrected for the 3 comparisons of the sweep (Holm); worse means p below 0.05. The intervals are not corrected.
 - [a] Another checksum of the test data behind this number: ffffffffff; in most of the table eeeeeeeeee.
 """.replace("~", MINUS)
 

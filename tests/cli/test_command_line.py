@@ -21,7 +21,9 @@ def test_an_unknown_sweep_is_answered_with_those_that_exist(capsys: pytest.Captu
         said = refused(capsys, command, "qiuck")
         there = "cifar10, enlarged, explain, imagenet, lowbit, mixed, nin, ptq, published, quick, resnet50, treatments"
         assert f"no sweep 'qiuck'; there is {there}, or give the path of your own .py file" in said
-    assert "no sweep 'nowhere/mine.py'" in refused(capsys, "plan", "nowhere/mine.py")
+    assert "no file nowhere/mine.py; give the path of your own sweep" in refused(
+        capsys, "plan", "nowhere/mine.py"
+    )
 
 
 def test_a_pattern_that_matches_nothing_is_answered_with_what_exists(
@@ -217,7 +219,8 @@ def test_a_runs_folder_that_cannot_be_written_is_reported(
         ),
         (
             ["plan", "quick", "--sedes", "3"],
-            "Unknown option: --sedes. Did you mean --seeds? There is --seeds, --epochs. See suite plan SWEEP --help",
+            "Unknown option: --sedes. Did you mean --seeds? Options of the sweep: --seeds, --epochs; of the command: "
+            "--runs, .*See suite plan SWEEP --help",
         ),
     ],
 )

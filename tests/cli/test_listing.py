@@ -44,6 +44,8 @@ def test_every_command_has_help_that_begins_with_what_it_does(
     assert main([name, "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert " ".join(COMMANDS[name][1].split()[:5]) in said and f"suite {name}" in said
+    assert len(COMMANDS[name][1].partition("\n\n")[0]) <= 100, "a line in the list of commands"
+    assert "default: None" not in said and "default: (" not in said and 'default: ""' not in said
 
 
 def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,8 +58,6 @@ def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str
 def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     said = capsys.readouterr().out
-    assert (
-        "source 002: the README of TimS-ml/Handwritten-Quantization (GitHub)" in said and "source 000" in said
-    )
+    assert "source 002, Handwritten-Quantization: a README by TimS-ml, https://github.com/TimS-ml" in said
     assert main(["explain", "003", "--weights", str(tmp_path / "gone.pt"), "--runs", str(tmp_path)]) == 2
-    assert "source 003: a course notebook" in capsys.readouterr().out
+    assert "source 003, Post-Training Quantization: a course notebook" in capsys.readouterr().out

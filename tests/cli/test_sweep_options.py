@@ -70,7 +70,10 @@ def test_the_types_of_a_sweeps_parameters_are_those_of_its_options(
         ("--epochs", "--epochs requires an argument"),
         ("--pair 1", "--pair requires 2"),
         ("stray", "stray"),
-        ("--bit 4", "Unknown option: --bit. Did you mean --bits? There is --bits, --rates, --pair, --depth"),
+        (
+            "--bit 4",
+            "Unknown option: --bit. Did you mean --bits? Options of the sweep: --bits, --rates, --pair",
+        ),
     ],
 )
 def test_an_option_of_another_type_is_refused_with_its_name(

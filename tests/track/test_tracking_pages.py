@@ -177,6 +177,9 @@ def test_a_recipe_has_its_drop_its_user_a_description_and_a_link_to_its_float_ru
     assert run.data.tags["mlflow.user"] == tmp_path.owner()
     assert run.data.tags["mlflow.runColor"] == colour_and_marker("amax")[0]
     assert "2.50 points below float" in run.data.tags["mlflow.note.content"]
+    assert "Scale-only symmetric quantization" in run.data.tags["mlflow.note.content"], (
+        "as `suite methods` says"
+    )
     assert f"/runs/{of_start.info.run_id}?" in run.data.tags["mlflow.note.content"]
     client = MlflowClient(store.uri(tmp_path))
     client.set_tag(run.info.run_id, "mlflow.note.content", "mine")
@@ -219,4 +222,4 @@ def test_a_run_that_repeats_a_published_number_is_tagged_with_it_and_the_verdict
         rows.writerow(["002", "4bit", "top1", "64.62", "", "not run"])
     sync.sync("demo", [recipe], tmp_path, tmp_path / "report")
     tags = the_run(tmp_path, recipe).data.tags
-    assert (tags["published"], tags["verdict"]) == ("002 4bit: 64.62 %", "drop reproduced")
+    assert (tags["published"], tags["verdict"]) == ("4bit (002): 64.62 %", "drop reproduced")
