@@ -1,5 +1,5 @@
 """Whether workers can make the stages of a user's files, tried in a process like theirs: it has copies of these files
-alone, in another folder."""
+alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def check_user_files(stages: Sequence[Stage], folders: Folders) -> None:
         user_files.keep(rows, Path(place))
         (Path(place) / STAGES).write_text(json.dumps(rows))
         command = [sys.executable, "-m", __name__, place, str(folders.data.resolve())]
-        done = subprocess.run(command, cwd=place, env=worker_environment(), capture_output=True, text=True)
+        # In the working folder of this process, as workers have it, and without its terminal.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, env=worker_environment(), capture_output=True, text=True
+        )
     if done.returncode:
         words = done.stderr.strip() or f"it ended with status {done.returncode}"
         copies = rf"{re.escape(place)}/{user_files.KEPT}/[0-9a-f]+/"
