@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from analysis.report import latex, results, sound_methods, tables
 from suite import sweeps
 from suite.cli.main import command_line
 from suite.methods import find
-from suite.recipe import plan
+from suite.recipe import plan, user_files
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -89,6 +90,25 @@ def own(folder: Path) -> str:
 def test_the_example_of_an_own_sweep_is_a_sweep(tmp_path: Path) -> None:
     stages, _ = sweeps.find(own(tmp_path)).stages(["--seeds", "5"])
     assert len(stages) == 20
+
+
+def test_the_files_that_your_own_shows_make_a_sweep_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n# (\w+\.py)[^\n]*\n(.*?)```", PAGES["your-own.md"], re.DOTALL)
+    for name, code in blocks:
+        (tmp_path / name).write_text(code)
+    (tmp_path / "mine.pt").write_bytes(b"weights")
+    words = ["--seeds", "2", "--weights", f"{tmp_path}/mine.pt"]
+    monkeypatch.setattr(user_files, "BESIDE", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    stages, _ = sweeps.find(str(tmp_path / "mine_all.py")).stages(words)
+    assert len(stages) == 6 and stages[-1].name.startswith("clipped w4a4")
+    assert len(sweeps.find(str(tmp_path / "own.py")).stages([])[0]) == 4
+    assert len(sweeps.find(str(tmp_path / "mine.py")).stages(words[2:])[0]) == 3
+    most = {name: len(code.splitlines()) for name, code in blocks}
+    assert len(most) == 6 and max(most.values()) <= 18
+    monkeypatch.delitem(sys.modules, "my_method")
 
 
 def test_the_tables_are_those_that_the_analysis_makes_of_the_committed_runs() -> None:

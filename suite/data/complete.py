@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe import Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import replaced
+
+if TYPE_CHECKING:
+    from suite.data.image_folder import Streamed
 
 
 def completed(stages: Iterable[Stage], folder: Path) -> list[Stage]:
@@ -48,7 +52,9 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
 
     from suite.data import datasets
     from suite.data.image_folder import Streamed
+    from suite.networks.fit import check_takes_one
 
+    told = set[Path]()
     for stage in plan(stages):
         start = stage.start if isinstance(stage, Recipe) else stage
         if not isinstance(start, (Training, Pretrained)):
@@ -56,6 +62,10 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
         train, test = (
             datasets.load(start.dataset, name, folder, torch.device("cpu")) for name in ("train", "test")
         )
+        for split in (train, test):
+            if isinstance(split, Streamed) and split.is_own and split.folder not in told:
+                told.add(split.folder)
+                _tell_what_is_left_out(split)
         most = 1 + max(int(train.labels.max()), int(test.labels.max()))
         wanted = start.network.classes
         # The label of an image in a class folder is the place of that folder among the others: one folder less, and
@@ -68,10 +78,31 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
         calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None
         if calibration and calibration.images > len(train):
             raise SuiteError(
-                f"{stage.name} calibrates on {calibration.images} images, more than its training split has"
+                f"{stage.name} calibrates on {calibration.images} images, more than its training split has, "
+                f"{len(train)}; give the method a Calibration of fewer"
             )
         if stage.trains_by and stage.trains_by.crop not in train.crops:
             raise SuiteError(
                 f"{stage.name}: crop {stage.trains_by.crop!r} is not for images in arrays; use 'padded'"
             )
+        if stage.trains_by and (words := _single_image(stage.trains_by, len(train))):
+            check_takes_one(start.network, start.dataset, words)
     datasets.load.cache_clear()
+
+
+def _single_image(sgd: Sgd, images: int) -> str:
+    """When BatchNorm gets a single image, or none, in words; empty where it never does."""
+    ranks = 1 if sgd.sync_batch_norm else sgd.world_size
+    share = f", a rank's share of {ranks}" if ranks > 1 else ""
+    last = images % sgd.batch
+    if sgd.batch // ranks <= 1 and images >= sgd.batch:
+        return f"as with Sgd(batch={sgd.batch}){share}"
+    if last and last // ranks <= 1:
+        return f"as in the last batch of an epoch, {images:,} images in batches of {sgd.batch}{share}"
+    return ""
+
+
+def _tell_what_is_left_out(split: Streamed) -> None:
+    hidden = f"{split.skipped} hidden or empty files or broken links" if split.skipped else ""
+    if left_out := ", ".join(filter(None, (hidden, split.others))):
+        print(f"{split.folder}: {len(split)} images; left out: {left_out}", flush=True)

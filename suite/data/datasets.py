@@ -47,6 +47,12 @@ def in_files(dataset: Dataset, folder: Path) -> bool:
         return False
     if (folder / dataset.name).is_dir():
         return True
+    if packed := [file for file in sorted(folder.glob(f"{dataset.name}*")) if file.is_file()]:
+        raise SuiteError(
+            f"no data set {dataset.name!r} in {folder}, but the file {packed[0].name}; unpack an archive, to "
+            f"{dataset.name}/train/CLASS/* and {dataset.name}/test/CLASS/*, and save arrays in {dataset.name}.npz, "
+            f"with x_train, y_train, x_test and y_test"
+        )
     there = [file.stem for file in sorted(folder.glob("*.npz"))]
     there += [place.parent.name for place in sorted(folder.glob("*/train")) if place.is_dir()]
     raise SuiteError(
@@ -71,8 +77,14 @@ def _in_memory(dataset: Dataset, split: str, folder: Path) -> tuple[Tensor, Tens
     else:
         pixels, labels = arrays.of_npz(_npz(dataset, folder), split)
     channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    if channels_first.shape[1] == 3 and dataset.channels == 1:
+    own = channels_first.shape[1]
+    if own == 3 and dataset.channels == 1:
         raise SuiteError(f"the images of {dataset.name} have 3 channels; leave Dataset's channels=1 out")
+    if own != dataset.channels and (own, dataset.channels) != (1, 3):
+        raise SuiteError(
+            f"the images of {dataset.name} have {own} channels, not {dataset.channels}; give Dataset(..., "
+            f"channels={own}), and a network that takes as many"
+        )
     whole = channels_first.expand(-1, dataset.channels, -1, -1).contiguous()
     return whole, torch.from_numpy(labels)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -55,24 +56,36 @@ def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> St
     endings = torchvision.datasets.folder.IMG_EXTENSIONS
     place = split_folder(dataset, split, folder)
     own, label = _classes(place), {name: n for n, name in enumerate(_classes(place.parent / "train"))}
+    if dataset.channels not in (1, 3):
+        raise SuiteError(f"{place} holds image files, of 3 channels or 1; got channels={dataset.channels}")
     if strange := [name for name in own if name not in label]:
         lacks = f"{len(strange)} classes that {place.parent}/train lacks, first {strange[0]}"
         raise SuiteError(f"{place} has {lacks}; both must name the classes alike")
     with ThreadPoolExecutor(THREADS) as pool:
-        found = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
-    counted = {
-        name: [entry for entry in listed if not _is_skipped(*entry, dataset)]
-        for name, listed in found.items()
+        listed = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
+    found = {
+        name: [entry for entry in images if not _is_skipped(*entry, dataset)]
+        for name, (images, _) in listed.items()
     }
-    skipped = sum(map(len, found.values())) - sum(map(len, counted.values()))
-    found = counted
+    skipped = sum(len(images) for images, _ in listed.values()) - sum(map(len, found.values()))
     if empty := [name for name in own if not found[name]]:
-        raise SuiteError(f"{place / empty[0]} has no images; copy them there, or remove the folder")
+        others = listed[empty[0]][1]
+        but = f" that end with {', '.join(endings)}, but {_counted(others)}" if others else ""
+        raise SuiteError(f"{place / empty[0]} has no images{but}; copy them there, or remove the folder")
     files = [f"{name}/{file}" for name in own for file, _ in found[name]]
     sizes = [size for name in own for _, size in found[name]]
     labels = torch.tensor([label[name] for name in own for _ in found[name]])
     names = () if dataset.name == "imagenet" else tuple(label)
-    return Streamed(dataset, place, files, sizes, labels, device, names, skipped)
+    others = sum((others for _, others in listed.values()), Counter[str]())
+    return Streamed(dataset, place, files, sizes, labels, device, names, skipped, _counted(others))
+
+
+def _counted(others: Counter[str]) -> str:
+    """`3 files .gif, 1 file .txt`, the most first."""
+    return ", ".join(
+        f"{count} file{'s' * (count > 1)} {ending or 'without ending'}"
+        for ending, count in others.most_common(5)
+    )
 
 
 def split_folder(dataset: Dataset, split: str, folder: Path) -> Path:
@@ -96,25 +109,34 @@ def _classes(place: Path) -> list[str]:
     folders = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     found = sorted(name for name in folders if not _is_hidden(name))
     if not found:
-        what = "ImageNet" if place.parent.name == "imagenet" else f"the images of {place.parent.name}"
+        whole = place.parent
+        own = whole.name != "imagenet"
+        there = sorted(entry.name for entry in whole.iterdir()) if whole.is_dir() else []
         raise SuiteError(
-            f"{place} is missing or has no class folders; {what} must lie in {place.parent}/train/CLASS/*.JPEG and "
-            f"{place.parent}/val/CLASS/*.JPEG (links will do); or name another folder with --data"
+            f"{place} is missing or has no class folders; {f'the images of {whole.name}' if own else 'ImageNet'} must "
+            f"lie in {whole}/train/CLASS/*.JPEG and {whole}/val/CLASS/*.JPEG{' or test' * own} (links will do); there "
+            f"is {', '.join(there[:6]) or 'nothing'}; or name another folder with --data"
         )
     return found
 
 
-def _images(place: Path, endings: tuple[str, ...]) -> list[tuple[str, int]]:
-    """The name and size of each image in a class's folder and the folders within it, in ImageFolder's order."""
-    found = _images_within(str(place), "", endings, ())
-    return sorted(found, key=lambda entry: entry[0].rpartition("/")[::2])
+def _images(place: Path, endings: tuple[str, ...]) -> tuple[list[tuple[str, int]], Counter[str]]:
+    """The name and size of each image in a class's folder and the folders within it, in ImageFolder's order, and how
+    many other files there are, by their endings."""
+    others: Counter[str] = Counter()
+    found = _images_within(str(place), "", endings, (), others)
+    return sorted(found, key=lambda entry: entry[0].rpartition("/")[::2]), others
 
 
 def _images_within(
-    place: str, within: str, endings: tuple[str, ...], above: tuple[tuple[int, int], ...]
+    place: str,
+    within: str,
+    endings: tuple[str, ...],
+    above: tuple[tuple[int, int], ...],
+    others: Counter[str],
 ) -> list[tuple[str, int]]:
     """Of the folder `within` a class's `place`, a path that is empty or ends with a slash; `above` are the folders
-    that it lies in, by device and inode: a link to one of them is not followed."""
+    that it lies in, by device and inode: a link to one of them is not followed. Counts `others`, but hidden ones."""
     facts = os.stat(f"{place}/{within}")
     mine = facts.st_dev, facts.st_ino
     if mine in above:
@@ -126,8 +148,10 @@ def _images_within(
                 inside += [] if _is_hidden(entry.name) else [f"{within}{entry.name}/"]
             elif entry.name.lower().endswith(endings):
                 found.append((f"{within}{entry.name}", entry.stat().st_size if entry.is_file() else 0))
+            elif not _is_hidden(entry.name):
+                others[os.path.splitext(entry.name)[1].lower()] += 1
     for folder in inside:
-        found += _images_within(place, folder, endings, (*above, mine))
+        found += _images_within(place, folder, endings, (*above, mine), others)
     return found
 
 
@@ -153,7 +177,9 @@ class Streamed:
     names: tuple[str, ...] = ()
     """Of the classes, by label, where their folders name them."""
     skipped: int = 0
-    """Files that were left out: hidden ones and broken links."""
+    """Files that were left out: hidden ones, empty ones and broken links."""
+    others: str = ""
+    """Files that were left out because they are no images by their ending, in words."""
     workers: int = field(default_factory=default_workers)
     _requests: Requests = field(default_factory=Requests)
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from suite.data import datasets, verify
 from suite.data.complete import check_data
+from suite.launch.as_worker import check_user_files
 from suite.networks import build, checkpoint_files
 from suite.networks.fit import check_networks
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, no_checkpoint
 from suite.recipe.method import Step
 from suite.recipe.settings import NETWORKS
 from suite.record import files, lease
@@ -53,6 +54,7 @@ def check(
         if datasets.in_files(dataset, folders.data):
             verify.check(folders.data, report, dataset)
     check_data(stages, folders.data)
+    check_user_files(stages, folders)
     _check_space(folders.runs, stages)
 
 
@@ -83,7 +85,7 @@ def check_checkpoints(stages: Sequence[Stage]) -> None:
             continue
         file = Path(stage.file)
         if not file.is_file():
-            raise SuiteError(f"no checkpoint {file}; put it there, or name another file in the sweep")
+            raise no_checkpoint(file)
         found = files.sha256(file)
         if found != stage.sha256:
             raise SuiteError(

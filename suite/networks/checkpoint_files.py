@@ -6,20 +6,18 @@ silence.
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from suite.networks import build
+from suite.networks.checkpoint_reading import Unread, is_safetensors, read, without_code
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
+from suite.recipe.settings import NETWORKS
 
 WRAPPERS = (
     "state_dict",
@@ -31,10 +29,17 @@ WRAPPERS = (
     "state_dict_ema",
     "ema",
 )
-"""Under which of its entries a checkpoint holds the weights, in order of preference."""
+"""Under which of its entries a checkpoint holds the weights, in order of preference. Without one, they are those of
+another entry, where there is one alone."""
+
+TRAINING = re.compile("optim|sched|scaler|loop|callback", re.IGNORECASE)
+"""Entries that hold the state of a training, also tensors, and no weights."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """Of names: of DataParallel and DistributedDataParallel, of torch.compile, of Lightning and others."""
+
+WITHIN = re.compile(r"(^|\.)(?:(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+"""What the same wrappers leave within names, where a part of a network was wrapped."""
 
 SURPLUS = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$")
 """Entries that profilers (thop) and averaging (SWA) leave beside the weights."""
@@ -58,100 +63,90 @@ def load_weights(network: Network, file: Path) -> nn.Module:
 
 def fitted(network: Network, content: Any, file: Path) -> tuple[nn.Module, list[str]]:
     """`network` with the weights among the `content` of `file`, and what had to be understood. Raises SuiteError."""
-    model = build(network)
+    model, notes = build(network), list[str]()
     expected = _without_counters(model.state_dict())
-    notes: list[str] = []
-    state = _without_prefixes(weights_of(content, file, notes), expected, notes)
-    for understood in (_by_other_names, _by_place):
-        if expected.keys() != _without_counters(state).keys():
-            state = understood(state, expected, notes)
-    _check_fits(state, expected, network, file)
+    state = understood(model, network, content, file, notes)
     for name, value in state.items():
         if value.is_meta:
             raise SuiteError(f"{file}: {name} has no values; it was saved of a network on the device meta")
         if name in expected and value.is_floating_point() != expected[name].is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
             raise SuiteError(f"{file}: {name} is {kind}, not float; save the weights as float32")
-        if not value.isfinite().all():
+        if value.is_floating_point() and not value.float().isfinite().all():
             raise SuiteError(f"{file}: {name} holds inf or NaN; it was saved of a training that diverged")
     model.load_state_dict(state, strict=False)
     return model, notes
 
 
-def read(file: Path) -> Any:
-    """What a checkpoint file holds. Raises SuiteError where it is none."""
-    if file.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(file)
-        except (OSError, safetensors.SafetensorError) as error:
-            why = _why(file, error)
-            if why.startswith("it is damaged"):
-                why = f"{error}; fetch it anew"
-            raise SuiteError(f"{file} is no intact safetensors file: {why}") from None
-    scalar = np.float64(0).__reduce__()[0]  # what makes one of its bytes
-    beside: list[Any] = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
-    beside += [scalar, (scalar, "numpy.core.multiarray.scalar")]  # as older versions of numpy call it
-    try:
-        with torch.serialization.safe_globals(beside):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise SuiteError(
-            f"{file} is not a checkpoint that torch.load reads with weights_only: {_why(file, error)}"
-        ) from None
-
-
-def _why(file: Path, error: Exception) -> str:
-    """What the file is instead, as far as its beginning tells, and what to do.
-
-    What torch says is left out: its advice is to switch off what keeps a file from running code.
-    """
-    if not file.is_file():
-        return "it is a folder, or none"
-    with file.open("rb") as stream:
-        head = stream.read(200)
-    if not head:
-        return "it is empty; fetch it anew"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is Git LFS's pointer to the file; run git lfs pull"
-    if head.lstrip().startswith(b"<"):
-        return "it is a web page; fetch the file itself"
-    if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return (
-            f"it holds an object of {found[1]}, perhaps the whole network, and to read that runs its code. Where you "
-            f"trust it, save its weights alone with these two lines:\n"
-            f'model = torch.load("{file}", map_location="cpu", weights_only=False)\n'
-            f'torch.save(model.state_dict(), "{file.with_name(file.stem + "-weights.pt")}")'
-        )
-    if head.startswith(b"\x1f\x8b"):
-        return "it is compressed by gzip; unpack it first"
-    if head.startswith(b"PK"):
-        return "it is a zip archive that is cut off or damaged, or not of torch.save; fetch it anew"
-    if head.isascii() and all(letter >= 32 or letter in b"\t\r\n" for letter in head):
-        return f"it is text, {head[:40].decode()!r}; fetch the file itself"
-    return "it is damaged, or neither of torch.save nor .safetensors; fetch it anew"
+def understood(model: nn.Module, network: Network, content: Any, file: Path, notes: list[str]) -> State:
+    """The weights among the `content` of `file` under the names of `model`, of which only names and shapes matter;
+    what had to be understood is added to `notes`. Raises SuiteError where they are not those of `network`."""
+    expected = _without_counters(model.state_dict())
+    state = _without_prefixes(weights_of(content, file, notes), expected, notes)
+    for renamed in (_by_other_names, _by_place):
+        if renamed is _by_place and is_safetensors(file):
+            break  # its tensors are in another order than the network's
+        if expected.keys() != _without_counters(state).keys():
+            state = renamed(state, expected, notes)
+    _check_fits(state, expected, network, file)
+    return state
 
 
 def weights_of(content: Any, file: Path, notes: list[str]) -> State:
     """The weights among the `content` of `file`; adds to `notes` what was left out."""
     while isinstance(content, Mapping):
         inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inside and not _holds_weights(content):
+            inside = _other_entries(content, file, notes)
         if not inside:
             break
         if len(inside) > 1:
             notes.append(f"of {', '.join(inside)} the weights of {inside[0]} are taken")
         content = content[inside[0]]
-    tensors = (
-        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
-    if not any(value.dim() for value in tensors.values()):
-        raise SuiteError(
-            f"{file} holds no state_dict: expected names and tensors, or those under one of {', '.join(WRAPPERS)}"
-        )
+    if not isinstance(content, Mapping) or not _holds_weights(content):
+        raise _no_weights(content, file)
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if others := [str(name) for name in content if str(name) not in tensors]:
         notes.append(f"{', '.join(others[:5])} beside the weights are left out")
     return {name: value for name, value in tensors.items() if not SURPLUS.search(name)}
+
+
+def _holds_weights(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) and value.dim() for value in content.values())
+
+
+def _other_entries(content: Mapping[Any, Any], file: Path, notes: list[str]) -> list[str]:
+    """The one entry of another name than those of WRAPPERS that holds names and tensors; none where there is none.
+
+    Raises SuiteError where there are several: which is meant, only the user knows.
+    """
+    found = [
+        name
+        for name, value in content.items()
+        if isinstance(value, Mapping) and _holds_weights(value) and not TRAINING.search(str(name))
+    ]
+    if len(found) > 1:
+        raise SuiteError(
+            f"{file} holds weights under {', '.join(map(repr, found))}; save those that are meant in a file of their "
+            f"own: torch.save(torch.load(file, weights_only=False)[{found[0]!r}], another)"
+        )
+    notes += [f"the weights under {name!r} are taken" for name in found]
+    return found
+
+
+def _no_weights(content: Any, file: Path) -> SuiteError:
+    if not isinstance(content, Mapping):
+        got = f"a {type(content).__name__}"
+    else:
+        kinds = {str(name): type(value).__name__ for name, value in content.items()}
+        got = ", ".join(f"{name} ({kind})" for name, kind in list(kinds.items())[:8]) or "nothing"
+        for name, value in content.items():
+            if isinstance(value, Unread):
+                return SuiteError(f"{file} holds no state_dict: {without_code(file, value.kind, str(name))}")
+    return SuiteError(
+        f"{file} holds no state_dict: expected names and tensors, or those under one of {', '.join(WRAPPERS)}; it "
+        f"holds {got}"
+    )
 
 
 def _without_counters(state: State) -> State:
@@ -194,16 +189,34 @@ def _listed(names: list[str]) -> str:
 
 
 def _by_other_names(state: State, expected: State, notes: list[str]) -> State:
-    """The tensors of a ResNet that names its shortcuts and its last layer as torchvision does, under the network's
-    names; as they are where these do not fit."""
-    renamed = {
-        re.sub(r"\bdownsample\b", "shortcut", re.sub(r"^fc\b", "linear", name)): value
-        for name, value in state.items()
-    }
-    if _without_counters(renamed).keys() != expected.keys():
-        return state
-    notes.append("downsample is taken for shortcut, and fc for linear")
-    return renamed
+    """The tensors of a network that is named otherwise as OTHER_NAMES have it, under the network's names; as they are
+    where these do not fit."""
+    for words, rename in OTHER_NAMES:
+        renamed = {rename(name): value for name, value in state.items()}
+        if len(renamed) == len(state) and _without_counters(renamed).keys() == expected.keys():
+            notes.append(words)
+            return renamed
+    return state
+
+
+def _without_wrappers(name: str) -> str:
+    return WITHIN.sub(r"\1", name)
+
+
+def _as_ours(name: str) -> str:
+    return re.sub(r"\bdownsample\b", "shortcut", re.sub(r"^fc\b", "linear", name))
+
+
+OTHER_NAMES: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("downsample is taken for shortcut, and fc for linear", _as_ours),
+    ("module and _orig_mod within names are left out", _without_wrappers),
+    (
+        "module and _orig_mod within names are left out; downsample is taken for shortcut, and fc for linear",
+        lambda name: _as_ours(_without_wrappers(name)),
+    ),
+)
+"""What is understood of names, and the network's name for one of a file: of a ResNet that names its shortcuts and its
+last layer as torchvision does, and of networks that were wrapped in part."""
 
 
 def _by_place(state: State, expected: State, notes: list[str]) -> State:
@@ -234,7 +247,10 @@ def _check_fits(state: State, expected: State, network: Network, file: Path) -> 
         f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
         for name in reshaped[:1]
     ]
-    raise SuiteError(
-        f"{file} is not a {network.name} with shortcut {network.shortcut} and {network.classes or 10} classes: "
-        f"{'; '.join(facts)}; name its architecture with --model, --shortcut and --classes"
-    )
+    if network.name in NETWORKS:
+        kind = f"{network.name} with shortcut {network.shortcut} and {network.classes or 10} classes"
+        remedy = "name its architecture with --model, --shortcut and --classes"
+    else:
+        kind = f"{network.name} with {network.classes or 10} classes"
+        remedy = "name the network that it was saved of, or another file"
+    raise SuiteError(f"{file} is not a {kind}: {'; '.join(facts)}; {remedy}")

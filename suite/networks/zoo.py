@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from suite.recipe import Network, user_files
 from suite.recipe.errors import SuiteError
@@ -40,7 +42,10 @@ def of_timm(name: str, classes: int) -> nn.Module:
 
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    except Exception as error:  # of a name behind the point that is none, for example
+        raise SuiteError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from error
     return model
 
 
@@ -63,19 +68,57 @@ def of_user_file(network: Network) -> nn.Module:
     `num_classes`."""
     before_import(network.sha256)
     make = user_files.load(user_files.Reference(network.name, network.sha256))
+    if isinstance(make, nn.Module):
+        raise SuiteError(
+            f"{network.name} is a network that is made already; name its class, or a function that makes one: each "
+            f"training begins with weights of its own"
+        )
     if not callable(make):
         raise SuiteError(
             f"{network.name} is a {type(make).__name__}; name a function or class that makes a network"
         )
     try:
-        takes = inspect.signature(make).parameters
-        model = make(**{name: network.classes for name in ("classes", "num_classes") if name in takes})
+        model = make(**_classes_for(make, network))
     except SuiteError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise user_files.broken(user_files.file_of(network.sha256), error) from error
     if not isinstance(model, nn.Module):
         raise SuiteError(
             f"{network.name} made a {type(model).__name__}, not a torch.nn.Module; return the network"
         )
+    model = _unwrapped(model)
+    if lazy := [name for name, value in model.named_parameters() if is_lazy(value)]:
+        raise SuiteError(
+            f"{network.name}: {lazy[0]} has no shape before the network sees an image; where it is made, call it on "
+            f"one of the data's size once, as network(torch.zeros(2, 3, 32, 32)), or use no lazy modules"
+        )
     return model
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Without what torch.compile and DataParallel put around a network: a run compiles and spreads it by itself."""
+    inside = getattr(model, "_orig_mod", model.module if isinstance(model, nn.DataParallel) else None)
+    return _unwrapped(inside) if isinstance(inside, nn.Module) else model
+
+
+def _classes_for(make: Callable[..., Any], network: Network) -> dict[str, int]:
+    """The number of classes under the name that `make` takes it by. Raises SuiteError where it needs anything else."""
+    try:
+        takes = inspect.signature(make).parameters
+    except ValueError:  # of a class that is not Python's
+        return {}
+    given = {name: network.classes for name in ("classes", "num_classes") if name in takes}
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [
+        name
+        for name, one in takes.items()
+        if name not in given and one.default is one.empty and one.kind not in kinds
+    ]
+    if needed:
+        object_name = network.name.rpartition(":")[2]
+        raise SuiteError(
+            f"{network.name} needs {', '.join(needed)}, and gets the number of classes alone; name a function in the "
+            f"file that gives the rest: def mine(classes): return {object_name}({needed[0]}=..., ...)"
+        )
+    return given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SuiteError(Exception):
@@ -14,6 +15,16 @@ def not_finite(what: str) -> SuiteError:
     return SuiteError(
         f"{what} holds inf or NaN; the model has overflowed or diverged: train it with a lower learning rate, or "
         f"compute in float32"
+    )
+
+
+def no_checkpoint(file: Path, remedy: str = "put it there, or name another file") -> SuiteError:
+    """The error of a checkpoint file that is not there, or that is a folder."""
+    if not file.is_dir():
+        return SuiteError(f"no checkpoint {file}; {remedy}")
+    inside = sorted(entry.name for entry in file.iterdir() if entry.is_file())
+    return SuiteError(
+        f"{file} is a folder, of {', '.join(inside[:6]) or 'no files'}; name the checkpoint file itself"
     )
 
 
@@ -56,3 +67,16 @@ def check_widths(method: object, *also: int) -> None:
     """Raise SuiteError unless a method's `weight_bits` and `act_bits` are whole numbers from 2 to 16, or in `also`."""
     for name in ("weight_bits", "act_bits"):
         check_bits(name, getattr(method, name), *also)
+
+
+def check_kinds(owner: object, **kinds: type | tuple[type, ...]) -> None:
+    """Raise SuiteError unless each of `owner`'s named values is of its kind."""
+    for name, wanted in kinds.items():
+        value = getattr(owner, name)
+        if not isinstance(value, wanted):
+            named = " or a ".join(
+                kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,))
+            )
+            is_class = isinstance(value, type)
+            got = f"the class {value.__name__}; write {value.__name__}(...)" if is_class else repr(value)
+            raise SuiteError(f"{type(owner).__name__}.{name} must be a {named}, got {got}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
+from suite.recipe.errors import SuiteError
 from suite.recipe.naming import unusual_fields
 from suite.recipe.settings import Calibration, Sgd
 
@@ -121,7 +122,13 @@ class Method:
     """What the method itself does to the first and the last layer, for tables."""
 
     def __init_subclass__(cls) -> None:
-        """A class without a name of its own has that of the class: MyMethod is `my_method`."""
+        """A class without a name of its own has that of the class: MyMethod is `my_method`.
+
+        Raises SuiteError for a field of a width without a default, which would take the property's place.
+        """
+        for width in ("weight_bits", "act_bits"):
+            if width in vars(cls).get("__annotations__", {}) and width not in vars(cls):
+                raise SuiteError(f"{cls.__name__}.{width} has no default; give it one, as `{width}: int = 8`")
         if "name" not in vars(cls):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 

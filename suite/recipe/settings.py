@@ -35,7 +35,8 @@ class Dataset:
     `NAME/train/CLASS/*` in the data folder; `my_data.py:load` is a function in the user's file, called with the split,
     "train" or "test", and the data folder, that returns images and labels as an .npz holds them.
     mean, std, size: what is not given, () and 0, comes from the training images when the sweep is planned.
-    channels: 3 makes three equal channels of grey images; 1 is for grey images and networks that take one channel.
+    channels: 3 makes three equal channels of grey images; 1 is for grey images and networks that take one channel;
+    other numbers are for arrays that have as many.
     sha256: of the user's file; found when the value is made.
     """
 
@@ -69,7 +70,7 @@ class Dataset:
         for name, value in _usual_values(self.name).items():
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
-        check_choice("Dataset.channels", self.channels, (1, 3))
+        check_whole(self, 1, channels=self.channels)
         check_whole(self, 0, size=self.size)
         if (
             len(self.mean) not in (0, self.channels)

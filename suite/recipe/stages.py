@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from suite.recipe.errors import SuiteError, check_bits, check_choice
+from suite.recipe.errors import SuiteError, check_bits, check_choice, check_kinds
 from suite.recipe.method import BatchNorm, Method, Step, method_name
+from suite.recipe.method_check import check_own
 from suite.recipe.naming import (
     combined,
     method_params,
@@ -82,6 +83,7 @@ class Training(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds(self, network=Network, dataset=Dataset, sgd=Sgd)
         _take_classes(self)
         check_crop(self.dataset, self.sgd)
 
@@ -113,6 +115,9 @@ class Pretrained(Stage):
     sha256: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.file, Path):
+            object.__setattr__(self, "file", str(self.file))
+        check_kinds(self, network=Network, dataset=Dataset, file=str)
         _take_classes(self)
         if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise SuiteError(
@@ -168,6 +173,8 @@ class Recipe(Stage):
     the weights as they were before they were rounded for good."""
 
     def __post_init__(self) -> None:
+        check_kinds(self, start=(Training, Pretrained), method=Method)
+        check_own(self.method)
         if self.trains_by:
             check_crop(self.start.dataset, self.trains_by)
         name = method_name(self.method)

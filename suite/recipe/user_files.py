@@ -1,34 +1,37 @@
 """A user's own Python file as part of a stage: known by its SHA-256, imported by its path, kept with the runs.
 
 Methods, networks and data sets of the user's are objects in such a file, written `my_file.py:object`. What the file
-imports of the files and folders beside it belongs to it. A worker, which may see the runs folder alone, imports the
-copy that is kept there.
+imports of the files and folders beside it, or of its package, belongs to it. A worker, which may see the runs folder
+alone, imports the copy that is kept there.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import importlib.util
 import shutil
 import sys
+import sysconfig
 import tempfile
 import traceback
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from suite.recipe.errors import SuiteError
+from suite.recipe.own_imports import Place, Whole, imports_of, parsed, place, place_of_module, with_imports
 
 KEPT = "user_files"
-"""The folder, in a runs folder and in a run directory, of the copies: KEPT/SHA256/my_file.py."""
+"""The folder, in a runs folder and in a run directory, of the copies: KEPT/SHA256/my_file.py, or
+KEPT/SHA256/my_package/my_file.py."""
 
 BESIDE: list[Path] = []
 """Where a relative path is looked for after the working folder: the folders of the sweeps' files."""
 
-_found: dict[str, Path] = {}
+_found: dict[str, Place] = {}
 """The file in use for each SHA-256."""
 _modules: dict[str, ModuleType] = {}
 """What was imported for each SHA-256."""
@@ -52,18 +55,20 @@ def resolved(name: str) -> Reference:
     path, _, wanted = name.rpartition(":")
     if not wanted.isidentifier():
         raise SuiteError(f"{name!r} names no object; write my_file.py:name")
-    places = [Path(path).expanduser(), *(folder / path for folder in BESIDE)]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        looked = ", ".join(str(place.resolve().parent) for place in places)
-        raise SuiteError(f"no file {path} for {name!r}; looked in {looked}")
-    return Reference(f"{file.name}:{wanted}", note(file))
+    given = Path(path).expanduser()
+    bases: list[Path | None] = [None] if given.is_absolute() else [Path(), *BESIDE]
+    places = [(base / given if base else given, base) for base in bases]
+    for file, base in places:
+        if file.is_file():
+            return Reference(f"{file.name}:{wanted}", note(place(file, base)))
+    looked = ", ".join(str(file.resolve().parent) for file, _ in places)
+    raise SuiteError(f"no file {path} for {name!r}; looked in {looked}")
 
 
-def note(file: Path, module: ModuleType | None = None) -> str:
+def note(where: Place, module: ModuleType | None = None) -> str:
     """The SHA-256 of a user's file, which is used from now on for what has it; `module` is what it was imported as."""
-    sha256 = sha256_of(file)
-    _found.setdefault(sha256, file.resolve())
+    sha256 = _sha256(where)
+    _found.setdefault(sha256, where)
     if module is not None:
         _modules.setdefault(sha256, module)
     return sha256
@@ -74,56 +79,29 @@ def sha256_of(file: Path) -> str:
 
     A file's top-level function `sweep` is left out, so that a sweep of another seed in the same file repeats nothing.
     """
-    parts = {name: hashlib.sha256(_without_sweep(content)) for name, content in _with_imports(file).items()}
+    return _sha256(place(file))
+
+
+def _sha256(where: Place) -> str:
+    whole = with_imports(where)
+    parts = {
+        name: hashlib.sha256(_without_sweep(content)).hexdigest() for name, content in whole.content.items()
+    }
+    own = where.file.relative_to(whole.root).as_posix()
     if len(parts) == 1:
-        return parts[file.name].hexdigest()
-    lines = [f"{name} {part.hexdigest()}\n" for name, part in sorted(parts.items())]
-    return hashlib.sha256("".join([f"{file.name}\n", *lines]).encode()).hexdigest()
+        return parts[own]
+    lines = [f"{name} {part}\n" for name, part in sorted(parts.items())]
+    return hashlib.sha256("".join([f"{own}\n", *lines]).encode()).hexdigest()
 
 
 def _without_sweep(content: bytes) -> bytes:
-    tree = _parsed(content)
+    tree = parsed(content) if b"def sweep" in content else None
     lines = content.splitlines(keepends=True)
     for node in reversed(tree.body if tree else []):
         if isinstance(node, ast.FunctionDef) and node.name == "sweep":
             first = min([node.lineno, *(made.lineno for made in node.decorator_list)])
             del lines[first - 1 : node.end_lineno]
     return b"".join(lines)
-
-
-def _parsed(content: bytes) -> ast.Module | None:
-    try:
-        return ast.parse(content)
-    except (SyntaxError, ValueError):
-        return None  # which its import reports
-
-
-def _with_imports(file: Path) -> dict[str, bytes]:
-    """The file and what it imports, directly or not, of the files and packages beside it: content by relative path."""
-    found: dict[str, bytes] = {}
-    waiting = [file]
-    while waiting:
-        path = waiting.pop()
-        name = path.relative_to(file.parent).as_posix()
-        if name not in found:
-            found[name] = path.read_bytes()
-            waiting += _imported(found[name], file.parent)
-    return found
-
-
-def _imported(content: bytes, folder: Path) -> Iterator[Path]:
-    tree = _parsed(content)
-    names = set[str]()
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-    for top in sorted({name.partition(".")[0] for name in names} - {"suite", "slurm"}):
-        if (folder / f"{top}.py").is_file():
-            yield folder / f"{top}.py"
-        elif (folder / top / "__init__.py").is_file():
-            yield from sorted((folder / top).rglob("*.py"))
 
 
 def of_value(value: Any) -> Reference | None:
@@ -143,7 +121,9 @@ def of_class(kind: Any) -> Reference | None:
     path = Path(file)
     if path.suffix != ".py" or not path.is_file() or {"site-packages", "dist-packages"} & set(path.parts):
         return None
-    return Reference(f"{path.name}:{kind.__qualname__}", note(path, module))
+    known = next((sha256 for sha256, loaded in _modules.items() if loaded is module), None)
+    sha256 = known or note(place_of_module(path, kind.__module__), module)
+    return Reference(f"{path.name}:{kind.__qualname__}", sha256)
 
 
 def load(reference: Reference) -> Any:
@@ -160,17 +140,43 @@ def load(reference: Reference) -> Any:
 def _module(name: str, sha256: str) -> ModuleType:
     if sha256 in _modules:
         return _modules[sha256]
-    file = _found.get(sha256)
-    if file is None or not file.is_file():
+    where = _found.get(sha256)
+    if where is None or not where.file.is_file():
         raise SuiteError(f"no copy of {name} with SHA-256 {sha256[:16]} is kept; plan the sweep again")
-    if sha256_of(file) != sha256:
-        raise SuiteError(f"{file} has changed since it was planned; plan the sweep again")
-    module = _imported_from(file, sha256)
-    return _modules.setdefault(sha256, module)
+    if _sha256(where) != sha256:
+        raise SuiteError(f"{where.file} has changed since it was planned; plan the sweep again")
+    return _modules.setdefault(sha256, _imported_from(where, sha256))
 
 
-def _imported_from(file: Path, sha256: str) -> ModuleType:
-    _check_one_version(file)
+def _imported_from(where: Place, sha256: str) -> ModuleType:
+    file, whole = where.file, with_imports(where)
+    _check_one_version(file, whole)
+    for folder in (file.parent, whole.root):  # for what the file imports; last, so that it hides nothing
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    name = ".".join(file.relative_to(whole.root).with_suffix("").parts).removesuffix(".__init__")
+    try:
+        if any(imported.level for imported in imports_of(file.read_bytes())):
+            return _in_package(file, name)
+        return _by_itself(file, sha256)
+    except SuiteError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise broken(file, error) from error
+
+
+def _in_package(file: Path, name: str) -> ModuleType:
+    """A file that imports its own package, as a module of that."""
+    importlib.invalidate_caches()  # the folder may have been made just now
+    module = importlib.import_module(name)
+    if Path(str(module.__file__)).read_bytes() != file.read_bytes():
+        raise SuiteError(
+            f"{file} is the module {name}, and this process has imported {module.__file__} as that; rename its folder"
+        )
+    return module
+
+
+def _by_itself(file: Path, sha256: str) -> ModuleType:
     taken = file.stem in sys.modules or not file.stem.isidentifier()
     known = None if taken else importlib.util.find_spec(file.stem)
     free = not taken and (known is None or known.origin == str(file))
@@ -179,43 +185,59 @@ def _imported_from(file: Path, sha256: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    if str(file.parent) not in sys.path:
-        sys.path.append(
-            str(file.parent)
-        )  # for what the file imports beside it; last, so that it hides nothing
     try:
         spec.loader.exec_module(module)
-    except SuiteError:
+    except BaseException:
         del sys.modules[name]
         raise
-    except Exception as error:
-        del sys.modules[name]
-        raise broken(file, error) from error
     return module
 
 
-def _check_one_version(file: Path) -> None:
+def _check_one_version(file: Path, whole: Whole) -> None:
     """Raise SuiteError where a file that this one imports was imported already with another content."""
-    for name, content in _with_imports(file).items():
-        if name == file.name:
+    for name, content in whole.content.items():
+        path = whole.root / name
+        if path == file:
             continue
-        module = sys.modules.get(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-        other = Path(str(getattr(module, "__file__", None) or ""))
-        if other.is_file() and other.read_bytes() != content:
-            raise SuiteError(
-                f"{file} imports {name}, and this process has imported {other}, which differs; run their stages in "
-                f"processes of their own"
-            )
+        folders = [folder for folder in (whole.root, file.parent) if path.is_relative_to(folder)]
+        for module_name in {".".join(path.relative_to(folder).with_suffix("").parts) for folder in folders}:
+            module = sys.modules.get(module_name.removesuffix(".__init__"))
+            other = Path(str(getattr(module, "__file__", None) or ""))
+            if other.is_file() and other.read_bytes() != content:
+                raise SuiteError(
+                    f"{file} imports {name}, and this process has imported {other}, which differs; run their stages "
+                    f"in processes of their own"
+                )
 
 
-def broken(file: Path, error: Exception) -> SuiteError:
-    """What went wrong in a user's file, with its line."""
+def broken(file: Path, error: BaseException) -> SuiteError:
+    """What went wrong in a user's file, with its line, and that of the other file of the user's which it came to."""
     if isinstance(error, SyntaxError):
         return SuiteError(f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}")
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == file.absolute()]
-    where = f"{file}, line {lines[-1]}" if lines else str(file)
-    return SuiteError(f"{where}: {type(error).__name__}: {error}")
+    where, frames = str(file), traceback.extract_tb(error.__traceback__)
+    own = [at for at, frame in enumerate(frames) if Path(frame.filename).absolute() == file.absolute()]
+    where += f", line {frames[own[-1]].lineno}" if own else ""
+    deeper = [frame for frame in frames[own[-1] + 1 if own else 0 :] if _is_users(frame.filename)]
+    where += f", in {deeper[-1].filename}, line {deeper[-1].lineno}" if deeper else ""
+    if isinstance(error, SystemExit):
+        return SuiteError(
+            f"{where}: it ends the process (exit status {error.code}), as a script does; put what it does when it is "
+            f'run below `if __name__ == "__main__":`'
+        )
+    return SuiteError(f"{where}: {type(error).__name__}: {error}{_remedy(error)}")
+
+
+def _is_users(file: str) -> bool:
+    installed = file.startswith((sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]), "<"))
+    return not installed and not {"site-packages", "dist-packages"} & set(Path(file).parts)
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "; it is imported by itself: name it by its path from the folder that holds its package"
+    if isinstance(error, ModuleNotFoundError):
+        return "; install it, or put it beside the file or into the folder that the file's path is given from"
+    return ""
 
 
 def references(data: Any) -> set[Reference]:
@@ -238,12 +260,12 @@ def keep(data: Any, folder: Path) -> None:
         kept = folder / KEPT / reference.sha256
         if kept.is_dir():
             continue
-        file = _found[reference.sha256]
-        if sha256_of(file) != reference.sha256:
-            raise SuiteError(f"{file} has changed since the sweep was made of it; plan the sweep again")
+        where = _found[reference.sha256]
+        if _sha256(where) != reference.sha256:
+            raise SuiteError(f"{where.file} has changed since the sweep was made of it; plan the sweep again")
         kept.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".", dir=kept.parent))
-        for name, content in _with_imports(file).items():
+        for name, content in with_imports(where).content.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             (fresh / name).write_bytes(content)
         fresh.chmod(0o755)
@@ -258,17 +280,21 @@ def keep(data: Any, folder: Path) -> None:
 def find_kept(data: Any, folder: Path) -> None:
     """Use the copies in `folder`/KEPT for what the JSON of a stage refers to, where no other file is in use for it."""
     for name, sha256 in references(data):
-        file = folder / KEPT / Path(sha256).name / Path(name.rpartition(":")[0]).name
-        if file.is_file():
-            _found.setdefault(sha256, file.resolve())
+        kept, file_name = folder / KEPT / Path(sha256).name, Path(name.rpartition(":")[0]).name
+        if sha256 in _found or not kept.is_dir() or not file_name:
+            continue
+        places = [place(file, kept) for file in sorted(kept.rglob(file_name)) if file.is_file()]
+        same = [where for where in places if len(places) > 1 and _sha256(where) == sha256]
+        if places:
+            _found[sha256] = (same or places)[0]
 
 
 def content_of(sha256: str) -> bytes:
     """The file in use for a SHA-256 with what it imports beside it; empty where there is none."""
-    file = _found.get(sha256)
-    return b"\n".join(_with_imports(file).values()) if file and file.is_file() else b""
+    where = _found.get(sha256)
+    return b"\n".join(with_imports(where).content.values()) if where and where.file.is_file() else b""
 
 
 def file_of(sha256: str) -> Path:
     """The file in use for a SHA-256."""
-    return _found[sha256]
+    return _found[sha256].file

@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from suite.recipe import Pretrained, Stage, user_files
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, no_checkpoint
+from suite.recipe.own_imports import place
 from suite.recipe.serialize import replaced
 from suite.record import files
 from suite.sweeps.options import Options
@@ -45,7 +46,7 @@ class Sweep:
             stages = list(self.function(**options))
         except SuiteError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise user_files.broken(Path(self.function.__code__.co_filename), error) from error
         if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise SuiteError(
@@ -69,7 +70,7 @@ def _with_checksum(start: Pretrained) -> Pretrained:
     """With the file's absolute path, for workers in another folder, and its SHA-256 where none is named."""
     file = Path(start.file).expanduser().resolve()
     if not start.sha256 and not file.is_file():
-        raise SuiteError(f"no checkpoint {file}; name an existing file in the sweep's Pretrained")
+        raise no_checkpoint(file)
     return replace(start, file=str(file), sha256=start.sha256 or files.sha256(file))
 
 
@@ -113,8 +114,8 @@ def _load(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SuiteError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise user_files.broken(file, error) from error
     if not own:
-        user_files.note(file, module)
+        user_files.note(place(file), module)
     return module

@@ -19,7 +19,7 @@ from suite.recipe import (
     Pretrained,
     Training,
 )
-from suite.recipe.errors import SuiteError, check_choice
+from suite.recipe.errors import SuiteError, check_choice, no_checkpoint
 from suite.record import files
 from suite.sweeps import quick
 
@@ -78,7 +78,7 @@ def pretrained(
 def checked_sha256(weights: Path, expected: str) -> str:
     """The SHA-256 of a checkpoint file. Raises SuiteError where it is missing or does not begin with `expected`."""
     if not weights.is_file():
-        raise SuiteError(f"no checkpoint {weights}; name the file with --weights")
+        raise no_checkpoint(weights, "name the file with --weights")
     found = files.sha256(weights)
     if expected and not found.startswith(expected.lower()):
         raise SuiteError(f"{weights} has sha256 {found}, not {expected}; it is another file or damaged")

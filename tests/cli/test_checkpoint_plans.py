@@ -66,7 +66,9 @@ def test_a_file_of_another_architecture_is_refused_when_planned(
 def test_a_file_that_is_missing_or_has_another_checksum_is_refused_when_planned(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"no checkpoint {place}/gone.pt; name an existing file" in refused(capsys, "--file", "gone.pt")
+    assert f"no checkpoint {place}/gone.pt; put it there, or name another file" in refused(
+        capsys, "--file", "gone.pt"
+    )
     assert "no checkpoint" in refused(capsys, "--file", "gone.pt", "--sha256", "0" * 64)
     assert "not 0000000000000000 as the sweep names" in refused(capsys, "--sha256", "0" * 64)
 

@@ -63,7 +63,9 @@ def test_class_folders_of_squares_are_read_at_their_side_and_evaluated_whole(tmp
     assert (shown * 255 - torch.from_numpy(first.copy())).abs().max() < 0.01
 
 
-def test_hidden_files_and_broken_links_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_hidden_files_and_broken_links_are_skipped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = class_folders(tmp_path) / "own/train/ant"
     (place / "._00.png").write_bytes(b"of another system")
     (place / "gone.png").symlink_to("nowhere.png")
@@ -71,6 +73,11 @@ def test_hidden_files_and_broken_links_are_skipped_and_counted(tmp_path: Path) -
     (place.parent / ".ipynb_checkpoints").mkdir()
     train = datasets.load(Dataset("own"), "train", tmp_path, CPU)
     assert isinstance(train, Streamed) and len(train) == 12 and train.skipped == 2
+    check_data([one(training(Dataset("own")), tmp_path)], tmp_path)
+    shown = (
+        f"{tmp_path}/own/train: 12 images; left out: 2 hidden or empty files or broken links, 1 file .txt\n"
+    )
+    assert capsys.readouterr().out == shown
 
 
 def test_a_class_folder_without_images_and_a_missing_split_are_named(tmp_path: Path) -> None:
@@ -78,14 +85,16 @@ def test_a_class_folder_without_images_and_a_missing_split_are_named(tmp_path: P
     (tmp_path / "own/train/cat").mkdir()
     (tmp_path / "own/train/cat/notes.txt").write_text("")
     with pytest.raises(
-        SuiteError, match="own/train/cat has no images; copy them there, or remove the folder"
+        SuiteError,
+        match="own/train/cat has no images that end with .jpg, .*, but 1 file .txt; copy them there, or remove",
     ):
         completed([training(Dataset("own"))], tmp_path)
     (tmp_path / "half/train/a").mkdir(parents=True)
     picture(0).save(tmp_path / "half/train/a/0.png")
     done = completed([training(Dataset("half"), Network("resnet20", classes=2))], tmp_path)
     with pytest.raises(
-        SuiteError, match="half/val is missing or has no class folders; the images of half must lie in"
+        SuiteError,
+        match="half/val is missing or has no class folders; the images of half must lie .* or test .*; there is train",
     ):
         check_data(done, tmp_path)
 

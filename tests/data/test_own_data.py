@@ -14,6 +14,8 @@ from suite.data import datasets
 from suite.data.complete import check_data, completed
 from suite.data.images import Images
 from suite.methods.amax import Amax
+from suite.networks import fit
+from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
 
@@ -89,6 +91,25 @@ def test_grey_images_become_three_equal_channels_or_stay_one(tmp_path: Path) -> 
         datasets.load(replace(saved(tmp_path), channels=1), "test", tmp_path, CPU)
 
 
+def test_arrays_of_more_channels_are_taken_where_the_data_set_says_how_many(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bands.npz", **arrays(channels=5))
+    done = one(training(Dataset("bands", channels=5), Network("torchvision/resnet18")), tmp_path)
+    assert len(done.dataset.mean) == 5 and done.params["channels"] == 5
+    images = datasets.load(done.dataset, "test", tmp_path, CPU)
+    assert isinstance(images, Images) and images.pixels.shape == (30, 5, 8, 8)
+    assert next(iter(images.share(Ranks(), 4)))[0].shape == (4, 5, 8, 8)
+    with pytest.raises(SuiteError, match="to have 3 channels, but got 5"):
+        fit.check_networks([done])
+
+
+def test_an_archive_in_the_place_of_a_data_set_is_named(tmp_path: Path) -> None:
+    (tmp_path / "flowers.zip").write_bytes(b"PK")
+    with pytest.raises(
+        SuiteError, match="no data set 'flowers' in .*, but the file flowers.zip; unpack an archive"
+    ):
+        completed([training(Dataset("flowers"))], tmp_path)
+
+
 X, Y = arrays()["x_train"], arrays()["y_train"]
 
 
@@ -107,6 +128,17 @@ X, Y = arrays()["x_train"], arrays()["y_train"]
             {"x_train": X.transpose(0, 3, 1, 2)},
             r"\[30, 3, 8, 8\], channels first; save x.transpose\(0, 2, 3, 1\)",
         ),
+        (
+            {"x_train": X.transpose(0, 3, 1, 2)[:, :, :6]},
+            r"\[30, 3, 6, 8\], channels first; save x.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"x_train": X.astype(int)}, r"are int64, .* from 0 to 255; save x.round\(\).astype\('uint8'\)"),
+        ({"x_train": X * np.uint16(257)}, r"are uint16, .* save \(x // 256\).astype\('uint8'\) of 16 bits"),
+        ({"x_train": X / 127.5 - 1}, "with values from -1 to 1; save images before they are normalized"),
+        (
+            {"x_train": X[..., :2]},
+            r"own have 2 channels, not 3; give Dataset\(..., channels=2\), and a network",
+        ),
         ({"x_train": X[0, 0]}, r"images are \[8, 3\], not \[images, height, width\]"),
         ({"x_train": X[:, :6]}, "images are 6 x 8 pixels; make them square"),
         ({"x_train": X[:20]}, "20 images and 30 labels; there must be one for each"),
@@ -115,6 +147,12 @@ X, Y = arrays()["x_train"], arrays()["y_train"]
             r"labels are \[30, 3\], not one an image; of one-hot labels save y.argmax\(1\)",
         ),
         ({"y_train": Y / 1}, "labels are float64, not whole numbers; save y.astype"),
+        (
+            {"y_train": np.array(["ant", "bee", "cat"])[Y]},
+            r"labels are <U3, not whole numbers; save numpy.unique\(y, return_inverse=True\)\[1\]",
+        ),
+        ({"y_train": Y + 10_000_000}, "a label is 10000002; number the classes from 0 on"),
+        ({"y_train": 2 * Y}, "no training image of own has the label 1, and there are labels up to 4"),
         ({"y_train": Y - 1}, "a label is -1; number the classes from 0 on"),
         ({"y_train": Y + 1}, "no training image of own has the label 0, and there are labels up to 3"),
         (
@@ -152,7 +190,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         ),
         (
             lambda data: Recipe(training(data), Amax(feed=Calibration(31, 16))),
-            "calibrates on 31 images, more than its training split has",
+            "calibrates on 31 images, more than its training split has, 30; give the method a Calibration",
         ),
         (
             lambda data: training(data, crop="resized"),
@@ -175,7 +213,7 @@ def test_stages_that_the_data_does_not_suit_are_refused_before_anything_runs(
             lambda: Dataset("a/b"),
             "dataset 'a/b' is unknown; use one of digits, cifar10, cifar100, imagenet, the name",
         ),
-        (lambda: Dataset("own", channels=2), "Dataset.channels 2 is unknown; use one of 1, 3"),
+        (lambda: Dataset("own", channels=0), "Dataset.channels must be a whole number from 1 on, got 0"),
         (lambda: Dataset("own", mean=(0.5,) * 3), "are 3 numbers each, std above 0, or both left out"),
         (lambda: Dataset("own", (0.5,), (0.0,), channels=1), "are 1 numbers each, std above 0"),
     ],
@@ -201,6 +239,9 @@ def fails(split, folder):
 def images_alone(split, folder):
     return np.zeros((4, 8, 8), np.uint8)
 
+def ragged(split, folder):
+    return [np.zeros((8, 8), np.uint8), np.zeros((9, 9), np.uint8)], [0, 1]
+
 seven = 7
 """
 
@@ -218,7 +259,8 @@ def test_a_function_in_the_users_file_loads_a_split(tmp_path: Path) -> None:
         ("wrong", "my_data.py:wrong, train: images are float64, not uint8"),
         ("fails", "my_data.py, line 12: RuntimeError: no disk"),
         ("seven", "my_data.py:seven is a int; name a function that loads a split"),
-        ("gone", "my_data.py has no 'gone'; it has np, load, wrong, fails, images_alone, seven"),
+        ("gone", "my_data.py has no 'gone'; it has np, load, wrong, fails, images_alone, ragged, seven"),
+        ("ragged", "ragged, train: what it gave is no array: .*; return numpy arrays of images of one size"),
         ("images_alone", r"images_alone gave a ndarray for the .* split; return \(images, labels\)"),
     ):
         with pytest.raises(SuiteError, match=words):

@@ -18,11 +18,13 @@ import pytest
 import safetensors.torch
 import torch
 from fakes.networks import lived_in
+from fakes.user_files import NETWORK
 from torch import Tensor
 
 from suite.cli.main import main
-from suite.networks import build, checkpoint_files, recognize
+from suite.networks import build, recognize
 from suite.networks.checkpoint_files import load_weights
+from suite.networks.checkpoint_reading import read
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
 
@@ -58,6 +60,45 @@ def apot(state: State) -> State:
     return dict(sorted(chenyaofo(state).items(), key=lambda item: "downsample" not in item[0]))
 
 
+class Settings(dict[str, Any]):
+    """As Lightning keeps a module's arguments: a dictionary of its own class."""
+
+
+class Scheduler:
+    """An object that somebody keeps beside the weights, with others in it."""
+
+    def __init__(self) -> None:
+        self.settings, self.steps, self.stage = Settings(lr=0.1), Steps([1, 2]), Settings
+
+    def when(self) -> None: ...
+
+
+class Steps(list[int]):
+    """A list of its own class."""
+
+
+def lightning(state: State) -> Any:
+    """What Trainer.save_checkpoint writes: settings, callbacks and schedules around the weights."""
+    scheduler = Scheduler()
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {**under("model._orig_mod.", state), "criterion.weight": torch.ones(10)},
+        "loops": {"fit_loop": {"state_dict": {}}},
+        "callbacks": {"ModelCheckpoint": {"best": torch.tensor(0.3), "dirpath": Path("runs")}},
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(3)}}}],
+        "hyper_parameters": Settings(lr=0.1, schedule=scheduler, then=scheduler.when),
+    }
+
+
+def partly_wrapped(state: State) -> State:
+    """Some of a network's parts were compiled or given to DataParallel, others not."""
+    return {
+        re.sub(r"^layer(\d)\.", r"layer\1._orig_mod.", name).replace("bn1.", "bn1.module."): value
+        for name, value in state.items()
+    }
+
+
 FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
     "plain": (lambda s: s, ""),
     "a DataParallel of years ago": (lambda s: {"net": under("module.", s), "acc": 91.7}, ""),
@@ -87,6 +128,16 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
         lambda s: {**under("model.", s), "criterion.weight": torch.ones(10), **under("teacher.", s)},
         "model. before the names is left out, and criterion.weight, teacher.conv1.weight",
     ),
+    "another wrapper": (
+        lambda s: {"params": s, "optim_g": {"lr": torch.ones(2)}, "iter": 4},
+        "the weights under 'params' are taken",
+    ),
+    "Lightning with objects": (
+        lightning,
+        "model._orig_mod. before the names is left out, and criterion.weight",
+    ),
+    "wrapped in part": (partly_wrapped, "module and _orig_mod within names are left out"),
+    "bfloat16": (lambda s: {k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()}, ""),
     "APoT": (apot, "downsample is taken for shortcut, and fc for linear"),
     "weiaicunzai": (weiaicunzai, "residual_function.0.weight is taken for layer1.0.conv1.weight; .* and "),
 }
@@ -102,7 +153,8 @@ def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_print
     torch.save(form(state), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     loaded = load_weights(Network("resnet20"), tmp_path / "w.pt").state_dict()
     for key, value in state.items():
-        expected = value.half().float() if name == "half precision" and value.is_floating_point() else value
+        half = {"half precision": torch.float16, "bfloat16": torch.bfloat16}.get(name, value.dtype)
+        expected = value.to(half).float() if value.is_floating_point() else value
         assert key.endswith("num_batches_tracked") or torch.equal(loaded[key], expected), key
     shown = capsys.readouterr().out
     assert re.search(words, shown) if words else not shown
@@ -174,7 +226,23 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
         lambda s: {k: v.to(torch.complex64) if v.is_floating_point() else v for k, v in s.items()},
         "is complex64, not float",
     ),
-    "metadata alone": (lambda s: {"epoch": 3, "lr": torch.tensor(0.1)}, "holds no state_dict"),
+    "metadata alone": (
+        lambda s: {"epoch": 3, "lr": torch.tensor(0.1)},
+        r"holds no state_dict: .*; it holds epoch \(int\), lr \(Tensor\)",
+    ),
+    "arrays of NumPy": (
+        lambda s: {name: value.numpy() for name, value in s.items()},
+        "holds no state_dict: it holds arrays of NumPy; save them as tensors",
+    ),
+    "a list": (lambda s: list(s.values()), "holds no state_dict: .*; it holds a list"),
+    "two of other names": (
+        lambda s: {"generator": s, "discriminator": s},
+        "holds weights under 'generator', 'discriminator'; save those that are meant",
+    ),
+    "a network among others": (
+        lambda s: {"model": lived_in(), "epoch": 3},
+        r"object of suite.networks.cifar_resnet.ResNet under 'model', .*lines:\nmodel = .*=False\)\[\"model\"\]\n",
+    ),
 }
 
 
@@ -227,18 +295,98 @@ def test_what_was_fetched_instead_of_a_checkpoint_is_named_and_torchs_advice_is_
     assert not re.search("weights_only|arbitrary code|PyTorch 2", said)
 
 
-def test_a_checkpoint_is_recognized_by_its_shapes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "m.safetensors.index.json",
+            "is the index of a checkpoint in several; join them, and name .*m.safetensors:",
+        ),
+        (
+            "m-00002-of-00003.safetensors",
+            "is one of 3 files of a checkpoint in several; join them, and name .*/m.saf",
+        ),
+        (
+            "m-00001-of-00002.bin",
+            r"is one of 2 files .*, and name .*m.bin:\nimport torch; from glob import glob",
+        ),
+    ],
+)
+def test_a_checkpoint_in_several_files_is_to_be_joined_first(tmp_path: Path, name: str, words: str) -> None:
+    """A stage is known by the SHA-256 of its one file."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(SuiteError, match=words):
+        read(tmp_path / name)
+
+
+def test_the_lines_that_join_a_checkpoint_join_it(tmp_path: Path) -> None:
+    state = lived_in().state_dict()
+    half = {name: value for name, value in state.items() if name.startswith("layer")}
+    rest = {name: value for name, value in state.items() if name not in half}
+    for number, part in enumerate((half, rest), start=1):
+        safetensors.torch.save_file(part, tmp_path / f"m-0000{number}-of-00002.safetensors")
+    with pytest.raises(SuiteError) as refused:
+        read(tmp_path / "m-00001-of-00002.safetensors")
+    exec("\n".join(str(refused.value).splitlines()[1:]), {})
+    loaded = load_weights(Network("resnet20"), tmp_path / "m.safetensors").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_torchscript_and_other_archives_are_named(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "s.pt"))  # type: ignore[no-untyped-call]
+    np.savez(tmp_path / "a.npz", weight=np.ones(3))
+    for name, words in (
+        ("s.pt", "it is TorchScript, .*this line:\ntorch.save"),
+        ("a.npz", "zip archive of weight.npy"),
+    ):
+        with pytest.raises(SuiteError, match=words):
+            read(tmp_path / name)
+
+
+def test_tensors_of_a_safetensors_file_are_not_matched_by_their_place(tmp_path: Path) -> None:
+    """They are sorted by name there: of equal layers the tenth comes before the second."""
+    state = {f"x{number:03}": value for number, value in enumerate(lived_in().state_dict().values())}
+    safetensors.torch.save_file(state, tmp_path / "m")  # no ending: known by its beginning
+    with pytest.raises(SuiteError, match="107 tensors missing"):
+        load_weights(Network("resnet20"), tmp_path / "m")
+
+
+def test_a_checkpoint_is_recognized_by_its_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for network in (Network("resnet32", "A", 10), Network("resnet20", "B", 100), Network("nin", "B", 7)):
         file = tmp_path / "it.pt"
         torch.save({"net": under("module.", build(network).state_dict())}, file)
-        [(found, model, _)] = recognize.matches(checkpoint_files.read(file), file)
+        [(found, model, _)] = recognize.matches(read(file), file)
         assert (found.name, found.classes) == (network.name, network.classes)
         assert network.name == "nin" or found.shortcut == network.shortcut
         assert sum(p.numel() for p in model.parameters()) == sum(
             p.numel() for p in build(network).parameters()
         )
     torch.save({"weight": torch.ones(3, 3)}, file)
-    assert recognize.matches(checkpoint_files.read(file), file) == []
+    monkeypatch.setattr(recognize, "_of_torchvision", tuple)
+    assert recognize.matches(read(file), file) == []
+
+
+def test_a_checkpoint_of_torchvisions_network_or_of_ones_own_is_recognized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, mine = tmp_path / "it.pt", tmp_path / "my_net.py"
+    names = "torchvision/squeezenet1_1", "torchvision/resnet18", "torchvision/mobilenet_v3_small"
+    monkeypatch.setattr(recognize, "_of_torchvision", lambda: names)
+    torch.save(build(Network("torchvision/resnet18", classes=7)).state_dict(), file)
+    assert main(["inspect", str(file), "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "it is a torchvision/resnet18, 7 outputs" in said
+    assert f'Pretrained(Network("torchvision/resnet18", "B", 7), Dataset("NAME"), "{file}")' in said
+    mine.write_text(NETWORK)
+    torch.save(build(Network(f"{mine}:build", classes=10)).state_dict(), file)
+    assert main(["inspect", str(file), "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "its weights: conv.weight [8, 3, 3, 3]" in said and "fits no network of the suite" in said
+    assert main(["inspect", str(file), "--model", f"{mine}:build", "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"suite launch cifar10 --weights {file} --model {mine}:build --shortcut B" in said
+    assert main(["inspect", str(file), "--model", "nin"]) == 2
+    assert "is not a nin with" in capsys.readouterr().err
 
 
 def test_inspect_says_what_a_file_is_and_how_to_launch_it(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from fakes import odd_networks as odd
 from fakes.user_files import NETWORK
 
 from suite import networks
+from suite.data.complete import check_data
 from suite.methods.amax import Amax
 from suite.networks import fit
-from suite.networks.graph import graph_of
+from suite.networks.graph import graph_of, left_in_float
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
 
@@ -109,6 +112,86 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_runs(
     )
     with pytest.raises(SuiteError, match=words):
         fit.check_networks([Recipe(training, Amax())])
+
+
+DIGITS = Dataset("digits", size=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (odd.LENET, r"my_net.py, line \d+: RuntimeError: view size is not compatible.*write x.flatten\(1\)"),
+        (
+            odd.DROPOUT,
+            "gives other values for the same images in evaluation mode.* where self.training alone",
+        ),
+        (odd.HIDDEN_BUFFER, "has the buffer mask that is drawn at random and is not in its state_dict"),
+        (odd.ATTRIBUTE, "has something that is drawn at random and is not in its state_dict"),
+        (odd.OTHER_SHAPES, "made two networks of which one does not take the other's weights"),
+        (odd.SOFTMAX, "gives probabilities, and a training takes their softmax again; leave softmax out"),
+        (odd.FROZEN, "my_net.py:Net cannot be trained: .*does not require grad"),
+    ],
+)
+def test_a_network_that_would_fail_or_be_another_in_a_run_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    network = replace(of_file(tmp_path, odd.HEAD + text), name="my_net.py:Net")
+    with pytest.raises(SuiteError, match=words):
+        fit.check_fits(network, DIGITS, trains=True)
+
+
+@pytest.mark.parametrize("text", [odd.FIXED_BUFFER, odd.UNUSED, odd.RECURRENT, odd.U_NET, odd.NORM_IN_HEAD])
+def test_a_network_that_only_looks_odd_fits(tmp_path: Path, text: str) -> None:
+    network = replace(of_file(tmp_path, odd.HEAD + text), name="my_net.py:Net")
+    fit.check_fits(network, DIGITS, trains=True)
+    left = left_in_float(networks.build(network))
+    expected = {odd.RECURRENT: ("lstm.weight_ih_l0", "lstm.weight_hh_l0"), odd.U_NET: ("up.weight",)}
+    assert left == expected.get(text, ("extra.weight",) if text == odd.UNUSED else ())
+
+
+def test_what_trainings_need_of_a_network_by_their_batches_and_ranks_is_checked(tmp_path: Path) -> None:
+    unused = replace(of_file(tmp_path, odd.HEAD + odd.UNUSED), name="my_net.py:Net")
+    with pytest.raises(SuiteError, match="extra.weight takes no part in what it gives, and ranks that share"):
+        fit.check_fits(unused, DIGITS, trains=True, shared=True)
+    (tmp_path / "other").mkdir()
+    norm = replace(of_file(tmp_path / "other", odd.HEAD + odd.NORM_IN_HEAD), name="my_net.py:Net")
+    sgd = Sgd(
+        1, 171, 0.1, pad=1, precision=Precision("O0")
+    )  # 1,198 images are seven such batches and one image
+    with pytest.raises(
+        SuiteError, match="cannot be trained on a single image, as in the last batch of an epoch, 1,1"
+    ):
+        check_data([Training(norm, DIGITS, sgd)], tmp_path)
+    check_data([Training(norm, DIGITS, replace(sgd, batch=128))], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("build = Base(10)", "my_net.py:build is a network that is made already; name its class"),
+        (
+            "def build(width, classes): ...",
+            r"needs width, and gets the number of classes alone; .* def mine\(classes\): return build\(width=",
+        ),
+        ("def build(classes): return nn.Sequential(nn.LazyConv2d(4, 3))", "0.weight has no shape before"),
+        (
+            "def build(classes): raise SystemExit(2)",
+            r"line \d+: it ends the process \(exit status 2\), as a script",
+        ),
+    ],
+)
+def test_what_makes_no_network_of_a_number_of_classes_says_what_would(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(SuiteError, match=words):
+        networks.build(of_file(tmp_path, f"{odd.HEAD}\n{text}\n"))
+
+
+def test_what_is_put_around_a_network_is_taken_off(tmp_path: Path) -> None:
+    """torch.compile itself takes seconds; it holds the network under this name."""
+    text = odd.WRAPPED + "def build(classes): return nn.DataParallel(Compiled(Base(classes)))"
+    model = networks.build(of_file(tmp_path, f"{odd.HEAD}\n{text}\n"))
+    assert type(model).__name__ == "Base" and set(model.state_dict()) >= {"conv.weight", "linear.weight"}
 
 
 def test_nin_has_the_layers_and_the_parameters_of_source_001s_code() -> None:
