@@ -25,6 +25,7 @@ FLOORS = [
     {"methods"},
     {"run", "sweeps"},
     {"export"},
+    {"latency"},
     {"launch", "track"},
     {"cli"},
 ]

@@ -127,7 +127,7 @@ def _share(training: Training, folders: Folders, file: Path) -> int:
 
 def _lines(record: dict[str, Any]) -> list[str]:
     """What was compared, and the warnings."""
-    runtime = "PyTorch" if record["to"] == "pt2e" else "ONNX Runtime"
+    runtime = "ONNX Runtime" if record["to"] in ("onnx", "openvino") else "PyTorch"
     names = {
         "integer_everywhere": "integers everywhere, simulated, against the recipe's own",
         "same_arithmetic": f"{runtime} in the same arithmetic against the simulation",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
 """The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
 rounding."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
+X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 """Values of ONEDNN_MAX_CPU_ISA."""
 BATCH = 100
@@ -42,10 +44,10 @@ BATCH = 100
 def has_vnni() -> bool:
     """Whether this processor sums 8-bit products in 32 bits. Only x86 has processors that do not; oneDNN, of PyTorch
     and OpenVINO, behaves as one of those where the environment says so."""
-    flags = cpu_flags()
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_VNNI:
-        return False
-    return "avx2" not in flags or any(flag in flags for flag in VNNI)
+    if platform.machine().lower() not in X86:
+        return True
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_VNNI
+    return not limited and any(flag in cpu_flags() for flag in VNNI)
 
 
 def every(images: Images | Streamed, most: int | None) -> slice:

@@ -33,14 +33,23 @@ def differs(what: str, exact: dict[str, Any], where: str = "") -> SuiteError:
 
 
 def onnx_file(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    model: nn.Module,
+    test: Images | Streamed,
+    logits: Tensor,
+    wish: Wish,
+    about: dict[str, str],
+    warnings: list[str],
 ) -> tuple[bytes, dict[str, Any]]:
-    """The ONNX file of `model`, whose logits for the test images are given, and how far it agrees; what a user should
-    know is added to `warnings`. Raises SuiteError where it does not compute what the simulation computes."""
+    """The ONNX file of `model`, whose logits for the test images are given, and how far it agrees; `about` becomes its
+    metadata, and what a user should know is added to `warnings`. Raises SuiteError where it does not compute what the
+    simulation computes."""
+    from onnx import helper
+
     example = next(agreement.batches(test, None))[:2]
     clips = could_clip(model)
     unsigned = _unsigned(wish, clips, warnings)
     made = onnx_graph.onnx_model(model, example, unsigned)
+    helper.set_model_props(made, about)
     return made.SerializeToString(), compared_onnx(
         made, model, test, logits, wish.images, () if unsigned else clips, warnings
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.export import agreement, onnx_graph, tensors, toolkits
-from suite.export.compared import onnx_file
+from suite.export.compared import differs, onnx_file
 from suite.export.everywhere import integer_everywhere
 from suite.export.levels import integers_of, levels_of, refused
 from suite.export.rebuild import CPU, Rebuilt, rebuilt
@@ -75,18 +75,23 @@ def _contents(
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """(the files by their ending, what was compared)."""
     suffix = wish.file(stage.key).suffix
+    about = {"key": stage.key, "name": stage.name, "convention": CONVENTIONS[wish.integer_everywhere]}
+    given = model, test, logits, wish, about, warnings
     if wish.to == "onnx":
-        content, compared = onnx_file(model, test, logits, wish, warnings)
+        content, compared = onnx_file(*given)
     elif wish.to == "pt2e":
-        content, compared = toolkits.pt2e_file(model, test, logits, wish, warnings)
+        content, compared = toolkits.pt2e_file(*given)
     elif wish.to == "openvino":
-        content, weights, compared = toolkits.openvino_files(model, test, logits, wish, warnings)
+        content, weights, compared = toolkits.openvino_files(*given)
         return {suffix: content, ".bin": weights}, compared
-    elif wish.to == "state_dict":
-        content, compared = tensors.state_dict_file(model), {}
     else:
-        about = {"key": stage.key, "name": stage.name}
-        content, compared = tensors.safetensors_file(model, about), {}
+        is_safe = wish.to == "safetensors"
+        content, read = tensors.safetensors_file(model, about) if is_safe else tensors.state_dict_file(model)
+        compared = {
+            "same_arithmetic": agreement.difference(logits, agreement.simulated(read, test, wish.images))
+        }
+        if not agreement.within_bounds(compared["same_arithmetic"]):
+            raise differs(wish.to, compared["same_arithmetic"])
     return {suffix: content}, compared
 
 

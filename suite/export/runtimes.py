@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from suite.export import agreement, onnx_graph, pt2e
-from suite.recipe.errors import SuiteError
+from suite.export.compared import could_clip
+from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -74,12 +75,13 @@ class Exported:
     int8: bool
     _made: dict[str, Any] = field(default_factory=dict)
 
-    def onnx(self) -> bytes:
-        """The ONNX file."""
-        if "onnx" not in self._made:
-            made = onnx_graph.onnx_model(self.model, self.example[:2])
-            self._made["onnx"] = made.SerializeToString()
-        content: bytes = self._made["onnx"]
+    def onnx(self, unsigned: bool = False) -> bytes:
+        """The ONNX file, its weights unsigned or not."""
+        name = f"onnx, unsigned {unsigned}"
+        if name not in self._made:
+            made = onnx_graph.onnx_model(self.model, self.example[:2], unsigned)
+            self._made[name] = made.SerializeToString()
+        content: bytes = self._made[name]
         return content
 
     def module(self, precision: Precision) -> nn.Module:
@@ -140,16 +142,14 @@ def engine(network: Exported, runtime: str, precision: Precision, batch: int, th
     except SuiteError:
         raise
     except Exception as error:  # each runtime has errors of its own
-        lines = str(error).strip().splitlines() or [""]
         raise SuiteError(
-            f"{runtime} does not take {network.name} in {precision}: {type(error).__name__}: {lines[0]}; leave it out "
-            f"with --runtimes"
+            f"{runtime} does not take {network.name} in {precision}: {in_a_line(error)}; leave it out with --runtimes"
         ) from error
     return Engine(network, runtime, precision, batch, run, kernels)
 
 
 def _onnxruntime(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
-    content = network.onnx()
+    content = network.onnx(network.int8 and not agreement.has_vnni() and bool(could_clip(network.model)))
     session = agreement.session(content, True, threads=threads)
     kernels = agreement.kernels(agreement.optimized(content)) if network.int8 else {}
     return lambda x: session.run(["logits"], {"images": x})[0], kernels

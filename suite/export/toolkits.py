@@ -34,14 +34,19 @@ def check(to: str) -> None:
 
 
 def pt2e_file(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    model: nn.Module,
+    test: Images | Streamed,
+    logits: Tensor,
+    wish: Wish,
+    about: dict[str, str],
+    warnings: list[str],
 ) -> tuple[bytes, dict[str, Any]]:
     """The exported program of `model`, whose logits for the test images are given, and how far it agrees: as PyTorch
     computes it in float32, and compiled with freezing, which sums integers. Without a C++ compiler the latter is
     skipped, with the reason. Raises SuiteError as `onnx_file` does."""
     example = next(agreement.batches(test, None))[:2]
     made = pt2e.program(model, example)
-    content = pt2e.pt2e_file(made)
+    content = pt2e.pt2e_file(made, about)
     exact = agreement.difference(logits, agreement.simulated(made.module(), test, wish.images))
     if not agreement.within_bounds(exact):
         raise differs("PT2E", exact)
@@ -62,13 +67,18 @@ def pt2e_file(
 
 
 def openvino_files(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    model: nn.Module,
+    test: Images | Streamed,
+    logits: Tensor,
+    wish: Wish,
+    about: dict[str, str],
+    warnings: list[str],
 ) -> tuple[bytes, bytes, dict[str, Any]]:
     """(.xml, .bin, how far OpenVINO agrees) of `model`, made of its ONNX file, which is compared as well. OpenVINO has
     no switch for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file` does."""
     import openvino
 
-    content, found = onnx_file(model, test, logits, wish, [])
+    content, found = onnx_file(model, test, logits, wish, about, [])
     batch = min(agreement.BATCH, len(logits))
     compiled = openvino_model(content, "float32", batch, torch.get_num_threads())
     request = compiled.create_infer_request()
@@ -83,7 +93,10 @@ def openvino_files(
     _judge("OpenVINO's", integer, _warned(model, warnings), warnings)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.xml"
-        openvino.save_model(openvino.Core().read_model(content), str(file), compress_to_fp16=False)
+        read = openvino.Core().read_model(content)
+        for name, value in about.items():
+            read.set_rt_info(value, ["suite", name])
+        openvino.save_model(read, str(file), compress_to_fp16=False)
         return file.read_bytes(), file.with_suffix(".bin").read_bytes(), found
 
 

@@ -51,3 +51,13 @@ def check_widths(method: object, *also: int) -> None:
     for name in ("weight_bits", "act_bits"):
         if getattr(method, name) not in also:
             check_bits(name, getattr(method, name))
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error of another library: its class and the first line of what it says, 300 letters at most.
+
+    >>> in_a_line(ValueError("no\nmore"))
+    'ValueError: no'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__

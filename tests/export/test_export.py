@@ -15,6 +15,7 @@ from fakes.missing import missing
 
 from suite.cli.main import main
 from suite.export import agreement, compared, exporting, onnx_graph
+from suite.export.dataflow import dataflow
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
@@ -27,7 +28,7 @@ from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.mse import Mse
-from suite.quantizers.integer import Accumulators
+from suite.quantizers.integer import Accumulators, bits_needed
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
@@ -85,7 +86,9 @@ def test_an_exported_file_computes_what_the_simulation_computes(exported: tuple[
     assert list(layers) == ["stem", "conv1", "conv2", "short", "linear"]
     assert [layers[name]["weight"]["bits"] for name in layers] == [8, 4, 4, 4, 8]
 
-    graph = onnx.load(str(file)).graph
+    made = onnx.load(str(file))
+    graph, about = made.graph, {one.key: one.value for one in made.metadata_props}
+    assert about == {"key": recipe.key, "name": recipe.name, "convention": record["convention"]}
     kinds = [tensor.data_type for tensor in graph.initializer if tensor.name.endswith(".q")]
     assert sorted(kinds) == sorted([TensorProto.INT8] * 2 + [TensorProto.INT4] * 3)
     activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
@@ -148,7 +151,8 @@ def test_tensors_by_name_give_the_weights_of_the_simulation_bit_by_bit(
     finished: Finished, tmp_path: Path, to: Any
 ) -> None:
     recipe = finished.recipe(Mse(4, 8, feed=CALIBRATION))
-    file, _, _ = export(recipe, finished.folders, Wish(to, tmp_path / "a.bin", images=64))
+    file, _, record = export(recipe, finished.folders, Wish(to, tmp_path / "a.bin", images=64))
+    assert record["agreement"]["same_arithmetic"]["largest_difference"] == 0
     if to == "safetensors":
         from safetensors.torch import load
 
@@ -291,7 +295,7 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
     with pytest.raises(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
-        compared.onnx_file(source.model, test, logits, Wish(), [])
+        compared.onnx_file(source.model, test, logits, Wish(), {}, [])
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
@@ -304,7 +308,13 @@ def test_the_images_that_are_compared_are_evenly_spread(finished: Finished, most
 
 
 def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, has in ((("avx2",), False), (("avx2", "avx_vnni"), True), (("asimddp",), True)):
+    for machine, flags, has in (
+        ("x86_64", ("avx2",), False),
+        ("x86_64", (), False),
+        ("AMD64", ("avx2", "avx_vnni"), True),
+        ("aarch64", ("asimddp",), True),
+    ):
+        monkeypatch.setattr(agreement.platform, "machine", lambda machine=machine: machine)
         monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
         assert agreement.has_vnni() == has
 
@@ -323,9 +333,14 @@ def test_dataflow_carries_one_value_through_a_layer(
         "sum of 36 products",
         "bias",
         "ReLU: clamp at 0",
+        "multiplied, shifted",
         "output, clamped",
     ):
         assert step in shown, shown
+    rows = {row.step: row for row in dataflow(recipe, "conv1", finished.folders)}
+    moved, clamped = rows["multiplied, shifted"], rows["output, clamped"]
+    assert clamped.example == min(max(moved.example, 0), 255) and moved.high >= clamped.high
+    assert moved.bits == bits_needed(int(moved.high))
     assert main(["dataflow", recipe.key, "pool", *runs]) == 2
     assert "'pool' is no quantized layer; the layers are stem, conv1" in " ".join(
         capsys.readouterr().err.split()

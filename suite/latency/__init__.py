@@ -1,0 +1,1 @@
+"""How long exported networks, and single layers, take on this machine."""
