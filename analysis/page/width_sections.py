@@ -17,7 +17,7 @@ COLUMNS = (
     *(Column(title, True) for title in ("mean bits of a weight", "of a layer", "BOPs, billions", "size, MB")),
     *(
         Column(title, True)
-        for title in ("top-1 %", "uniform, same budget", "gain", "random, same budget", "beaten")
+        for title in ("top-1 %", "uniform, same size", "gain", "random, same budget", "beaten")
     ),
 )
 
@@ -49,8 +49,11 @@ def section(results: Results) -> Section | None:
         alt = "Bits of each layer's weight and input along the network, a row for each choice."
         caption = "32 is float. Layers that take one tensor, or are added, have the same widths."
         parts.append(Picture("chosen-widths", widths.along(points, records), alt, caption))
+    beside = compared.beside(points)
+    if sentences := compared.won(beside):
+        parts.append(Lines(sentences))
     rows = [_uniform(row) for row in points[points["by"] == compared.UNIFORM].to_dict("records")]
-    rows += [_chosen(row) for row in compared.beside(points)]
+    rows += [_chosen(row) for row in beside]
     parts.append(
         Table("Widths by layer, and uniform and random ones within the same budget", COLUMNS, rows, {})
     )
@@ -66,7 +69,7 @@ def _chosen(row: dict[str, Any]) -> list[Cell]:
     beaten = "" if math.isnan(row["random_beaten"]) else f"{100 * row['random_beaten']:.0f} %"
     return [
         *_cells(row),
-        Cell(wording.number(row["uniform_top1"])),
+        Cell(wording.number(row["uniform_top1"]), row["uniform"]),
         Cell(wording.number(gain, "+.2f")),
         Cell(wording.number(row["random_top1"]), f"n {row['random_n']}" if row["random_n"] else ""),
         Cell(beaten),

@@ -14,6 +14,7 @@ from fakes.mixed import LAYERS, Keeping, images, tied
 from torch import nn
 
 import suite
+from suite import networks
 from suite.methods.adaround import Adaround
 from suite.methods.linear import Linear
 from suite.methods.lsq import Lsq
@@ -324,6 +325,20 @@ def test_a_resumed_run_chooses_by_the_scores_that_were_saved_and_counts_no_metri
         quantized(steps, feed)
     assert feeds[0].kept == feeds[1].kept
     assert feeds[0].values and not feeds[1].values
+
+
+def test_bits_operations_and_size_of_a_resnet20_are_those_counted_by_hand() -> None:
+    """Weights 432 + 267,264 + 640; products 442,368 + 40,108,032 + 640; 688 channels of BatchNorm and 10 biases."""
+    torch.manual_seed(0)
+    network, x = networks.build(Network("resnet20", "A")).eval(), torch.randn(1, 3, 32, 32)
+    insert = Scheme(3, 4, first_last=8).steps()[0]
+    feed = Keeping(network, x)
+    quantized([insert, AssignWidths("uniform", first_last=8)], feed)
+    kept = feed.kept["widths.json"]
+    assert kept["mean_weight_bits"] == (3 * 267_264 + 8 * 1_072) / 268_336
+    assert kept["mean_weight_bits_by_layer"] == (18 * 3 + 2 * 8) / 20
+    assert kept["bops"] == 40_108_032 * 3 * 4 + 443_008 * 64
+    assert 8e6 * kept["size_mb"] == pytest.approx(3 * 267_264 + 8 * 1_072 + 32 * (10 + 4 * 688))
 
 
 def test_the_step_stands_by_itself_behind_insert() -> None:
