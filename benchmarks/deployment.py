@@ -75,12 +75,10 @@ def small(folder: Path) -> Rebuilt:
 
 def flips(network: torch.fx.GraphModule, source: Rebuilt) -> tuple[int, int]:
     """(answers of ONNX Runtime's integer kernels that are not the simulation's, images)."""
-    test = source.images("test")
-    example = next(agreement.batches(test, None))[:2]
-    content = Exported("int8", "small", network, example, int8=True).onnx()
-    found = agreement.difference(
-        agreement.simulated(network, test, None), agreement.answered(content, test, None, True)
-    )
+    simulation = agreement.Simulation.of(network, source.images("test"), None)
+    content = Exported("int8", "small", network, simulation.example, int8=True).onnx()
+    answers = agreement.answered(content, simulation.batches(), integer_kernels=True)
+    found = agreement.difference(simulation.logits, answers)
     return int(found["flips"]), int(found["images"])
 
 

@@ -73,6 +73,6 @@ def _cost(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rank(row: Mapping[str, Any]) -> dict[str, Any]:
-    place = {"score": _name(row.get("score")), "truth": _name(row.get("truth"))}
+    place: dict[str, Any] = {"score": _name(row.get("score")), "truth": _name(row.get("truth"))}
     place |= {"tensor": row["tensor"], "bits": row["bits"], "layers": _number(row.get("layers"))}
     return place | {name: _number(row.get(name)) for name in RANKS}

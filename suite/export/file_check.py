@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.export import agreement
-from suite.export.compared import compared_onnx, could_clip
+from suite.export.agreement import Simulation
 from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import check_installed, check_on_grids
+from suite.export.onnx_file import compared_onnx, could_clip
 from suite.export.rebuild import rebuilt
-from suite.export.wish import CONVENTIONS
+from suite.export.request import CONVENTIONS
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record import files
@@ -41,12 +42,11 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
     model = source.model
     if record.get("convention") == CONVENTIONS[True]:
         model, _ = integer_everywhere(model, source.calibration())
-    test = source.images("test")
-    logits = agreement.simulated(model, test, images)
+    simulation = Simulation.of(model, source.images("test"), images)
     warnings: list[str] = []
     kinds = {one.data_type for one in made.graph.initializer if one.name.endswith(".q")}
     clips = () if kinds == {2} else could_clip(model)  # 2: uint8
-    found = compared_onnx(made, model, test, logits, images, clips, warnings)
+    found = compared_onnx(made, simulation, clips, warnings)
     return {"to": "onnx", "agreement": found, "warnings": warnings}
 
 

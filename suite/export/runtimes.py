@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from suite.export import agreement, onnx_graph, pt2e
-from suite.export.compared import could_clip
+from suite.export.onnx_file import could_clip
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
 

@@ -50,10 +50,10 @@ def measure_layers(
     Raises SuiteError where ONNX Runtime is not installed, and for a stage that is not done.
     """
     check_installed()
-    start = stage.start if isinstance(stage, Recipe) else stage
-    data = start.dataset  # type: ignore[union-attr]
+    start: Any = stage.start if isinstance(stage, Recipe) else stage
+    data = start.dataset
     x = torch.zeros(batch, data.channels, data.size, data.size)
-    found = shapes(load_float(start, folders).eval(), x)  # type: ignore[arg-type]
+    found = shapes(load_float(start, folders).eval(), x)
     kinds = list(dict.fromkeys(found.values()))
     places = [(shape, bits) for shape in kinds for bits in (8, FLOAT_BITS)]
     runs = [kernel(shape, bits == 8, threads) for shape, bits in places]

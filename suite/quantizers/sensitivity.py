@@ -212,7 +212,7 @@ def with_truth(
     batches: Batches,
     all_but: bool = True,
     tick: Tick | None = None,
-    known: dict[str, dict[str, float]] | None = None,
+    known: dict[str, dict[str, Any]] | None = None,
 ) -> list[Cost]:
     """The costs with loss and top-1 measured: one evaluation for each tensor and width, and with `all_but` two.
 
@@ -230,7 +230,7 @@ def with_truth(
     return whole
 
 
-def _measured(rounded: Rounded, cost: Cost, batches: Batches, all_but: bool) -> dict[str, float]:
+def _measured(rounded: Rounded, cost: Cost, batches: Batches, all_but: bool) -> dict[str, Any]:
     place = cost.layer, cost.tensor, cost.bits
     with _in_place(rounded.network, cost.layer, rounded.with_tensor(*place)):
         alone = evaluated(rounded.network, batches)

@@ -33,7 +33,7 @@ class LayerTimes:
         names = ("name", "weight_bits", "input_bits", "milliseconds")
         try:
             listed = json.loads(Path(file).read_text())["layers"]
-            return cls(tuple(tuple(layer[name] for name in names) for layer in listed))  # type: ignore[misc]
+            return cls(tuple(tuple(layer[name] for name in names) for layer in listed))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SuiteError(
                 f"{file} is no record of layer times: {type(error).__name__}: {error}; make one with "

@@ -14,14 +14,16 @@ from fakes.exported import SGD, Finished
 from fakes.missing import missing
 
 from suite.cli.main import main
-from suite.export import agreement, compared, exporting, onnx_graph
+from suite.export import agreement, exporting, onnx_graph
+from suite.export.agreement import Simulation
 from suite.export.dataflow import dataflow
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
+from suite.export.onnx_file import onnx_file
 from suite.export.rebuild import Rebuilt, rebuilt
+from suite.export.request import Request
 from suite.export.tensors import tensors_of
-from suite.export.wish import Wish
 from suite.methods.amax import Amax
 from suite.methods.apot import Apot
 from suite.methods.builtin_int8 import BuiltinInt8
@@ -61,7 +63,7 @@ def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tu
         missing("onnx is not installed; pip install '.[export]'")
     recipe = finished.recipe(Lsq(4, 4, feed=SGD, calibration=CALIBRATION))
     file, beside, _ = export(
-        recipe, finished.folders, Wish(out=tmp_path_factory.mktemp("out") / "small.onnx")
+        recipe, finished.folders, Request(out=tmp_path_factory.mktemp("out") / "small.onnx")
     )
     return recipe, file, beside
 
@@ -110,8 +112,8 @@ def test_an_exported_file_computes_what_the_simulation_computes(exported: tuple[
 def test_every_convention_and_width_agrees(
     finished: Finished, tmp_path: Path, needs_onnx: None, method: Method, integers: bool, unsigned: bool
 ) -> None:
-    wish = Wish(out=tmp_path / "a.onnx", integer_everywhere=integers, unsigned_weights=unsigned)
-    file, _, record = export(finished.recipe(method), finished.folders, wish)
+    request = Request(out=tmp_path / "a.onnx", integer_everywhere=integers, unsigned_weights=unsigned)
+    file, _, record = export(finished.recipe(method), finished.folders, request)
     found = record["agreement"]
     assert agreement.within_bounds(found["same_arithmetic"])
     if agreement.has_vnni() or unsigned:
@@ -142,7 +144,7 @@ def test_a_recipe_without_a_grid_is_refused_by_its_layers_and_leaves_nothing(
     finished: Finished, tmp_path: Path, method: Method, reason: str
 ) -> None:
     with pytest.raises(SuiteError, match=reason):
-        export(finished.recipe(method), finished.folders, Wish("safetensors", tmp_path / "a.safetensors"))
+        export(finished.recipe(method), finished.folders, Request("safetensors", tmp_path / "a.safetensors"))
     assert not list(tmp_path.iterdir())
 
 
@@ -151,7 +153,7 @@ def test_tensors_by_name_give_the_weights_of_the_simulation_bit_by_bit(
     finished: Finished, tmp_path: Path, to: Any
 ) -> None:
     recipe = finished.recipe(Mse(4, 8, feed=CALIBRATION))
-    file, _, record = export(recipe, finished.folders, Wish(to, tmp_path / "a.bin", images=64))
+    file, _, record = export(recipe, finished.folders, Request(to, tmp_path / "a.bin", images=64))
     assert record["agreement"]["same_arithmetic"]["largest_difference"] == 0
     if to == "safetensors":
         from safetensors.torch import load
@@ -251,10 +253,10 @@ def test_a_recipe_that_is_not_done_and_one_whose_run_answered_otherwise_are_refu
         content = json.loads(text)
         outcome.write_text(json.dumps(content | {"correct": "AAAA" * 25}))
         with pytest.raises(SuiteError, match="test images right or wrong otherwise than its run"):
-            export(recipe, finished.folders, Wish("state_dict", tmp_path / "a.pt"))
+            export(recipe, finished.folders, Request("state_dict", tmp_path / "a.pt"))
         outcome.unlink()
         with pytest.raises(SuiteError, match="is not done yet; run it first"):
-            export(recipe, finished.folders, Wish("state_dict", tmp_path / "a.pt"))
+            export(recipe, finished.folders, Request("state_dict", tmp_path / "a.pt"))
     finally:
         outcome.write_text(text)
     assert not list(tmp_path.iterdir())
@@ -283,7 +285,6 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
 ) -> None:
     """As wrong kernels would: one scale of the file is changed behind the exporter."""
     source = rebuilt(exported[0], finished.folders)
-    test = source.images("test")
     made = onnx.load(str(exported[1]))
     for tensor in made.graph.initializer:
         if tensor.name == "conv1.scale":
@@ -291,11 +292,11 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
                 numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name)
             )
     monkeypatch.setattr(onnx_graph, "onnx_model", lambda *_: made)
-    logits = agreement.simulated(source.model, test, None)
+    simulation = Simulation.of(source.model, source.images("test"), None)
     with pytest.raises(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
-        compared.onnx_file(source.model, test, logits, Wish(), {}, [])
+        onnx_file(simulation, Request(), {}, [])
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])

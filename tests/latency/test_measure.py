@@ -73,7 +73,7 @@ def test_a_record_that_other_processes_disturbed_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("asked", "reason"),
     [
         ({"batches": (0,)}, "--batch must be 1 or more"),
         ({"threads": 0}, "--threads must be 1 or more"),

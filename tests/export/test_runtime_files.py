@@ -15,10 +15,10 @@ import torch
 from fakes.exported import Finished
 
 from suite.cli.main import main
-from suite.export import agreement, compared, pt2e, runtimes, toolkits
+from suite.export import agreement, onnx_file, pt2e, runtime_files, runtimes
 from suite.export.exporting import export
 from suite.export.rebuild import rebuilt
-from suite.export.wish import Wish
+from suite.export.request import Request
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
@@ -44,9 +44,9 @@ def test_an_exported_program_computes_what_the_simulation_computes(
 ) -> None:
     """Not compiled here: that takes half a minute."""
     needs("inductor")
-    monkeypatch.setattr(toolkits, "why_not", lambda runtime: "no compiler")
+    monkeypatch.setattr(runtime_files, "why_not", lambda runtime: "no compiler")
     recipe = finished.recipe(EIGHT)
-    file, _, record = export(recipe, finished.folders, Wish("pt2e", tmp_path / "a.pt2", images=200))
+    file, _, record = export(recipe, finished.folders, Request("pt2e", tmp_path / "a.pt2", images=200))
     found = record["agreement"]
     assert found["same_arithmetic"]["flips"] == 0 and found["same_arithmetic"]["mean_difference"] < 1e-6
     assert found["integer_kernels"] == {"skipped": "no compiler"}
@@ -61,8 +61,8 @@ def test_an_exported_program_computes_what_the_simulation_computes(
 @pytest.mark.long
 def test_compiled_with_freezing_it_sums_integers_and_agrees(finished: Finished, tmp_path: Path) -> None:
     needs("inductor")
-    wish = Wish("pt2e", tmp_path / "a.pt2", integer_everywhere=True, images=200)
-    record = export(finished.recipe(EIGHT), finished.folders, wish)[2]
+    request = Request("pt2e", tmp_path / "a.pt2", integer_everywhere=True, images=200)
+    record = export(finished.recipe(EIGHT), finished.folders, request)[2]
     found = record["agreement"]["integer_kernels"]
     assert found["kernels"] == {"convolutions": 4, "linear layers": 1}
     assert agreement.within_bounds(found) or not agreement.has_vnni()
@@ -73,8 +73,8 @@ def test_openvino_computes_what_the_simulation_computes(
     finished: Finished, tmp_path: Path, everywhere: bool
 ) -> None:
     needs("openvino")
-    wish = Wish("openvino", tmp_path / "a.xml", everywhere, images=200)
-    file, _, record = export(finished.recipe(EIGHT), finished.folders, wish)
+    request = Request("openvino", tmp_path / "a.xml", everywhere, images=200)
+    file, _, record = export(finished.recipe(EIGHT), finished.folders, request)
     assert file.is_file() and (tmp_path / "a.bin").is_file() and record["bytes"] == file.stat().st_size
     found = record["agreement"]["openvino"]
     assert agreement.within_bounds(found) or not agreement.has_vnni()
@@ -88,13 +88,13 @@ def test_a_format_whose_packages_are_missing_names_its_extra(monkeypatch: pytest
         ("openvino", r"quantization-suite\[openvino\]"),
     ):
         with pytest.raises(SuiteError, match=extra):
-            toolkits.check(to)
-    toolkits.check("onnx")
+            runtime_files.check(to)
+    runtime_files.check("onnx")
 
 
 def test_openvino_finds_its_weights_by_the_name_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"must end in \.xml"):
-        Wish("openvino", tmp_path / "a.onnx").file("key")
+        Request("openvino", tmp_path / "a.onnx").file("key")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_weights_are_unsigned_where_the_machine_would_clip_sums(
     monkeypatch.setattr(agreement, "cpu_flags", lambda: flags)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
     warnings: list[str] = []
-    assert compared._unsigned(Wish(unsigned_weights=asked), ("conv1",), warnings) == unsigned
-    assert not compared._unsigned(Wish(unsigned_weights=False), (), warnings)
+    assert onnx_file._unsigned(Request(unsigned_weights=asked), ("conv1",), warnings) == unsigned
+    assert not onnx_file._unsigned(Request(unsigned_weights=False), (), warnings)
     chosen = asked is None and unsigned
     assert [line for line in warnings if "stored unsigned: this processor has no VNNI" in line] == (
         warnings if chosen else []
@@ -127,12 +127,12 @@ def test_a_processor_that_clips_is_warned_of_and_one_that_should_not_is_refused(
     far = {"images": 2000, "flips": 70, "flips_beyond_noise": 70, "mean_difference": 0.9}
     warnings: list[str] = []
     monkeypatch.setattr(agreement, "cpu_flags", lambda: ("avx2",))
-    toolkits._judge("OpenVINO's", far, ("conv1",), warnings)
+    runtime_files._judge("OpenVINO's", far, ("conv1",), warnings)
     assert "70 of 2000 answers" in warnings[0] and "no VNNI" in warnings[0]
     for flags, clips in ((("avx2",), ()), (("avx2", "avx_vnni"), ("conv1",))):
         monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
         with pytest.raises(SuiteError, match="nothing was written"):
-            toolkits._judge("OpenVINO's", far, clips, warnings)
+            runtime_files._judge("OpenVINO's", far, clips, warnings)
 
 
 CLIPPED = """
@@ -186,7 +186,7 @@ def test_onednn_without_vnni_clips_sums_of_8_bit_weights_and_none_of_7_bits(
 def exported(finished: Finished, tmp_path: Path) -> Path:
     if reason := runtimes.why_not("onnxruntime"):
         pytest.skip(reason)
-    return export(finished.recipe(EIGHT), finished.folders, Wish(out=tmp_path / "a.onnx", images=50))[0]
+    return export(finished.recipe(EIGHT), finished.folders, Request(out=tmp_path / "a.onnx", images=50))[0]
 
 
 def test_a_file_is_compared_on_this_machine_and_a_damaged_or_foreign_one_is_refused(
