@@ -31,7 +31,9 @@ def latency(
     images: Annotated[Whole, Parameter(help="test images, evenly spread, whose answers give top-1")] = 1000,
     runtimes: Annotated[
         tuple[str, ...],
-        Parameter(show_default=False, help="of onnxruntime, openvino, inductor (default: those installed)"),
+        Parameter(
+            show_default=False, help="of onnxruntime, openvino, inductor, torch_ao (default: those installed)"
+        ),
     ] = (),
     layers: Annotated[
         bool,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from suite.export import agreement, onnx_graph, pt2e
+from suite.export import agreement, onnx_graph, pt2e, torch_ao
 from suite.export.onnx_file import could_clip
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
@@ -24,8 +24,9 @@ PACKAGES = {
     "onnxruntime": ("export", ("onnx", "onnxscript", "onnxruntime")),
     "openvino": ("openvino", ("onnx", "onnxscript", "openvino")),
     "inductor": ("pt2e", ("torchao",)),
+    "torch_ao": ("", ()),
 }
-"""Of each runtime, the extra of pyproject.toml and the packages that it needs."""
+"""Of each runtime, the extra of pyproject.toml and the packages that it needs beside PyTorch."""
 
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """Processor flags of units that multiply bfloat16."""
@@ -37,6 +38,8 @@ def why_not(runtime: str) -> str:
     lacking = [name for name in packages if not importlib.util.find_spec(name)]
     if lacking:
         return f"{', '.join(lacking)} is not installed; pip install 'quantization-suite[{extra}]'"
+    if runtime == "torch_ao":
+        return torch_ao.why_not()
     if runtime == "inductor":
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
@@ -200,8 +203,21 @@ def _inductor(network: Exported, precision: Precision, batch: int, threads: int)
     return lambda x: run(torch.from_numpy(x)).numpy(), kernels
 
 
+def _torch_ao(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
+    torch.set_num_threads(threads)
+    module = torch_ao.QuantizedOperators(network.model) if network.int8 else network.module(precision)  # type: ignore[arg-type]
+
+    def run(x: Array) -> Array:
+        with torch.no_grad():
+            logits: Array = module(torch.from_numpy(x)).numpy()
+            return logits
+
+    return run, dict(getattr(module, "kernels", {}))
+
+
 MAKERS: dict[str, Callable[[Exported, Precision, int, int], Any]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "inductor": _inductor,
+    "torch_ao": _torch_ao,
 }

@@ -15,7 +15,9 @@ import torch
 from fakes.exported import Finished
 
 from suite.cli.main import main
-from suite.export import agreement, onnx_file, pt2e, runtime_files, runtimes
+from suite.export import agreement, onnx_file, pt2e, runtime_files, runtimes, torch_ao
+from suite.export.agreement import Simulation
+from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import export
 from suite.export.rebuild import rebuilt
 from suite.export.request import Request
@@ -51,7 +53,9 @@ def test_an_exported_program_computes_what_the_simulation_computes(
     assert found["same_arithmetic"]["flips"] == 0 and found["same_arithmetic"]["mean_difference"] < 1e-6
     assert found["integer_kernels"] == {"skipped": "no compiler"}
     assert any("not tried: no compiler" in line for line in record["warnings"])
-    read = torch.export.load(file)
+    about = {"about.json": ""}
+    read = torch.export.load(file, extra_files=about)
+    assert json.loads(about["about.json"]) == {name: record[name] for name in ("key", "name", "convention")}
     x = next(agreement.batches(rebuilt(recipe, finished.folders).images("test"), 3))
     assert read.module()(x).shape == (3, 10)
     kinds = {name: tensor.dtype for name, tensor in read.state_dict.items() if name.endswith(".q")}
@@ -76,9 +80,31 @@ def test_openvino_computes_what_the_simulation_computes(
     request = Request("openvino", tmp_path / "a.xml", everywhere, images=200)
     file, _, record = export(finished.recipe(EIGHT), finished.folders, request)
     assert file.is_file() and (tmp_path / "a.bin").is_file() and record["bytes"] == file.stat().st_size
+    assert f'<convention value="{record["convention"]}"' in file.read_text()
     found = record["agreement"]["openvino"]
     assert agreement.within_bounds(found) or not agreement.has_vnni()
     assert any("u8" in name or "i8" in name for name in found["kernels"])
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_torch_aos_operators_compute_what_the_simulation_computes(finished: Finished, bits: int) -> None:
+    """Of 7-bit weights, which every processor sums right; narrow grids are clamped."""
+    needs("torch_ao")
+    source = rebuilt(finished.recipe(Mse(min(bits, 7), bits, feed=CALIBRATION)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    simulation = Simulation.of(network, source.images("test"), 300)
+    made = torch_ao.QuantizedOperators(network)
+    found = simulation.beside(made)
+    assert found["flips"] <= 1 and found["mean_difference"] <= 0.02
+    assert made.kernels == {"quantized Conv2d": 4, "quantized Linear": 1, "quantized add": 1}
+
+
+def test_torch_ao_refuses_what_it_does_not_compute(finished: Finished) -> None:
+    needs("torch_ao")
+    source = rebuilt(finished.recipe(Mse(12, 3, feed=CALIBRATION)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    with pytest.raises(SuiteError, match="layer stem is none; use another runtime"):
+        torch_ao.QuantizedOperators(network)
 
 
 def test_a_format_whose_packages_are_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,9 +91,11 @@ def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason_unless_it_wa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = {"onnx", "onnxscript", "onnxruntime"}
+    monkeypatch.setattr(runtimes.torch_ao, "why_not", lambda: "no quantized operators")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
     usable, skipped = usable_runtimes(Asked())
-    assert usable == ("onnxruntime",) and set(skipped) == {"openvino", "inductor"}
+    assert usable == ("onnxruntime",) and set(skipped) == {"openvino", "inductor", "torch_ao"}
+    assert skipped["torch_ao"] == "no quantized operators"
     assert skipped["openvino"].endswith("pip install 'quantization-suite[openvino]'")
     with pytest.raises(SuiteError, match="openvino: openvino is not installed"):
         usable_runtimes(Asked(runtimes=("openvino",)))
