@@ -29,11 +29,11 @@ from suite.cli.latency import about, table
 from suite.export import agreement, onnx_graph
 from suite.export.everywhere import integer_everywhere
 from suite.export.integer_network import Codes, IntegerNetwork
+from suite.export.latency import made, timed
 from suite.export.levels import Integers
 from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.runtimes import PACKAGES, Exported, why_not
-from suite.latency.measure import made, timed
-from suite.latency.timing import disturbed, machine
+from suite.export.timing import disturbed, machine
 from suite.methods.mse import Mse
 from suite.quantizers.layers import CONVOLUTIONS
 from suite.ranks import Ranks

@@ -25,7 +25,6 @@ FLOORS = [
     {"methods"},
     {"run", "sweeps"},
     {"export"},
-    {"latency"},
     {"launch", "track"},
     {"cli"},
 ]

@@ -69,10 +69,10 @@ def openvino_files(
     content, found = onnx_file(simulation, request, about, [])
     batch = min(agreement.BATCH, len(simulation.logits))
     compiled = openvino_model(content, "float32", batch, torch.get_num_threads())
-    request = compiled.create_infer_request()
+    inference = compiled.create_infer_request()
 
     def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
+        return torch.from_numpy(inference.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
 
     answers = [_filled(run, x, batch) for x in simulation.batches()]
     noise = found["same_arithmetic"]["largest_difference"]

@@ -145,9 +145,10 @@ class QuantizedOperators(nn.Module):
 
     def _moved(self, value: Value, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
         def move(x: Tensor) -> Tensor:
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda one: x if one is node.all_input_nodes[0] else known[one]
-            )
+            def plain(one: fx.Node) -> Any:
+                return x if one is node.all_input_nodes[0] else known[one]
+
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), plain)
             if node.op == "call_module":
                 module: Any = self.network.get_submodule(str(node.target))
                 result: Tensor = (module.layer if isinstance(module, Quantized) else module)(*args, **kwargs)

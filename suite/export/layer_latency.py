@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from suite.export import agreement
 from suite.export.exporting import check_installed
-from suite.latency.timing import disturbed, interleaved, machine, median_interval, write
+from suite.export.timing import disturbed, interleaved, machine, median_interval, write
 from suite.networks.graph import QUANTIZED, is_called
 from suite.recipe import FLOAT_BITS, Recipe, Stage
 from suite.record.files import Folders

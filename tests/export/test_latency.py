@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.cli.main import main
-from suite.export import runtimes
+from suite.export import runtimes, timing
+from suite.export.latency import Asked, timed, usable_runtimes
 from suite.export.runtimes import Engine, Exported
-from suite.latency import timing
-from suite.latency.measure import Asked, timed, usable_runtimes
-from suite.latency.timing import disturbed, median_interval
+from suite.export.timing import disturbed, median_interval
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
@@ -82,9 +81,9 @@ def test_a_record_that_other_processes_disturbed_says_so() -> None:
         ({"runtimes": ("tflite",)}, "--runtimes 'tflite' is unknown"),
     ],
 )
-def test_bad_wishes_are_refused(wish: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_measured_is_refused(asked: dict[str, Any], reason: str) -> None:
     with pytest.raises(SuiteError, match=reason):
-        Asked(**wish)
+        Asked(**asked)
 
 
 def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason_unless_it_was_named(

@@ -18,7 +18,7 @@ from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import check_on_grids
 from suite.export.rebuild import rebuilt
 from suite.export.runtimes import PACKAGES, Array, Engine, Exported, engine, why_no_precision, why_not
-from suite.latency.timing import interleaved, machine, median_interval, write
+from suite.export.timing import interleaved, machine, median_interval, write
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
 from suite.record.files import Folders

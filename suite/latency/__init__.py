@@ -1,1 +1,0 @@
-"""How long exported networks, and single layers, take on this machine."""
