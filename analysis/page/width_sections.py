@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from analysis.compare import widths as compared
-from analysis.compare.configurations import JOURNALS
+from analysis.compare.configurations import JOURNALS, by_network
 from analysis.draw import widths
 from analysis.page.parts import Cell, Column, Lines, Part, Picture, Section, Table
+from analysis.read.width_records import LayerWidth, WidthRecord
 from analysis.report import wording
 from analysis.report.results import Results
 
@@ -49,6 +53,9 @@ def section(results: Results) -> Section | None:
         alt = "Bits of each layer's weight and input along the network, a row for each choice."
         caption = "32 is float. Layers that take one tensor, or are added, have the same widths."
         parts.append(Picture("chosen-widths", widths.along(points, records), alt, caption))
+        parts += [
+            _by_layer(title, group, records) for title, group in by_network(widths.first_of_each(points))
+        ]
     beside = compared.beside(points)
     if sentences := compared.won(beside):
         parts.append(Lines(sentences))
@@ -58,6 +65,23 @@ def section(results: Results) -> Section | None:
         Table("Widths by layer, and uniform and random ones within the same budget", COLUMNS, rows, {})
     )
     return Section("widths", "A width for every layer", parts)
+
+
+def _by_layer(title: str, rows: pd.DataFrame, records: Mapping[str, WidthRecord]) -> Table:
+    """A row for each layer: the bits of its weight and of its input by each choice."""
+    shown = rows.head(widths.MOST_ROWS).to_dict("records")
+    chosen = [{layer.layer: layer for layer in records[row["key"]].layers} for row in shown]
+    names = dict.fromkeys(name for layers in chosen for name in layers)
+    cells = [
+        [Cell(name), *(Cell(_bits(layers[name]) if name in layers else "") for layers in chosen)]
+        for name in names
+    ]
+    columns = [Column("layer"), *(Column(row["name"], True) for row in shown)]
+    return Table(f"Bits of each layer's weight and input, {title}", columns, cells, {})
+
+
+def _bits(layer: LayerWidth) -> str:
+    return f"{layer.weight_bits}, {layer.input_bits}"
 
 
 def _uniform(row: dict[str, Any]) -> list[Cell]:

@@ -36,8 +36,8 @@ class Row:
 
 def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> list[Row]:
     """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
-    folded. The example is an output of the first image and the first channel, in the middle, and of its products that
-    of the first input channel in the middle.
+    folded. The example is the largest output of the first image and the first channel, and of its products that of the
+    first input channel in the middle of the filter.
 
     Raises SuiteError as `export` does, and for a name that is no quantized layer's.
     """
@@ -70,7 +70,9 @@ class _Way:
         self.x = given
         self.weight = integers.weights[name]
         self.total, self.scale = integers.products(self.x, name, self.layer)
-        self.at = (0, 0, *(size // 2 for size in self.total.shape[2:]))
+        sums = integers.values[self.node.name]
+        assert isinstance(sums, Sums)
+        self.at = _largest(sums.q)
 
     def rows(self) -> list[Row]:
         """All steps, in order."""
@@ -148,8 +150,8 @@ class _Way:
             if not isinstance(kept, Sums) or not (relu or moves_only(self.network, following)):
                 break
             value = kept
-            if not relu:  # as pooling by the largest, behind which the middle is another
-                self.at = (0, 0, *(size // 2 for size in value.q.shape[2:]))
+            if not relu:  # as pooling by the largest, behind which it has another place
+                self.at = _largest(value.q)
             step = "ReLU: clamp at 0" if relu else str(following.target)
             found.append(self._row(step, value.q, value.q[self.at], "s_x*s_w"))
             following = self._following(following)
@@ -194,6 +196,16 @@ class _Way:
         if isinstance(module, Quantized):
             return f"{node.target}.input" if module.input is not None else None
         return str(node.target) if str(node.target) in self.integers.levels else None
+
+
+def _largest(q: Tensor) -> tuple[int, ...]:
+    """Where the largest value of the first image and the first channel is."""
+    shape, at = q.shape[2:], int(q[0, 0].argmax())
+    place: list[int] = []
+    for size in reversed(shape):
+        place.insert(0, at % size)
+        at //= size
+    return (0, 0, *place)
 
 
 def _ends(values: Tensor) -> tuple[float, float]:

@@ -63,7 +63,14 @@ def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(t
     assert found is not None
     pictures = [part.name for part in found.parts if isinstance(part, Picture)]
     assert pictures == ["layer-costs", "width-front", "chosen-widths"]
-    (table,) = [part for part in found.parts if isinstance(part, Table)]
+    by_layer, table = [part for part in found.parts if isinstance(part, Table)]
+    assert [row[0].text for row in by_layer.rows] == NAMES
+    assert [column.title for column in by_layer.columns] == [
+        "layer",
+        "mse, gradient, 4 bits",
+        "mse, gradient, 3 bits",
+    ]
+    assert [cell.text for cell in by_layer.rows[0][1:]] == ["4, 4", "3, 3"]
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert list(rows) == [
         "mse, w8a8",
