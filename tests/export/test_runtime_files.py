@@ -97,6 +97,17 @@ def test_torch_aos_operators_compute_what_the_simulation_computes(finished: Fini
     found = simulation.beside(made)
     assert found["flips"] <= 1 and found["mean_difference"] <= 0.02
     assert made.kernels == {"quantized Conv2d": 4, "quantized Linear": 1, "quantized add": 1}
+    exported = runtimes.Exported("key", "name", network, simulation.example, int8=True)
+    engine, plain = (
+        runtimes.engine(one, "torch_ao", precision, 2, 1)
+        for one, precision in (
+            (exported, "int8"),
+            (runtimes.Exported("key", "name", source.model, simulation.example, int8=False), "float32"),
+        )
+    )
+    with torch.no_grad():
+        assert torch.equal(torch.from_numpy(engine.run(simulation.example.numpy())), made(simulation.example))
+    assert engine.kernels == made.kernels and plain.run(simulation.example.numpy()).shape == (2, 10)
 
 
 def test_torch_ao_refuses_what_it_does_not_compute(finished: Finished) -> None:
