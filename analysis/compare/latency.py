@@ -13,7 +13,12 @@ from analysis.compare.significance import of_share, paired
 PANEL = ["device", "threads", "runtime", "batch"]
 COLUMNS = ["configuration", "label", "model", "dataset", "method", "weight_bits", "act_bits"]
 
-NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "inductor": "TorchInductor"}
+NAMES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "inductor": "TorchInductor",
+    "torch_ao": "torch.ao",
+}
 NUMBERS = ["top1", "top1_sd", "top1_low", "top1_high", "drop", "drop_low", "drop_high", "n"]
 
 

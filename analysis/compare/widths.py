@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,25 +62,72 @@ def chosen(points: pd.DataFrame) -> pd.DataFrame:
 
 def beside(points: pd.DataFrame) -> list[dict[str, Any]]:
     """Each chosen row with what it is to beat: `uniform_top1`, of the same method, network and seed at the widths of
-    the budget (NaN where there is none), and of the random widths within the same budget `random_top1`, their mean,
-    `random_n`, and `random_beaten`, the part of them that it is above."""
+    the budget, whose names are `uniform`. A budget between two uniform widths has the point of that size on the line
+    between them; NaN and "" where there is neither. Of the random widths within the same budget `random_top1`, their
+    mean, `random_n`, and `random_beaten`, the part of them that it is above."""
     rows = []
     for row in chosen(points).to_dict("records"):
         same = points
         for name in ("model", "dataset", "of", "seed"):
             same = same[same[name] == row[name]]
-        uniform = same[(same["by"] == UNIFORM) & _equal(same, row)]
+        name, uniform = _uniform(same[same["by"] == UNIFORM], row)
         drawn = same[(same["by"] == RANDOM) & _equal(same, row)]["top1"]
         rows.append(
             {
                 **row,
-                "uniform_top1": float(uniform["top1"].mean()) if len(uniform) else math.nan,
+                "uniform": name,
+                "uniform_top1": uniform,
                 "random_top1": float(drawn.mean()) if len(drawn) else math.nan,
                 "random_n": len(drawn),
                 "random_beaten": float((drawn < row["top1"]).mean()) if len(drawn) else math.nan,
             }
         )
     return rows
+
+
+def _uniform(uniform: pd.DataFrame, row: Mapping[str, Any]) -> tuple[str, float]:
+    """(name, top-1) of uniform widths at the budget of `row`, or on the line between the two about its size."""
+    equal = uniform[_equal(uniform, row)]
+    if len(equal):
+        return _bits(equal.iloc[0]), float(equal["top1"].mean())
+    rows = uniform.sort_values("size_mb")
+    below, above = (
+        rows[rows["size_mb"] <= row["size_mb"]].tail(1),
+        rows[rows["size_mb"] > row["size_mb"]].head(1),
+    )
+    if not len(below) or not len(above):
+        return "", math.nan
+    low, high = below.iloc[0], above.iloc[0]
+    part = (row["size_mb"] - low["size_mb"]) / (high["size_mb"] - low["size_mb"])
+    return f"{_bits(low)} to {_bits(high)}", float(low["top1"] + part * (high["top1"] - low["top1"]))
+
+
+def _bits(row: pd.Series[Any]) -> str:
+    return f"w{row['weight_bits']:.0f}a{row['act_bits']:.0f}"
+
+
+def won(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of rows of `beside`, a sentence for each network, method and score: at how many budgets they are above uniform
+    widths, and above how many of the drawn ones."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["dataset"], row["of"], row["by"]), []).append(row)
+    found = []
+    for (model, dataset, of, by), mine in groups.items():
+        compared = [row for row in mine if not math.isnan(row["uniform_top1"])]
+        words = f"{model} on {dataset}, {of}, chosen by {by}:"
+        if compared:
+            above = sum(row["top1"] > row["uniform_top1"] for row in compared)
+            words += f" above uniform widths of the same size at {above} of {len(compared)} budgets;"
+        drawn = sum(row["random_n"] for row in mine)
+        if drawn:
+            beaten = sum(round(row["random_n"] * row["random_beaten"]) for row in mine if row["random_n"])
+            words += (
+                f" above {beaten} of {drawn} random choices within the same budgets ({beaten / drawn:.0%});"
+            )
+        if words[-1] == ";":
+            found.append(f"{words[:-1]}.")
+    return found
 
 
 def _equal(points: pd.DataFrame, row: Mapping[str, Any]) -> Any:

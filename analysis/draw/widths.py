@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -41,22 +42,45 @@ def scored(points: pd.DataFrame, records: Records) -> list[tuple[str, WidthRecor
 
 
 def layer_costs(points: pd.DataFrame, records: Records) -> Figure:
-    """A bar for each layer and width, weights above inputs, on a logarithmic axis; a layer whose widths are declared
-    has none. A panel for each score."""
-    panels = [(title, record, tensor) for title, record in scored(points, records) for tensor in TENSORS]
-    most = max(len(record.layers) for _, record, _ in panels)
+    """The bars of the scores by which widths were chosen, weights above inputs; a layer whose widths are declared has
+    none. A panel for each score."""
+    return bars(
+        [
+            (f"{title}: {TITLES[tensor]}", record.layers, tensor, "score")
+            for title, record in scored(points, records)
+            for tensor in TENSORS
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class LayerBars:
+    """Of a layer the height of a bar by tensor, "weight" or "input", and by bits."""
+
+    layer: str
+    scores: Mapping[str, Mapping[int, float]]
+
+
+Panel = tuple[str, Sequence[LayerWidth | LayerBars], str, str]
+"""(title, layers, tensor, what the bars are)."""
+
+
+def bars(panels: Sequence[Panel]) -> Figure:
+    """A bar for each layer and width on a logarithmic axis, panel below panel."""
+    most = max(len(layers) for _, layers, *_ in panels)
     with matplotlib.rc_context(RC):
-        below = 0.075 * max(len(layer.layer) for _, record, _ in panels for layer in record.layers)
+        below = 0.075 * max(len(layer.layer) for _, layers, *_ in panels for layer in layers)
         size = (max(1.6 + 0.42 * most + 1.2, 7.5), (1.9 + below) * len(panels))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for axes, (title, record, tensor) in zip(grid, panels, strict=True):
-            axes.set_title(f"{title}: {TITLES[tensor]}", fontsize=9)
-            _bars(axes, record.layers, tensor)
+        for axes, (title, layers, tensor, what) in zip(grid, panels, strict=True):
+            axes.set_title(title, fontsize=9)
+            axes.set_ylabel(what)
+            _bars(axes, layers, tensor)
     return figure
 
 
-def _bars(axes: Axes, layers: Sequence[LayerWidth], tensor: str) -> None:
+def _bars(axes: Axes, layers: Sequence[LayerWidth | LayerBars], tensor: str) -> None:
     every = sorted({bits for layer in layers for bits in layer.scores[tensor]})
     widths = shown_widths(every)
     colours = matplotlib.colormaps["viridis"]
@@ -76,11 +100,8 @@ def _bars(axes: Axes, layers: Sequence[LayerWidth], tensor: str) -> None:
     axes.set_ylim(floor, max(positive, default=1.0) * 2)
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_xticks(np.arange(len(layers)), [layer.layer for layer in layers], rotation=90, fontsize=8)
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda score, _: np.format_float_positional(score, trim="-"))
-    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda score, _: f"{score:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylabel("score")
     axes.grid(axis="x", visible=False)
     if widths:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -100,7 +121,7 @@ def shown_widths(every: Sequence[int]) -> list[int]:
 
 def front(points: pd.DataFrame) -> Figure:
     """Top-1 against size and against bit operations, a row of two panels for each network and method: uniform widths
-    joined by a line, chosen ones, and random ones faint."""
+    joined by a line, those chosen by each score by another, and random ones faint."""
     groups = [
         (f"{title}, {of}", rows)
         for title, group in by_network(points)
@@ -140,6 +161,8 @@ def _front(axes: Axes, rows: pd.DataFrame, cost: str) -> None:
         else:
             style = style_of(f"widths by {by}")
             axes.plot(x, y, style.marker, color=style.colour, label=f"chosen by {by}", zorder=4)
+            front = mine.groupby("size_bits")[[cost, "top1"]].mean()
+            axes.plot(front[cost] / unit, front["top1"], color=style.colour, linewidth=1, zorder=3)
     axes.set_ylabel("top-1 (%)")
     cost_axis(axes, rows[cost] / unit)
     if axes.get_xscale() == "linear":

@@ -23,6 +23,7 @@ from analysis.page import (
     papers_section,
     run_table,
     sections,
+    sensitivity_section,
     width_sections,
 )
 from analysis.page.parts import Picture, Section
@@ -38,6 +39,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     best_section.section,
     accuracy_sections.against_cost,
     sections.switches,
+    sensitivity_section.section,
     width_sections.section,
     layer_sections.noise,
     layer_sections.ranges,

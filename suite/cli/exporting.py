@@ -96,16 +96,16 @@ def export(
 
 def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     from suite.export.exporting import export as export_network
-    from suite.export.wish import Wish
+    from suite.export.request import Request
 
     if network.unsigned_weights and network.signed_weights:
         raise SuiteError("--unsigned-weights and --signed-weights contradict each other; give one")
     unsigned = True if network.unsigned_weights else False if network.signed_weights else None
-    wish = Wish(network.to, network.out, network.integer_everywhere, unsigned, network.images)  # type: ignore[arg-type]
+    request = Request(network.to, network.out, network.integer_everywhere, unsigned, network.images)  # type: ignore[arg-type]
     [stage] = find_stages(folders.runs, [key])
-    if isinstance(stage, Training) and wish.to == "safetensors":
-        return _share(stage, folders, wish.file(stage.key))
-    file, beside, record = export_network(stage, folders, wish)
+    if isinstance(stage, Training) and request.to == "safetensors":
+        return _share(stage, folders, request.file(stage.key))
+    file, beside, record = export_network(stage, folders, request)
     for path in (file, beside):
         get_console().print(str(path), markup=False, highlight=False, soft_wrap=True)
     for line in _lines(record):
@@ -138,7 +138,7 @@ def _share(training: Training, folders: Folders, file: Path) -> int:
 
 def _lines(record: dict[str, Any]) -> list[str]:
     """What was compared, and the warnings."""
-    runtime = "PyTorch" if record["to"] == "pt2e" else "ONNX Runtime"
+    runtime = "ONNX Runtime" if record["to"] in ("onnx", "openvino") else "PyTorch"
     names = {
         "integer_everywhere": "integers everywhere, simulated, against the recipe's own",
         "same_arithmetic": f"{runtime} in the same arithmetic against the simulation",

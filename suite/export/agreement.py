@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
 """The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
 rounding."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
+X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 """Values of ONEDNN_MAX_CPU_ISA."""
 BATCH = 100
@@ -42,10 +45,10 @@ BATCH = 100
 def has_vnni() -> bool:
     """Whether this processor sums 8-bit products in 32 bits. Only x86 has processors that do not; oneDNN, of PyTorch
     and OpenVINO, behaves as one of those where the environment says so."""
-    flags = cpu_flags()
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_VNNI:
-        return False
-    return "avx2" not in flags or any(flag in flags for flag in VNNI)
+    if platform.machine().lower() not in X86:
+        return True
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_VNNI
+    return not limited and any(flag in cpu_flags() for flag in VNNI)
 
 
 def every(images: Images | Streamed, most: int | None) -> slice:
@@ -73,6 +76,35 @@ def simulated(model: nn.Module, images: Images | Streamed, most: int | None) -> 
         return torch.cat([model(x).float() for x in batches(images, most)])
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """A quantized network and its logits, float32 [n, classes], of `most` of the test images, evenly spread, None for
+    all: what a file of it is compared with."""
+
+    model: nn.Module
+    test: Images | Streamed
+    most: int | None
+    logits: Tensor
+
+    @classmethod
+    def of(cls, model: nn.Module, test: Images | Streamed, most: int | None) -> Simulation:
+        """With the logits of `model`."""
+        return cls(model, test, most, simulated(model, test, most))
+
+    @property
+    def example(self) -> Tensor:
+        """Two test images, for exporters."""
+        return next(batches(self.test, None))[:2]
+
+    def batches(self, batch: int = BATCH) -> Iterator[Tensor]:
+        """The images, `batch` at a time."""
+        return batches(self.test, self.most, batch)
+
+    def beside(self, other: nn.Module) -> dict[str, Any]:
+        """`difference` from another network."""
+        return difference(self.logits, simulated(other, self.test, self.most))
+
+
 def session(
     made: ModelProto | bytes, integer_kernels: bool, optimized: Path | None = None, threads: int = 1
 ) -> Any:
@@ -90,10 +122,10 @@ def session(
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def answered(made: bytes, images: Images | Streamed, most: int | None, integer_kernels: bool) -> Tensor:
-    """float32 [n, classes]: the logits of ONNX Runtime."""
+def answered(made: bytes, images: Iterator[Tensor], integer_kernels: bool) -> Tensor:
+    """float32 [n, classes]: the logits of ONNX Runtime for batches of images."""
     run = session(made, integer_kernels)
-    found = [run.run(["logits"], {"images": _array(x)})[0] for x in batches(images, most)]
+    found = [run.run(["logits"], {"images": _array(x)})[0] for x in images]
     return torch.from_numpy(np.concatenate(found))
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from suite.export import agreement
-from suite.export.everywhere import integer_everywhere, is_relu
+from suite.export.everywhere import integer_everywhere, is_relu, moves_only
 from suite.export.exporting import check_on_grids
 from suite.export.integer_network import Codes, IntegerNetwork, Sums
 from suite.export.rebuild import rebuilt
@@ -37,8 +36,8 @@ class Row:
 
 def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> list[Row]:
     """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
-    folded. The example is an output of the first image and the first channel, in the middle, and of its products that
-    of the first input channel in the middle.
+    folded. The example is the largest output of the first image and the first channel, and of its products that of the
+    first input channel in the middle of the filter.
 
     Raises SuiteError as `export` does, and for a name that is no quantized layer's.
     """
@@ -71,7 +70,9 @@ class _Way:
         self.x = given
         self.weight = integers.weights[name]
         self.total, self.scale = integers.products(self.x, name, self.layer)
-        self.at = (0, 0, *(size // 2 for size in self.total.shape[2:]))
+        sums = integers.values[self.node.name]
+        assert isinstance(sums, Sums)
+        self.at = _largest(sums.q)
 
     def rows(self) -> list[Row]:
         """All steps, in order."""
@@ -142,23 +143,30 @@ class _Way:
 
     def _behind(self, sums: Sums) -> list[Row]:
         """ReLU and the next grid, or the logits."""
-        found, node, value = list[Row](), self.node, sums
-        following = self._following(node)
-        while following is not None and is_relu(self.network, following):
-            node, kept = following, self.integers.values[following.name]
-            assert isinstance(kept, Sums)
+        found, value, following = list[Row](), sums, self._following(self.node)
+        while following is not None:
+            relu = is_relu(self.network, following)
+            kept = self.integers.values[following.name]
+            if not isinstance(kept, Sums) or not (relu or moves_only(self.network, following)):
+                break
             value = kept
-            found.append(self._row("ReLU: clamp at 0", value.q, value.q[self.at], "s_x*s_w"))
-            following = self._following(node)
+            if not relu:  # as pooling by the largest, behind which it has another place
+                self.at = _largest(value.q)
+            step = "ReLU: clamp at 0" if relu else str(following.target)
+            found.append(self._row(step, value.q, value.q[self.at], "s_x*s_w"))
+            following = self._following(following)
         quantizer = self._quantizer(following)
         unit = float(self.scale.reshape(-1)[0])
         if quantizer is None:
             real = float(value.q[self.at]) * unit
             return [*found, Row("times s_x*s_w", "float32", 32, *_ends(value.real), "1", real, real)]
         grid = self.integers.levels[quantizer]
-        factor = Multiplier.of(torch.tensor(unit, dtype=torch.float64) / grid.scale.double())
-        words = f"* {int(factor.mantissa)} >> {int(factor.shift)} = {float(factor.value):.6g}, of channel 0"
-        moved = factor(value.q[self.at].reshape(1, 1))[0, 0]
+        factors = Multiplier.of(value.scale.double() / grid.scale.double())
+        mantissa, shift = (int(part.reshape(-1)[0]) for part in (factors.mantissa, factors.shift))
+        words = f"* {mantissa} >> {shift} = {float(factors.value.reshape(-1)[0]):.6g}, of channel 0"
+        moved = factors(value.q)
+        bits = bits_needed(int(moved.abs().max()))
+        example = float(moved[self.at])
         after = self.integers.on_grid(value, quantizer)
         s_y = f"s_y = {float(grid.scale):.6g}, zero point {grid.zero_point}"
         kind = f"{'int' if grid.quant_min < 0 else 'uint'}{grid.bits}"
@@ -168,11 +176,11 @@ class _Way:
             Row(
                 "multiplied, shifted",
                 "int32",
-                32,
-                *_ends(after.q - grid.zero_point),
+                bits,
+                *_ends(moved),
                 words,
-                float(moved),
-                real,
+                example,
+                example * float(grid.scale),
             ),
             Row("output, clamped", kind, grid.bits, *_ends(after.q), s_y, float(after.q[self.at]), real),
         ]
@@ -188,6 +196,16 @@ class _Way:
         if isinstance(module, Quantized):
             return f"{node.target}.input" if module.input is not None else None
         return str(node.target) if str(node.target) in self.integers.levels else None
+
+
+def _largest(q: Tensor) -> tuple[int, ...]:
+    """Where the largest value of the first image and the first channel is."""
+    shape, at = q.shape[2:], int(q[0, 0].argmax())
+    place: list[int] = []
+    for size in reversed(shape):
+        place.insert(0, at % size)
+        at //= size
+    return (0, 0, *place)
 
 
 def _ends(values: Tensor) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from suite.quantizers.affine import Grid
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, in_a_line
 
 BITS = 8
 
@@ -47,8 +47,8 @@ def traced(model: nn.Module) -> fx.GraphModule:
         return fx.GraphModule(model, Tracer().trace(model))
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
         raise SuiteError(
-            f"torch.fx cannot trace the network ({type(error).__name__}: {str(error).splitlines()[0]}); rewrite its "
-            f"forward so that it does not depend on values, or export it without --integer-everywhere"
+            f"torch.fx cannot trace the network ({in_a_line(error)}); rewrite its forward so that it does not depend "
+            f"on values, or export it without --integer-everywhere"
         ) from error
 
 

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.data.image_folder import Streamed
-from suite.data.images import Images
-from suite.export import agreement, onnx_graph, tensors, toolkits
-from suite.export.compared import onnx_file
+from suite.export import agreement, onnx_graph, runtime_files, tensors
+from suite.export.agreement import Simulation
 from suite.export.everywhere import integer_everywhere
 from suite.export.levels import integers_of, levels_of, refused
+from suite.export.onnx_file import differs, onnx_file
 from suite.export.rebuild import Rebuilt, rebuilt
-from suite.export.wish import CONVENTIONS, Wish
+from suite.export.request import CONVENTIONS, Request
 from suite.quantizers.layers import LAYERS
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import CPU
@@ -35,60 +34,67 @@ OTHER_ANSWERS = 0.01
 float32 sums come in another order."""
 
 
-def export(stage: Stage, folders: Folders, wish: Wish) -> tuple[Path, Path, dict[str, Any]]:
+def export(stage: Stage, folders: Folders, request: Request) -> tuple[Path, Path, dict[str, Any]]:
     """Write the network and, beside it, its record as JSON; both files and the record.
 
     Raises SuiteError where the recipe is not done or on no grid, a package is missing, the rebuilt network does not
     answer as its run did, or the file does not compute what the simulation computes. Nothing is written then.
     """
-    file = wish.file(stage.key)
-    if wish.to in ("onnx", "openvino"):
+    file = request.file(stage.key)
+    if request.to in ("onnx", "openvino"):
         check_installed()
-    toolkits.check(wish.to)
+    runtime_files.check(request.to)
     source = rebuilt(stage, folders)
     check_on_grids(source)
-    test = source.images("test")
-    logits = agreement.simulated(source.model, test, wish.images)
-    found = {"rebuilt": _compared_with_run(source, test, logits, wish.images)}
-    model, joints = source.model, tuple[str, ...]()
-    if wish.integer_everywhere:
-        model, joints = integer_everywhere(model, source.calibration())
-        found["integer_everywhere"] = agreement.difference(
-            logits, everywhere := agreement.simulated(model, test, wish.images)
-        )
-        logits = everywhere
+    simulation = Simulation.of(source.model, source.images("test"), request.images)
+    found = {"rebuilt": _compared_with_run(source, simulation)}
+    joints = tuple[str, ...]()
+    if request.integer_everywhere:
+        recipes_own = simulation
+        model, joints = integer_everywhere(source.model, source.calibration())
+        simulation = Simulation.of(model, recipes_own.test, request.images)
+        found["integer_everywhere"] = agreement.difference(recipes_own.logits, simulation.logits)
     warnings: list[str] = []
-    contents, compared = _contents(stage, model, test, logits, wish, warnings)
+    contents, compared = _contents(stage, simulation, request, warnings)
     found |= compared
     record = {
-        **_about(source, file, contents[file.suffix], wish),
-        "simulated_top1": _top1(test, logits, wish.images),
+        **_about(source, file, contents[file.suffix], request),
+        "simulated_top1": 100 * float(_right(simulation).double().mean()),
         "agreement": found,
         "warnings": warnings,
-        "layers": layers(model),
+        "layers": layers(simulation.model),
         "joints": list(joints),
     }
     return file, _write(contents, record, file), record
 
 
 def _contents(
-    stage: Stage, model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    stage: Stage, simulation: Simulation, request: Request, warnings: list[str]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """(the files by their ending, what was compared)."""
-    suffix = wish.file(stage.key).suffix
-    if wish.to == "onnx":
-        content, compared = onnx_file(model, test, logits, wish, warnings)
-    elif wish.to == "pt2e":
-        content, compared = toolkits.pt2e_file(model, test, logits, wish, warnings)
-    elif wish.to == "openvino":
-        content, weights, compared = toolkits.openvino_files(model, test, logits, wish, warnings)
+    suffix = request.file(stage.key).suffix
+    about = {"key": stage.key, "name": stage.name, "convention": CONVENTIONS[request.integer_everywhere]}
+    if request.to == "onnx":
+        content, compared = onnx_file(simulation, request, about, warnings)
+    elif request.to == "pt2e":
+        content, compared = runtime_files.pt2e_file(simulation, about, warnings)
+    elif request.to == "openvino":
+        content, weights, compared = runtime_files.openvino_files(simulation, request, about, warnings)
         return {suffix: content, ".bin": weights}, compared
-    elif wish.to == "state_dict":
-        content, compared = tensors.state_dict_file(model), {}
     else:
-        about = {"key": stage.key, "name": stage.name}
-        content, compared = tensors.safetensors_file(model, about), {}
+        content, compared = _tensors(simulation, request.to, about)
     return {suffix: content}, compared
+
+
+def _tensors(simulation: Simulation, to: str, about: dict[str, str]) -> tuple[bytes, dict[str, Any]]:
+    """The file of state_dict or safetensors, and how far the network that is read from it agrees."""
+    model = simulation.model
+    is_safe = to == "safetensors"
+    content, read = tensors.safetensors_file(model, about) if is_safe else tensors.state_dict_file(model)
+    exact = simulation.beside(read)
+    if not agreement.within_bounds(exact):
+        raise differs(to, exact)
+    return content, {"same_arithmetic": exact}
 
 
 def check_installed() -> None:
@@ -115,23 +121,27 @@ def check_on_grids(source: Rebuilt) -> None:
         raise SuiteError(f"{source.recipe.name} rounds no weight and no input; there is nothing to export")
 
 
-def _compared_with_run(
-    source: Rebuilt, test: Images | Streamed, logits: Tensor, most: int | None
-) -> dict[str, Any]:
+def _compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]:
     """How many images the rebuilt network has right or wrong otherwise than the run recorded."""
     packed = source.outcome.get("correct")
     if not isinstance(packed, str):
         return {"images": 0}
-    recorded = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8))[: len(test)].astype(bool)
-    recorded = recorded[agreement.every(test, most)]
-    right = (logits.argmax(1) == test.labels[agreement.every(test, most)].cpu()).numpy()
-    other = int((right != recorded).sum())
-    if other > max(3, OTHER_ANSWERS * len(logits)):
+    recorded = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8))
+    recorded = recorded[: len(simulation.test)].astype(bool)
+    recorded = recorded[agreement.every(simulation.test, simulation.most)]
+    other, images = int((_right(simulation).numpy() != recorded).sum()), len(simulation.logits)
+    if other > max(3, OTHER_ANSWERS * images):
         raise SuiteError(
-            f"{source.recipe.name}, made again, has {other} of {len(logits)} test images right or wrong otherwise "
-            f"than its run; code, data or checkpoint changed since: launch the sweep again"
+            f"{source.recipe.name}, made again, has {other} of {images} test images right or wrong otherwise than its "
+            f"run; code, data or checkpoint changed since: launch the sweep again"
         )
-    return {"images": len(logits), "other_answers": other}
+    return {"images": images, "other_answers": other}
+
+
+def _right(simulation: Simulation) -> Tensor:
+    """bool [n]: which images it answers right."""
+    labels = simulation.test.labels[agreement.every(simulation.test, simulation.most)].cpu()
+    return simulation.logits.argmax(1) == labels
 
 
 def layers(model: nn.Module) -> list[dict[str, Any]]:
@@ -151,12 +161,7 @@ def layers(model: nn.Module) -> list[dict[str, Any]]:
     return [{"name": name, **entry} for name, entry in found.items()]
 
 
-def _top1(test: Images | Streamed, logits: Tensor, most: int | None) -> float:
-    labels = test.labels[agreement.every(test, most)].cpu()
-    return 100 * float((logits.argmax(1) == labels).double().mean())
-
-
-def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str, Any]:
+def _about(source: Rebuilt, file: Path, content: bytes, request: Request) -> dict[str, Any]:
     recipe, data = source.recipe, source.recipe.start.dataset
     facts = provenance(CPU)
     kept = {name: facts[name] for name in ("commit", "dirty", "device", "cpu_flags")}
@@ -165,12 +170,12 @@ def _about(source: Rebuilt, file: Path, content: bytes, wish: Wish) -> dict[str,
         "file": file.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        "to": wish.to,
-        "opset": onnx_graph.OPSET if wish.to in ("onnx", "openvino") else None,
+        "to": request.to,
+        "opset": onnx_graph.OPSET if request.to in ("onnx", "openvino") else None,
         "key": recipe.key,
         "name": recipe.name,
         "params": recipe.params,
-        "convention": CONVENTIONS[wish.integer_everywhere],
+        "convention": CONVENTIONS[request.integer_everywhere],
         "images": {
             "shape": ["batch", data.channels, data.size, data.size],
             "mean": data.mean,

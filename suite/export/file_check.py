@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.export import agreement
-from suite.export.compared import compared_onnx, could_clip
+from suite.export.agreement import Simulation
 from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import check_installed, check_on_grids
+from suite.export.onnx_file import compared_onnx, could_clip
 from suite.export.rebuild import rebuilt
-from suite.export.wish import CONVENTIONS
+from suite.export.request import CONVENTIONS
 from suite.recipe import Stage
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, in_a_line
 from suite.record import files
 from suite.record.files import Folders
 
@@ -41,12 +42,11 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
     model = source.model
     if record.get("convention") == CONVENTIONS[True]:
         model, _ = integer_everywhere(model, source.calibration())
-    test = source.images("test")
-    logits = agreement.simulated(model, test, images)
+    simulation = Simulation.of(model, source.images("test"), images)
     warnings: list[str] = []
     kinds = {one.data_type for one in made.graph.initializer if one.name.endswith(".q")}
     clips = () if kinds == {2} else could_clip(model)  # 2: uint8
-    found = compared_onnx(made, model, test, logits, images, clips, warnings)
+    found = compared_onnx(made, simulation, clips, warnings)
     return {"to": "onnx", "agreement": found, "warnings": warnings}
 
 
@@ -69,14 +69,14 @@ def read(file: Path, sha256: str = "") -> ModelProto:
         onnx.checker.check_model(made)
     except Exception as error:  # protobuf and onnx have classes of their own
         raise SuiteError(
-            f"{file} is no ONNX file, or damaged: {_first(error)}; export it again: suite export KEY --to onnx"
+            f"{file} is no ONNX file, or damaged: {in_a_line(error)}; export it again: suite export KEY --to onnx"
         ) from error
     try:
         session = agreement.session(made, False)
     except Exception as error:  # onnxruntime has a class of its own for each kind
         opsets = ", ".join(str(one.version) for one in made.opset_import if not one.domain)
         raise SuiteError(
-            f"ONNX Runtime does not take {file} (opset {opsets}): {_first(error)}; install a newer onnxruntime, or "
+            f"ONNX Runtime does not take {file} (opset {opsets}): {in_a_line(error)}; install a newer onnxruntime, or "
             f"export it again, which writes opset 21"
         ) from error
     ends = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
@@ -102,7 +102,3 @@ def _record(file: Path) -> dict[str, Any]:
         raise SuiteError(
             f"{_beside(file)}, the record beside the file, cannot be read: {error}; export it again, or move it away"
         ) from error
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

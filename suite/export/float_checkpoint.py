@@ -6,6 +6,7 @@ any checkpoint is. The card, in Markdown, says what it is and how it came about.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,20 @@ def share(training: Training, folders: Folders, file: Path) -> tuple[Path, Score
         raise SuiteError(
             f"{training.name} ({training.key}) is not done yet; run it first: suite run {training.key}"
         )
-    card = file.with_suffix(".md")
+    card, fresh = file.with_suffix(".md"), file.with_name(f"{file.stem}.{os.getpid()}.safetensors")
     halves = half(load_float(training, folders))
     try:
-        write_bytes(save(halves, {"key": training.key, "name": training.name}), file)
-        pretrained = Pretrained(training.network, training.dataset, str(file.absolute()), sha256(file))
+        write_bytes(save(halves, {"key": training.key, "name": training.name}), fresh)
+        pretrained = Pretrained(training.network, training.dataset, str(fresh.absolute()), sha256(fresh))
         score = _score(load_float(pretrained, folders), training, folders)
-        write_bytes(card_of(training, outcome, folders, file, score).encode(), card)
+        write_bytes(card_of(training, outcome, folders, fresh, score, file.name).encode(), card)
+        fresh.replace(file)
     except OSError as error:
-        file.unlink(missing_ok=True)
         raise SuiteError(
             f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
         ) from error
+    finally:
+        fresh.unlink(missing_ok=True)
     return card, score
 
 
@@ -70,14 +73,16 @@ def _score(model: nn.Module, training: Training, folders: Folders) -> Score:
     return score
 
 
-def card_of(training: Training, outcome: dict[str, Any], folders: Folders, file: Path, score: Score) -> str:
-    """The card, as Markdown."""
+def card_of(
+    training: Training, outcome: dict[str, Any], folders: Folders, file: Path, score: Score, name: str
+) -> str:
+    """The card, as Markdown, of `file`, which will be called `name`."""
     events = read_events(folders.runs / training.key)
     attempts = [event for event in events if event["event"] == "started"]
     commits = list(dict.fromkeys(event["commit"][:10] for event in attempts if event.get("commit")))
     devices = list(dict.fromkeys(event["device"] for event in attempts if event.get("device")))
     rows = {
-        "file": f"`{file.name}`, {file.stat().st_size / 1e6:.1f} MB, weights in float16 (safetensors)",
+        "file": f"`{name}`, {file.stat().st_size / 1e6:.1f} MB, weights in float16 (safetensors)",
         "SHA-256": f"`{sha256(file)}`",
         "trained by": f"`{training.name}`, key `{training.key}`",
         "commit": ", ".join(f"`{commit}`" for commit in commits) or "unknown",

@@ -1,17 +1,11 @@
-"""How long exported networks take, in one process: interleaved, warmed up, on stated threads.
-
-A round calls every engine once, in an order that moves on by one, so that what else the machine does meets all alike.
-The median of the calls is given with the 95 % interval of its order statistics. Processor time stands beside the time
-on the clock: where the clock shows more, other processes had the cores meanwhile.
-"""
+"""`suite latency KEY...`: recipes and their float networks in every runtime, with their answers."""
 
 from __future__ import annotations
 
 import base64
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +15,17 @@ from numpy.typing import NDArray
 
 from suite.export import agreement
 from suite.export.everywhere import integer_everywhere
-from suite.export.exporting import check_on_grids, versions
+from suite.export.exporting import check_on_grids
 from suite.export.rebuild import rebuilt
 from suite.export.runtimes import PACKAGES, Array, Engine, Exported, engine, why_no_precision, why_not
-from suite.ranks import CPU
+from suite.export.timing import interleaved, machine, median_interval, write
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
-from suite.record.files import Folders, write_json
-from suite.record.provenance import provenance
+from suite.record.files import Folders
 from suite.run.start import load_float
 
-FORMAT = 1
 FOLDER = "latency"
 """Of the runs folder, where the records are."""
-LEAST_ROUNDS, MOST_ROUNDS = 7, 200
-WARM_UP = 2
-"""Calls of each engine before the first round."""
-QUIET = 0.9
-"""The least share of the clock that a process alone on its cores is computing."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,7 @@ def measure(
             row |= {"images": len(correct), "top1": 100 * float(correct.mean())}
             row["correct"] = base64.b64encode(np.packbits(correct).tobytes()).decode()
     record = {**machine(asked.threads), "skipped": skipped, "rows": rows}
-    return _write(record, folders.runs), record
+    return write(record, folders.runs / FOLDER), record
 
 
 def usable_runtimes(asked: Asked) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -126,25 +113,9 @@ def timed(
     engines: Sequence[Engine], x: Array, seconds: float, doing: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """A row for each engine: the median milliseconds of a call on `x`, its 95 % interval, and processor time."""
-    for one in engines:
-        for _ in range(WARM_UP):
-            one.run(x)
-    clock: list[list[float]] = [[] for _ in engines]
-    processor: list[list[float]] = [[] for _ in engines]
-    began, rounds = time.monotonic(), MOST_ROUNDS
-    done = 0
-    while done < rounds:
-        for at in range(len(engines)):
-            at = (at + done) % len(engines)
-            used, start = time.process_time(), time.perf_counter()
-            engines[at].run(x)
-            clock[at].append(1000 * (time.perf_counter() - start))
-            processor[at].append(1000 * (time.process_time() - used))
-        done += 1
-        a_round = (time.monotonic() - began) / done
-        rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds * len(engines) / a_round)))
-        doing(f"batch {len(x)}, round {done} of {rounds}")
-    return [_row(one, len(x), *samples) for one, *samples in zip(engines, clock, processor, strict=True)]
+    runs = [partial(one.run, x) for one in engines]
+    samples = interleaved(runs, seconds, lambda words: doing(f"batch {len(x)}, {words}"))
+    return [_row(one, len(x), *of_one) for one, of_one in zip(engines, samples, strict=True)]
 
 
 def _row(one: Engine, batch: int, clock: list[float], processor: list[float]) -> dict[str, Any]:
@@ -162,21 +133,6 @@ def _row(one: Engine, batch: int, clock: list[float], processor: list[float]) ->
         "processor_ms": median_interval(processor)[0],
         "kernels": one.kernels,
     }
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(median, low, high): the widest order statistics between which the true median lies in 95 % of samples; of fewer
-    than 6 values the extremes, which hold it more rarely.
-
-    >>> median_interval([5, 1, 2, 3, 4, 7, 6])
-    (4.0, 1.0, 7.0)
-    """
-    from scipy.stats import binom
-
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
-    below = max(1, int(binom.ppf(0.025, n, 0.5)))
-    return float(np.median(ordered)), float(ordered[below - 1]), float(ordered[n - below])
 
 
 def _networks(
@@ -216,59 +172,3 @@ def _right(
 
 def _name(one: Engine) -> tuple[str, str, str]:
     return one.network.key, one.runtime, one.precision
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Where it was measured: processor, its flags, clocks, versions, load, and of what code."""
-    facts = provenance(CPU)
-    return {
-        "format": FORMAT,
-        "time": time.time(),
-        "device": facts["device"].rpartition(",")[0],
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": threads,
-        "cpu_flags": facts["cpu_flags"],
-        "clocks": clocks(),
-        "load_average": os.getloadavg()[0],
-        "commit": facts["commit"],
-        "dirty": facts["dirty"],
-        "versions": versions(facts),
-    }
-
-
-def clocks() -> dict[str, Any]:
-    """MHz of the cores as the system shows them now, and the governor; what it does not say is left out."""
-    found: dict[str, Any] = {}
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    rates = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    if rates:
-        found["mhz"] = [min(rates), max(rates)]
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    if governor.exists():
-        found["governor"] = governor.read_text().strip()
-    return found
-
-
-def disturbed(record: dict[str, Any]) -> str:
-    """A warning where other processes had the cores while it was measured; else empty."""
-    shares = [row["processor_ms"] / row["median_ms"] / record["threads"] for row in record["rows"]]
-    share = float(np.median(shares)) if shares else 1.0
-    if share >= QUIET:
-        return ""
-    return (
-        f"other processes had the cores: this one computed {share:.0%} of the time on the clock; compare processor "
-        f"times, or measure again on an idle machine"
-    )
-
-
-def _write(record: dict[str, Any], runs: Path) -> Path:
-    folder = runs / FOLDER
-    file = folder / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(record['time']))}-{os.getpid()}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(record, file)
-    except OSError as error:
-        raise SuiteError(
-            f"{file} cannot be written: {error.strerror}; free some space, or give another --runs"
-        ) from error
-    return file

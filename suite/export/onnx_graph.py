@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from suite.export.levels import Integers, Levels
 from suite.export.operators import StoredWeight, with_operators
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, in_a_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -151,10 +151,9 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> Mod
     except SuiteError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
         raise SuiteError(
-            f"torch's exporter cannot export this network: {type(error).__name__}: {lines[0]}; use --to safetensors, "
-            f"or rewrite the layer it names"
+            f"torch's exporter cannot export this network: {in_a_line(error)}; use --to safetensors, or rewrite the "
+            f"layer it names"
         ) from error
     finally:
         quiet.setLevel(level)

@@ -7,6 +7,7 @@ TorchInductor sums integers by oneDNN; without freezing it computes the same fil
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from suite.export.levels import Integers, Levels
 from suite.export.onnx_graph import stored
 from suite.export.operators import StoredWeight, with_operators
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, in_a_line
 
 INTEGER_LAYERS = {
     "convolutions": "qconv_weight_prepack_matcher_count",
@@ -96,17 +97,17 @@ def program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     except SuiteError:
         raise
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        lines = str(error).strip().splitlines() or [""]
         raise SuiteError(
-            f"torch.export cannot export this network: {type(error).__name__}: {lines[0]}; use --to safetensors, or "
-            f"rewrite the layer it names"
+            f"torch.export cannot export this network: {in_a_line(error)}; use --to safetensors, or rewrite the layer "
+            f"it names"
         ) from error
 
 
-def pt2e_file(made: torch.export.ExportedProgram) -> bytes:
-    """torch.export.save of it, for torch.export.load after `import torchao.quantization.pt2e`."""
+def pt2e_file(made: torch.export.ExportedProgram, about: dict[str, str]) -> bytes:
+    """torch.export.save of it, for torch.export.load after `import torchao.quantization.pt2e`, with `about` as its
+    extra file about.json."""
     stream = io.BytesIO()
-    torch.export.save(made, stream)
+    torch.export.save(made, stream, extra_files={"about.json": json.dumps(about)})
     return stream.getvalue()
 
 
@@ -130,10 +131,8 @@ def compiled(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tens
         with config.patch(freezing=True, fx_graph_cache=False):
             run(example)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
         raise SuiteError(
-            f"TorchInductor cannot compile this network: {type(error).__name__}: {lines[0]}; it needs a C++ compiler, "
-            f"such as g++"
+            f"TorchInductor cannot compile this network: {in_a_line(error)}; it needs a C++ compiler, such as g++"
         ) from error
     found = {name: counters["inductor"][counter] - before[name] for name, counter in INTEGER_LAYERS.items()}
     return run, {name: count for name, count in found.items() if count}

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from suite.export import agreement, onnx_graph, pt2e
-from suite.recipe.errors import SuiteError
+from suite.export import agreement, onnx_graph, pt2e, torch_ao
+from suite.export.onnx_file import could_clip
+from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -23,8 +24,9 @@ PACKAGES = {
     "onnxruntime": ("export", ("onnx", "onnxscript", "onnxruntime")),
     "openvino": ("openvino", ("onnx", "onnxscript", "openvino")),
     "inductor": ("pt2e", ("torchao",)),
+    "torch_ao": ("", ()),
 }
-"""Of each runtime, the extra of pyproject.toml and the packages that it needs."""
+"""Of each runtime, the extra of pyproject.toml and the packages that it needs beside PyTorch."""
 
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """Processor flags of units that multiply bfloat16."""
@@ -36,6 +38,8 @@ def why_not(runtime: str) -> str:
     lacking = [name for name in packages if not importlib.util.find_spec(name)]
     if lacking:
         return f"{', '.join(lacking)} is not installed; pip install 'quantization-suite[{extra}]'"
+    if runtime == "torch_ao":
+        return torch_ao.why_not()
     if runtime == "inductor":
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
@@ -74,12 +78,13 @@ class Exported:
     int8: bool
     _made: dict[str, Any] = field(default_factory=dict)
 
-    def onnx(self) -> bytes:
-        """The ONNX file."""
-        if "onnx" not in self._made:
-            made = onnx_graph.onnx_model(self.model, self.example[:2])
-            self._made["onnx"] = made.SerializeToString()
-        content: bytes = self._made["onnx"]
+    def onnx(self, unsigned: bool = False) -> bytes:
+        """The ONNX file, its weights unsigned or not."""
+        name = f"onnx, unsigned {unsigned}"
+        if name not in self._made:
+            made = onnx_graph.onnx_model(self.model, self.example[:2], unsigned)
+            self._made[name] = made.SerializeToString()
+        content: bytes = self._made[name]
         return content
 
     def module(self, precision: Precision) -> nn.Module:
@@ -140,16 +145,14 @@ def engine(network: Exported, runtime: str, precision: Precision, batch: int, th
     except SuiteError:
         raise
     except Exception as error:  # each runtime has errors of its own
-        lines = str(error).strip().splitlines() or [""]
         raise SuiteError(
-            f"{runtime} does not take {network.name} in {precision}: {type(error).__name__}: {lines[0]}; leave it out "
-            f"with --runtimes"
+            f"{runtime} does not take {network.name} in {precision}: {in_a_line(error)}; leave it out with --runtimes"
         ) from error
     return Engine(network, runtime, precision, batch, run, kernels)
 
 
 def _onnxruntime(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
-    content = network.onnx()
+    content = network.onnx(network.int8 and not agreement.has_vnni() and bool(could_clip(network.model)))
     session = agreement.session(content, True, threads=threads)
     kernels = agreement.kernels(agreement.optimized(content)) if network.int8 else {}
     return lambda x: session.run(["logits"], {"images": x})[0], kernels
@@ -200,8 +203,21 @@ def _inductor(network: Exported, precision: Precision, batch: int, threads: int)
     return lambda x: run(torch.from_numpy(x)).numpy(), kernels
 
 
+def _torch_ao(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
+    torch.set_num_threads(threads)
+    module = torch_ao.QuantizedOperators(network.model) if network.int8 else network.module(precision)  # type: ignore[arg-type]
+
+    def run(x: Array) -> Array:
+        with torch.no_grad():
+            logits: Array = module(torch.from_numpy(x)).numpy()
+            return logits
+
+    return run, dict(getattr(module, "kernels", {}))
+
+
 MAKERS: dict[str, Callable[[Exported, Precision, int, int], Any]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "inductor": _inductor,
+    "torch_ao": _torch_ao,
 }

@@ -15,7 +15,8 @@ from suite.methods.mse import Mse
 from suite.recipe import Calibration, Sgd
 from suite.recipe.method import Method, Step
 from suite.recipe.serialize import DATA_FIELDS
-from suite.steps import AssignWidths, Insert
+from suite.recipe.settings import NEW
+from suite.steps import AssignWidths, Insert, LayerTimes
 from suite.steps.assign_widths import By
 from suite.steps.measure_sensitivity import IMAGES, around_insert
 
@@ -25,9 +26,10 @@ class Mixed(Method):
     """of: the method, at the widths of the budget: `Mixed(Adaround(4, 4))`. Its first and last layer keep the width
     that it gives them.
 
-    by, widths, apart, size_bits, bops_per_mac: of AssignWidths; the budgets are those of the method's widths where
-    they are not given, and 0 is none. draw_seed: of random widths. score_images: training images of the scores, no
-    more than calibrate; probes: random vectors for each batch of them, for the trace of the Hessian.
+    by, widths, apart, size_bits, bops_per_mac, latency_ms, times: of AssignWidths; the first two budgets are those of
+    the method's widths where they are not given, and 0 is none. draw_seed: of random widths. score_images: training
+    images of the scores, no more than calibrate; probes: random vectors for each batch of them, for the trace of the
+    Hessian.
     feed, calibration: the data of the method; what `of` brings where they are not given.
     """
 
@@ -42,6 +44,8 @@ class Mixed(Method):
     draw_seed: int = 0
     feed: Sgd | Calibration | None = None
     calibration: Calibration | None = None
+    latency_ms: float = field(default=0.0, metadata=NEW)
+    times: LayerTimes = field(default=LayerTimes(), metadata=NEW)
 
     name: ClassVar[str] = "mixed"
 
@@ -113,4 +117,6 @@ class Mixed(Method):
             images=replace(IMAGES, images=images, seed=drawn.seed if drawn else 0),
             probes=self.probes,
             seed=self.draw_seed,
+            latency_ms=self.latency_ms,
+            times=self.times,
         )

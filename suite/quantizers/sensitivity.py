@@ -207,24 +207,40 @@ def evaluated(model: nn.Module, batches: Batches) -> Result:
 
 
 def with_truth(
-    rounded: Rounded, found: Sequence[Cost], batches: Batches, all_but: bool = True, tick: Tick | None = None
+    rounded: Rounded,
+    found: Sequence[Cost],
+    batches: Batches,
+    all_but: bool = True,
+    tick: Tick | None = None,
+    known: dict[str, dict[str, Any]] | None = None,
 ) -> list[Cost]:
-    """The costs with loss and top-1 measured: one evaluation for each tensor and width, and with `all_but` two."""
+    """The costs with loss and top-1 measured: one evaluation for each tensor and width, and with `all_but` two.
+
+    known: what was measured before, which is not measured again; what is measured is added to it, before `tick`.
+    """
+    known = {} if known is None else known
     whole = []
     for number, cost in enumerate(found, start=1):
-        place = cost.layer, cost.tensor, cost.bits
-        with _in_place(rounded.network, cost.layer, rounded.with_tensor(*place)):
-            alone = evaluated(rounded.network, batches)
-        cost = replace(cost, loss_alone=alone.loss, top1_alone=alone.top1)
-        if all_but:
-            model = rounded.at[cost.bits]
-            with _in_place(model, cost.layer, rounded.without_tensor(*place)):
-                rest = evaluated(model, batches)
-            cost = replace(cost, loss_all_but=rest.loss, top1_all_but=rest.top1)
-        whole.append(cost)
+        place = f"{cost.layer} {cost.tensor} {cost.bits}"
+        if place not in known:
+            known[place] = _measured(rounded, cost, batches, all_but)
+        whole.append(replace(cost, **known[place]))
         if tick:
-            tick(number / len(found), f"{cost.layer} {cost.tensor} {cost.bits} bits")
+            tick(number / len(found), f"{place} bits")
     return whole
+
+
+def _measured(rounded: Rounded, cost: Cost, batches: Batches, all_but: bool) -> dict[str, Any]:
+    place = cost.layer, cost.tensor, cost.bits
+    with _in_place(rounded.network, cost.layer, rounded.with_tensor(*place)):
+        alone = evaluated(rounded.network, batches)
+    values = {"loss_alone": alone.loss, "top1_alone": alone.top1}
+    if all_but:
+        model = rounded.at[cost.bits]
+        with _in_place(model, cost.layer, rounded.without_tensor(*place)):
+            rest = evaluated(model, batches)
+        values |= {"loss_all_but": rest.loss, "top1_all_but": rest.top1}
+    return values
 
 
 @contextmanager

@@ -80,3 +80,13 @@ def check_kinds(owner: object, **kinds: type | tuple[type, ...]) -> None:
             is_class = isinstance(value, type)
             got = f"the class {value.__name__}; write {value.__name__}(...)" if is_class else repr(value)
             raise SuiteError(f"{type(owner).__name__}.{name} must be a {named}, got {got}")
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error of another library: its class and the first line of what it says, 300 letters at most.
+
+    >>> in_a_line(ValueError("no\nmore"))
+    'ValueError: no'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__

@@ -81,3 +81,17 @@ def _check_answers(method: Method, name: str) -> None:
                 f"{name} has a step {type(step).__name__} that is no frozen dataclass; write @dataclass(frozen=True) "
                 f"above the class, and tuples for lists"
             ) from None
+
+
+def check_teacher(teacher: Any, start: Any) -> None:
+    """Raise SuiteError unless both stages are of the same images and classes; their normalizations may differ."""
+    asked = [
+        (one.dataset.name, one.dataset.size, one.dataset.channels, one.network.classes)
+        for one in (teacher, start)
+    ]
+    if asked[0] != asked[1]:
+        raise SuiteError(
+            f"the teacher {teacher.name} is of {asked[0][0]} at {asked[0][1]} pixels with {asked[0][3]} classes, and "
+            f"what it is to teach, {start.name}, of {asked[1][0]} at {asked[1][1]} pixels with {asked[1][3]}; name a "
+            f"teacher of the same images and classes"
+        )

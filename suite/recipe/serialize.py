@@ -168,6 +168,7 @@ TYPES = {
     "Parq": "suite.steps.learned",
     "StartLearning": "suite.steps.learned",
     "AssignWidths": "suite.steps.assign_widths",
+    "LayerTimes": "suite.steps.layer_times",
     "MeasureSensitivity": "suite.steps.measure_sensitivity",
     "FoldBatchNorm": "suite.steps.batch_norm",
     "FreezeBatchNorm": "suite.steps.batch_norm",

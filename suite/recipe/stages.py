@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from suite.recipe.errors import SuiteError, check_bits, check_choice, check_kinds
 from suite.recipe.method import BatchNorm, Method, Step, method_name
-from suite.recipe.method_check import check_own
+from suite.recipe.method_check import check_own, check_teacher
 from suite.recipe.naming import (
     combined,
     method_params,
@@ -138,20 +138,6 @@ class Pretrained(Stage):
         )
 
 
-def _check_teacher(teacher: Training | Pretrained, start: Training | Pretrained) -> None:
-    """Raise SuiteError unless both answer the same question; their normalizations may differ."""
-    asked = [
-        (one.dataset.name, one.dataset.size, one.dataset.channels, one.network.classes)
-        for one in (teacher, start)
-    ]
-    if asked[0] != asked[1]:
-        raise SuiteError(
-            f"the teacher {teacher.name} is of {asked[0][0]} at {asked[0][1]} pixels with {asked[0][3]} classes, and "
-            f"what it is to teach, {start.name}, of {asked[1][0]} at {asked[1][1]} pixels with {asked[1][3]}; name a "
-            f"teacher of the same images and classes"
-        )
-
-
 def _take_classes(start: Training | Pretrained) -> None:
     """A network without a number of classes gets that of the data set, where it is known."""
     known = Dataset.CLASSES.get(start.dataset.name, 10 if start.dataset.name in Dataset.IMAGES else 0)
@@ -197,7 +183,7 @@ class Recipe(Stage):
             )
         self._check_continued(name)
         for teacher in self._teachers:
-            _check_teacher(teacher, self.start)
+            check_teacher(teacher, self.start)
 
     def _check_continued(self, name: str) -> None:
         if (before := self.continues) is None:

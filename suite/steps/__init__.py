@@ -10,6 +10,7 @@ from suite.steps.calibrate import RunCalibration, TakeRanges
 from suite.steps.correct_bias import CorrectBias
 from suite.steps.equalize import Equalize
 from suite.steps.insert import Bake, Insert
+from suite.steps.layer_times import LayerTimes
 from suite.steps.learned import (
     Apot,
     BinaryRelax,
@@ -54,6 +55,7 @@ __all__ = [
     "FoldBatchNorm",
     "FreezeBatchNorm",
     "Insert",
+    "LayerTimes",
     "LeastError",
     "Lsq",
     "LsqPlus",

@@ -5,28 +5,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_whole
 from suite.recipe.method import Feed, Step
+from suite.recipe.settings import NEW
 from suite.steps.insert import LayerWidths
-from suite.steps.measure_sensitivity import IMAGES, check_candidates, rounded_at, unlabelled
+from suite.steps.layer_times import LayerTimes
+from suite.steps.measure_sensitivity import IMAGES, check_candidates
+from suite.steps.width_groups import Widths, fixed, free_groups
+from suite.steps.width_scores import Scores, by_bits, scores_of, summed
 
 if TYPE_CHECKING:
     from torch import nn
 
     from suite.quantizers.layer_sizes import LayerSize
-    from suite.quantizers.sensitivity import Cost
     from suite.quantizers.width_search import Option, Resource
 
+NANOSECONDS = 10**6
+"""Of a millisecond; times are counted in whole ones."""
+
 By = Literal["noise", "logits", "gradient", "hessian", "loss", "random", "uniform"]
-
-Widths = dict[str, tuple[int, int]]
-"""(weight bits, input bits) by layer; 32 is float."""
-
-Scores = dict[tuple[str, str, int], float]
-"""By layer, tensor and bits."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class AssignWidths(Step):
     alone; "random" draws widths of the budget by `seed`; "uniform" leaves them as they are.
     widths: those to choose from. apart: weights and inputs of a layer may differ.
     size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input
-    bits by multiplication, at most, which is 16 where both have 4 bits. Both of the layers whose width is free; 0 is
-    none.
+    bits by multiplication, at most, which is 16 where both have 4 bits; latency_ms: the milliseconds of all layers
+    together, at most, as `times` has them of each. All of the layers whose width is free; 0 is none.
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
     that take one tensor, or are added, are tied: all get the same widths.
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
@@ -55,6 +55,8 @@ class AssignWidths(Step):
     images: Calibration = field(default_factory=lambda: IMAGES)
     probes: int = 2
     seed: int = 0
+    latency_ms: float = field(default=0.0, metadata=NEW)
+    times: LayerTimes = field(default=LayerTimes(), metadata=NEW)
 
     takes_long: ClassVar[bool] = True
 
@@ -62,10 +64,15 @@ class AssignWidths(Step):
         check_choice("by", self.by, get_args(By))
         check_candidates(self.widths)
         check_whole(self, 1, probes=self.probes)
-        if not min(self.size_bits, self.bops_per_mac) >= 0:
-            raise SuiteError(f"a budget is a number from 0 on, got {self.size_bits} and {self.bops_per_mac}")
-        if self.by not in ("uniform",) and not max(self.size_bits, self.bops_per_mac):
-            raise SuiteError("widths need a budget: give size_bits, bops_per_mac or both")
+        budgets = self.size_bits, self.bops_per_mac, self.latency_ms
+        if not min(budgets) >= 0:
+            raise SuiteError(f"a budget is a number from 0 on, got {', '.join(map(str, budgets))}")
+        if self.by != "uniform" and not max(budgets):
+            raise SuiteError("widths need a budget: give size_bits, bops_per_mac or latency_ms")
+        if bool(self.latency_ms) != bool(self.times.times):
+            raise SuiteError(
+                "latency_ms and times belong together: times=LayerTimes.read(FILE), of suite latency KEY --layers"
+            )
 
     @property
     def sets_widths(self) -> bool:
@@ -74,10 +81,10 @@ class AssignWidths(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `widths.json`: the widths, what they come to, and the scores; and records the metrics
-        mean_weight_bits, mean_weight_bits_by_layer, bops and size_mb.
+        mean_weight_bits, mean_weight_bits_by_layer, bops and size_mb, and latency_ms where that is a budget.
 
         Raises SuiteError for a budget that no assignment meets, with the least that is possible; where layers that are
-        tied have different widths declared; and for a layer that no score covers.
+        tied have different widths declared; and for a layer that no score or no measured time covers.
         """
         from suite.networks.graph import graph_of
         from suite.quantizers.layer_sizes import layer_sizes
@@ -110,27 +117,8 @@ class AssignWidths(Step):
         return (*ends, *(name for name, *_ in self.by_layer))
 
     def _scores(self, model: nn.Module, feed: Feed, groups: Sequence[Sequence[str]]) -> Scores:
-        from suite.quantizers.hessian import traces
-        from suite.quantizers.sensitivity import costs, evaluated, with_hessian, with_truth
-
-        def tick(part: float, doing: str) -> None:
-            feed.save(dict, min(part, 0.999), f"widths: {doing}")
-
-        names = list(itertools.chain(*groups))
-        rounded = rounded_at(model, self.widths, names, self.ranges, feed)
-        needs_labels = self.by not in ("noise", "logits")
-        batches = list(feed.labelled(self.images)) if needs_labels else unlabelled(feed, self.images)
-        found = costs(rounded, batches, needs_labels, self.images.seed, tick)
-        base = 0.0
-        if self.by == "hessian":
-            covered = tuple(dict.fromkeys(cost.layer for cost in found))
-            found = with_hessian(
-                found, traces(rounded.network, covered, batches, self.probes, self.images.seed)
-            )
-        if self.by == "loss":
-            found = with_truth(rounded, found, batches, all_but=False, tick=tick)
-            base = evaluated(rounded.network, batches).loss
-        return covering(rounded.names, found, self.by, base)
+        how = self.by, self.widths, self.ranges, self.images, self.probes
+        return scores_of(model, feed, groups, *how)
 
     def _chosen(
         self,
@@ -161,30 +149,28 @@ class AssignWidths(Step):
     def _resources(
         self, groups: Sequence[Sequence[str]], options: Sequence[Option], sizes: Mapping[str, LayerSize]
     ) -> list[Resource]:
-        import numpy as np
-
-        from suite.quantizers.width_search import Resource
-
-        def of(field: str) -> Any:
-            return np.array(
-                [sum(getattr(sizes[name], field) for name in group) for group in groups], np.int64
-            )
-
+        """The budgets that are given, and what each group uses of them at each option."""
+        if not groups:
+            return []
+        weights, macs = (
+            [sum(getattr(sizes[name], what) for name in group) for group in groups]
+            for what in ("weights", "macs")
+        )
         found = []
-        for budget, field_name, per_option, words in (
-            (self.size_bits, "weights", [weight for weight, _ in options], "a mean of bits of a weight of"),
-            (
-                self.bops_per_mac,
-                "macs",
-                [weight * act for weight, act in options],
-                "a mean of bit operations of a multiplication of",
-            ),
-        ):
-            count = of(field_name)
-            if budget and len(groups):
-                used = count[:, None] * np.array(per_option, np.int64)
-                found.append(Resource(used, budget * float(count.sum()), float(count.sum()), words))
+        if self.size_bits:
+            used = [[count * weight for weight, _ in options] for count in weights]
+            found.append(_resource(used, self.size_bits, sum(weights), "a mean of bits of a weight of"))
+        if self.bops_per_mac:
+            used = [[count * weight * act for weight, act in options] for count in macs]
+            words = "a mean of bit operations of a multiplication of"
+            found.append(_resource(used, self.bops_per_mac, sum(macs), words))
+        if self.latency_ms:
+            used = [[self._nanoseconds(group, option) for option in options] for group in groups]
+            found.append(_resource(used, self.latency_ms, NANOSECONDS, "milliseconds of"))
         return found
+
+    def _nanoseconds(self, group: Sequence[str], option: Option) -> int:
+        return round(NANOSECONDS * sum(self.times.milliseconds(name, *option) for name in group))
 
     def _report(
         self,
@@ -205,7 +191,7 @@ class AssignWidths(Step):
         size = size_mb(network) - smaller
         layers = []
         for name, (weight_bits, input_bits) in widths.items():
-            mine = {tensor: _by_bits(scores, name, tensor) for tensor in ("weight", "input")}
+            mine = {tensor: by_bits(scores, name, tensor) for tensor in ("weight", "input")}
             layer = {
                 "name": name,
                 "weight_bits": weight_bits,
@@ -214,80 +200,21 @@ class AssignWidths(Step):
             }
             layers.append({**layer, "declared": name in kept and self.by != "uniform", "scores": mine})
         budget = {"size_bits": self.size_bits, "bops_per_mac": self.bops_per_mac}
+        if self.latency_ms and self.by != "uniform":
+            budget["latency_ms"] = self.latency_ms
+            free = {name: pair for name, pair in widths.items() if name not in kept}
+            whole["latency_ms"] = sum(self.times.milliseconds(name, *pair) for name, pair in free.items())
         content = {"format": 1, "by": self.by, "budget": budget, **whole, "size_mb": size}
         feed.keep("widths.json", {**content, "tied": [list(group) for group in tied], "layers": layers})
         if first:  # what an earlier attempt recorded of later epochs would count no more
-            names = ("mean_weight_bits", "mean_weight_bits_by_layer", "bops")
-            feed.measured(**{name: whole[name] for name in names}, size_mb=size)
+            names = ("mean_weight_bits", "mean_weight_bits_by_layer", "bops", "latency_ms")
+            feed.measured(**{name: whole[name] for name in names if name in whole}, size_mb=size)
 
 
-def fixed(declared: Widths, tied: Sequence[Sequence[str]]) -> Widths:
-    """The widths that are declared, and those of the layers that are tied to such.
-
-    Raises SuiteError where tied layers have different ones."""
-    found = dict(declared)
-    for group in tied:
-        widths = {name: declared[name] for name in group if name in declared}
-        if len(set(widths.values())) > 1:
-            words = ", ".join(f"{name} w{weight}a{act}" for name, (weight, act) in widths.items())
-            raise SuiteError(
-                f"layers that take one tensor or are added need the same widths, but {words} are declared; give all "
-                f"of {', '.join(group)} the same, or none"
-            )
-        if widths:
-            found |= dict.fromkeys(group, next(iter(widths.values())))
-    return found
-
-
-def free_groups(names: Sequence[str], tied: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The layers `names` in groups of the same widths, in their order."""
-    group_of = {name: tuple(group) for group in tied for name in group}
-    return list(dict.fromkeys(group_of.get(name, (name,)) for name in names))
-
-
-def covering(names: Sequence[str], found: Sequence[Cost], by: str, base: float = 0.0) -> Scores:
-    """The score of each tensor at each width, none below zero and none above that of fewer bits; of "loss" what it
-    rises above `base`. Raises SuiteError, naming it, for a layer without one."""
-    from suite.quantizers.width_search import never_rising
-
-    tensors: dict[tuple[str, str], dict[int, float]] = {}
-    for cost in found:
-        score = cost.loss_alone if by == "loss" else getattr(cost, by)
-        if score is not None and abs(score) < float("inf"):
-            tensors.setdefault((cost.layer, cost.tensor), {})[cost.bits] = score - base
-    bits = {cost.bits for cost in found}
-    without = [name for name in names if not any(layer == name for layer, _ in tensors)]
-    without += [layer for (layer, _), mine in tensors.items() if mine.keys() != bits]
-    if without:
-        raise SuiteError(
-            f"no score covers layer {without[0]}: it computes nothing on the images, or not finitely; declare its "
-            f"widths in by_layer"
-        )
-    return {  # in six digits, so that ranks whose devices add in other orders choose alike
-        (layer, tensor, width): float(f"{score:.6g}")
-        for (layer, tensor), mine in tensors.items()
-        for width, score in never_rising(mine).items()
-    }
-
-
-def summed(groups: Sequence[Sequence[str]], options: Sequence[Option], scores: Scores) -> Any:
-    """float64 [groups, options]: the scores of all tensors of a group; what stays float costs nothing."""
+def _resource(used: Sequence[Sequence[int]], budget: float, unit: float, words: str) -> Resource:
+    """Of which there are `budget` times `unit`."""
     import numpy as np
 
-    rows = [
-        [
-            sum(
-                scores.get((name, "weight", weight), 0.0) + scores.get((name, "input", act), 0.0)
-                for name in group
-            )
-            for weight, act in options
-        ]
-        for group in groups
-    ]
-    return np.array(rows, dtype=np.float64).reshape(len(groups), len(options))
+    from suite.quantizers.width_search import Resource
 
-
-def _by_bits(scores: Scores, name: str, tensor: str) -> dict[str, float]:
-    return {
-        str(bits): score for (layer, kind, bits), score in scores.items() if (layer, kind) == (name, tensor)
-    }
+    return Resource(np.array(used, np.int64), budget * unit, unit, words)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 IMAGES = Calibration(images=256, batch=64)
 """Training images that scores are measured on."""
 
+TRUTH = "truth"
+"""In a saved state, the losses that were measured so far."""
+
 
 @dataclass(frozen=True)
 class MeasureSensitivity(Step):
@@ -59,8 +62,10 @@ class MeasureSensitivity(Step):
         from suite.quantizers.sensitivity import costs, evaluated, with_hessian, with_truth
         from suite.quantizers.sensitivity_ranks import correlations
 
+        known = dict((feed.saved() or {}).get(TRUTH, {}))
+
         def tick(part: float, doing: str) -> None:
-            feed.save(dict, min(part, 0.999), f"sensitivity: {doing}")
+            feed.save(lambda: {TRUTH: dict(known)}, min(part, 0.999), f"sensitivity: {doing}")
 
         order = graph_of(without_quantizers(model)).reported().layers
         there = widths_of(model)
@@ -75,8 +80,9 @@ class MeasureSensitivity(Step):
         found = with_hessian(found, probed)
         if self.truth:
             found = with_truth(
-                rounded, found, batches, tick=lambda part, doing: tick(0.1 + 0.9 * part, doing)
+                rounded, found, batches, tick=lambda part, doing: tick(0.1 + 0.9 * part, doing), known=known
             )
+        feed.save(lambda: {"epoch": 0, "batches": 0, TRUTH: dict(known)}, 1.0)
         sizes = layer_sizes(rounded.network, names, batches[0][0][:1])
         whole = {bits: evaluated(one, batches) for bits, one in rounded.at.items()}
         return {

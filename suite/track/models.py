@@ -18,7 +18,7 @@ from typing import Any
 
 from suite.export.exporting import check_installed, export
 from suite.export.rebuild import rebuilt
-from suite.export.wish import Wish
+from suite.export.request import Request
 from suite.recipe import Recipe
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -109,8 +109,8 @@ def _write(recipe: Recipe, folder: Path, folders: Folders) -> None:
     shared: dict[str, Any] = {"signature": ModelSignature(inputs=Schema([images]))}
     shared["metadata"] = {"stage_key": recipe.key, "mean": data.mean, "std": data.std}
     try:
-        wish = Wish(out=folder / "exported.onnx", images=IMAGES)
-        file, beside, _ = export(recipe, folders, wish)
+        request = Request(out=folder / "exported.onnx", images=IMAGES)
+        file, beside, _ = export(recipe, folders, request)
     except SuiteError as reason:
         _write_simulation(recipe, folder, folders, shared, reason)
         return

@@ -63,7 +63,14 @@ def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(t
     assert found is not None
     pictures = [part.name for part in found.parts if isinstance(part, Picture)]
     assert pictures == ["layer-costs", "width-front", "chosen-widths"]
-    (table,) = [part for part in found.parts if isinstance(part, Table)]
+    by_layer, table = [part for part in found.parts if isinstance(part, Table)]
+    assert [row[0].text for row in by_layer.rows] == NAMES
+    assert [column.title for column in by_layer.columns] == [
+        "layer",
+        "mse, gradient, 4 bits",
+        "mse, gradient, 3 bits",
+    ]
+    assert [cell.text for cell in by_layer.rows[0][1:]] == ["4, 4", "3, 3"]
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert list(rows) == [
         "mse, w8a8",
@@ -77,6 +84,25 @@ def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(t
         *("84.00", "+4.50", "84.50", "90 %"),
     ]
     assert all(len(row) == len(table.columns) for row in table.rows)
+    (said,) = [line for part in found.parts if isinstance(part, Lines) for line in part.lines]
+    assert said == (
+        "resnet20 on cifar10, mse, chosen by gradient: above uniform widths of the same size at 2 of 2 budgets; above "
+        "18 of 20 random choices within the same budgets (90%)."
+    )
+
+
+def test_a_budget_between_uniform_widths_is_compared_with_the_line_between_them(tmp_path: Path) -> None:
+    start, *_ = stages = sweep(tmp_path)
+    params = {"of": "mse", "by": "gradient", "size_bits": 3.5, "bops_per_mac": 12.25}
+    stages.append(stage("mixed", 4, 0, start, **params))
+    finish(tmp_path, stages[-1], 90.0)
+    keep(tmp_path, stages[-1], "widths.json", record(4, "gradient") | {"size_mb": 3.5 / 9})
+    plan(tmp_path, *stages)
+    found = widths.load(tmp_path, results.load(tmp_path, "small").marked)
+    assert found is not None
+    row = widths.beside(found.points)[-1]
+    assert row["uniform"] == "w3a3 to w4a4" and row["uniform_top1"] == pytest.approx(83.5)
+    assert widths.won([row | {"random_n": 0, "uniform_top1": float("nan")}]) == []
 
 
 def test_a_sweep_without_such_runs_has_no_such_section_and_a_torn_record_is_left_out(tmp_path: Path) -> None:

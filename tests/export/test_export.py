@@ -14,20 +14,23 @@ from fakes.exported import SGD, Finished
 from fakes.missing import missing
 
 from suite.cli.main import main
-from suite.export import agreement, compared, onnx_graph
+from suite.export import agreement, onnx_graph
+from suite.export.agreement import Simulation
+from suite.export.dataflow import dataflow
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
+from suite.export.onnx_file import onnx_file
 from suite.export.rebuild import Rebuilt, rebuilt
+from suite.export.request import Request
 from suite.export.tensors import tensors_of
-from suite.export.wish import Wish
 from suite.methods.amax import Amax
 from suite.methods.apot import Apot
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.mse import Mse
-from suite.quantizers.integer import Accumulators
+from suite.quantizers.integer import Accumulators, bits_needed
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
@@ -60,7 +63,7 @@ def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tu
         missing("onnx is not installed; pip install '.[export]'")
     recipe = finished.recipe(Lsq(4, 4, feed=SGD, calibration=CALIBRATION))
     file, beside, _ = export(
-        recipe, finished.folders, Wish(out=tmp_path_factory.mktemp("out") / "small.onnx")
+        recipe, finished.folders, Request(out=tmp_path_factory.mktemp("out") / "small.onnx")
     )
     return recipe, file, beside
 
@@ -85,7 +88,9 @@ def test_an_exported_file_computes_what_the_simulation_computes(exported: tuple[
     assert list(layers) == ["stem", "conv1", "conv2", "short", "linear"]
     assert [layers[name]["weight"]["bits"] for name in layers] == [8, 4, 4, 4, 8]
 
-    graph = onnx.load(str(file)).graph
+    made = onnx.load(str(file))
+    graph, about = made.graph, {one.key: one.value for one in made.metadata_props}
+    assert about == {"key": recipe.key, "name": recipe.name, "convention": record["convention"]}
     kinds = [tensor.data_type for tensor in graph.initializer if tensor.name.endswith(".q")]
     assert sorted(kinds) == sorted([TensorProto.INT8] * 2 + [TensorProto.INT4] * 3)
     activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
@@ -107,8 +112,8 @@ def test_an_exported_file_computes_what_the_simulation_computes(exported: tuple[
 def test_every_convention_and_width_agrees(
     finished: Finished, tmp_path: Path, needs_onnx: None, method: Method, integers: bool, unsigned: bool
 ) -> None:
-    wish = Wish(out=tmp_path / "a.onnx", integer_everywhere=integers, unsigned_weights=unsigned)
-    file, _, record = export(finished.recipe(method), finished.folders, wish)
+    request = Request(out=tmp_path / "a.onnx", integer_everywhere=integers, unsigned_weights=unsigned)
+    file, _, record = export(finished.recipe(method), finished.folders, request)
     found = record["agreement"]
     assert agreement.within_bounds(found["same_arithmetic"])
     if agreement.has_vnni() or unsigned:
@@ -139,7 +144,7 @@ def test_a_recipe_without_a_grid_is_refused_by_its_layers_and_leaves_nothing(
     finished: Finished, tmp_path: Path, method: Method, reason: str
 ) -> None:
     with pytest.raises(SuiteError, match=reason):
-        export(finished.recipe(method), finished.folders, Wish("safetensors", tmp_path / "a.safetensors"))
+        export(finished.recipe(method), finished.folders, Request("safetensors", tmp_path / "a.safetensors"))
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +153,8 @@ def test_tensors_by_name_give_the_weights_of_the_simulation_bit_by_bit(
     finished: Finished, tmp_path: Path, to: Any
 ) -> None:
     recipe = finished.recipe(Mse(4, 8, feed=CALIBRATION))
-    file, _, _ = export(recipe, finished.folders, Wish(to, tmp_path / "a.bin", images=64))
+    file, _, record = export(recipe, finished.folders, Request(to, tmp_path / "a.bin", images=64))
+    assert record["agreement"]["same_arithmetic"]["largest_difference"] == 0
     if to == "safetensors":
         from safetensors.torch import load
 
@@ -247,10 +253,10 @@ def test_a_recipe_that_is_not_done_and_one_whose_run_answered_otherwise_are_refu
         content = json.loads(text)
         outcome.write_text(json.dumps(content | {"correct": "AAAA" * 25}))
         with pytest.raises(SuiteError, match="test images right or wrong otherwise than its run"):
-            export(recipe, finished.folders, Wish("state_dict", tmp_path / "a.pt"))
+            export(recipe, finished.folders, Request("state_dict", tmp_path / "a.pt"))
         outcome.unlink()
         with pytest.raises(SuiteError, match="is not done yet; run it first"):
-            export(recipe, finished.folders, Wish("state_dict", tmp_path / "a.pt"))
+            export(recipe, finished.folders, Request("state_dict", tmp_path / "a.pt"))
     finally:
         outcome.write_text(text)
     assert not list(tmp_path.iterdir())
@@ -261,7 +267,6 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
 ) -> None:
     """As wrong kernels would: one scale of the file is changed behind the exporter."""
     source = rebuilt(exported[0], finished.folders)
-    test = source.images("test")
     made = onnx.load(str(exported[1]))
     for tensor in made.graph.initializer:
         if tensor.name == "conv1.scale":
@@ -269,11 +274,32 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
                 numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name)
             )
     monkeypatch.setattr(onnx_graph, "onnx_model", lambda *_: made)
-    logits = agreement.simulated(source.model, test, None)
+    simulation = Simulation.of(source.model, source.images("test"), None)
     with pytest.raises(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
-        compared.onnx_file(source.model, test, logits, Wish(), [])
+        onnx_file(simulation, Request(), {}, [])
+
+
+@pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
+def test_the_images_that_are_compared_are_evenly_spread(finished: Finished, most: int | None) -> None:
+    test = rebuilt(finished.recipe(Mse(8, 8, feed=CALIBRATION)), finished.folders).images("test")
+    x = torch.cat(list(agreement.batches(test, most)))
+    whole = torch.cat(list(agreement.batches(test, None)))
+    assert torch.equal(x, whole[agreement.every(test, most)]) and len(x) == min(most or 599, 599)
+    assert len(test.labels[agreement.every(test, most)]) == len(x)
+
+
+def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    for machine, flags, has in (
+        ("x86_64", ("avx2",), False),
+        ("x86_64", (), False),
+        ("AMD64", ("avx2", "avx_vnni"), True),
+        ("aarch64", ("asimddp",), True),
+    ):
+        monkeypatch.setattr(agreement.platform, "machine", lambda machine=machine: machine)
+        monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
+        assert agreement.has_vnni() == has
 
 
 def test_dataflow_carries_one_value_through_a_layer(
@@ -290,9 +316,14 @@ def test_dataflow_carries_one_value_through_a_layer(
         "sum of 36 products",
         "bias",
         "ReLU: clamp at 0",
+        "multiplied, shifted",
         "output, clamped",
     ):
         assert step in shown, shown
+    rows = {row.step: row for row in dataflow(recipe, "conv1", finished.folders)}
+    moved, clamped = rows["multiplied, shifted"], rows["output, clamped"]
+    assert clamped.example == min(max(moved.example, 0), 255) and moved.high >= clamped.high
+    assert moved.bits == bits_needed(int(moved.high))
     assert main(["dataflow", recipe.key, "pool", *runs]) == 2
     assert "'pool' is no quantized layer; the layers are stem, conv1" in " ".join(
         capsys.readouterr().err.split()

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.cli.main import main
-from suite.export import latency, runtimes
-from suite.export.latency import Asked, disturbed, median_interval, timed
+from suite.export import runtimes, timing
+from suite.export.latency import Asked, timed, usable_runtimes
 from suite.export.runtimes import Engine, Exported
+from suite.export.timing import disturbed, median_interval
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
@@ -51,7 +52,7 @@ def test_engines_take_turns_and_another_begins_each_round() -> None:
     rows = timed(engines, np.zeros((4, 1, 1, 1), np.float32), 1e-9, lambda words: None)
     assert called[:6] == [0, 0, 1, 1, 2, 2]  # warming up
     assert called[6:15] == [0, 1, 2, 1, 2, 0, 2, 0, 1]
-    assert [row["rounds"] for row in rows] == [latency.LEAST_ROUNDS] * 3
+    assert [row["rounds"] for row in rows] == [timing.LEAST_ROUNDS] * 3
     assert all(row["low_ms"] <= row["median_ms"] <= row["high_ms"] for row in rows)
 
 
@@ -66,12 +67,12 @@ def test_a_last_part_of_a_batch_is_filled_up() -> None:
 
 def test_a_record_that_other_processes_disturbed_says_so() -> None:
     row = {"median_ms": 10.0, "processor_ms": 9.5}
-    assert disturbed({"threads": 1, "rows": [row]}) == ""
-    assert "computed 48% of the time" in disturbed({"threads": 2, "rows": [row]})
+    assert disturbed([row], threads=1) == ""
+    assert "computed 48% of the time" in disturbed([row], threads=2)
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("asked", "reason"),
     [
         ({"batches": (0,)}, "--batch must be 1 or more"),
         ({"threads": 0}, "--threads must be 1 or more"),
@@ -80,24 +81,26 @@ def test_a_record_that_other_processes_disturbed_says_so() -> None:
         ({"runtimes": ("tflite",)}, "--runtimes 'tflite' is unknown"),
     ],
 )
-def test_bad_wishes_are_refused(wish: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_measured_is_refused(asked: dict[str, Any], reason: str) -> None:
     with pytest.raises(SuiteError, match=reason):
-        Asked(**wish)
+        Asked(**asked)
 
 
 def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason_unless_it_was_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = {"onnx", "onnxscript", "onnxruntime"}
+    monkeypatch.setattr(runtimes.torch_ao, "why_not", lambda: "no quantized operators")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
-    usable, skipped = latency.usable_runtimes(Asked())
-    assert usable == ("onnxruntime",) and set(skipped) == {"openvino", "inductor"}
+    usable, skipped = usable_runtimes(Asked())
+    assert usable == ("onnxruntime",) and set(skipped) == {"openvino", "inductor", "torch_ao"}
+    assert skipped["torch_ao"] == "no quantized operators"
     assert skipped["openvino"].endswith("pip install 'quantization-suite[openvino]'")
     with pytest.raises(SuiteError, match="openvino: openvino is not installed"):
-        latency.usable_runtimes(Asked(runtimes=("openvino",)))
+        usable_runtimes(Asked(runtimes=("openvino",)))
     there.clear()
     with pytest.raises(SuiteError, match="no runtime is installed"):
-        latency.usable_runtimes(Asked())
+        usable_runtimes(Asked())
     monkeypatch.setattr(runtimes, "cpu_flags", lambda: ("avx2",))
     assert "no bfloat16 unit" in runtimes.why_no_precision("openvino", "bfloat16")
     assert "no bfloat16 kernels" in runtimes.why_no_precision("onnxruntime", "bfloat16")
@@ -124,7 +127,7 @@ def test_the_command_measures_a_recipe_and_its_float_network_and_records_the_mac
     for row in found.values():
         correct = np.unpackbits(np.frombuffer(base64.b64decode(row["correct"]), np.uint8))[:50]
         assert row["top1"] == 100 * correct.mean() and row["images"] == 50
-        assert row["rounds"] >= latency.LEAST_ROUNDS and row["processor_ms"] > 0
+        assert row["rounds"] >= timing.LEAST_ROUNDS and row["processor_ms"] > 0
     assert found[recipe.key, "int8", 8]["kernels"]["QLinearConv"] == 4
     assert record["skipped"] == {"onnxruntime bfloat16": "it has no bfloat16 kernels for CPUs"}
     assert {"cpu_flags", "device", "cores", "threads", "clocks", "versions", "commit"} <= set(record)

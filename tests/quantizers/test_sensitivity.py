@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.methods.mse import Mse
+from suite.quantizers import sensitivity
 from suite.quantizers.hessian import traces
 from suite.quantizers.layer_sizes import LayerSize, layer_sizes, totals
 from suite.quantizers.layers import bake
@@ -148,6 +149,18 @@ def test_the_truth_is_the_network_with_that_one_tensor_rounded_and_with_all_but_
     assert of(found, "left", "input", 2).loss_all_but == pytest.approx(
         evaluated(rest, batches()).loss, rel=1e-6
     )
+
+
+def test_what_was_evaluated_before_is_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = rounded(tied(), LAYERS, 2)
+    found, known = costs(bank, batches()), dict[str, dict[str, float]]()
+    whole = with_truth(bank, found, batches(), known=known)
+    assert len(known) == len(found) == 8
+    del known["left weight 2"]
+    counted: list[object] = []
+    monkeypatch.setattr(sensitivity, "evaluated", lambda *given: counted.append(given) or evaluated(*given))
+    assert with_truth(bank, found, batches(), known=known) == whole
+    assert len(counted) == 2, "alone, and all but it"
 
 
 def test_sizes_are_counted_and_add_up() -> None:

@@ -81,10 +81,21 @@ PARAMETERS = np.array(
 MACS = np.array(
     [115605504] * 4 + [57802752, 115605504, 6422528, 115605504, 115605504] * 3
 )  # fmt: skip
+LATENCY_4 = np.array(
+    [0.21094404, 0.21092674, 0.21104113, 0.21086851, 0.13642465, 0.19167506, 0.02532183, 0.19148203, 0.19142914,
+     0.11395316, 0.20556011, 0.01917474, 0.20566918, 0.20566509, 0.13185102, 0.22287786, 0.01790088, 0.22304611,
+     0.22286099]
+)  # fmt: skip
+LATENCY_8 = np.array(
+    [0.36189111, 0.36211718, 0.31141909, 0.30454471, 0.19184896, 0.38948934, 0.0334169, 0.38904905, 0.3892859,
+     0.19134735, 0.34307431, 0.02802354, 0.34313329, 0.34310756, 0.21117103, 0.37376585, 0.02896843, 0.37398187,
+     0.37405185]
+)  # fmt: skip
+"""Milliseconds on a T4."""
 TIED = ((4, 6), (9, 11), (14, 16))
 
 
-@pytest.mark.parametrize("limited", ["size", "bops"])
+@pytest.mark.parametrize("limited", ["size", "bops", "latency"])
 def test_on_hawqs_arrays_it_is_that_of_enumeration(limited: str) -> None:
     """Half way between all at 4 and all at 8 bits, as its notebook has it, downsampling tied to its stage."""
     behind = {other: one for one, other in TIED}
@@ -92,7 +103,11 @@ def test_on_hawqs_arrays_it_is_that_of_enumeration(limited: str) -> None:
         [one, *(o for o, first in behind.items() if first == one)] for one in range(19) if one not in behind
     ]
     costs = np.stack([TRACE * AT_4_BITS, TRACE * AT_8_BITS], 1)
-    used = np.outer(PARAMETERS, [4, 8]) if limited == "size" else np.outer(MACS, [16, 64])
+    used = {
+        "size": np.outer(PARAMETERS, [4, 8]),
+        "bops": np.outer(MACS, [16, 64]),
+        "latency": np.rint(1e6 * np.stack([LATENCY_4, LATENCY_8], 1)),
+    }[limited]
     costs, used = (np.stack([table[group].sum(0) for group in groups]) for table in (costs, used))
     resource = Resource(used.astype(np.int64), (used[:, 0].sum() + used[:, 1].sum()) / 2)
     choices = (np.arange(2**16)[:, None] >> np.arange(16)) & 1

@@ -15,12 +15,17 @@ from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
+from suite.quantizers import sensitivity
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import Journal, read_events, read_outcome, run_seconds
+from suite.run import measure
+from suite.run.attempt import InterruptedRunError
 from suite.run.stage import run
+from suite.steps import MeasureSensitivity
+from suite.stop import Stop
 from suite.sweeps.stored import save_sweep
 
 NETWORK = """
@@ -93,6 +98,31 @@ def test_the_command_measures_a_finished_stage_and_leaves_its_result(
     assert read_outcome(folders.runs / key) == before
     assert last["attempt"] == 1 and run_seconds(events) == seconds, "to measure a run is no attempt at it"
     assert not list((folders.runs / key).glob("resum*"))
+
+
+def test_a_measurement_that_was_stopped_goes_on_where_it_was(
+    finished: tuple[list[Stage], Folders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start, *_), folders = finished
+    how = MeasureSensitivity((2, 4), images=Calibration(16, 16), probes=1)
+    stop, counted = Stop(), list[object]()
+
+    def tick(part: float, doing: str) -> None:
+        if "left weight 2" in doing:
+            stop.asked_by = "a test"
+
+    with pytest.raises(InterruptedRunError):
+        measure.sensitivity(start, folders, how, tick, stop)
+    part = folders.runs / start.key / measure.PART
+    before = json.loads(part.read_text())["state"]["truth"]
+    assert "left weight 2" in before and len(before) < 16
+    real = sensitivity.evaluated
+    monkeypatch.setattr(sensitivity, "evaluated", lambda *given: counted.append(given) or real(*given))
+    record = measure.sensitivity(start, folders, how, lambda part, doing: None)
+    assert len(record["costs"]) == 16 and not part.exists()
+    assert len(counted) == 2 * (16 - len(before)) + 3, "those of before are not evaluated again"
+    part.write_text("{")
+    assert measure._part(part, "of a torn file") is None
 
 
 def test_what_is_not_done_or_has_no_widths_by_layer_is_refused(

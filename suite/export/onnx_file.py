@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from suite.data.image_folder import Streamed
-from suite.data.images import Images
 from suite.export import agreement, onnx_graph
+from suite.export.agreement import Simulation
 from suite.export.everywhere import round_biases, traced
 from suite.export.levels import integers_of, levels_of
-from suite.export.wish import Wish
+from suite.export.request import Request
 from suite.quantizers.integer import may_clip_pairs
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.recipe.errors import SuiteError
@@ -33,38 +32,31 @@ def differs(what: str, exact: dict[str, Any], where: str = "") -> SuiteError:
 
 
 def onnx_file(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    simulation: Simulation, request: Request, about: dict[str, str], warnings: list[str]
 ) -> tuple[bytes, dict[str, Any]]:
-    """The ONNX file of `model`, whose logits for the test images are given, and how far it agrees; what a user should
-    know is added to `warnings`. Raises SuiteError where it does not compute what the simulation computes."""
-    example = next(agreement.batches(test, None))[:2]
-    clips = could_clip(model)
-    unsigned = _unsigned(wish, clips, warnings)
-    made = onnx_graph.onnx_model(model, example, unsigned)
-    return made.SerializeToString(), compared_onnx(
-        made, model, test, logits, wish.images, () if unsigned else clips, warnings
-    )
+    """The ONNX file of a simulation's network, and how far it agrees; `about` becomes its metadata, and what a user
+    should know is added to `warnings`. Raises SuiteError where it does not compute what the simulation computes."""
+    from onnx import helper
+
+    clips = could_clip(simulation.model)
+    unsigned = _unsigned(request, clips, warnings)
+    made = onnx_graph.onnx_model(simulation.model, simulation.example, unsigned)
+    helper.set_model_props(made, about)
+    return made.SerializeToString(), compared_onnx(made, simulation, () if unsigned else clips, warnings)
 
 
 def compared_onnx(
-    made: ModelProto,
-    model: nn.Module,
-    test: Images | Streamed,
-    logits: Tensor,
-    most: int | None,
-    clips: Collection[str],
-    warnings: list[str],
+    made: ModelProto, simulation: Simulation, clips: Collection[str], warnings: list[str]
 ) -> dict[str, Any]:
-    """How far an ONNX file of `model` agrees, in both arithmetics. clips: the layers whose signed weights are too wide
-    for integer kernels without VNNI. Raises SuiteError as `onnx_file` does."""
+    """How far an ONNX file agrees with the simulation, in both arithmetics. clips: the layers whose signed weights are
+    too wide for integer kernels without VNNI. Raises SuiteError as `onnx_file` does."""
     content = made.SerializeToString()
-    plain, theirs = (agreement.answered(content, test, most, kernels) for kernels in (False, True))
-    exact = agreement.difference(logits, plain)
+    plain, theirs = (agreement.answered(content, simulation.batches(), kernels) for kernels in (False, True))
+    exact = agreement.difference(simulation.logits, plain)
     noise = exact["largest_difference"]
-    integer = agreement.difference(logits, theirs, noise)
-    first = agreement.first_difference(
-        made, model, next(agreement.batches(test, min(agreement.BATCH, len(test))))
-    )
+    integer = agreement.difference(simulation.logits, theirs, noise)
+    few = min(agreement.BATCH, len(simulation.test))
+    first = agreement.first_difference(made, simulation.model, next(agreement.batches(simulation.test, few)))
     found: dict[str, Any] = {
         "same_arithmetic": exact,
         "integer_kernels": integer | {"kernels": agreement.kernels(result := agreement.optimized(content))},
@@ -83,7 +75,7 @@ def compared_onnx(
             warnings.append(f"{apart}: it has no VNNI, as said above")
             return found
         named = agreement.layers_with_integer_biases(made, result)
-        biases = _with_rounded_biases(model, named, test, most)
+        biases = _with_rounded_biases(simulation, named)
         as_theirs = None if biases is None else agreement.difference(biases, theirs, noise)
         if as_theirs is None or not agreement.within_bounds(as_theirs):
             raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
@@ -95,10 +87,10 @@ def compared_onnx(
     return found
 
 
-def _unsigned(wish: Wish, clips: Collection[str], warnings: list[str]) -> bool:
+def _unsigned(request: Request, clips: Collection[str], warnings: list[str]) -> bool:
     """Whether weights are stored unsigned: as was asked for, else where this machine would clip sums otherwise."""
-    if wish.unsigned_weights is not None:
-        return wish.unsigned_weights
+    if request.unsigned_weights is not None:
+        return request.unsigned_weights
     if agreement.has_vnni() or not clips:
         return False
     warnings.append(
@@ -108,18 +100,16 @@ def _unsigned(wish: Wish, clips: Collection[str], warnings: list[str]) -> bool:
     return True
 
 
-def _with_rounded_biases(
-    model: nn.Module, named: Collection[str], test: Images | Streamed, most: int | None
-) -> Tensor | None:
+def _with_rounded_biases(simulation: Simulation, named: Collection[str]) -> Tensor | None:
     """The logits of a simulation whose biases, of the named layers, are rounded as integer kernels do; None where
     there are none."""
     if not named:
         return None
     try:
-        rounded = round_biases(traced(model), named)
+        rounded = round_biases(traced(simulation.model), named)
     except SuiteError:  # torch.fx cannot trace it
         return None
-    return agreement.simulated(rounded, test, most)
+    return agreement.simulated(rounded, simulation.test, simulation.most)
 
 
 def could_clip(model: nn.Module) -> tuple[str, ...]:

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.data.image_folder import Streamed
-from suite.data.images import Images
 from suite.export import agreement, pt2e
-from suite.export.compared import WORDS, could_clip, differs, onnx_file
+from suite.export.agreement import Simulation
+from suite.export.onnx_file import WORDS, could_clip, differs, onnx_file
+from suite.export.request import Request
 from suite.export.runtimes import openvino_kernels, openvino_model, why_not
-from suite.export.wish import Wish
 from suite.recipe.errors import SuiteError
 
 NOT_ON_OLDER = (
@@ -34,56 +33,58 @@ def check(to: str) -> None:
 
 
 def pt2e_file(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    simulation: Simulation, about: dict[str, str], warnings: list[str]
 ) -> tuple[bytes, dict[str, Any]]:
-    """The exported program of `model`, whose logits for the test images are given, and how far it agrees: as PyTorch
-    computes it in float32, and compiled with freezing, which sums integers. Without a C++ compiler the latter is
-    skipped, with the reason. Raises SuiteError as `onnx_file` does."""
-    example = next(agreement.batches(test, None))[:2]
-    made = pt2e.program(model, example)
-    content = pt2e.pt2e_file(made)
-    exact = agreement.difference(logits, agreement.simulated(made.module(), test, wish.images))
+    """The exported program of a simulation's network, and how far it agrees: as PyTorch computes it in float32, and
+    compiled with freezing, which sums integers. Without a C++ compiler the latter is skipped, with the reason. Raises
+    SuiteError as `onnx_file` does."""
+    made = pt2e.program(simulation.model, simulation.example)
+    content = pt2e.pt2e_file(made, about)
+    exact = simulation.beside(made.module())
     if not agreement.within_bounds(exact):
         raise differs("PT2E", exact)
     found: dict[str, Any] = {"same_arithmetic": exact}
-    clips = _warned(model, warnings)
+    clips = _warned(simulation.model, warnings)
     if reason := why_not("inductor"):
         warnings.append(f"its integer kernels were not tried: {reason}")
         found["integer_kernels"] = {"skipped": reason}
         return content, found
-    first = next(agreement.batches(test, wish.images))
+    first = next(simulation.batches())
     run, kernels = pt2e.compiled(made.module(), first)
     size = len(first)
-    answers = [_filled(run, x, size) for x in agreement.batches(test, wish.images)]
-    integer = agreement.difference(logits, torch.cat(answers), exact["largest_difference"])
+    answers = [_filled(run, x, size) for x in simulation.batches()]
+    integer = agreement.difference(simulation.logits, torch.cat(answers), exact["largest_difference"])
     found["integer_kernels"] = integer | {"kernels": kernels}
     _judge("TorchInductor's", integer, clips, warnings)
     return content, found
 
 
 def openvino_files(
-    model: nn.Module, test: Images | Streamed, logits: Tensor, wish: Wish, warnings: list[str]
+    simulation: Simulation, request: Request, about: dict[str, str], warnings: list[str]
 ) -> tuple[bytes, bytes, dict[str, Any]]:
-    """(.xml, .bin, how far OpenVINO agrees) of `model`, made of its ONNX file, which is compared as well. OpenVINO has
-    no switch for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file` does."""
+    """(.xml, .bin, how far OpenVINO agrees), made of the ONNX file, which is compared as well. OpenVINO has no switch
+    for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file` does."""
     import openvino
 
-    content, found = onnx_file(model, test, logits, wish, [])
-    batch = min(agreement.BATCH, len(logits))
+    content, found = onnx_file(simulation, request, about, [])
+    batch = min(agreement.BATCH, len(simulation.logits))
     compiled = openvino_model(content, "float32", batch, torch.get_num_threads())
-    request = compiled.create_infer_request()
+    inference = compiled.create_infer_request()
 
     def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
+        return torch.from_numpy(inference.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
 
-    answers = [_filled(run, x, batch) for x in agreement.batches(test, wish.images)]
+    answers = [_filled(run, x, batch) for x in simulation.batches()]
     noise = found["same_arithmetic"]["largest_difference"]
-    integer = agreement.difference(logits, torch.cat(answers), noise)
+    integer = agreement.difference(simulation.logits, torch.cat(answers), noise)
     found["openvino"] = integer | {"kernels": openvino_kernels(compiled)}
-    _judge("OpenVINO's", integer, _warned(model, warnings), warnings)
+    _judge("OpenVINO's", integer, _warned(simulation.model, warnings), warnings)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.xml"
-        openvino.save_model(openvino.Core().read_model(content), str(file), compress_to_fp16=False)
+        read = openvino.Core().read_model(content)
+        for name, value in about.items():
+            read.set_rt_info(value, ["suite", name])
+        openvino.save_model(read, str(file), compress_to_fp16=False)
         return file.read_bytes(), file.with_suffix(".bin").read_bytes(), found
 
 

@@ -15,10 +15,12 @@ import torch
 from fakes.exported import Finished
 
 from suite.cli.main import main
-from suite.export import agreement, compared, pt2e, runtimes, toolkits
+from suite.export import agreement, onnx_file, pt2e, runtime_files, runtimes, torch_ao
+from suite.export.agreement import Simulation
+from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import export
 from suite.export.rebuild import rebuilt
-from suite.export.wish import Wish
+from suite.export.request import Request
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
@@ -44,14 +46,16 @@ def test_an_exported_program_computes_what_the_simulation_computes(
 ) -> None:
     """Not compiled here: that takes half a minute."""
     needs("inductor")
-    monkeypatch.setattr(toolkits, "why_not", lambda runtime: "no compiler")
+    monkeypatch.setattr(runtime_files, "why_not", lambda runtime: "no compiler")
     recipe = finished.recipe(EIGHT)
-    file, _, record = export(recipe, finished.folders, Wish("pt2e", tmp_path / "a.pt2", images=200))
+    file, _, record = export(recipe, finished.folders, Request("pt2e", tmp_path / "a.pt2", images=200))
     found = record["agreement"]
     assert found["same_arithmetic"]["flips"] == 0 and found["same_arithmetic"]["mean_difference"] < 1e-6
     assert found["integer_kernels"] == {"skipped": "no compiler"}
     assert any("not tried: no compiler" in line for line in record["warnings"])
-    read = torch.export.load(file)
+    about = {"about.json": ""}
+    read = torch.export.load(file, extra_files=about)
+    assert json.loads(about["about.json"]) == {name: record[name] for name in ("key", "name", "convention")}
     x = next(agreement.batches(rebuilt(recipe, finished.folders).images("test"), 3))
     assert read.module()(x).shape == (3, 10)
     kinds = {name: tensor.dtype for name, tensor in read.state_dict.items() if name.endswith(".q")}
@@ -61,8 +65,8 @@ def test_an_exported_program_computes_what_the_simulation_computes(
 @pytest.mark.long
 def test_compiled_with_freezing_it_sums_integers_and_agrees(finished: Finished, tmp_path: Path) -> None:
     needs("inductor")
-    wish = Wish("pt2e", tmp_path / "a.pt2", integer_everywhere=True, images=200)
-    record = export(finished.recipe(EIGHT), finished.folders, wish)[2]
+    request = Request("pt2e", tmp_path / "a.pt2", integer_everywhere=True, images=200)
+    record = export(finished.recipe(EIGHT), finished.folders, request)[2]
     found = record["agreement"]["integer_kernels"]
     assert found["kernels"] == {"convolutions": 4, "linear layers": 1}
     assert agreement.within_bounds(found) or not agreement.has_vnni()
@@ -73,12 +77,45 @@ def test_openvino_computes_what_the_simulation_computes(
     finished: Finished, tmp_path: Path, everywhere: bool
 ) -> None:
     needs("openvino")
-    wish = Wish("openvino", tmp_path / "a.xml", everywhere, images=200)
-    file, _, record = export(finished.recipe(EIGHT), finished.folders, wish)
+    request = Request("openvino", tmp_path / "a.xml", everywhere, images=200)
+    file, _, record = export(finished.recipe(EIGHT), finished.folders, request)
     assert file.is_file() and (tmp_path / "a.bin").is_file() and record["bytes"] == file.stat().st_size
+    assert f'<convention value="{record["convention"]}"' in file.read_text()
     found = record["agreement"]["openvino"]
     assert agreement.within_bounds(found) or not agreement.has_vnni()
     assert any("u8" in name or "i8" in name for name in found["kernels"])
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_torch_aos_operators_compute_what_the_simulation_computes(finished: Finished, bits: int) -> None:
+    """Of 7-bit weights, which every processor sums right; narrow grids are clamped."""
+    needs("torch_ao")
+    source = rebuilt(finished.recipe(Mse(min(bits, 7), bits, feed=CALIBRATION)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    simulation = Simulation.of(network, source.images("test"), 300)
+    made = torch_ao.QuantizedOperators(network)
+    found = simulation.beside(made)
+    assert found["flips"] <= 1 and found["mean_difference"] <= 0.02
+    assert made.kernels == {"quantized Conv2d": 4, "quantized Linear": 1, "quantized add": 1}
+    exported = runtimes.Exported("key", "name", network, simulation.example, int8=True)
+    engine, plain = (
+        runtimes.engine(one, "torch_ao", precision, 2, 1)
+        for one, precision in (
+            (exported, "int8"),
+            (runtimes.Exported("key", "name", source.model, simulation.example, int8=False), "float32"),
+        )
+    )
+    with torch.no_grad():
+        assert torch.equal(torch.from_numpy(engine.run(simulation.example.numpy())), made(simulation.example))
+    assert engine.kernels == made.kernels and plain.run(simulation.example.numpy()).shape == (2, 10)
+
+
+def test_torch_ao_refuses_what_it_does_not_compute(finished: Finished) -> None:
+    needs("torch_ao")
+    source = rebuilt(finished.recipe(Mse(12, 3, feed=CALIBRATION)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    with pytest.raises(SuiteError, match="layer stem is none; use another runtime"):
+        torch_ao.QuantizedOperators(network)
 
 
 def test_a_format_whose_packages_are_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,13 +125,13 @@ def test_a_format_whose_packages_are_missing_names_its_extra(monkeypatch: pytest
         ("openvino", r"quantization-suite\[openvino\]"),
     ):
         with pytest.raises(SuiteError, match=extra):
-            toolkits.check(to)
-    toolkits.check("onnx")
+            runtime_files.check(to)
+    runtime_files.check("onnx")
 
 
 def test_openvino_finds_its_weights_by_the_name_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"must end in \.xml"):
-        Wish("openvino", tmp_path / "a.onnx").file("key")
+        Request("openvino", tmp_path / "a.onnx").file("key")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +150,8 @@ def test_weights_are_unsigned_where_the_machine_would_clip_sums(
     monkeypatch.setattr(agreement, "cpu_flags", lambda: flags)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
     warnings: list[str] = []
-    assert compared._unsigned(Wish(unsigned_weights=asked), ("conv1",), warnings) == unsigned
-    assert not compared._unsigned(Wish(unsigned_weights=False), (), warnings)
+    assert onnx_file._unsigned(Request(unsigned_weights=asked), ("conv1",), warnings) == unsigned
+    assert not onnx_file._unsigned(Request(unsigned_weights=False), (), warnings)
     chosen = asked is None and unsigned
     assert [line for line in warnings if "stored unsigned: this processor has no VNNI" in line] == (
         warnings if chosen else []
@@ -127,12 +164,12 @@ def test_a_processor_that_clips_is_warned_of_and_one_that_should_not_is_refused(
     far = {"images": 2000, "flips": 70, "flips_beyond_noise": 70, "mean_difference": 0.9}
     warnings: list[str] = []
     monkeypatch.setattr(agreement, "cpu_flags", lambda: ("avx2",))
-    toolkits._judge("OpenVINO's", far, ("conv1",), warnings)
+    runtime_files._judge("OpenVINO's", far, ("conv1",), warnings)
     assert "70 of 2000 answers" in warnings[0] and "no VNNI" in warnings[0]
     for flags, clips in ((("avx2",), ()), (("avx2", "avx_vnni"), ("conv1",))):
         monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
         with pytest.raises(SuiteError, match="nothing was written"):
-            toolkits._judge("OpenVINO's", far, clips, warnings)
+            runtime_files._judge("OpenVINO's", far, clips, warnings)
 
 
 CLIPPED = """
@@ -186,7 +223,7 @@ def test_onednn_without_vnni_clips_sums_of_8_bit_weights_and_none_of_7_bits(
 def exported(finished: Finished, tmp_path: Path) -> Path:
     if reason := runtimes.why_not("onnxruntime"):
         pytest.skip(reason)
-    return export(finished.recipe(EIGHT), finished.folders, Wish(out=tmp_path / "a.onnx", images=50))[0]
+    return export(finished.recipe(EIGHT), finished.folders, Request(out=tmp_path / "a.onnx", images=50))[0]
 
 
 def test_a_file_is_compared_on_this_machine_and_a_damaged_or_foreign_one_is_refused(

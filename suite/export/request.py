@@ -26,7 +26,7 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What to write. images: of the test split that are compared, evenly spread, None for all. unsigned_weights:
     uint8 with the zero point 128 instead of int8, which is right without VNNI too; None: where this machine has
     none."""
