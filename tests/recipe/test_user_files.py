@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from fakes import ROOT
+from fakes.forking import completed
 from fakes.user_files import METHOD, NETWORK, write
+from fakes.waiting import limit
 
 from suite.methods.amax import Amax
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, plan, user_files
@@ -266,19 +268,16 @@ def test_a_users_value_comes_back_from_json_and_one_that_nobody_can_find_is_refu
 
 
 def suite(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suite", *words, "--runs", str(folder / "runs")]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    return completed([*words, "--runs", str(folder / "runs")], folder, environment, limit(240))
 
 
-def test_a_sweep_of_a_users_method_and_network_runs_and_an_edit_makes_other_stages(tmp_path: Path) -> None:
+def test_a_sweep_of_a_users_method_and_network_runs_and_an_edit_makes_other_stages(
+    tmp_path: Path, database: bytes
+) -> None:
     write(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").write_bytes(database)
     done = suite(tmp_path, "launch", "own.py", "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 stages: 2 done" in done.stdout.replace("\n", " ")
