@@ -32,7 +32,7 @@ class Below(TorchDispatchMode):
             self._waits(name, args, kwargs)
             if name == "_foreach_copy_" and len({x.dtype for x in args[0]}) > 1:
                 self.gpu.refuse(
-                    "_foreach_copy_ over several dtypes, to which torch 2.10 wrote wrong values on CUDA"
+                    "_foreach_copy_ over several dtypes, to which older torch wrote wrong values on CUDA"
                 )
         result = func(*args, **kwargs)
         tag = "cuda" if on_gpu else "cpu" if on_cpu else None
