@@ -49,11 +49,13 @@ hypothesis.settings.load_profile("suite")
 
 class OneCluster(LoadFileScheduling):
     """One worker runs all tests of the SLURM cluster, and one those of a file whose tests share what it makes; every
-    other test function goes to the next free worker."""
+    other test function goes to the next free worker, of the launchers each by itself."""
 
     def _split_scope(self, nodeid: str) -> str:
         if of_the_cluster(nodeid):
             return "slurm"
+        if nodeid.startswith("tests/launch/test_contract.py"):
+            return nodeid
         return file_of(nodeid) if shares(file_of(nodeid)) else nodeid.partition("[")[0]
 
 

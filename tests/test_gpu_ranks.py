@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 from fakes.ranks import together
+from fakes.trainings import QUICK
 
+from suite.cli import running
 from suite.cli.main import main
 from suite.launch import verify_resume
-from suite.ranks import from_environment
+from suite.ranks import Ranks, from_environment
 from suite.recipe.errors import SuiteError
 from suite.record.cause import cause_of
+from suite.record.files import Folders
 from suite.run import training
+from suite.run.attempt import Attempt
+from suite.run.stage import run
+from suite.stop import ASKING, Stop
 
 
 def test_a_process_that_was_given_a_gpu_and_sees_none_ends_with_the_cause_node(
@@ -120,6 +131,45 @@ def test_a_machine_that_cannot_compile_trains_eagerly_and_says_why(monkeypatch: 
     assert training.eager_because(gpu) == "SUITE_COMPILE=0"
     training.eager_because.cache_clear()
     assert training.eager_because(torch.device("cpu")) == "on a CPU"
+
+
+def test_what_compiles_beside_a_run_is_deaf_to_what_asks_it_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM sends its warning to every process of a step; the suite's own saves, and then still needs the others."""
+    masks = []
+
+    def compiled(*_: object, **__: object) -> Callable[[torch.Tensor], None]:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return lambda x: None
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.delenv("SUITE_COMPILE", raising=False)
+    training.eager_because.cache_clear()
+    with mock.patch.object(torch, "compile", compiled), mock.patch.object(torch, "ones"):
+        assert training.eager_because(torch.device("cuda", 0)) == ""
+    training.eager_because.cache_clear()
+    assert masks[0] >= set(ASKING) and signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_while_a_second_step_compiles_no_rank_is_taken_for_stuck(tmp_path: Path) -> None:
+    """Which may take minutes, in which a run that was asked to stop has saved nothing yet."""
+    seen = []
+    with mock.patch.object(Attempt, "save_or_stop", lambda self, *_: seen.append(self.alive_at)):
+        run(QUICK, Ranks(), Folders(tmp_path / "runs", tmp_path), Stop())
+    assert len(seen) == 12 and seen[0] == math.inf and all(map(math.isfinite, seen[1:]))
+
+
+def test_a_rank_that_failed_on_a_gpu_ends_though_kernels_wait_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = mock.Mock(side_effect=SystemExit)
+    monkeypatch.setattr(os, "_exit", ended)
+    monkeypatch.setattr(running, "find_stages", lambda *_: [QUICK])
+    monkeypatch.setattr(running, "from_environment", lambda _: Ranks(0, 0, 2, torch.device("cuda", 0)))
+    monkeypatch.setattr("suite.run.stage.run", mock.Mock(side_effect=ValueError("broken")))
+    monkeypatch.setattr(running, "watched", lambda *_, **__: nullcontext())
+    with pytest.raises(SystemExit):
+        main(["run", QUICK.key])
+    ended.assert_called_once_with(1)
 
 
 def test_a_step_over_ranks_has_two_collectives_a_batch_norm_and_one_a_range_in_a_single_graph(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import Parameter
 from rich import get_console
@@ -65,10 +66,17 @@ def run(
                 traceback.print_exc()
             words = f"[red]failed[/] {stage.name}: {type(error).__name__}: {escape(str(error))}"
             console.print(words, soft_wrap=True)
-            if ranks.world_size > 1:
-                return 1  # the other ranks may be at another stage by now, or gone
+            if ranks.world_size > 1:  # the other ranks may be at another stage by now, or gone
+                return _end_beside_kernels() if ranks.device.type == "cuda" else 1
     ranks.leave()
     return 1 if failed else 0
+
+
+def _end_beside_kernels() -> NoReturn:
+    """End at once with status 1: kernels of NCCL that wait for a rank that is gone keep Python from ending."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _skipped() -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from suite.export.exporting import versions
-from suite.export.rebuild import CPU
+from suite.ranks import CPU
 from suite.recipe.errors import SuiteError
 from suite.record.files import write_json
 from suite.record.provenance import provenance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from suite.record.provenance import ROOT
 
@@ -24,6 +25,14 @@ def worker_environment() -> dict[str, str]:
 
 def gpu_names(count: int) -> list[str]:
     """What CUDA calls the `count` GPUs that this process sees: as CUDA_VISIBLE_DEVICES has them, numbers, UUIDs or
-    names of MIG instances, of which CUDA takes none after one that is not there; without, their numbers."""
-    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    names of MIG instances, of which CUDA takes none after one that is not there; without, their numbers. ROCm takes
+    HIP_VISIBLE_DEVICES before it."""
+    visible = os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    given = [name.strip() for name in visible.split(",")]
     return [name for name in given if name][:count] or [str(number) for number in range(count)]
+
+
+def only_gpus(names: Sequence[str]) -> dict[str, str]:
+    """The variables with which a worker sees these GPUs alone, and does not compute on its CPU where it sees none."""
+    visible = {"CUDA_VISIBLE_DEVICES": ",".join(names), "SUITE_DEVICE": "cuda"}
+    return visible | ({"HIP_VISIBLE_DEVICES": ",".join(names)} if "HIP_VISIBLE_DEVICES" in os.environ else {})

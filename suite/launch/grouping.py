@@ -9,19 +9,28 @@ from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training
 Job = tuple[Stage, ...]
 
 
-def jobs(stages: Sequence[Stage], parts: int) -> list[Job]:
+def jobs(stages: Sequence[Stage], parts: int, short: int = 0) -> list[Job]:
     """Stages in jobs: one that trains is a job of its own; light ones of the same float stage share up to `parts`
-    jobs, so that all workers have some."""
+    jobs, so that all workers have some.
+
+    short: a recipe that trains on one rank with no more passes of images than this, and needs nothing but its float
+    stage, counts as light: to start Python for it takes about as long.
+    """
     result: list[Job] = []
     light: dict[str, list[Stage]] = {}
     for stage in stages:
-        if stage.trains_by or isinstance(stage, Pretrained):
+        if (stage.trains_by and not _is_short(stage, short)) or isinstance(stage, Pretrained):
             result.append((stage,))
         else:
             light.setdefault(stage.needs[0].key, []).append(stage)
     for together in light.values():
         result += [tuple(together[part::parts]) for part in range(min(parts, len(together)))]
     return result
+
+
+def _is_short(stage: Stage, short: int) -> bool:
+    alone = isinstance(stage, Recipe) and stage.world_size == 1 and len(stage.needs) == 1
+    return alone and image_passes(stage) <= short
 
 
 def float_stage_of(stage: Stage) -> Training | Pretrained:

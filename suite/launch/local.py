@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from suite.launch import ends, local_jobs
-from suite.launch.environment import gpu_names, worker_environment
+from suite.launch.environment import gpu_names, only_gpus, worker_environment
 from suite.launch.grouping import Job, jobs
 from suite.launch.job_queue import JobQueue
 from suite.launch.launcher import Cancelled, Preview, Submitted
@@ -26,6 +26,9 @@ from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
 from suite.record.status import Status
+
+SHORT_TRAINING = 10_000
+"""Passes of images: two epochs of the digits."""
 
 
 @dataclass
@@ -109,7 +112,7 @@ class Here:
         """Each job by its id, its first stage's key, with the ids of those that have to succeed before it."""
         job_of: dict[str, str] = {}
         queue = {}
-        for job in jobs(stages, self._side_by_side(stages)):
+        for job in jobs(stages, self._side_by_side(stages), SHORT_TRAINING):
             needs = {job_of[needed.key] for stage in job for needed in stage.needs if needed.key in job_of}
             queue[job[0].key] = job, frozenset(needs)
             job_of |= {stage.key: job[0].key for stage in job}
@@ -179,8 +182,8 @@ class Here:
         environment["SUITE_SKIPPED"] = str(self._launch.skip_list.resolve())
         if torch.cuda.is_available():
             gpus = gpu_names(torch.cuda.device_count())
-            environment |= {"SUITE_DEVICE": "cuda", "TORCHINDUCTOR_COMPILE_THREADS": threads}
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot % len(gpus)] for slot in slots)
+            environment |= only_gpus([gpus[slot % len(gpus)] for slot in slots])
+            environment["TORCHINDUCTOR_COMPILE_THREADS"] = threads
         with (folder / "job.log").open("ab") as log:
             began_at = log.tell()
             process = subprocess.Popen(

@@ -16,6 +16,9 @@ from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.observers import extremes
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 
+LARGEST_KNOWN = 1e38
+"""Of an amax whose scale needs no look at the ends of float32."""
+
 Axis = int | tuple[int, ...] | None
 """The dimensions that keep an amax of their own, negative ones from the end; None is one amax for the tensor."""
 
@@ -103,15 +106,22 @@ QUANT_DESC_8BIT_LINEAR_WEIGHT_PER_ROW = QuantDescriptor(axis=0)
 
 
 def fake_tensor_quant(
-    inputs: Tensor, amax: Tensor, num_bits: int = 8, unsigned: bool = False, narrow_range: bool = True
+    inputs: Tensor,
+    amax: Tensor,
+    num_bits: int = 8,
+    unsigned: bool = False,
+    narrow_range: bool = True,
+    *,
+    checked: bool = True,
 ) -> Tensor:
     """`inputs` rounded to the grid and mapped back: shape and dtype of `inputs`; amax broadcasts to its shape.
 
     The step is amax / (2^(bits-1) - 1), unsigned amax / (2^bits - 1). The gradient is that of suite.quantizers.affine.
     Raises SuiteError at an amax that is negative, not finite or of another shape, and at unsigned negative inputs.
+    checked: off where the amax is known to be 0 to LARGEST_KNOWN, so that nothing waits for a GPU to be asked.
     """
     grid = _grid(num_bits, unsigned, narrow_range)
-    scale, zero_point = _scale(inputs, amax, grid)
+    scale, zero_point = _scale(inputs, amax, grid, checked)
     return fake_quantize(inputs, scale, zero_point, grid.quant_min, grid.quant_max)
 
 
@@ -185,8 +195,9 @@ def _grid(num_bits: int, unsigned: bool, narrow_range: bool) -> Grid:
     return Grid(num_bits, not unsigned, narrow_range and not unsigned)
 
 
-def _scale(inputs: Tensor, amax: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    _check_amax(amax)
+def _scale(inputs: Tensor, amax: Tensor, grid: Grid, checked: bool = True) -> tuple[Tensor, Tensor]:
+    if checked:
+        _check_amax(amax)
     if amax.dim() > inputs.dim() or any(
         size not in (1, whole) for size, whole in zip(amax.shape[::-1], inputs.shape[::-1], strict=False)
     ):
@@ -196,7 +207,7 @@ def _scale(inputs: Tensor, amax: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         )
     if not grid.signed and inputs.numel() and bool(inputs.min() < 0):
         raise SuiteError(f"unsigned quantization met {float(inputs.min()):g}; use unsigned=False")
-    return grid.symmetric(amax)
+    return grid.symmetric(amax, checked=checked)
 
 
 def _check_amax(amax: Tensor) -> None:

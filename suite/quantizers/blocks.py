@@ -37,6 +37,11 @@ def in_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
     return (made, *(torch.stack(each).sum() for each in zip(*sums, strict=True))) if sums[0] else made
 
 
+def elements(x: Tensor) -> Tensor:
+    """The values of `x`, [x.numel()], in the order in which they lie in memory: where it is dense, no copy."""
+    return x.flatten() if _layout(x) is None else _flat(x)
+
+
 def _layout(x: Tensor) -> torch.memory_format | None:
     """In which of the two orders the elements lie one after the other; None where in neither."""
     if x.is_contiguous():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.range_search import least_error, rank
+from suite.quantizers.blocks import BLOCK, elements
+from suite.quantizers.range_search import least_error, nth_largest, rank
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, not_finite
 
@@ -134,10 +135,9 @@ class MovingPercentile(Observer):
         low, high = extremes(x)
         if not (low.isfinite() and high.isfinite()):
             raise not_finite(self.of)
-        magnitudes = x.float().abs().flatten()
-        above = magnitudes.numel() - rank(self.percentile, magnitudes.numel()) + 1
+        magnitudes = elements(x).float().abs()
         # The k-th smallest is the smallest of the (n - k + 1) largest: far fewer to order at high percentiles.
-        amax = magnitudes.topk(above, sorted=False).values.min()
+        amax = nth_largest(magnitudes, len(magnitudes) - rank(self.percentile, len(magnitudes)) + 1)
         self.high.lerp_(amax, torch.where(self.seen > 0, self.momentum, 1.0))
         self.low = torch.minimum(self.low, low.float()) if self.seen else low.float()
         self.seen += 1
@@ -180,10 +180,7 @@ class Histogram(Observer):
             self.counts = torch.cat([joined, torch.zeros_like(joined)], dim=1)
             self.edge = self.edge * 2
         self.low, self.high = torch.minimum(self.low, low.float()), torch.maximum(self.high, high.float())
-        flat = x.float().flatten()
-        index = (flat.abs() / self.edge * bins).to(torch.int32).clamp_(max=bins - 1)
-        index += bins * (flat > 0)
-        self.counts += torch.bincount(index, minlength=2 * bins).view(2, bins)
+        self.counts += _counts(elements(x), self.edge, bins)
         self.seen += 1
 
     def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -204,6 +201,22 @@ class Histogram(Observer):
         middles = (torch.arange(bins, device=self.edge.device) + 0.5) * (self.edge / bins)
         candidates = largest * (torch.arange(1, 201, device=self.edge.device) / 200)
         return least_error(torch.stack([-middles, middles]), candidates, grid, counts=self.counts)
+
+
+def _counts(values: Tensor, edge: Tensor, bins: int) -> Tensor:
+    """int64 [2, bins]: how many of the `values` [n] have a magnitude in each of the equal bins from 0 to `edge`, a
+    power of two; in the first row those up to 0, in the second those above. What lies beyond is in the last bin.
+
+    On a CPU one block of values after the other, which stays in its cache, under numbers of 16 bits.
+    """
+    number = torch.int16 if 2 * bins <= 1 << 15 else torch.int32
+    counts = torch.zeros(2 * bins, dtype=torch.int64, device=values.device)
+    per_value = bins / edge
+    for some in torch.split(values, BLOCK if values.device.type == "cpu" else len(values)):
+        index = (some.float() * per_value).clamp_(1 - bins, bins - 1).to(number)
+        index += some > 0
+        counts += torch.bincount(index.add_(bins - 1), minlength=2 * bins)
+    return torch.stack([counts[:bins].flip(0), counts[bins:]])
 
 
 def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,26 @@ def rank(fraction: float, number: int) -> int:
     return max(1, int(fraction * number))
 
 
+GROUPED = 64
+"""How many values `nth_largest` takes together."""
+
+
+def nth_largest(values: Tensor, number: int) -> Tensor:
+    """The value of `values` [n] for which `number` are as large or larger, [].
+
+    torch sorts all of them, which takes a CPU long. So many groups of values as are asked for have a largest one that
+    is at least the `number`-th of all groups; what is asked for is in these groups.
+    """
+    groups = len(values) // GROUPED
+    if values.device.type != "cpu" or groups <= number:
+        return values.topk(number, sorted=False).values.min()
+    grouped = values[: groups * GROUPED].view(GROUPED, groups)
+    largest = grouped.amax(0)
+    kept = largest >= largest.topk(number, sorted=False).values.min()
+    some = torch.cat([grouped[:, kept.nonzero()[:, 0]].flatten(), values[groups * GROUPED :]])
+    return some.topk(number, sorted=False).values.min()
+
+
 def bin_reaching(counts: Tensor, wanted: Tensor | float) -> Tensor:
     """int64: the first bin with which the sum of the counts so far reaches `wanted`, that of the k-th smallest value.
 

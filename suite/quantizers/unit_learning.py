@@ -16,6 +16,9 @@ from suite.quantizers.learned import LearnedRounding, LearnedStep, SquaredError,
 from suite.quantizers.units import Unit, run
 from suite.recipe.errors import SuiteError
 
+CHECK_EVERY = 10
+"""Iterations between two at which the error is read."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,7 +87,7 @@ class Learning:
         self.roundings: dict[str, LearnedRounding] = {}
         self.steps: dict[str, LearnedStep] = {}
         self.optimizer: torch.optim.Adam | None = None
-        self.iteration, self.error = 0, float("nan")
+        self.iteration, self.error = 0, math.nan
         self.weight: Tensor | None = None
         """Of each element of the unit's output for each image, where its error does not count as any other's."""
 
@@ -109,7 +112,8 @@ class Learning:
                 layer.layer.bias = nn.Parameter(_bias(layer.layer))
 
     def iterations(self, caches: tuple[Tensor, Tensor, Tensor], at: dict[str, Any]) -> Iterator[int]:
-        """Learn, on from the state `at`; yields after each iteration how many were done. `error` is the batch's."""
+        """Learn, on from the state `at`; yields after each iteration how many were done. `error` is that of the
+        batch when it was read last."""
         learned = [rounding.alpha for rounding in self.roundings.values() if rounding.alpha is not None]
         steps = [step.log_factor for step in self.steps.values()]
         if not learned + steps:
@@ -139,7 +143,8 @@ class Learning:
         """Of the iteration at hand: squared error and regularizer."""
         given, in_float, target = caches
         self.generator.manual_seed(self.seed + 7919 * self.iteration)
-        index = torch.randint(len(given), (self.settings.batch,), generator=self.generator).to(given.device)
+        index = torch.randint(len(given), (self.settings.batch,), generator=self.generator)
+        index = index.to(given.device, non_blocking=True)
         low = self.settings.bfloat16
         dtype = torch.bfloat16 if low else torch.float32
         x = given[index].to(dtype)
@@ -150,15 +155,19 @@ class Learning:
             y = run(self.model, self.unit.nodes, {self.unit.input: x}, self.unit.output)
             weight = None if self.weight is None else self.weight[index].to(dtype)
             loss: Tensor = SquaredError.apply(y, target[index].to(y.dtype), weight)  # type: ignore[no-untyped-call]
-            self.error = float(loss.detach())
+            error = loss.detach()
             beta = self.settings.beta_at(self.iteration)
             if beta is not None:
                 for rounding in self.roundings.values():
                     loss = loss + self.settings.strength * rounding.regularizer(beta)
-        if not torch.isfinite(loss):
-            raise SuiteError(
-                f"the reconstruction of {self.unit.name} became inf or NaN; use a lower learning rate"
-            )
+        if self.iteration % CHECK_EVERY == 0 or self.iteration == self.settings.iterations - 1:
+            self.error = float(
+                error
+            )  # waits for the device; what has become NaN stays so until the next time
+            if not torch.isfinite(loss):
+                raise SuiteError(
+                    f"the reconstruction of {self.unit.name} became inf or NaN; use a lower learning rate"
+                )
         return loss
 
     def state(self) -> dict[str, Any]:

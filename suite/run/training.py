@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -19,6 +20,7 @@ from suite.recipe import Pretrained, Sgd, Training
 from suite.record.journal import counted_metrics, read_events
 from suite.run import layer_report
 from suite.run.attempt import CHECK_EVERY, Attempt
+from suite.stop import ASKING
 from suite.train.evaluate import Score, evaluate
 from suite.train.fit import Loss, Step, fit
 from suite.train.oscillation import Calmed
@@ -103,17 +105,22 @@ def score_start(attempt: Attempt, model: nn.Module, start: Training | Pretrained
 def eager_because(device: torch.device) -> str:
     """Why trainings on `device` go without torch.compile; empty where they are compiled.
 
-    A GPU compiles one small kernel to see whether that works: it needs a C compiler and Python's headers.
+    A GPU compiles one small kernel to see whether that works: it needs a C compiler and Python's headers. The
+    processes that compile for this one begin here, deaf to what asks to stop: a scheduler sends it to them too, and
+    they would end in the middle of a kernel.
     """
     if device.type != "cuda":
         return "on a CPU"
     if os.environ.get("SUITE_COMPILE") == "0":
         return "SUITE_COMPILE=0"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(8, device=device))
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         return f"{type(error).__name__}: {lines[0]}"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ""
 
 

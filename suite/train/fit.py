@@ -163,7 +163,9 @@ def _over_ranks(working: nn.Module, sgd: Sgd, ranks: Ranks) -> nn.Module:
         synchronize_batch_norm(working, ranks)
     with warnings.catch_warnings():  # torch 2.13 renames the option
         warnings.simplefilter("ignore", FutureWarning)
-        return nn.parallel.DistributedDataParallel(working, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(
+            working, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def _load_model(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -160,12 +160,14 @@ def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
 
 
 def _shared(model: nn.Module, level: str) -> list[nn.Parameter]:
-    """The parameters that the working copy has in common with the model: in O2 those of BatchNorm, always float32."""
+    """The parameters that the working copy has in common with the model: in O2 those that stay float32, of BatchNorm
+    and what quantizers learn."""
     if level == "O3":
         return []
     if level == "O2":
         kept = (module for module in model.modules() if isinstance(module, BATCH_NORM))
-        return [parameter for module in kept for parameter in module.parameters(recurse=False)]
+        of_norms = [parameter for module in kept for parameter in module.parameters(recurse=False)]
+        return of_norms + [parameter for parameter in model.parameters() if isinstance(parameter, Learned)]
     return list(model.parameters())
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pandas as pd
-from fakes.figures import texts, twenty
+from fakes.figures import overlapping, texts, twenty
 from fakes.runs_folder import finish, plan, stage
 from fakes.sweeps import small
 from matplotlib.colors import to_hex
@@ -34,8 +33,7 @@ def test_no_two_texts_of_a_figure_overlap_at_twenty_methods(tmp_path: Path) -> N
         # An annotation's own extent holds its line, too.
         boxes = [Text.get_window_extent(text) for text in found]
         assert len(found) >= 24
-        for (one, box), (two, other) in itertools.combinations(zip(found, boxes, strict=True), 2):
-            assert not box.overlaps(other), (one.get_text(), two.get_text())
+        assert [(found[a].get_text(), found[b].get_text()) for a, b in overlapping(boxes)] == []
         width, height = figure.get_size_inches() * figure.dpi
         for text, box in zip(found, boxes, strict=True):
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text.get_text()

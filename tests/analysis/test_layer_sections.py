@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.figures import texts
+from fakes.figures import overlapping, texts
 from fakes.layer_records import NAMES, keep, layer, record
 from fakes.pages import HOSTILE, Elements, words, written
 from fakes.runs_folder import Json, finish, plan, spoil, stage
@@ -56,8 +56,7 @@ def evidence(twenty: Path) -> Any:
 def no_two_overlap(figure: Figure) -> int:
     found = texts(figure)
     boxes = [Text.get_window_extent(text) for text in found]
-    for (one, box), (two, other) in itertools.combinations(zip(found, boxes, strict=True), 2):
-        assert not box.overlaps(other), (one.get_text(), two.get_text())
+    assert [(found[a].get_text(), found[b].get_text()) for a, b in overlapping(boxes)] == []
     width, height = figure.get_size_inches() * figure.dpi
     for text, box in zip(found, boxes, strict=True):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text.get_text()

@@ -15,7 +15,7 @@ import pytest
 from fakes import ROOT
 from fakes.explained import finish as finish_step
 from fakes.explained import stages as explained
-from fakes.figures import texts, twenty
+from fakes.figures import overlapping, texts, twenty
 from fakes.pages import HOSTILE, Elements, metrics, words, written
 from fakes.runs_folder import Json, begin, finish, plan, stage
 from fakes.sweeps import small
@@ -256,8 +256,7 @@ def test_no_two_texts_of_a_new_figure_overlap_at_twenty_methods(tmp_path: Path) 
         drawn = texts(part.figure)
         boxes = [Text.get_window_extent(text) for text in drawn]  # an annotation's own holds its line, too
         assert sum(isinstance(text, Annotation) for text in drawn) > 0 and len(drawn) > 25
-        for index, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[index + 1 :]), drawn[index].get_text()
+        assert [(drawn[a].get_text(), drawn[b].get_text()) for a, b in overlapping(boxes)] == []
 
 
 def test_a_table_and_its_curves_come_from_one_reading_of_each_journal(

@@ -59,8 +59,10 @@ def suite(place: Path, *words: str, status: int = 0) -> str:
 
 
 def test_a_sweep_is_launched_and_reported_from_a_folder_with_an_analysis_and_a_slurm_of_its_own(
-    place: Path,
+    place: Path, database: bytes
 ) -> None:
+    (place / "runs").mkdir()
+    (place / "runs" / "mlflow.db").write_bytes(database)
     assert "2 stages: 2 done" in suite(place, "launch", "own.py")
     assert "amax" in suite(place, "report", "own")
     assert (place / "results" / "own" / "report.html").is_file()

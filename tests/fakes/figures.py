@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import BboxBase
 
 from analysis.read import published
 from fakes.runs_folder import finish, plan, stage
@@ -32,6 +35,13 @@ def texts(figure: Figure) -> list[Text]:
     beyond = _ticks_beyond_the_limits(figure)
     found = [text for text in figure.findobj(Text) if isinstance(text, Text) and id(text) not in beyond]
     return [text for text in found if text.get_text() and text.get_visible()]
+
+
+def overlapping(boxes: Sequence[BboxBase]) -> list[tuple[int, int]]:
+    """Which two of the boxes, by their places, have a point in common."""
+    low, high = (np.array([getattr(box, end) for box in boxes]) for end in ("min", "max"))
+    meet = ((low[:, None] <= high) & (low <= high[:, None])).all(-1)
+    return [(int(one), int(other)) for one, other in np.argwhere(np.triu(meet, 1))]
 
 
 def _ticks_beyond_the_limits(figure: Figure) -> set[int]:

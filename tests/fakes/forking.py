@@ -1,7 +1,8 @@
 """Processes without their imports: each is a fork of one that has imported torch, MLflow and the suite.
 
 A command that a user gives starts Python and imports torch, which takes a busy machine longer than what it then does.
-What is forked is as fresh: its folder, environment, output and modules are its own.
+What is forked is as fresh: its folder, environment, output and modules are its own. So is what a launch starts. From
+nothing start the commands of tests/cli/test_console_script.py, the jobs of SLURM, and all of a campaign.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from fakes.starting import Starter
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 forked = multiprocessing.get_context("forkserver")
@@ -25,6 +29,8 @@ forked.set_forkserver_preload(
     [
         "torch",
         "torch._dynamo",  # which torch imports, in seconds, when it makes an optimizer
+        "torch.distributed.run",
+        "sklearn.datasets",
         "pytest",
         "mlflow.store.tracking.sqlalchemy_store",
         "mlflow.tracking",
@@ -38,6 +44,8 @@ forked.set_forkserver_preload(
         "suite.track.sync",
     ]
 )
+FROM_NOTHING = "SUITE_TEST_FROM_NOTHING"
+"""With this in its environment a launch starts its jobs by their commands, by which psutil then finds them."""
 _NUMBERS = count()
 
 
@@ -129,20 +137,44 @@ def _obey(
 ) -> None:
     """Be the process of a command, and end."""
     os.setsid()
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, ()
-    )  # a server that data workers had started blocks what asks to stop
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
     for number, file in ((0, Path(os.devnull)), (1, out), (2, err)):
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND) if file else os.dup(1)
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = ["suite", *words]
+    _end_with(environment, lambda: _done(words, program))
+
+
+def _become(words: list[str], environment: Mapping[str, str]) -> None:
+    """Be the process of `python -m MODULE ...`, and end: a job of a launcher, torchrun, or a rank of that."""
+    module, *rest = words[words.index("-m") + 1 :]
+    sys.argv = [module, *rest]
+
+    def done() -> int:
+        if module == "suite":
+            return _done(rest, None)
+        assert module == "torch.distributed.run"
+        from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+        from torch.distributed.run import main
+
+        subprocess_handler.Popen = Starter(_become)  # type: ignore[attr-defined]
+        main(rest)
+        return 0
+
+    _end_with(environment, done)
+
+
+def _end_with(environment: Mapping[str, str], done: Callable[[], int]) -> None:
+    """End with the status of `done`, in this environment."""
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, ()
+    )  # a server that data workers had started blocks what asks to stop
+    os.environ.clear()
+    os.environ.update(environment)
     status: Any = 1
     try:
-        status = _done(words, program)
+        status = done()
     except SystemExit as end:
         status = end.code
     except BaseException:
@@ -161,5 +193,9 @@ def _done(words: list[str], program: str | None) -> int:
         exec(compile(program, "program", "exec"), {"__name__": "__main__"})
         return 0
     from suite.cli.main import main
+    from suite.launch import local
 
+    if words[0] in ("launch", "resume", "explain") and FROM_NOTHING not in os.environ:
+        held: Any = SimpleNamespace(Popen=Starter(_become), DEVNULL=subprocess.DEVNULL)
+        local.subprocess = held
     return main(words)

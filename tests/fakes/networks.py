@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -12,22 +16,34 @@ from suite.recipe import Network
 
 def lived_in() -> nn.Module:
     """A small ResNet-20 with random weights and lived-in BatchNorm statistics, evaluating."""
-    torch.manual_seed(0)
-    model = networks.build(Network("resnet20"))
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.randn(16, 3, 32, 32))
-    return model.eval()
+    return _copied(_resnet20, 32)
 
 
 def two_blocks() -> nn.Module:
     """The smallest network with residual blocks, in the same state: 7 layers of 4 and 8 channels."""
+    return _copied(tiny.network, 16)
+
+
+def _resnet20() -> nn.Module:
+    return networks.build(Network("resnet20"))
+
+
+def _copied(make: Callable[[], nn.Module], size: int) -> nn.Module:
+    """Of the network that `_made` makes once; torch's generator is as after that."""
+    model, state = _made(make, size)
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
+
+
+@cache
+def _made(make: Callable[[], nn.Module], size: int) -> tuple[nn.Module, Tensor]:
+    """The network after three batches of images `size` pixels wide, and the state of torch's generator."""
     torch.manual_seed(0)
-    model = tiny.network()
+    model = make()
     with torch.no_grad():
         for _ in range(3):
-            model(torch.randn(16, 3, 16, 16))
-    return model.eval()
+            model(torch.randn(16, 3, size, size))
+    return model.eval(), torch.get_rng_state()
 
 
 class Branching(nn.Module):

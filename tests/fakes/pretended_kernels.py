@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from fakes.pretended_gpu import SCALARS_MAY_BE_ON_THE_CPU, VIEWS, WAITS, Gpu, where
 
@@ -20,7 +20,7 @@ class Below(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._overloadpacket.__name__
-        flat = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        flat = _tensors((*args, *kwargs.values()))
         tags = [self.tags.get(x) for x in flat]
         on_gpu, on_cpu = "cuda" in tags, "cpu" in tags
         if on_gpu:
@@ -30,15 +30,21 @@ class Below(TorchDispatchMode):
             if on_cpu:
                 self._mixed(name, func, args, kwargs, flat, tags)
             self._waits(name, args, kwargs)
+            if name == "_foreach_copy_" and len({x.dtype for x in args[0]}) > 1:
+                self.gpu.refuse(
+                    "_foreach_copy_ over several dtypes, to which older torch wrote wrong values on CUDA"
+                )
         result = func(*args, **kwargs)
         tag = "cuda" if on_gpu else "cpu" if on_cpu else None
         if name == "copy_" or name == "_foreach_copy_":
             return result
         if name == "index" and self.tags.get(args[0]) is not None:
             tag = self.tags.get(args[0])
+        if tag is None:
+            return result
         known = {x.untyped_storage()._cdata for x in flat if x.layout is torch.strided and not _opaque(x)}
-        for out in tree_flatten(result)[0]:
-            if isinstance(out, Tensor) and not _opaque(out) and out.untyped_storage()._cdata not in known:
+        for out in _tensors((result,)):
+            if not _opaque(out) and out.untyped_storage()._cdata not in known:
                 self.tags.put(out, tag)
         return result
 
@@ -88,6 +94,18 @@ class Below(TorchDispatchMode):
                     self.gpu.wait("boolean mask: how many are true")
         elif name == "histc":
             self.gpu.wait("histc")
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Those in a kernel's words or result, which are nested in lists and tuples alone; torch's tree_flatten takes as
+    long as all else here."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+    return found
 
 
 def _opaque(x: Tensor) -> bool:

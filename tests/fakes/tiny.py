@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from suite.networks.cifar_resnet import BasicBlock, ResNet
 
 PAUSE_SECONDS = 0.2
+WHILE = ""
 COUNT = {"train": 72, "test": 40}
 
 
@@ -20,10 +22,10 @@ def network(classes: int = 10) -> ResNet:
 
 
 class Slow(ResNet):
-    """One whose training takes long, and no time of a core."""
+    """One whose training takes long, and no time of a core; where WHILE names a file, as long as it is there."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training and (not WHILE or os.path.exists(WHILE)):
             time.sleep(PAUSE_SECONDS)
         return super().forward(x)
 

@@ -49,8 +49,10 @@ class User:
             sweep = sweep.replace(usual, quick)
         (folder / "own.py").write_text(sweep)
         pause = f"PAUSE_SECONDS = {limit(tiny.PAUSE_SECONDS)}"
-        text = Path(tiny.__file__).read_text()
-        (folder / "tiny.py").write_text(text.replace(f"PAUSE_SECONDS = {tiny.PAUSE_SECONDS}", pause))
+        text = Path(tiny.__file__).read_text().replace(f"PAUSE_SECONDS = {tiny.PAUSE_SECONDS}", pause)
+        self.slow = folder / "slow"
+        self.slow.touch()
+        (folder / "tiny.py").write_text(text.replace('WHILE = ""', f"WHILE = {str(self.slow)!r}"))
         self.environment = OUTSIDE | {"PYTHONPATH": str(ROOT)}
         self.launches: list[Forked] = []
 

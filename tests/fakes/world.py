@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from fakes.cluster import Cluster, Place
+from fakes.forking import FROM_NOTHING
 from fakes.journals import Embedded, difference
 from fakes.user import User
 from fakes.waiting import until
@@ -41,7 +42,7 @@ class World:
         folder.mkdir(parents=True)
         self.on, self._cluster = on, cluster
         self.user = Place(folder, cluster) if cluster else User(folder, on)
-        self.user.environment["SUITE_SAVE_SECONDS"] = "0"
+        self.user.environment |= {"SUITE_SAVE_SECONDS": "0", FROM_NOTHING: "1"}
         if disk:
             self.user.runs.symlink_to(disk)
         ranks = "2" if on == "torchrun" else "1"

@@ -76,6 +76,7 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
     assert "0 jobs of own cancelled" in user("cancel", "own")
     assert "3 stages: 3 stopped" in user("status", "own")
 
+    user.slow.unlink()
     user.resume_and_leave()
     user.all_done()
     user.nothing_runs()

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from suite import sweeps
 from suite.launch import ends, local_jobs
 from suite.launch.grouping import image_passes, jobs
-from suite.launch.local import Here
+from suite.launch.local import SHORT_TRAINING, Here
 from suite.methods.amax import Amax
 from suite.ranks import Ranks
-from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
+from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
@@ -196,6 +196,15 @@ def test_jobs_hold_every_stage_once_and_one_that_trains_alone(parts: int) -> Non
         assert len(job) == 1 or all(isinstance(s, Recipe) for s in job)
         assert len({s.needs for s in job}) == 1
     assert len(made) == 2 + 2 * 3 + 2 * parts  # trainings, three recipes a seed that train, light ones
+
+
+def test_on_one_machine_short_trainings_share_a_process_with_what_is_light() -> None:
+    stages = plan(sweeps.find("quick").stages([])[0])
+    together = jobs(stages, 2, SHORT_TRAINING)
+    assert len(together) == 2 + 2 * 2 and sum(map(len, together)) == len(stages)
+    assert sorted(sum(bool(s.trains_by) for s in job) for job in together[2:]) == [1, 1, 2, 2]
+    wide = [over_ranks(stage, 2) for stage in stages]
+    assert len(jobs(plan(wide), 2, SHORT_TRAINING)) == 2 + 2 * 3 + 2 * 2
 
 
 def test_a_longer_training_costs_more() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from suite.data.workers import default_workers
-from suite.launch.environment import gpu_names, worker_environment
+from suite.launch.environment import gpu_names, only_gpus, worker_environment
 from suite.launch.local_process import elastic
 from suite.ranks import Ranks, from_environment
 from suite.recipe.errors import SuiteError
@@ -118,6 +118,15 @@ def test_a_launcher_hands_out_gpus_by_the_names_that_it_was_given(
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_names(count) == names
+
+
+def test_on_rocm_a_worker_sees_its_gpus_under_the_name_that_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert only_gpus(["1"]) == {"CUDA_VISIBLE_DEVICES": "1", "SUITE_DEVICE": "cuda"}
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "2,3")
+    assert gpu_names(2) == ["2", "3"] and only_gpus(["3"])["HIP_VISIBLE_DEVICES"] == "3"
 
 
 def test_an_empty_number_of_data_workers_is_none_and_a_wrong_one_is_refused(

@@ -143,8 +143,23 @@ FORMS: dict[str, tuple[Callable[[State], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+LEGACY = ("a DataParallel of years ago", "half precision", "kuangliu")
+"""Those that `make test` reads in torch's old format too; `make test-long` reads all."""
+
+
+@pytest.mark.parametrize(
+    ("name", "zipped"),
+    [
+        pytest.param(
+            name,
+            zipped,
+            marks=[pytest.mark.long] * (not zipped and name not in LEGACY),
+            id=f"{'zip' if zipped else 'legacy'}-{name}",
+        )
+        for zipped in (True, False)
+        for name in FORMS
+    ],
+)
 def test_a_checkpoint_is_read_as_people_save_it_and_what_was_understood_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, zipped: bool
 ) -> None:

@@ -20,6 +20,7 @@ from suite.quantizers.observers import (
     Observer,
     observe_over,
 )
+from suite.quantizers.range_search import nth_largest
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError
 
@@ -148,6 +149,26 @@ def test_the_histograms_range_is_nearer_the_optimum_than_min_max_at_four_bits() 
         2.2 < amax < 3.2
     )  # the optimal clip of a unit normal at 15 levels is about 2.7 sigma, its extreme about 4
     assert amax < x.abs().max()
+
+
+@given(SEEDS, st.sampled_from(["contiguous", "channels last", "rectified", "transposed"]))
+def test_a_histogram_has_each_value_in_the_bin_of_its_magnitude(seed: int, kind: str) -> None:
+    """Of more values than a block has."""
+    x = torch.randn(4, 16, 36, 36, generator=torch.Generator().manual_seed(seed))
+    x = {"rectified": x.relu(), "transposed": x.transpose(1, 3)}.get(kind, x)
+    x = x.contiguous(memory_format=torch.channels_last) if kind == "channels last" else x
+    observer = Histogram(bins=64)
+    observer(x)
+    index = (x.abs() / observer.edge * 64).long().clamp(max=63) + 64 * (x > 0)
+    assert torch.equal(observer.counts.flatten(), torch.bincount(index.flatten(), minlength=128))
+
+
+@given(SEEDS, st.integers(1, 400), st.sampled_from([1, 2, 64]))
+def test_the_nth_largest_is_that_of_all_sorted(seed: int, number: int, distinct: int) -> None:
+    """Of values that are all different, and of few that occur often."""
+    values = torch.randn(20_003, generator=torch.Generator().manual_seed(seed))
+    values = values if distinct == 64 else (values * distinct).round().abs()
+    assert nth_largest(values, number) == values.sort(descending=True).values[number - 1]
 
 
 def test_counts_beyond_two_to_the_24_stay_exact() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from fakes import ROOT
+from fakes.forking import completed
 from fakes.user_files import METHOD, NETWORK, SWEEP, write
+from fakes.waiting import limit
 
 from suite.launch import as_worker
 from suite.launch.as_worker import check_user_files
@@ -452,19 +454,16 @@ def test_a_stage_of_values_of_other_kinds_is_refused() -> None:
 
 
 def suite(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suite", *words, "--runs", str(folder / "runs")]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    return completed([*words, "--runs", str(folder / "runs")], folder, environment, limit(240))
 
 
-def test_a_sweep_of_a_users_method_and_network_runs_and_an_edit_makes_other_stages(tmp_path: Path) -> None:
+def test_a_sweep_of_a_users_method_and_network_runs_and_an_edit_makes_other_stages(
+    tmp_path: Path, database: bytes
+) -> None:
     write(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").write_bytes(database)
     done = suite(tmp_path, "launch", "own.py", "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 stages: 2 done" in done.stdout.replace("\n", " ")

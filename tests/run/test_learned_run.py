@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from fakes.stopping import StopsAfter
+from fakes.trainings import TINY, TINY_IMAGES
 
 from suite.launch import verify_resume
 from suite.methods.lsq import Lsq
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Training
+from suite.recipe import Calibration, Precision, Recipe, Sgd, Training
 from suite.record.files import Folders
 from suite.record.journal import read_events
 from suite.run.stage import InterruptedRunError, run
@@ -22,8 +23,8 @@ from suite.steps import Distillation
 
 def recipe(world_size: int = 1) -> Recipe:
     half = Precision("O2", "bfloat16")
-    sgd = Sgd(1, 100, 0.05, pad=1, flip=False, precision=half, world_size=world_size)
-    training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
+    sgd = Sgd(1, 6, 0.05, pad=1, flip=False, precision=half, world_size=world_size)
+    training = Training(TINY, TINY_IMAGES, sgd)
     method = Lsq(4, 4, feed=replace(sgd, epochs=2, lr=0.01), calibration=Calibration(64, 64))
     return Recipe(training, replace(method, distillation=Distillation()))
 
@@ -47,7 +48,7 @@ def test_a_run_records_what_it_learned_and_one_that_is_stopped_ends_with_the_sam
     metrics = [e for e in events if e["event"] == "metrics" and "train_loss" in e["values"]]
     assert [event["step"] for event in metrics] == [1, 2]
     names = {name for name in metrics[0]["values"] if name.startswith("learned_")}
-    assert len(names) == 2 * 22 and "learned_layer1_0_conv1_weight_scale" in names
+    assert len(names) == 2 * 7 and "learned_layer1_0_conv1_weight_scale" in names
     assert all(metrics[0]["values"][name] != metrics[1]["values"][name] for name in names)
     state = torch.load(whole.runs / stage.key / "checkpoint.pt", weights_only=True)["model"]
     assert state["layer1.0.conv1.input.scale"] > 0 and "layer1.0.conv1.weight.scale" not in state

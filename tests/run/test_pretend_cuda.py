@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,30 @@ import pytest
 import torch
 from fakes.methods import LIKE, LIKE_ANOTHER
 from fakes.pretend_cuda import pretend_cuda
-from fakes.pretended_gpu import VIEWS, DeviceError, Gpu
+from fakes.pretended_gpu import DeviceError, Gpu
 from fakes.trainings import TINY, TINY_IMAGES
 
 import suite.networks.torchvision_import  # noqa: F401  (before torch seems to have CUDA)
-from suite import networks
 from suite.data import datasets
-from suite.data.images import Images
 from suite.launch import verify_resume
 from suite.methods import find
 from suite.methods.amax import Amax
 from suite.methods.histogram import Histogram
 from suite.methods.linear import Linear
+from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
+from suite.pytorch_quantization.nn import QuantConv2d
+from suite.quantizers.unit_learning import Learning
 from suite.ranks import Ranks
-from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
+from suite.recipe import Calibration, Damping, Freezing, Precision, Recipe, Sgd, Stage, Training
 from suite.record import provenance
 from suite.record.files import Folders
+from suite.run import training as trains
 from suite.run.attempt import Attempt, InterruptedRunError
-from suite.run.in_memory import InMemoryFeed
-from suite.run.pipeline import quantized
 from suite.run.stage import run
 from suite.stop import Stop
-from suite.train.fit import fit
 
 FEW = Calibration(images=64, batch=32)
 
@@ -70,6 +70,7 @@ def stages() -> list[Stage]:
     found: list[Stage] = [training(f"O{n}", half) for n in (1, 2, 3) for half in ("float16", "bfloat16")]
     methods = [small(kind) for kind in find().values()]
     methods += [small(QatSymmetric, feed=sgd("O2")), small(QatSymmetric, feed=sgd("O1", "bfloat16"))]
+    methods += [small(Lsq, damping=Damping(), feed=sgd("O2")), small(Lsq, freezing=Freezing())]
     methods += [
         small(QatSymmetric, **{how: True}) for how in ("ranges_move", "running_extreme", "from_scratch")
     ]
@@ -131,12 +132,32 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return Folders(folder / "runs", folder)
 
 
+def watched(usual: Callable[..., Iterator[Any]], gpu: Gpu) -> Callable[..., Iterator[Any]]:
+    """The same steps of a training or of learned rounding, of which the second and the third make the host wait for
+    nothing; the first makes what the others use, and what is read now and then is read in it and in the last."""
+
+    def steps(*words: Any, **named: Any) -> Iterator[Any]:
+        before = Counter(gpu.waits)
+        for number, step in enumerate(usual(*words, **named), start=1):
+            assert number not in (2, 3) or not gpu.waits - before, (
+                f"step {number} waits: {gpu.waits - before}"
+            )
+            yield step
+            before = Counter(gpu.waits)
+
+    return steps
+
+
 def done(stage: Stage, folders: Folders, stop_after: int = 0) -> Gpu:
     """Run it and what it needs on a pretended GPU; with `stop_after`, stopped after so many steps and resumed."""
     for needed in stage.needs:
         done(needed, folders)
     forget()
-    with pretend_cuda() as gpu:
+    with (
+        pretend_cuda() as gpu,
+        mock.patch.object(trains, "fit", watched(trains.fit, gpu)),
+        mock.patch.object(Learning, "iterations", watched(Learning.iterations, gpu)),
+    ):
         ranks = Ranks(device=gpu.device)
         if stop_after:
             usual, count = Attempt.save_or_stop, iter(range(1, 10**9))
@@ -152,7 +173,7 @@ def done(stage: Stage, folders: Folders, stop_after: int = 0) -> Gpu:
 
 
 @pytest.mark.parametrize("key", each())
-def test_no_tensor_of_a_stage_is_on_the_wrong_device(key: str, folders: Folders) -> None:
+def test_no_tensor_of_a_stage_is_on_the_wrong_device_and_no_step_waits(key: str, folders: Folders) -> None:
     assert not done(STAGES[key], folders).refused
     assert (folders.runs / key / "outcome.json").exists()
 
@@ -170,24 +191,15 @@ def test_what_was_stopped_on_a_gpu_goes_on_to_the_same_bits(
     assert not verify_resume.compare(folders.runs / key, tmp_path / key)
 
 
-@pytest.mark.parametrize(("level", "is_qat"), [("O0", False), ("O2", False), ("O2", True)])
-def test_a_step_of_a_training_makes_the_host_wait_for_nothing(level: str, is_qat: bool) -> None:
+def test_nvidias_interface_waits_for_nothing_once_its_ranges_are_fixed() -> None:
     with pretend_cuda() as gpu:
-        model = networks.build(Network("resnet20")).to(gpu.device)
-        if is_qat:
-            method = QatSymmetric()
-            model = quantized(method.steps()[:1], InMemoryFeed(model))
-        pixels, labels = (
-            torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8),
-            torch.randint(0, 10, (24,)),
-        )
-        images = Images(pixels.to(gpu.device), labels.to(gpu.device), Dataset("cifar10", size=16))
-        steps = fit(model, images, Sgd(2, 4, 0.01, precision=Precision(level)), 0, Ranks(device=gpu.device))  # type: ignore[arg-type]
-        for _ in range(2):
-            next(steps)
+        layer = QuantConv2d(3, 4, 3).to(gpu.device)
+        layer.input_quantizer.amax, layer.weight_quantizer.amax = 3.0, 0.2
+        x = torch.randn(2, 3, 8, 8).to(gpu.device)
+        layer(x)
         gpu.waits.clear()
-        next(steps)
-        assert not gpu.waits and any(name.split(".")[1] not in VIEWS for name in gpu.launches)
+        layer(x)
+        assert not gpu.waits
 
 
 def test_the_pretended_gpu_refuses_what_cuda_refuses_and_counts_what_waits() -> None:
@@ -199,3 +211,7 @@ def test_the_pretended_gpu_refuses_what_cuda_refuses_and_counts_what_waits() -> 
             there.numpy()
         assert there.is_cuda and str((there * 2).device) == "cuda:0" and not gpu.waits
         assert (there + torch.tensor(1.0)).sum().item() == 6 and len(gpu.waits) == 1
+        with pytest.raises(DeviceError, match="over several dtypes"):
+            torch._foreach_copy_([there.half(), there], [there, there])
+        with pytest.raises(AssertionError, match="step 2 waits"):
+            list(watched(lambda: (there.sum().item() for _ in range(3)), gpu)())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from suite.pytorch_quantization.calib import Calibrator, HistogramCalibrator, MaxCalibrator
 from suite.pytorch_quantization.nn.modules.clip import Clip
 from suite.pytorch_quantization.tensor_quant import (
+    LARGEST_KNOWN,
     QUANT_DESC_8BIT_PER_TENSOR,
     QuantDescriptor,
     amax_of,
@@ -49,6 +50,8 @@ class TensorQuantizer(nn.Module):
     """
 
     use_fb_fake_quant = False
+    _known: tuple[Tensor, int] | None = None
+    """The fixed amax that was found good, and its version then."""
     _amax: Tensor
     num_bits = _num_bits = _setting("num_bits", "2 to 16; may be set.")
     unsigned = _unsigned = _setting("unsigned", "Whether the integers start at 0; may be set.")
@@ -222,9 +225,9 @@ class TensorQuantizer(nn.Module):
         if desc.learn_amax:
             amax = torch.maximum(-self.clip.clip_value_min, self.clip.clip_value_max).detach()
         elif self.amax is not None:
+            if self._amax.device != inputs.device:
+                self._amax = self._amax.to(inputs.device)
             amax = self._amax
-            if amax.device != inputs.device:
-                self._amax = amax = amax.to(inputs.device)
         else:
             amax = reduce_amax(inputs, desc.axis)
         if desc.scale_amax is not None:
@@ -232,9 +235,24 @@ class TensorQuantizer(nn.Module):
         if desc.fake_quant and TensorQuantizer.use_fb_fake_quant:
             return native_fake_quant(inputs, amax, desc.num_bits, desc.unsigned)
         if desc.fake_quant:
-            return fake_tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
+            checked = amax is not self.amax or not self._is_known(amax)
+            return fake_tensor_quant(
+                inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range, checked=checked
+            )
         integers, self._scale = tensor_quant(inputs, amax, desc.num_bits, desc.unsigned, desc.narrow_range)
         return integers
+
+    def _is_known(self, amax: Tensor) -> bool:
+        """Whether the fixed `amax` is good as it is now: it is looked at where it was changed, not at each tensor,
+        since that waits for a GPU, and ends the graph of torch.compile."""
+        if torch.compiler.is_compiling():
+            return self._known is not None
+        if amax.is_inference():  # which has no version
+            return False
+        if self._known is None or self._known[0] is not amax or self._known[1] != amax._version:
+            good = bool(((amax >= 0) & (amax <= LARGEST_KNOWN)).all())
+            self._known = (amax, amax._version) if good else None
+        return self._known is not None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         saved = state_dict.get(f"{prefix}_amax")
