@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.read.layer_records import MOST_LAYERS, TENSORS, _mapping, _name, _number, _object
+from analysis.read.artifacts import json_object, mapping, number, printable_name
+from analysis.read.layer_records import MOST_LAYERS, TENSORS
 
 SCORES = ("noise", "logits", "gradient", "hessian")
 TRUTHS = ("loss_alone", "loss_all_but")
@@ -37,8 +38,8 @@ def read_sensitivity(runs: Path, key: str) -> SensitivityRecord | None:
     path = runs / key / "artifacts" / "sensitivity.json"
     if not path.exists():
         return None
-    content = _object(path)
-    measured = _mapping(content.get("float"))
+    content = json_object(path)
+    measured = mapping(content.get("float"))
     costs = [_cost(row) for row in _rows(content, "costs", path)]
     ranks = [_rank(row) for row in _rows(content, "correlations", path)]
     if not costs:
@@ -46,8 +47,8 @@ def read_sensitivity(runs: Path, key: str) -> SensitivityRecord | None:
     images = content.get("images")
     return SensitivityRecord(
         images if type(images) is int else 0,
-        _number(measured.get("loss")),
-        _number(measured.get("top1")),
+        number(measured.get("loss")),
+        number(measured.get("top1")),
         pd.DataFrame(costs, columns=["layer", "tensor", "bits", *COSTS]),
         pd.DataFrame(ranks, columns=["score", "truth", "tensor", "bits", "layers", *RANKS]),
     )
@@ -68,11 +69,14 @@ def _is_of_a_tensor(row: Any) -> bool:
 
 
 def _cost(row: Mapping[str, Any]) -> dict[str, Any]:
-    place = {"layer": _name(row.get("layer")), "tensor": row["tensor"], "bits": row["bits"]}
-    return place | {name: _number(row.get(name)) for name in COSTS}
+    place = {"layer": printable_name(row.get("layer")), "tensor": row["tensor"], "bits": row["bits"]}
+    return place | {name: number(row.get(name)) for name in COSTS}
 
 
 def _rank(row: Mapping[str, Any]) -> dict[str, Any]:
-    place: dict[str, Any] = {"score": _name(row.get("score")), "truth": _name(row.get("truth"))}
-    place |= {"tensor": row["tensor"], "bits": row["bits"], "layers": _number(row.get("layers"))}
-    return place | {name: _number(row.get(name)) for name in RANKS}
+    place: dict[str, Any] = {
+        "score": printable_name(row.get("score")),
+        "truth": printable_name(row.get("truth")),
+    }
+    place |= {"tensor": row["tensor"], "bits": row["bits"], "layers": number(row.get("layers"))}
+    return place | {name: number(row.get(name)) for name in RANKS}

@@ -44,6 +44,12 @@ def test_the_images_that_are_compared_are_evenly_spread(most: int | None) -> Non
 
 
 def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, has in ((("avx2",), False), (("avx2", "avx_vnni"), True), (("asimddp",), True)):
+    for machine, flags, has in (
+        ("x86_64", ("avx2",), False),
+        ("x86_64", (), False),
+        ("AMD64", ("avx2", "avx_vnni"), True),
+        ("aarch64", ("asimddp",), True),
+    ):
+        monkeypatch.setattr(agreement.platform, "machine", lambda machine=machine: machine)
         monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
         assert agreement.has_vnni() == has

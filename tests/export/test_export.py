@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +42,6 @@ except ImportError:
     onnx = None
 
 CALIBRATION = Calibration(images=128, batch=64)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    yield Finished(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def needs_onnx() -> None:
-    if onnx is None:
-        missing("onnx is not installed; pip install '.[export]'")
 
 
 @pytest.fixture(scope="module")
@@ -279,27 +267,6 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
         onnx_file(simulation, Request(), {}, [])
-
-
-@pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])
-def test_the_images_that_are_compared_are_evenly_spread(finished: Finished, most: int | None) -> None:
-    test = rebuilt(finished.recipe(Mse(8, 8, feed=CALIBRATION)), finished.folders).images("test")
-    x = torch.cat(list(agreement.batches(test, most)))
-    whole = torch.cat(list(agreement.batches(test, None)))
-    assert torch.equal(x, whole[agreement.every(test, most)]) and len(x) == min(most or 599, 599)
-    assert len(test.labels[agreement.every(test, most)]) == len(x)
-
-
-def test_vnni_is_asked_of_the_machines_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for machine, flags, has in (
-        ("x86_64", ("avx2",), False),
-        ("x86_64", (), False),
-        ("AMD64", ("avx2", "avx_vnni"), True),
-        ("aarch64", ("asimddp",), True),
-    ):
-        monkeypatch.setattr(agreement.platform, "machine", lambda machine=machine: machine)
-        monkeypatch.setattr(agreement, "cpu_flags", lambda flags=flags: flags)
-        assert agreement.has_vnni() == has
 
 
 def test_dataflow_carries_one_value_through_a_layer(

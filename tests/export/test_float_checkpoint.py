@@ -18,11 +18,6 @@ from suite.run.start import load_float
 from suite.sweeps.stored import save_sweep
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return Finished(tmp_path_factory.mktemp("finished"))
-
-
 def test_the_file_is_the_network_in_half_the_bytes_and_the_card_says_what_it_scores(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,6 @@ from suite.recipe.errors import SuiteError
 ROOT = Path(__file__).parent.parent.parent
 CALIBRATION = Calibration(images=128, batch=64)
 EIGHT = Mse(8, 8, feed=CALIBRATION)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    yield Finished(tmp_path_factory.mktemp("finished"))
 
 
 def needs(runtime: str) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.methods.mixed import Mixed
+from suite.recipe import Calibration, Dataset, Method, Network, Pretrained
 from suite.run.in_memory import InMemoryFeed
+from suite.run.pipeline import quantized
+
+START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
+CALIBRATION = Calibration(16, 8)
 
 LAYERS = ("conv", "left", "right", "linear")
 
@@ -52,3 +58,20 @@ class Keeping(InMemoryFeed):
 
     def measured(self, **values: float) -> None:
         self.values |= values
+
+
+def mixed(base: Method, by: Any = "gradient", **more: Any) -> Mixed:
+    """With few widths and images."""
+    return Mixed(base, by, **{"widths": (2, 4, 8), "score_images": 16, **more})
+
+
+def chosen(method: Method, network: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any], Keeping]:
+    """The model, the content of widths.json, and the feed."""
+    x, labels = images()
+    feed = Keeping(network or tied(), x, labels)
+    model = quantized(method.steps(), feed)
+    return model, feed.kept["widths.json"], feed
+
+
+def widths(kept: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    return {layer["name"]: (layer["weight_bits"], layer["input_bits"]) for layer in kept["layers"]}

@@ -56,3 +56,8 @@ class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3))
         return self.linear(x) if x.sum() > 0 else self.linear(-x)  # type: ignore[no-any-return]
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state_dict with a prefix before all names."""
+    return {prefix + name: value for name, value in state.items()}

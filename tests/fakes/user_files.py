@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
+
+from suite.recipe import user_files
 
 METHOD = """
 from dataclasses import dataclass
@@ -51,3 +56,12 @@ def write(folder: Path) -> Path:
     (folder / "my_net.py").write_text(NETWORK)
     (folder / "own.py").write_text(SWEEP)
     return folder / "own.py"
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process."""
+    monkeypatch.setattr(user_files, "_found", {})
+    monkeypatch.setattr(user_files, "_modules", {})
+    mine = ("my_net", "my_methods", "my_parts", "one", "other", "project", "helpers", "methods")
+    for name in [name for name in sys.modules if name.partition(".")[0] in mine]:
+        monkeypatch.delitem(sys.modules, name, raising=False)

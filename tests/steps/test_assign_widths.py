@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from fakes.mixed import LAYERS, Keeping, images, tied
+from fakes.mixed import CALIBRATION, LAYERS, START, Keeping, chosen, images, mixed, tied, widths
 from torch import nn
 
 import suite
-from suite import networks
-from suite.methods import find as find_methods
 from suite.methods.adaround import Adaround
 from suite.methods.linear import Linear
 from suite.methods.lsq import Lsq
@@ -25,34 +20,14 @@ from suite.methods.mse import Mse
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized, first_and_last, set_widths, widths_of
 from suite.quantizers.model_size import size_mb
-from suite.quantizers.width_search import Resource, least_cost
-from suite.recipe import Calibration, Dataset, Method, Network, Precision, Pretrained, Recipe, Sgd
+from suite.recipe import Calibration, Precision, Recipe, Sgd
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.run.pipeline import quantized, steps_of
-from suite.steps import AssignWidths, LayerTimes
+from suite.steps import AssignWidths
 from suite.sweeps.values import from_json
 
-START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
-CALIBRATION = Calibration(16, 8)
 SHORT = Sgd(epochs=1, batch=8, lr=0.01, precision=Precision("O0"))
-
-
-def mixed(base: Method, by: Any = "gradient", **more: Any) -> Mixed:
-    """With few widths and images."""
-    return Mixed(base, by, **{"widths": (2, 4, 8), "score_images": 16, **more})
-
-
-def chosen(method: Method, network: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any], Keeping]:
-    """The model, the content of widths.json, and the feed."""
-    x, labels = images()
-    feed = Keeping(network or tied(), x, labels)
-    model = quantized(method.steps(), feed)
-    return model, feed.kept["widths.json"], feed
-
-
-def widths(kept: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    return {layer["name"]: (layer["weight_bits"], layer["input_bits"]) for layer in kept["layers"]}
 
 
 @pytest.mark.parametrize("by", ["logits", "gradient", "noise", "hessian", "loss", "random"])
@@ -149,75 +124,6 @@ def test_a_budget_that_nothing_meets_says_the_least_possible() -> None:
         chosen(mixed(Mse(4, 4, feed=CALIBRATION), size_bits=0, widths=(5, 6), by="random"))
     with pytest.raises(SuiteError, match="widths need a budget"):
         Mixed(size_bits=0, bops_per_mac=0)
-
-
-TIMES = LayerTimes(
-    tuple(
-        (name, bits, bits, ms)
-        for name, fast, slow in (
-            ("conv", 1.0, 3.0),
-            ("left", 2.0, 7.0),
-            ("right", 0.5, 0.7),
-            ("linear", 0.1, 0.1),
-        )
-        for bits, ms in ((8, fast), (32, slow))
-    )
-)
-
-
-def test_a_budget_of_measured_milliseconds_is_met_and_kept() -> None:
-    """Of 8 bits all together take 3.6 ms and of float 10.8; tied layers change together."""
-    wide = {"widths": (8, 16), "size_bits": 0, "bops_per_mac": 0, "times": TIMES}
-    spent = {}
-    for budget in (3.6, 5.6, 8.9, 10.8):
-        _, kept, feed = chosen(mixed(Mse(8, 8, feed=CALIBRATION), latency_ms=budget, **wide))
-        spent[budget] = kept["latency_ms"]
-        assert kept["latency_ms"] == feed.values["latency_ms"] <= budget + 1e-9
-        assert kept["budget"]["latency_ms"] == budget
-        assert kept["latency_ms"] == pytest.approx(
-            sum(TIMES.milliseconds(name, *pair) for name, pair in widths(kept).items())
-        )
-    assert spent[3.6] == pytest.approx(3.6) and spent[10.8] == pytest.approx(10.8)
-    assert spent[5.6] == pytest.approx(5.6), "conv, which alone fits"
-    with pytest.raises(
-        SuiteError, match="has milliseconds of 3; the least possible is 3.6: raise the budget"
-    ):
-        chosen(mixed(Mse(8, 8, feed=CALIBRATION), latency_ms=3.0, **wide))
-    base = Scheme(8, 8, calibration=CALIBRATION, first_last=8)
-    _, kept, _ = chosen(mixed(base, "random", latency_ms=2.5, **wide))
-    assert kept["latency_ms"] == pytest.approx(2.5), "of the layers whose widths are free"
-
-
-def test_a_layer_takes_the_fastest_kernel_that_holds_its_widths_and_one_without_a_time_is_named() -> None:
-    times = LayerTimes((("conv", 4, 8, 3.0), ("conv", 8, 8, 2.0), ("conv", 32, 32, 9.0)))
-    assert [times.milliseconds("conv", *pair) for pair in ((2, 2), (5, 8), (4, 16))] == [2.0, 2.0, 9.0]
-    with pytest.raises(SuiteError, match="no time was measured of layer left at 2 bits and inputs of 2"):
-        chosen(mixed(Mse(4, 4, feed=CALIBRATION), latency_ms=9.0, times=times))
-    for wrong in ({"latency_ms": 1.0}, {"times": times}):
-        with pytest.raises(SuiteError, match="latency_ms and times belong together"):
-            Mixed(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(SuiteError, match=r"milliseconds above 0\), got"):
-        LayerTimes((("conv", 8, 8, 0.0),))
-
-
-def test_times_are_read_from_a_record_and_a_name_tells_measurements_apart(tmp_path: Path) -> None:
-    file = tmp_path / "times.json"
-    rows = [
-        dict(zip(("name", "weight_bits", "input_bits", "milliseconds"), row, strict=True))
-        for row in TIMES.times
-    ]
-    file.write_text(json.dumps({"layers": rows}))
-    assert LayerTimes.read(file) == TIMES
-    recipe = Recipe(START, Mixed(latency_ms=2.0, times=TIMES))
-    assert "latency ms 2.0 times of 4 layers, " in recipe.name
-    assert from_json(to_json(recipe)) == recipe
-    assert (
-        recipe.key != replace(recipe, method=replace(recipe.method, times=LayerTimes(TIMES.times[:-1]))).key
-    )
-    for content in ("{", "{}", '{"layers": [{}]}', '{"layers": 3}'):
-        file.write_text(content)
-        with pytest.raises(SuiteError, match=r"is no record of layer times: .*suite latency KEY --layers"):
-            LayerTimes.read(file)
 
 
 def test_tied_layers_with_different_declared_widths_are_refused() -> None:
@@ -330,20 +236,6 @@ def test_a_resumed_run_chooses_by_the_scores_that_were_saved_and_counts_no_metri
     assert feeds[0].values and not feeds[1].values
 
 
-def test_bits_operations_and_size_of_a_resnet20_are_those_counted_by_hand() -> None:
-    """Weights 432 + 267,264 + 640; products 442,368 + 40,108,032 + 640; 688 channels of BatchNorm and 10 biases."""
-    torch.manual_seed(0)
-    network, x = networks.build(Network("resnet20", "A")).eval(), torch.randn(1, 3, 32, 32)
-    insert = Scheme(3, 4, first_last=8).steps()[0]
-    feed = Keeping(network, x)
-    quantized([insert, AssignWidths("uniform", first_last=8)], feed)
-    kept = feed.kept["widths.json"]
-    assert kept["mean_weight_bits"] == (3 * 267_264 + 8 * 1_072) / 268_336
-    assert kept["mean_weight_bits_by_layer"] == (18 * 3 + 2 * 8) / 20
-    assert kept["bops"] == 40_108_032 * 3 * 4 + 443_008 * 64
-    assert 8e6 * kept["size_mb"] == pytest.approx(3 * 267_264 + 8 * 1_072 + 32 * (10 + 4 * 688))
-
-
 def test_the_step_stands_by_itself_behind_insert() -> None:
     x, labels = images()
     insert, ranges, _ = Mse(4, 4, feed=CALIBRATION).steps()
@@ -353,32 +245,3 @@ def test_the_step_stands_by_itself_behind_insert() -> None:
     step.apply(inserted, Keeping(tied(), x, labels))
     found = widths_of(inserted)
     assert found["conv"] == found["linear"] == (8, 8) and set(found["left"]) <= {3, 5}
-
-
-def test_as_many_layers_and_widths_as_resnet50_has_are_assigned_and_the_same_every_time() -> None:
-    """50 groups of 36 pairs of widths within two budgets, costs over six decades."""
-    generator = np.random.default_rng(0)
-    bits = np.array([2, 3, 4, 5, 6, 8])
-    products = np.outer(bits, bits).ravel()
-    costs = 10 ** generator.uniform(-6, 0, (50, 1)) * np.exp2(-2.0 * np.repeat(bits, 6))
-    costs = costs + 10 ** generator.uniform(-6, 0, (50, 1)) * np.exp2(-2.0 * np.tile(bits, 6))
-    weights, macs = generator.integers(1e3, 2e6, (2, 50, 1))
-    resources = [
-        Resource(weights * np.repeat(bits, 6), 2.5 * weights.sum()),
-        Resource(macs * products, 6.25 * macs.sum()),
-    ]
-    choice = least_cost(costs, resources)
-    assert choice == least_cost(costs, resources)
-    assert all(resource.holds(choice) for resource in resources)
-    assert resources[0].of(choice) > 0.99 * resources[0].limit
-
-
-def test_every_method_that_rounds_the_layers_of_a_trained_network_takes_widths() -> None:
-    refused = set()
-    for name, kind in find_methods().items():
-        try:
-            Mixed() if name == "mixed" else Mixed(kind())
-        except SuiteError as reason:
-            assert f"widths by layer are not for {name}" in str(reason)
-            refused.add(name)
-    assert refused == {"builtin_int8", "int_cast", "k_sigma", "linear", "qat_asymmetric", "qat_symmetric"}
