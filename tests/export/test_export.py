@@ -224,7 +224,7 @@ def test_bad_wishes_say_what_to_do_and_write_nothing(
         ([recipe.key, "--to", "safetensors", "--unsigned-weights"], "for --to onnx alone"),
         (["0000", "--to", "onnx"], "no stage has key '0000'"),
         ([finished.start.key, "--to", "onnx"], "is a float network, nothing is quantized in it"),
-        (["small"], "give --parquet FILE or --csv FILE"),
+        (["small"], "or --parquet FILE or --csv FILE with the name of a sweep"),
     ):
         assert main(["export", *words, *runs]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
