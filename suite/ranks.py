@@ -189,9 +189,8 @@ def _same_bits_each_time() -> None:
     """A run that was killed goes on to the same weights: kernels are those that give the same bits each time, and
     float32 is float32. New tensors are not filled, which costs as many kernels as there are layers."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    os.environ.setdefault(
-        "TORCHINDUCTOR_DETERMINISTIC", "1"
-    )  # it chooses no kernel by timing it; read when imported
+    # Inductor then chooses no kernel by timing it. It reads this when it is imported.
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

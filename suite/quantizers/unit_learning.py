@@ -161,9 +161,8 @@ class Learning:
                 for rounding in self.roundings.values():
                     loss = loss + self.settings.strength * rounding.regularizer(beta)
         if self.iteration % CHECK_EVERY == 0 or self.iteration == self.settings.iterations - 1:
-            self.error = float(
-                error
-            )  # waits for the device; what has become NaN stays so until the next time
+            # Reading waits for the device; what has become NaN stays so until the next time.
+            self.error = float(error)
             if not torch.isfinite(loss):
                 raise SuiteError(
                     f"the reconstruction of {self.unit.name} became inf or NaN; use a lower learning rate"
