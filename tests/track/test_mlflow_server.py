@@ -147,8 +147,8 @@ def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_po
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    stages, sweep = journals.stages(34), fault.replace(" ", "-").replace(",", "")
-    write_share(tmp_path, stages[:28], 0)
+    stages, sweep = journals.stages(50), fault.replace(" ", "-").replace(",", "")
+    write_share(tmp_path, stages[:40], 0)
     following = Following(sweep, stages, tmp_path)
     until(lambda: len(backend.ask(RUNS, sweep)) > 4)
     before, after = FAULTS[fault]
@@ -161,8 +161,8 @@ def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_po
                 sync.sync(sweep, stages, tmp_path)
     if fault != "database stopped":
         there = len(backend.ask(RUNS, sweep))
-        assert 4 < there < 28, f"{there} runs were there, so no sync was cut"
-    write_share(tmp_path, stages[28:], 0)  # a run goes on meanwhile
+        assert 4 < there < 40, f"{there} runs were there, so no sync was cut"
+    write_share(tmp_path, stages[40:], 0)  # a run goes on meanwhile
     backend(after)
     away, back = following.ends()
     assert away.startswith(f"MLflow is behind: MLflow at {backend.address} failed: ") and "\n" not in away
@@ -170,7 +170,7 @@ def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_po
     states = backend.ask(RUNS, sweep)
     assert sorted(key for key, _ in states) == sorted(stage.key for stage in stages)
     assert {status for _, status in states} == {"FINISHED"}
-    assert difference(backend, sweep, tmp_path, stages) == (34 * journals.EPOCHS * 7, 0, 0)
+    assert difference(backend, sweep, tmp_path, stages) == (50 * journals.EPOCHS * 7, 0, 0)
 
 
 def test_the_server_asks_for_a_login_and_answers_to_no_other_name(mlflow_server: Server) -> None:
