@@ -221,8 +221,9 @@ def test_no_files_name_says_nothing() -> None:
 
 
 IMPORTED_AS = {"pillow": "PIL", "nvidia-ml-py": "pynvml"}
-NOT_IMPORTED = {"pyarrow", "scikit-learn"}
-"""pandas imports pyarrow for Parquet; of scikit-learn the file of the digits is read."""
+NOT_IMPORTED = {"pyarrow", "scikit-learn", "submitit"}
+"""pandas imports pyarrow for Parquet; of scikit-learn the file of the digits is read; a benchmark compares launching
+with submitit's."""
 
 
 def test_every_package_that_a_run_is_installed_with_is_imported() -> None:
