@@ -20,7 +20,7 @@ from fakes import ROOT
 from fakes.missing import missing
 from xdist.scheduler import LoadFileScheduling
 
-STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ and "-n" in sys.argv
+STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ and bool(re.search(" -n [^0]", " ".join(sys.argv)))
 """Whether this process runs no test itself: its workers would wait while it imports torch and MLflow."""
 
 if not STARTS_WORKERS:

@@ -153,7 +153,7 @@ def test_what_compiles_beside_a_run_is_deaf_to_what_asks_it_to_stop(monkeypatch:
 def test_while_a_second_step_compiles_no_rank_is_taken_for_stuck(tmp_path: Path) -> None:
     """Which may take minutes, in which a run that was asked to stop has saved nothing yet."""
     seen = []
-    with mock.patch.object(Attempt, "save_or_stop", lambda self, *_: seen.append(self.alive_at)):
+    with mock.patch.object(Attempt, "save_or_stop", lambda self, *_: seen.append(self.last_step_at)):
         run(QUICK, Ranks(), Folders(tmp_path / "runs", tmp_path), Stop())
     assert len(seen) == 12 and seen[0] == math.inf and all(map(math.isfinite, seen[1:]))
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import requests
 from fakes import journals
-from fakes.cluster import until
 from fakes.exported import Finished
 from fakes.following import Following
 from fakes.forking import Forked, forked
 from fakes.journals import RUNS, Embedded, Server, difference, write_share
 from fakes.missing import missing
+from fakes.waiting import slowness, until
 from mlflow.tracking import MlflowClient
 
 from suite.cli.main import main
@@ -145,7 +145,7 @@ FAULTS = {
 def test_a_server_that_fails_in_the_middle_of_a_sync_and_comes_back_has_every_point_once(
     tmp_path: Path, backend: Server, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(round(2 * slowness())))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     stages, sweep = journals.stages(50), fault.replace(" ", "-").replace(",", "")
     write_share(tmp_path, stages[:40], 0)
