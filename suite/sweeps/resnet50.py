@@ -1,9 +1,8 @@
 """ResNet-50 on CIFAR-10, the network of source 002: what quantizing it costs, by every post-training method.
 
-The float network is that of `checkpoints/`, which this sweep trained once with `--train`. The recipes are those that
-answer a question: the sources' numbers as published, from three draws of calibration images where the source
-calibrates; each sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer; rounding
-that is learned.
+Without a checkpoint the float network is trained first, with images resized progressively for a CPU. The recipes are
+those that answer a question: the sources' numbers as published, from three draws of calibration images where the
+source calibrates; each sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from suite.methods.adaround import Adaround
 from suite.methods.amax import Amax
-from suite.methods.best import Best
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.entropy import Entropy
 from suite.methods.histogram import Histogram
@@ -39,13 +36,9 @@ from suite.sweeps.float_network import checked_sha256
 NETWORK = Network("resnet50", classes=1000)
 """A 3x3 stem for 32x32 images and source 002's head of 1,000 outputs, of which CIFAR-10 uses ten."""
 
-TRAINED = Path(__file__).parents[2] / "checkpoints" / "resnet50-cifar10.safetensors"
-"""What `--train` made, seed 0; the file beside it says how. It is part of the repository."""
-
 
 def sweep(
-    weights: Annotated[Path, "a checkpoint of the network; without it, that of this repository"] = TRAINED,
-    train: Annotated[bool, "train the network instead: hours of a GPU, or a day of two cores"] = False,
+    weights: Annotated[Path | None, "a checkpoint of the network; without it, it is trained"] = None,
     seed: Annotated[int, "of the training"] = 0,
     epochs_16: Annotated[int, "first epochs, at images of 16 pixels"] = 6,
     epochs_24: Annotated[int, "epochs after them, at 24 pixels"] = 3,
@@ -54,12 +47,12 @@ def sweep(
 ) -> Sequence[Recipe]:
     """Source 002's methods first, then the others."""
     start: Training | Pretrained = training(seed, epochs_16, epochs_24, epochs_32)
-    if not train:
+    if weights is not None:
         start = Pretrained(NETWORK, start.dataset, str(weights.resolve()), checked_sha256(weights, ""))
     recipes = [Recipe(start, method) for draw in range(draws) for method in of_002(Calibration(seed=draw))]
     recipes += [Recipe(start, method) for method in of_other_sources() + sound(Calibration())]
     recipes += [Recipe(start, method, **treatment) for method, treatment in treated(Calibration())]
-    return recipes + [Recipe(start, method) for method in learned(Calibration())]
+    return recipes
 
 
 def training(seed: int, epochs_16: int = 6, epochs_24: int = 3, epochs_32: int = 4) -> Training:
@@ -128,8 +121,3 @@ def treated(draw: Calibration) -> list[tuple[Method, dict[str, Any]]]:
         {"batch_norm": "re-estimated", "edge_bits": 8},
     )
     return [(Mse(bits, bits, feed=draw), treatment) for bits in (4, 3) for treatment in treatments]
-
-
-def learned(draw: Calibration) -> list[Method]:
-    """Rounding that is learned, with a first and last layer of 8 bits, and at 4 bits with these as the rest."""
-    return [Adaround(4, 4, feed=draw), *(Best(bits, bits, feed=draw) for bits in (4, 3)), Best(4, 4, None, feed=draw)]
