@@ -23,6 +23,7 @@ from typing import Any, Literal
 from slurm import client, end_causes
 from slurm.arrays import ENDED
 from suite.launch.ends import exit_error, record_failure
+from suite.launch.local_process import last_event
 from suite.recipe.errors import SuiteError
 from suite.record.cause import Cause, cause_of
 from suite.record.journal import read_events, read_outcome
@@ -48,8 +49,9 @@ EXIT_GRACE_SECONDS = 60
 @dataclass(frozen=True)
 class JobAttempt:
     """One start of a task: `number` counts SLURM's restarts from 0, `reached` is how far the stages were then, `logs`
-    the bytes of its logs then. `cause` is empty while it runs, and after an end that nobody recorded until the next
-    attempt finds it out; `suspects` are the nodes at fault."""
+    the bytes of its logs then, `events` the number of the last event of each of its stages then: a clock, which may
+    step, does not say which are its own. `cause` is empty while it runs, and after an end that nobody recorded until
+    the next attempt finds it out; `suspects` are the nodes at fault."""
 
     number: int
     job: str
@@ -60,6 +62,13 @@ class JobAttempt:
     cause: Cause | Literal[""] = ""
     suspects: str = ""
     ended: float = 0.0
+    events: Mapping[str, int] | None = None
+
+    def has(self, event: Mapping[str, Any], key: str) -> bool:
+        """Whether an event of a stage is of this attempt, or of a later one."""
+        if self.events is None:  # an older version recorded the time alone
+            return bool(event["time"] >= self.began)
+        return bool(event["seq"] > self.events.get(key, 0))
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,9 @@ class Task:
     def _begun(self, began: float) -> JobAttempt:
         number = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
-        return JobAttempt(number, job, nodes, began, self.reached, self.logs)
+        keys = self.content["tasks"][self.index] if began else ()
+        events = {key: last_event(self.runs / key) for key in keys}
+        return JobAttempt(number, job, nodes, began, self.reached, self.logs, events=events)
 
     def _note_end(self, attempt: JobAttempt, cause: Cause) -> JobAttempt:
         suspects = end_causes.at_fault(attempt.nodes) if cause == "node" else ""
@@ -212,8 +223,8 @@ class Task:
 
     def _cause(self, attempt: JobAttempt, status: int) -> tuple[Cause | None, str]:
         """(the cause of an attempt's end, its words); no cause where SLURM or somebody asked it to end."""
-        last = [journal[-1] for folder in self.unfinished if (journal := read_events(folder))]
-        mine = [event for event in last if event["time"] >= attempt.began]
+        last = {folder.name: journal[-1] for folder in self.unfinished if (journal := read_events(folder))}
+        mine = [event for key, event in last.items() if attempt.has(event, key)]
         signals = [str(event["signal"]) for event in mine if event["event"] == "interrupted"]
         taken = bool(signals) and end_causes.preempted(attempt.job, attempt.began)
         logs = end_causes.written([self.record.parent / name for name in self.logs], attempt.logs)

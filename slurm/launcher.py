@@ -144,8 +144,8 @@ class Slurm:
         if state in ("pending", "stopped") or (state == "failed" and job.state == "PENDING"):
             state = QUEUE_STATES.get(job.state, state)
         if state in ("pending", "stopped"):
-            since = attempts[-1].began if attempts else 0.0
-            last = next((event for event in now.journal[-1:] if event["time"] >= since), {})
+            of_it = [e for e in now.journal[-1:] if not attempts or attempts[-1].has(e, now.stage.key)]
+            last = of_it[0] if of_it else {}
             folder = self.sender.folder / array.name
             logs = sorted(folder.glob(f"{job.id}_*.log"))
             cause, words = end_causes.of_job(job, last, logs, self.sender.folder)

@@ -77,10 +77,7 @@ class Sender:
         """All that was written down, sent or not."""
         found = []
         for file in sorted(self.folder.glob("suite-*/array.json")):
-            content = json.loads(file.read_text())
-            tasks = tuple(tuple(task) for task in content.pop("tasks"))
-            after = tuple((name, index) for name, index in content.pop("after"))
-            found.append(Array(tasks=tasks, after=after, **content))
+            found.append(_read_array(file))
         return found
 
     def send(self, pending: Sequence[Stage]) -> list[Array]:
@@ -244,3 +241,21 @@ class Sender:
             write_json(commit_and_diff(), fresh / "commit.json")
             fresh.rename(copy)
         return copy
+
+
+def _read_array(file: Path) -> Array:
+    """The array of a record. Raises SuiteError for one that is damaged: its name is that of its content."""
+    name = file.parent.name
+    try:
+        content = json.loads(file.read_text())
+        tasks = tuple(tuple(task) for task in content.pop("tasks"))
+        after = tuple((needed, index) for needed, index in content.pop("after"))
+        array = Array(tasks=tasks, after=after, **content)
+        is_whole = array.name == name
+    except (ValueError, TypeError, KeyError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise SuiteError(
+            f"{file} is damaged; end its jobs with scancel --name={name}, remove {file.parent} and launch again"
+        )
+    return array

@@ -14,19 +14,23 @@ import argparse
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
 
 from fakes.cluster import PROGRAMS, Cluster
 from fakes.faults import FAULTS
+from fakes.journals import Server
+from fakes.machine import Machine, Network
 from fakes.waiting import slowness, until
 from fakes.world import Verdict, World
 
@@ -36,6 +40,9 @@ A_ROUND = 3
 """Faults of one round, on average."""
 WHOLE = 20
 """Seconds that a sweep of one round takes from its first step on, about."""
+SERVED = 1 / 3
+"""Of the rounds of this machine, those whose MLflow is a server."""
+RENAMED = "update experiments set name = name || '-' || experiment_id where name = 'SWEEP' returning name"
 
 
 @contextmanager
@@ -77,34 +84,88 @@ def undisturbed(folder: Path, on: str, cluster: Cluster | None) -> Path:
     return world.user.runs
 
 
-def one_round(folder: Path, on: str, seed: int, alone: Path, cluster: Cluster | None) -> Verdict:
+@dataclass
+class Surroundings:
+    """What the rounds of a campaign share; `server` is asked for MLflow's, which is started when it first is."""
+
+    folder: Path
+    cluster: Cluster | None = None
+    cluster_disk: Path | None = None
+    machine: Machine | None = None
+    network: Network | None = None
+    server: Callable[[], Server] | None = None
+
+
+@contextmanager
+def mlflow_server() -> Iterator[Server]:
+    """MLflow on PostgreSQL, as `make mlflow-server` starts it."""
+    folder = Path(tempfile.mkdtemp(prefix="campaign-mlflow-"))
+    folder.chmod(0o711)  # PostgreSQL runs as another user
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(folder, port)
+    try:
+        yield server
+    finally:
+        server("down")
+        shutil.rmtree(folder)
+
+
+def one_round(on: str, number: int, seed: int, alone: Path, around: Surroundings) -> Verdict:
     """Launch, let faults happen, finish, compare. All that is drawn is drawn from `seed`."""
-    dice, verdict = Random(seed), Verdict(on, seed)
+    dice, verdict, folder = Random(seed), Verdict(on, seed), around.folder / f"round-{number}"
     with ExitStack() as stack:
-        disk = stack.enter_context(small_disk()) if os.geteuid() == 0 and not cluster else None
-        world = World(folder, on, cluster, disk)
+        if on == "slurm":
+            world = World(folder, on, around.cluster, around.cluster_disk)
+            world.use(None, around.network, None)
+        else:
+            disk = stack.enter_context(small_disk()) if os.geteuid() == 0 else None
+            world = World(folder, on, None, disk)
+            with_server = around.server is not None and dice.random() < SERVED
+            world.use(around.machine, around.network, around.server() if with_server else None)  # type: ignore[misc]
         world.user.runs.mkdir(exist_ok=True)
         (world.user.runs / "mlflow.db").write_bytes(database())
         try:
-            world.launch()
-            until(world.at_work)
-            time.sleep(dice.uniform(0, WHOLE) * slowness())
-            for _ in range(dice.randint(1, 2 * A_ROUND - 1)):
-                if struck := strike(world, dice):
-                    verdict.struck.append(struck)
-                world.go_on()
-                time.sleep(dice.uniform(0, 4) * slowness())
+            _disturb(world, dice, verdict)
             world.finish()
             verdict.wrong += world.wrong(alone)
-        except (AssertionError, subprocess.TimeoutExpired) as error:
+        except (AssertionError, subprocess.SubprocessError) as error:
             verdict.wrong.append(str(error)[-2000:])
         finally:
-            world.kill_everything()
-            if cluster:
-                cluster.clear()
+            _clean_up(world, folder, verdict)
+    return verdict
+
+
+def _disturb(world: World, dice: Random, verdict: Verdict) -> None:
+    """Launch, and let faults happen."""
+    world.launch()
+    until(world.at_work)
+    time.sleep(dice.uniform(0, WHOLE) * slowness())
+    for _ in range(dice.randint(1, 2 * A_ROUND - 1)):
+        if struck := strike(world, dice):
+            verdict.struck.append(struck)
+        world.go_on()
+        time.sleep(dice.uniform(0, 4) * slowness())
+
+
+def _clean_up(world: World, folder: Path, verdict: Verdict) -> None:
+    """End what is left; of a round that lost something its folder and its runs stay."""
+    world.kill_everything()
+    if world.on == "slurm":
+        world.cluster().clear()
+    if world.machine:
+        world.machine.sound()
+    if world.server:  # the sweep of the next round has the same name
+        world.server.ask(RENAMED, "own")
+    runs = world.user.runs.resolve()
+    if verdict.wrong and world.disk:
+        with suppress(OSError, shutil.Error):
+            shutil.copytree(runs, folder / "runs-of-it")
+    if world.disk:
+        shutil.rmtree(runs, ignore_errors=True)
     if not verdict.wrong:
         shutil.rmtree(folder)
-    return verdict
 
 
 def strike(world: World, dice: Random) -> tuple[str, str] | None:
@@ -116,16 +177,28 @@ def strike(world: World, dice: Random) -> tuple[str, str] | None:
     return None
 
 
-def campaign(faults: int, seed: int, launchers: list[str], folder: Path) -> Iterator[Verdict]:
+def campaign(
+    faults: int, seed: int, launchers: list[str], folder: Path, network: Network | None = None
+) -> Iterator[Verdict]:
     """Rounds, until so many faults have happened."""
     with ExitStack() as stack:
-        cluster = stack.enter_context(slurm(folder / "slurm")) if "slurm" in launchers else None
-        of = {on: cluster if on == "slurm" else None for on in launchers}
-        alone = {on: undisturbed(folder / f"alone-{on}", on, of[on]) for on in launchers}
+        around = Surroundings(folder, network=network)
+        if shutil.which("cc"):
+            around.machine = Machine(folder)
+            around.machine.start_forkserver()
+        if list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+            around.server = cache(lambda: stack.enter_context(mlflow_server()))
+        if "slurm" in launchers:  # the disk before the nodes, which have what was mounted then
+            around.cluster_disk = stack.enter_context(small_disk())
+            around.cluster = stack.enter_context(slurm(folder / "slurm"))
+        alone = {
+            on: undisturbed(folder / f"alone-{on}", on, around.cluster if on == "slurm" else None)
+            for on in launchers
+        }
         happened = number = 0
         while happened < faults:
             on = launchers[number % len(launchers)]
-            verdict = one_round(folder / f"round-{number}", on, seed * 1_000_000 + number, alone[on], of[on])
+            verdict = one_round(on, number, seed * 1_000_000 + number, alone[on], around)
             happened += len(verdict.struck)
             number += 1
             yield verdict
@@ -186,7 +259,14 @@ def main() -> int:
         )
     began, verdicts = time.monotonic(), list[Verdict]()
     folder = Path(tempfile.mkdtemp(prefix="campaign-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder):
+    network = None
+    try:
+        network = Network()
+    except OSError as error:
+        print(f"no packets are dropped: {error}", flush=True)
+    if not shutil.which("cc"):
+        print("no clock steps, and no disk is slow or read-only: there is no C compiler, cc", flush=True)
+    for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, network):
         verdicts.append(verdict)
         happened = sum(len(one.struck) for one in verdicts)
         what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"

@@ -193,7 +193,10 @@ def damage(statuses: Sequence[Status]) -> str:
         return ""
     total, more = sum(now.damaged for now in statuses), f" and {len(keys) - 5} more" * (len(keys) > 5)
     which = ", ".join(keys[:5]) + more
-    return f"{total} damaged line{'s' * (total > 1)}, not counted, in the journals of {which}"
+    words = f"{total} damaged line{'s' * (total > 1)}, not counted, in the journals of {which}"
+    if done := [now.stage.key for now in statuses if now.damaged and now.state == "done"]:
+        words += f"; metrics of {', '.join(done[:5])} may be missing: remove their folders and launch again"
+    return words
 
 
 def shown(statuses: Sequence[Status], note: str) -> RenderableType:

@@ -20,7 +20,7 @@ from suite.launch.environment import gpu_names, only_gpus, worker_environment
 from suite.launch.grouping import Job, jobs
 from suite.launch.job_queue import JobQueue
 from suite.launch.launcher import Cancelled, Preview, Submitted
-from suite.launch.local_process import Running, elastic, unfinished, wait_or_kill
+from suite.launch.local_process import Running, elastic, last_event, unfinished, wait_or_kill
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record import lease
@@ -184,6 +184,7 @@ class Here:
             gpus = gpu_names(torch.cuda.device_count())
             environment |= only_gpus([gpus[slot % len(gpus)] for slot in slots])
             environment["TORCHINDUCTOR_COMPILE_THREADS"] = threads
+        last_events = {stage.key: last_event(self.folders.runs / stage.key) for stage in job}
         with (folder / "job.log").open("ab") as log:
             began_at = log.tell()
             process = subprocess.Popen(
@@ -194,7 +195,7 @@ class Here:
                 env=environment,
                 start_new_session=True,
             )
-        return Running(job, process, slots, folder / "job.log", began_at)
+        return Running(job, process, slots, folder / "job.log", began_at, last_events)
 
     def _command(self, job: Job) -> list[str]:
         words = ["-m", "suite", "run", *(stage.key for stage in job)]

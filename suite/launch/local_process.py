@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,16 +26,17 @@ ENDINGS = ("failed", "interrupted", "cancelled", "finished")
 
 @dataclass
 class Running:
-    """A job that runs on some `slots`: since when, and the bytes of its log then."""
+    """A job that runs on some `slots`: the bytes of its log when it began, and the number of the last event of each of
+    its stages then. No time of a clock, which may step."""
 
     job: Job
     process: subprocess.Popen[bytes]
     slots: list[int]
     log: Path
     log_began: int
-    began: float = field(default_factory=time.time)
+    last_events: Mapping[str, int] = field(default_factory=dict)
     asked: float | None = None
-    """When it was asked to end."""
+    """When it was asked to end, by time.monotonic()."""
 
     @property
     def keys(self) -> set[str]:
@@ -44,9 +46,9 @@ class Running:
     def ask_to_end(self) -> None:
         """Ask it once; one that has not ended SAVE_SECONDS later is killed with all that it started."""
         if self.asked is None:
-            self.asked = time.time()
+            self.asked = time.monotonic()
             self.process.terminate()
-        elif time.time() > self.asked + SAVE_SECONDS:
+        elif time.monotonic() > self.asked + SAVE_SECONDS:
             kill_tree(self.process)
 
     def record_end(self, runs: Path, status: int) -> None:
@@ -58,7 +60,10 @@ class Running:
             stream.seek(self.log_began)
             text = stream.read().decode(errors="replace")
         opened = [runs / stage.key for stage in self.job if read_outcome(runs / stage.key) is None]
-        last = {folder: [e for e in read_events(folder)[-1:] if e["time"] >= self.began] for folder in opened}
+        last = {
+            folder: [e for e in read_events(folder)[-1:] if e["seq"] > self.last_events.get(folder.name, 0)]
+            for folder in opened
+        }
         at_work = [folder for folder, events in last.items() if events] or opened[:1]
         for folder in at_work:
             if any(event["event"] in ENDINGS for event in last[folder]):
@@ -66,6 +71,11 @@ class Running:
             cause = cause_of(journal=last[folder], exit_status=status, logs=text)
             if cause not in (None, "cancelled"):
                 record_failure(folder, cause, exit_error(status, text))
+
+
+def last_event(folder: Path) -> int:
+    """The number of the last event in a run directory; 0 before the first."""
+    return max((int(event["seq"]) for event in read_events(folder)), default=0)
 
 
 def unfinished(runs: Path, keys: set[str]) -> set[str]:

@@ -137,6 +137,6 @@ def _of_error(error: BaseException) -> Cause:
         return "diverged"
     if kinds & {"MemoryError", "OutOfMemoryError"} or any(words in str(error) for words in NO_MEMORY_LEFT):
         return "memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return "disk"
     return "node" if any(words in str(error) for words in BROKEN_NODE) else "code"

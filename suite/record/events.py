@@ -131,9 +131,9 @@ def unreadable(file: Path, error: OSError) -> SuiteError:
 
 
 def read_finished(folder: Path) -> tuple[dict[str, Any], int]:
-    """(the last event, how many lines are damaged) of a run that is done. Where every line is what its checksum says,
-    which is so but for a damaged disk and for older versions, only the last is decoded. Raises SuiteError as
-    `examine_events` does."""
+    """(the last event, how many lines are damaged) of a run that is done; a journal whose end is missing has one more.
+    Where every line is what its checksum says, which is so but for a damaged disk and for older versions, only the
+    last is decoded. Raises SuiteError as `examine_events` does."""
     try:
         content = files.read_bytes(f"{folder}/events.jsonl", MOST_BYTES)
     except FileNotFoundError:
@@ -145,6 +145,7 @@ def read_finished(folder: Path) -> tuple[dict[str, Any], int]:
         if found and found[0]["event"] == "finished":
             return found[0], 0
     found, damaged = decode_events(content)
+    damaged += not any(event["event"] == "finished" for event in found)
     return found[-1] if found else {}, damaged
 
 

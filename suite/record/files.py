@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +39,29 @@ def sha256(file: Path) -> str:
 def write_json(content: Any, file: Path) -> None:
     """JSON, whole or not at all, and on disk when this returns."""
     write_bytes(json.dumps(content, indent=1).encode(), file)
+
+
+SEALED = re.compile(rb',\n "[^\n]{5}": "([^\n]{8})"\n}$')
+"""The end of sealed JSON: its checksum, whatever a flipped bit has made of the name `crc32`."""
+
+
+def write_sealed_json(content: dict[str, Any], file: Path) -> None:
+    """As `write_json`, closed by a CRC-32 of what precedes it: a bit that flips on the disk is noticed."""
+    body = json.dumps(content, indent=1)[:-2].encode()
+    write_bytes(b'%s,\n "crc32": "%08x"\n}' % (body, zlib.crc32(body)), file)
+
+
+def read_sealed_json(raw: bytes) -> dict[str, Any]:
+    """The content that `write_sealed_json` was given; that of an older version has no checksum. Raises ValueError for
+    what is damaged or no object."""
+    seal = SEALED.search(raw)
+    if seal and b"%08x" % zlib.crc32(raw[: seal.start()]) != seal[1]:
+        raise ValueError("is not what its checksum says")
+    content = json.loads(raw)
+    if type(content) is not dict:
+        raise ValueError("is no object")
+    content.pop("crc32", None)
+    return content
 
 
 def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:

@@ -42,7 +42,9 @@ class Journal:
         last = max((event["attempt"] for event in earlier), default=0)
         self.attempt = max(1, last) if afterwards else 1 + last
         # The numbers of damaged lines are not used again: what followed a journal may have seen them whole.
-        self._next = 1 + damaged + max((event["seq"] for event in earlier), default=0)
+        self._earlier = [event["seq"] for event in earlier]
+        self._next = 1 + damaged + max(self._earlier, default=0)
+        self._first, self._written = self._next, 0
         self._stream = (folder / "events.jsonl").open("ab", buffering=0)
         if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
             self._append("\n")
@@ -59,6 +61,7 @@ class Journal:
         line = {"seq": self._next, "time": time.time(), "attempt": self.attempt, "event": event, **fields}
         self._append(jsonl.sealed(line))
         self._next += 1
+        self._written += 1
 
     def _append(self, line: str) -> None:
         """The whole line or nothing of it: a disk that is almost full takes half of one."""
@@ -110,6 +113,18 @@ class Journal:
             os.fsync(self._stream.fileno())
 
     @property
+    def position(self) -> list[int]:
+        """[the number of the next event, how many events count before it]: what a saved state builds on."""
+        return [self._next, len(self._earlier) + self._written]
+
+    def reaches(self, position: Sequence[int]) -> bool:
+        """Whether the journal has all that a state of that `position` builds on: no line of it was lost or damaged
+        since."""
+        number, count = position
+        own = min(self._written, max(0, number - self._first))
+        return sum(earlier < number for earlier in self._earlier) + own >= count
+
+    @property
     def replaced(self) -> bool:
         """Whether another attempt has taken the run directory."""
         return bool(self._lease) and lease_of(self.folder) != self._lease
@@ -123,7 +138,7 @@ class Journal:
         self.write("finished")
         self.sync()
         content = {"format": FORMAT, "key": key, "attempt": self.attempt, **_finite(outcome)}
-        files.write_json(content, self.folder / "outcome.json")
+        files.write_sealed_json(content, self.folder / "outcome.json")
 
     def close(self) -> None:
         """Close the file; the journal stays."""
@@ -192,20 +207,22 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     """What the finished run in `folder` left, or None. Raises SuiteError for one of another version."""
     file = f"{folder}/outcome.json"  # a Path of each of thousands takes longer than to read it
     try:
-        content = json.loads(files.read_bytes(file))
-        version = content.get("format")
+        content = files.read_sealed_json(files.read_bytes(file))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise unreadable(Path(file), error) from None
-    except (ValueError, AttributeError, RecursionError):
-        raise SuiteError(f"{file} is not readable JSON; remove {folder} and launch the sweep again") from None
+    except (ValueError, RecursionError):
+        raise SuiteError(
+            f"{file} is damaged, or no JSON of a run; remove {folder} and launch the sweep again"
+        ) from None
+    version = content.get("format")
     if version != FORMAT:
         raise SuiteError(
             f"run directory {folder} has format {version}, this version reads {FORMAT}; "
             f"move it away or choose another folder with --runs"
         )
-    return dict(content)
+    return content
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:

@@ -87,7 +87,11 @@ class Attempt:
 
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved, the same on every rank."""
-        found = checkpoint.load_resumable(self.journal.folder)
+        # First on rank 0, which has the journal: a state that builds on lines which it has lost would leave a gap.
+        found = checkpoint.load_resumable(self.journal.folder, self._fits) if self.journal.writes else None
+        self.ranks.each(None)
+        if not self.journal.writes:
+            found = checkpoint.load_resumable(self.journal.folder)
         if len(set(self.ranks.each(found[1].name if found else ""))) > 1:
             raise SuiteError(
                 f"the ranks see different files in {self.journal.folder}; is it on a shared disk?"
@@ -97,6 +101,10 @@ class Attempt:
         state, file = found
         self.journal.write("resumed", file=file.name, epoch=state["epoch"], batches=state["batches"])
         return state
+
+    def _fits(self, state: dict[str, Any]) -> bool:
+        """Whether the journal has all that a saved state builds on; an older version's states do not say."""
+        return "journal" not in state or self.journal.reaches(state["journal"])
 
     def save_or_stop(
         self, count: int, where: str, state: Callable[[], dict[str, Any]], progress: Callable[[], None]
@@ -129,7 +137,7 @@ class Attempt:
         run: it may have room the next time."""
         try:
             self.journal.sync()
-            checkpoint.save_resumable(state, self.journal.folder, count)
+            checkpoint.save_resumable(state | {"journal": self.journal.position}, self.journal.folder, count)
         except OSError as error:
             if must or failures.of(error).cause != "disk":
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,14 @@ def resumable(folder: Path) -> list[Path]:
     return sorted(folder.glob("resume-*.pt"), reverse=True)
 
 
-def load_resumable(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """The newest state that is whole, tensors on the CPU, and its file; None where there is none."""
-    return _first_whole(resumable(folder))
+def load_resumable(
+    folder: Path, fits: Callable[[dict[str, Any]], bool] | None = None
+) -> tuple[dict[str, Any], Path] | None:
+    """The newest state that is whole, tensors on the CPU, and its file; None where there is none. Those that `fits`
+    says no of are removed."""
+    while (found := _first_whole(resumable(folder))) and fits and not fits(found[0]):
+        found[1].unlink()
+    return found
 
 
 def keep(state: dict[str, Any], folder: Path, name: str) -> Path:

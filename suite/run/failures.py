@@ -40,7 +40,12 @@ def explained(error: Exception, folder: Path, world_size: int) -> Failure:
         left = f"the last good state is {whole[0].name}" if whole else "no state was saved before it"
         return replace(found, error=f"{found.error}; {left}")
     if found.cause == "disk":
-        remedy = f"{folder.parent} is full; free some space, and the same command goes on"
+        what = (
+            "is full; free some space"
+            if "Read-only" not in found.error
+            else "is read-only; have it mounted anew"
+        )
+        remedy = f"{folder.parent} {what}, and the same command goes on"
         return replace(found, error=f"{found.error}: {remedy}")
     return found
 

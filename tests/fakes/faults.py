@@ -5,17 +5,17 @@ A fault is a function of the World and its dice; it answers in words what it did
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import psutil
 
+from fakes import machine_faults
+from fakes.byte_faults import DAMAGES, damaging
 from fakes.cluster import nodes_at_work
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ def kill_launcher(world: World, dice: Random) -> str:
     alive[-1].kill()
     alive[-1].wait(60)
     return "launcher killed"
+
+
+def kill_submission(world: World, dice: Random) -> str:
+    """SIGKILL to a `suite launch` that submits the sweep to SLURM, or finds it submitted."""
+    process = world.user.start("launch", "own.py", *world.user.by, *world.options)
+    time.sleep(dice.uniform(0.2, 4))
+    process.kill()
+    process.wait(60)
+    return "a launch killed while it submits"
 
 
 def ask_to_stop(world: World, dice: Random) -> str:
@@ -80,60 +89,21 @@ def kill_sync(world: World, dice: Random) -> str:
 def second_launcher(world: World, dice: Random) -> str:
     """The same sweep is launched again while it runs."""
     done = world.user.attempt("launch", "own.py", *world.user.by, *world.options)
-    assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
     return f"launched again: exit {done.returncode}"
 
 
 def full_disk(world: World, dice: Random) -> str:
     """The disk takes not a byte more for a second or two."""
-    ballast = world.user.runs / "ballast"
-    if not world.user.runs.resolve().is_mount():
+    if not world.disk:
         return ""
+    ballast = world.disk / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(1 << 16))
     time.sleep(dice.uniform(0.5, 2))
     ballast.unlink()
     return "disk full"
-
-
-def torn_journal(world: World, dice: Random) -> str:
-    """Everything dies, and the last line of a journal did not reach the disk whole. What was written before a state
-    was saved has reached it."""
-    if not any(world.user.runs.glob("*/events.jsonl")):
-        return ""
-    world.kill_everything()
-    newest = max(world.user.runs.glob("*/events.jsonl"), key=_age)
-    if any(_age(state) > _age(newest) for state in newest.parent.glob("resume-*.pt")):
-        return "everything died"
-    return _damage(world, "*/events.jsonl", lambda bytes_: bytes_[: -dice.randint(2, 40)], "journal torn")
-
-
-def flipped_state(world: World, dice: Random) -> str:
-    """Everything dies, and a bit of the newest saved state has flipped."""
-    return _damage(world, "*/resume-*.pt", lambda bytes_: _flipped(bytes_, dice), "saved state flipped")
-
-
-def truncated_state(world: World, dice: Random) -> str:
-    """Everything dies, and the newest saved state is half as long."""
-    return _damage(world, "*/resume-*.pt", _half, "saved state cut in half")
-
-
-def flipped_result(world: World, dice: Random) -> str:
-    """A bit of a finished training's weights has flipped. Whoever finds it is told to remove its run directory."""
-    return _damage(
-        world, "*/checkpoint.pt", lambda bytes_: _flipped(bytes_, dice), "finished weights flipped"
-    )
-
-
-def truncated_outcome(world: World, dice: Random) -> str:
-    """An outcome is half as long. Whoever finds it is told to remove its run directory."""
-    return _damage(world, "*/outcome.json", _half, "outcome cut in half")
-
-
-def truncated_array_record(world: World, dice: Random) -> str:
-    """The record of a job array is half as long."""
-    return _damage(world, "slurm/*/array.json", _half, "array record cut in half")
 
 
 def cut_power(world: World, dice: Random) -> str:
@@ -179,24 +149,39 @@ def kill_controller(world: World, dice: Random) -> str:
     return "slurmctld killed"
 
 
+def kill_accounting(world: World, dice: Random) -> str:
+    """slurmdbd is killed and started again."""
+    cluster = world.cluster()
+    cluster.manage("accounting-kill")
+    time.sleep(dice.uniform(0, 3))
+    cluster.manage("accounting-start")
+    return "slurmdbd killed"
+
+
 FAULTS: dict[Fault, tuple[str, ...]] = {
     kill_process: ALL,
     kill_launcher: LOCAL,
+    kill_submission: SLURM,
     ask_to_stop: LOCAL,
     stall: ALL,
     kill_sync: ALL,
     second_launcher: ALL,
     full_disk: ALL,
-    torn_journal: LOCAL,
-    flipped_state: LOCAL,
-    truncated_state: LOCAL,
-    flipped_result: ALL,
-    truncated_outcome: ALL,
-    truncated_array_record: SLURM,
+    machine_faults.read_only_disk: LOCAL,
+    machine_faults.slow_disk: LOCAL,
+    machine_faults.step_clock: LOCAL,
+    machine_faults.drop_packets: ("torchrun", "slurm"),
+    machine_faults.drop_packets_to_server: LOCAL,
+    machine_faults.kill_server: LOCAL,
+    machine_faults.freeze_server: LOCAL,
     cut_power: SLURM,
     lose_sight: SLURM,
     kill_slurmd: SLURM,
     kill_controller: SLURM,
+    kill_accounting: SLURM,
+    **{damaging(kind, which): LOCAL for kind in DAMAGES for which in ("journal", "state")},
+    **{damaging(kind, which): ALL for kind in DAMAGES for which in ("checkpoint", "outcome")},
+    **{damaging(kind, "array_record"): SLURM for kind in DAMAGES},
 }
 """Every fault, and on which launchers it is drawn."""
 
@@ -205,34 +190,3 @@ def _node_at_work(world: World, dice: Random) -> str:
     """One that runs jobs now, "" where none does."""
     nodes = nodes_at_work(world.cluster())
     return dice.choice(nodes) if nodes else ""
-
-
-def _half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def _age(file: Path) -> int:
-    return file.stat().st_mtime_ns
-
-
-def _flipped(content: bytes, dice: Random) -> bytes:
-    place = dice.randrange(len(content))
-    return content[:place] + bytes([content[place] ^ 1 << dice.randrange(8)]) + content[place + 1 :]
-
-
-def _damage(world: World, pattern: str, how: Callable[[bytes], bytes], words: str) -> str:
-    """Change the newest file of `pattern` while nothing of the sweep runs on this machine."""
-    if not any(world.user.runs.glob(pattern)):
-        return ""
-    if world.on != "slurm":
-        world.kill_everything()
-    if not (files := sorted(world.user.runs.glob(pattern), key=_age)):
-        return "everything died"
-    file = files[-1]
-    content = file.read_bytes()
-    with file.open("r+b") as stream:  # in place: no new file, as a disk does it
-        changed = how(content)
-        stream.write(changed)
-        stream.truncate(len(changed))
-        os.fsync(stream.fileno())
-    return f"{words}: {file.parent.name}/{file.name}"
