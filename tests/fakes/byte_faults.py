@@ -1,4 +1,4 @@
-"""Faults that damage the bytes of a file, as a disk does: each kind of damage to each file that decides about a run."""
+"""Faults that damage the bytes of a file, as a disk does: each kind of damage to each file that a run relies on."""
 
 from __future__ import annotations
 

@@ -117,6 +117,35 @@ def test_status_and_sync_say_how_many_lines_are_damaged_and_where(
         assert said in capsys.readouterr().out
 
 
+def test_a_state_fits_a_journal_that_has_all_it_builds_on(tmp_path: Path) -> None:
+    """Of a torn last line that was written after the state, nothing is missed; of any other line, all is."""
+    first = Journal(tmp_path)
+    for step in (1, 2, 3):
+        first.metrics(step, top1=50.0 + step)
+    position = first.position
+    assert first.reaches(position)
+    first.metrics(4, top1=54.0)
+    first.close()
+    file = tmp_path / "events.jsonl"
+    whole = file.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    damaged = {
+        "torn behind the state": (whole[:-9], True),
+        "torn before it": (b"".join(lines[:3])[:-9], False),
+        "a line that is gone": (b"".join(lines[:1] + lines[2:]), False),
+        "a bit": (whole.replace(b'"top1": 52.0', b'"top1": 53.0'), False),
+        "nothing left": (b"", False),
+    }
+    for what, (content, fits) in damaged.items():
+        file.write_bytes(content)
+        journal = Journal(tmp_path)
+        journal.metrics(4, top1=54.0)
+        assert journal.reaches(position) == fits, what
+        assert journal.reaches(journal.position), "what this attempt saves builds on what it has"
+        journal.close()
+        file.write_bytes(whole)
+
+
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".hidden", "", "a\nb", "x" * 101])
 def test_no_artifact_has_a_name_that_leaves_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(SuiteError, match="is unusable"):

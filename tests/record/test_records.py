@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.recipe.errors import SuiteError
+from suite.record.events import read_finished
 from suite.record.journal import Journal, read_events, read_outcome
 
 
@@ -73,3 +74,33 @@ def test_a_disk_that_fills_up_takes_whole_lines_of_a_journal_or_none(small_disk:
     assert [event["step"] for event in found] == list(range(step + 1))
     assert [event["seq"] for event in found] == list(range(1, step + 2))
     shutil.rmtree(folder)
+
+
+def test_every_bit_of_an_outcome_that_flips_is_noticed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.finish("0123456789abcdef", top1=91.25, loss=0.5, checkpoint={"file": "checkpoint.pt", "bytes": 7})
+    journal.close()
+    file, folder = tmp_path / "outcome.json", tmp_path
+    sound, whole = read_outcome(folder), file.read_bytes()
+    assert sound is not None and "crc32" not in sound and sound["top1"] == 91.25
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        with pytest.raises(SuiteError, match=f"is damaged, or no JSON of a run; remove {folder} and launch"):
+            read_outcome(folder)
+    file.write_text(json.dumps(sound))
+    assert read_outcome(folder) == sound, "older versions wrote no checksum"
+
+
+def test_a_run_that_is_done_and_whose_journal_has_lost_its_end_counts_as_damaged(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.metrics(1, top1=50.0)
+    journal.finish("k", top1=50.0)
+    journal.close()
+    file = tmp_path / "events.jsonl"
+    whole = file.read_bytes()
+    assert read_finished(tmp_path)[1] == 0
+    for count in (len(whole) // 2, whole.index(b"\n") + 1, 0):
+        file.write_bytes(whole[:count])
+        assert read_finished(tmp_path)[1] == 1

@@ -201,3 +201,19 @@ def test_states_to_resume_from_are_whole_and_two_at_most(tmp_path: Path) -> None
     for file in checkpoint.resumable(tmp_path):
         file.write_bytes(b"")
     assert checkpoint.load_resumable(tmp_path) is None
+
+
+@pytest.mark.parametrize("left", ["half of it", "all but a bit"])
+def test_a_run_whose_journal_lost_what_its_states_build_on_records_it_again(
+    alone: Folders, tmp_path: Path, left: str
+) -> None:
+    stage, folders = training(), Folders(tmp_path, Path("unused"))
+    with pytest.raises(InterruptedRunError):
+        run(stage, Ranks(), folders, StopsAfter(20))
+    file = tmp_path / stage.key / "events.jsonl"
+    content = file.read_bytes()
+    metrics = content.index(b'"metrics"')
+    file.write_bytes(content[:metrics] + (b"" if left == "half of it" else b"'" + content[metrics + 1 :]))
+    run(stage, Ranks(), folders)
+    assert "resumed" not in [event["event"] for event in read_events(tmp_path / stage.key)]
+    assert verify_resume.compare(alone.runs / stage.key, tmp_path / stage.key) == [], "metrics included"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -16,7 +17,8 @@ from fakes.cluster import CLUSTER
 from fakes.user import SWEEP
 
 from slurm import sbatch
-from slurm.attempts import Task
+from slurm.arrays import Array
+from slurm.attempts import JobAttempt, Task
 from slurm.cluster import Cluster, largest_array, read_cluster
 from slurm.launcher import Slurm
 from slurm.sender import Sender
@@ -167,6 +169,38 @@ def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
     assert (record.parent / "ended-0.1").read_text() == "1\n"
     write_json({"format": 1, "key": key, "top1": 1.0}, tmp_path / key / "outcome.json")
     assert task.end(0) == 0
+
+
+@pytest.mark.parametrize("damage", ["half", "a key", "the owner", "no object"])
+def test_a_record_of_an_array_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    array = Array((("0123456789abcdef",), ("fedcba9876543210",)), 1, "me", job_id="7")
+    file = tmp_path / "slurm" / array.name / "array.json"
+    file.parent.mkdir(parents=True)
+    write_json(dataclasses.asdict(array), file)
+    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
+    assert sender.arrays() == [array]
+    text = file.read_text()
+    changed = {
+        "half": text[: len(text) // 2],
+        "a key": text.replace("0123", "1123"),
+        "the owner": text.replace('"me"', '"mf"'),
+        "no object": "7",
+    }
+    file.write_text(changed[damage])
+    remedy = (
+        f"is damaged; end its jobs with scancel --name={array.name}, remove {file.parent} and launch again"
+    )
+    with pytest.raises(SuiteError, match=re.escape(remedy)):
+        sender.arrays()
+
+
+def test_the_events_of_an_attempt_are_its_own_whatever_the_clock_says() -> None:
+    attempt = JobAttempt(0, "7", "n1", 1e9, 0, {}, events={"a": 4})
+    for seconds in (-3600, 3600):
+        assert [attempt.has({"seq": seq, "time": 1e9 + seconds}, "a") for seq in (4, 5)] == [False, True]
+    assert attempt.has({"seq": 1, "time": 0.0}, "b"), "a stage that had none before"
+    older = JobAttempt(0, "7", "n1", 1e9, 0, {})
+    assert [older.has({"seq": 9, "time": at}, "a") for at in (1e9 - 1, 1e9)] == [False, True]
 
 
 def test_a_cluster_without_arrays_gets_each_job_by_itself(
