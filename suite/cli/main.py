@@ -166,6 +166,11 @@ def _explained(error: Exception) -> str:
         raise error
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return f"{error.filename} cannot be written: its disk is read-only; choose another folder with --runs or --out"
+    if isinstance(error, PermissionError) and error.filename:
+        return (
+            f"{error.filename} cannot be read or written by this user; have its owner permit it, or choose another "
+            f"folder with --runs or --out"
+        )
     return str(error)
 
 

@@ -14,7 +14,7 @@ from typing import IO
 
 from suite.recipe.errors import SuiteError
 from suite.record.files import open_regular, printable, write_bytes
-from suite.record.waiting import announced
+from suite.record.waiting import announced, no_locks
 
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """What flock says of a file that somebody else holds; anything else means that it does not know."""
@@ -37,14 +37,20 @@ def lock(folder: Path) -> Iterator[str]:
     """Hold the run directory, so that one process at a time runs a stage; freed when the process ends. Gives the lease
     that a Journal checks.
 
-    Raises SuiteError where another process holds it. But a job of a scheduler takes it from an earlier job: the
-    scheduler runs each once, so that one can only be what goes on on a node that it lost sight of.
+    Raises SuiteError where another process holds it, and where the disk has no locks. But a job of a scheduler takes
+    it from an earlier job: the scheduler runs each once, so that one can only be what goes on on a node that it lost
+    sight of.
     """
     folder.mkdir(parents=True, exist_ok=True)
     job = os.environ.get("SUITE_JOB", "")
     with (folder / "lock").open("a+") as stream:
         # `locked` holds the file for a moment when somebody checks: only what lasts is another process.
-        free = _obtained(stream, TRIES * 0.05)
+        try:
+            free = _obtained(stream, TRIES * 0.05)
+        except OSError as error:
+            if not job:
+                raise no_locks(folder, error) from None
+            free = True  # the scheduler runs each job once, and the lease keeps out what it has lost sight of
         if _is_earlier_attempt(job, lease_of(folder)):
             raise ReplacedError(f"{folder} was taken over by {holder(folder)}; this attempt ends")
         if not free and not (job and ", job " in holder(folder)):
@@ -61,6 +67,7 @@ def lock(folder: Path) -> Iterator[str]:
 
 
 def _obtained(stream: IO[str], seconds: float) -> bool:
+    """Whether the lock of an open file could be had in time. Raises OSError where the disk has no locks."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -68,7 +75,7 @@ def _obtained(stream: IO[str], seconds: float) -> bool:
             return True
         except OSError as error:
             if error.errno not in HELD:
-                return True  # a disk without locks: the lease must do
+                raise
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)

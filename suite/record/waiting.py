@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from suite.recipe.errors import SuiteError
@@ -44,10 +45,18 @@ def announced(words: str, ends_after: float | None = None) -> Iterator[None]:
         over.set()
 
 
+def no_locks(folder: str | Path, error: OSError) -> SuiteError:
+    """The error for a folder on a disk that cannot say who holds a file, such as NFS without its lock service."""
+    return SuiteError(
+        f"{folder} has no locks ({error.strerror}), so that two processes could do the same work at once; choose a disk "
+        f"that has with --runs, or have it mounted with flock"
+    )
+
+
 def lock_exclusively(stream: IO[str], words: str) -> None:
     """Hold the lock of an open file. `words` are what a wait is announced by, such as "another launch is at work".
 
-    Raises SuiteError after LOCK_SECONDS, and OSError where the disk has no locks.
+    Raises SuiteError after LOCK_SECONDS, and where the disk has no locks.
     """
     deadline = time.monotonic() + LOCK_SECONDS
     with announced(words):
@@ -60,3 +69,5 @@ def lock_exclusively(stream: IO[str], words: str) -> None:
                         f"after {LOCK_SECONDS:.0f} s, {words}; end that process, or try again later"
                     ) from None
                 time.sleep(0.05)
+            except OSError as error:
+                raise no_locks(os.path.dirname(stream.name), error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from suite.recipe import Training
 from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.journal import Journal, read_events
+from suite.record.waiting import lock_exclusively
 from suite.run.stage import Folders, run
 
 
@@ -49,6 +51,28 @@ def test_a_job_takes_a_run_from_an_earlier_job_which_then_can_write_nothing_more
             (2, "metrics"),
         ]
         assert orphan.replaced and not heir.replaced
+
+
+def test_a_disk_without_locks_is_an_error_and_not_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the job of a scheduler, which runs each once: the lease keeps out an earlier one."""
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.delenv("SUITE_JOB", raising=False)
+    monkeypatch.setattr("fcntl.flock", without)
+    said = (
+        r"has no locks \(No locks available\), so that two processes .*; choose a disk that has with --runs"
+    )
+    with pytest.raises(SuiteError, match=said), lease.lock(tmp_path / "run"):
+        pass
+    with pytest.raises(SuiteError, match=f"{tmp_path} {said}"), (tmp_path / "lock").open("a") as stream:
+        lock_exclusively(stream, "another process is at work")
+    monkeypatch.setenv("SUITE_JOB", "7.0")
+    with lease.lock(tmp_path / "run") as held:
+        assert ", job 7.0, " in held
 
 
 @pytest.mark.parametrize("jobs", [("", "7.0"), ("7.0", "")])
