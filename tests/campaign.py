@@ -34,6 +34,7 @@ from fakes.machine import Machine, Network
 from fakes.waiting import slowness, until
 from fakes.world import Verdict, World
 
+from suite.recipe.errors import SuiteError
 from suite.track import store
 
 A_ROUND = 3
@@ -130,7 +131,7 @@ def one_round(on: str, number: int, seed: int, alone: Path, around: Surroundings
             _disturb(world, dice, verdict)
             world.finish()
             verdict.wrong += world.wrong(alone)
-        except (AssertionError, subprocess.SubprocessError) as error:
+        except (AssertionError, SuiteError, subprocess.SubprocessError) as error:
             verdict.wrong.append(str(error)[-2000:])
         finally:
             _clean_up(world, folder, verdict)
@@ -276,7 +277,11 @@ def main() -> int:
         chosen.out.mkdir(parents=True, exist_ok=True)
         command = f"make campaign FAULTS={chosen.faults} SEED={chosen.seed}"
         (chosen.out / "README.md").write_text(page(verdicts, command, time.monotonic() - began))
-    return int(any(verdict.wrong for verdict in verdicts))
+    if any(verdict.wrong for verdict in verdicts):
+        print(f"what is left of the rounds that lost something is in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

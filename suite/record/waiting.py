@@ -48,8 +48,8 @@ def announced(words: str, ends_after: float | None = None) -> Iterator[None]:
 def no_locks(folder: str | Path, error: OSError) -> SuiteError:
     """The error for a folder on a disk that cannot say who holds a file, such as NFS without its lock service."""
     return SuiteError(
-        f"{folder} has no locks ({error.strerror}), so that two processes could do the same work at once; choose a disk "
-        f"that has with --runs, or have it mounted with flock"
+        f"{folder} has no locks ({error.strerror}), so that two processes could do the same work at once; choose a "
+        f"disk that has with --runs, or have it mounted with flock"
     )
 
 

@@ -63,9 +63,7 @@ def test_a_disk_without_locks_is_an_error_and_not_a_guess(
 
     monkeypatch.delenv("SUITE_JOB", raising=False)
     monkeypatch.setattr("fcntl.flock", without)
-    said = (
-        r"has no locks \(No locks available\), so that two processes .*; choose a disk that has with --runs"
-    )
+    said = r"has no locks \(No locks available\), so that two processes .*; choose a disk that has"
     with pytest.raises(SuiteError, match=said), lease.lock(tmp_path / "run"):
         pass
     with pytest.raises(SuiteError, match=f"{tmp_path} {said}"), (tmp_path / "lock").open("a") as stream:
