@@ -15,6 +15,7 @@ from fakes.journals import Embedded, difference, write_run
 from fakes.statuses import status_of
 
 from suite.cli.main import main
+from suite.export import file_check
 from suite.networks import checkpoint_files
 from suite.recipe import FORMAT, Network, plan
 from suite.recipe.errors import SuiteError
@@ -254,3 +255,24 @@ def test_a_checkpoint_outside_its_run_directory_is_not_read(tmp_path: Path) -> N
     write_json({"format": FORMAT, "checkpoint": saved}, folder / "outcome.json")
     with pytest.raises(SuiteError, match=rf"checkpoint {folder}/outside.pt is missing"):
         load_float(start, Folders(tmp_path / "runs", tmp_path))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["an initializer", "a node", "a branch"])
+def test_an_onnx_file_that_names_other_files_for_its_weights_is_refused(tmp_path: Path, place: str) -> None:
+    """They would be read from wherever it says."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto
+    weight = onnx.TensorProto(name="w", data_type=kind.FLOAT, dims=[1], data_location=kind.EXTERNAL)
+    weight.external_data.add(key="location", value="/etc/hostname")
+    nodes = [helper.make_node("Identity", ["images"], ["logits"])]
+    if place != "an initializer":
+        nodes.append(helper.make_node("Constant", [], ["c"], value=weight))
+    if place == "a branch":
+        branch = helper.make_graph(nodes[1:], "b", [], [helper.make_tensor_value_info("c", kind.FLOAT, [1])])
+        nodes[1] = helper.make_node("If", ["flag"], ["c"], then_branch=branch, else_branch=branch)
+    ends = [helper.make_tensor_value_info(name, kind.FLOAT, [1]) for name in ("images", "logits")]
+    weights = [weight] if place == "an initializer" else []
+    made = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], weights))
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(SuiteError, match="it names other files for its weights, which are not read"):
+        file_check.read(tmp_path / "m.onnx")

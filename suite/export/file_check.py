@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from suite.record import files
 from suite.record.files import Folders
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
 MOST_BYTES = 2**31
 """Of an ONNX file without external data."""
@@ -66,6 +67,8 @@ def read(file: Path, sha256: str = "") -> ModelProto:
         )
     try:
         made: ModelProto = onnx.load_from_string(content)
+        if any(one.data_location == onnx.TensorProto.EXTERNAL for one in _tensors(made.graph)):
+            raise ValueError("it names other files for its weights, which are not read")
         onnx.checker.check_model(made)
     except Exception as error:  # protobuf and onnx have classes of their own
         raise SuiteError(
@@ -86,6 +89,15 @@ def read(file: Path, sha256: str = "") -> ModelProto:
             f"images to logits"
         )
     return made
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """All tensors that a graph holds: its initializers, and those of its nodes."""
+    yield from graph.initializer
+    for attribute in (one for node in graph.node for one in node.attribute):
+        yield from [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+        for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+            yield from _tensors(inner)
 
 
 def _beside(file: Path) -> Path:

@@ -16,6 +16,7 @@ from fakes import ROOT
 from fakes.byte_faults import DAMAGES, FILES
 from fakes.faults import FAULTS
 from fakes.machine import Machine
+from fakes.world import World
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler, cc")
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root, and ip")
@@ -119,6 +120,12 @@ def test_each_kind_of_damage_is_drawn_for_each_file_that_decides_about_a_run() -
     assert all((fault.__doc__ or "").endswith(".") for fault in FAULTS)
     content = bytes(range(200))
     assert all(how(content, Random(0)) != content for how, _ in DAMAGES.values())
+
+
+def test_every_round_has_the_files_and_so_the_keys_of_the_run_that_nobody_disturbs(tmp_path: Path) -> None:
+    worlds = [World(tmp_path / name, "here", None, None).user.folder for name in ("alone", "round-0")]
+    for name in ("own.py", "tiny.py"):
+        assert len({(folder / name).read_text() for folder in worlds}) == 1
 
 
 @pytest.mark.long
