@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,10 @@ from suite.data.image_folder import Streamed, find
 from suite.data.images import Images
 from suite.recipe import Dataset, user_files
 from suite.recipe.errors import SuiteError
+from suite.record.waiting import announced
+
+SILENCE_SECONDS = 60.0
+"""How long a server from which a data set is downloaded may send nothing."""
 
 Loaded = Images | Streamed
 
@@ -158,10 +163,15 @@ def download(dataset: Dataset, folder: Path) -> None:
     from suite.networks.torchvision_import import torchvision
 
     kind = torchvision.datasets.CIFAR10 if dataset.name == "cifar10" else torchvision.datasets.CIFAR100
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
     try:
-        kind(str(folder), train=True, download=True)
+        with announced(f"{kind.__name__} is downloaded into {folder}"):
+            kind(str(folder), train=True, download=True)
     except Exception as error:
         raise SuiteError(
             f"{kind.__name__} cannot be downloaded into {folder}: {error}; fetch it elsewhere and name its folder "
             f"with --data"
         ) from None
+    finally:
+        socket.setdefaulttimeout(before)

@@ -17,9 +17,12 @@ from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, 
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.record.files import Folders
+from suite.record.waiting import announced
 from suite.sweeps.values import from_json
 
 STAGES = "stages.json"
+PATIENCE_SECONDS = 600.0
+"""How long that process has."""
 
 
 def check_user_files(stages: Sequence[Stage], folders: Folders) -> None:
@@ -36,9 +39,15 @@ def check_user_files(stages: Sequence[Stage], folders: Folders) -> None:
         (Path(place) / STAGES).write_text(json.dumps(rows))
         command = [sys.executable, "-m", __name__, place, str(folders.data.resolve())]
         # In the working folder of this process, as workers have it, and without its terminal.
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, env=worker_environment(), capture_output=True, text=True
-        )
+        how = {"stdin": subprocess.DEVNULL, "env": worker_environment(), "timeout": PATIENCE_SECONDS}
+        try:
+            with announced("a process still imports your Python files and makes their networks and images"):
+                done = subprocess.run(command, capture_output=True, text=True, **how)  # type: ignore[call-overload]
+        except subprocess.TimeoutExpired:
+            raise SuiteError(
+                f"a process could not import your Python files and make their networks and images in "
+                f"{PATIENCE_SECONDS:.0f} s; keep what takes long out of what is imported"
+            ) from None
     if done.returncode:
         words = done.stderr.strip() or f"it ended with status {done.returncode}"
         copies = rf"{re.escape(place)}/{user_files.KEPT}/[0-9a-f]+/"

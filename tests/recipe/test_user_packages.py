@@ -123,3 +123,16 @@ def test_a_loader_that_draws_anew_each_time_is_refused(tmp_path: Path, forgetful
         SuiteError, match="one.py:load gave other test images or labels the second time; let it draw"
     ):
         as_worker._load_twice(Dataset(f"{tmp_path}/one.py:load"), tmp_path)
+
+
+def test_a_file_whose_import_never_ends_is_given_up(
+    tmp_path: Path, forgetful: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_worker, "PATIENCE_SECONDS", 0.5)
+    (tmp_path / "my_net.py").write_text(NETWORK)
+    stage = Training(Network(f"{tmp_path}/my_net.py:build"), Dataset("digits", size=8), SGD)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "endless"))
+    (tmp_path / "endless").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "endless").chmod(0o755)
+    with pytest.raises(SuiteError, match="could not import your Python files .* keep what takes long out"):
+        check_user_files([stage], Folders(tmp_path, tmp_path))
