@@ -3,6 +3,7 @@
 The stages are simulated: finished runs are written as real ones leave them (`benchmarks.status` and `.analysis`), and
 none is run. Measured are
 - plan, status, report: whole commands, seconds on the clock and of a core, and the report's peak of resident memory;
+- sync: seconds from the last of 100 events a second, which ten runs record, until MLflow in the runs folder has all;
 - idle: the live view of a launcher and the check of MLflow's follower while all stages but one are done and that one
   writes nothing, percent of a core.
 
@@ -19,11 +20,13 @@ import json
 import math
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -32,14 +35,18 @@ from benchmarks.analysis import report, write_sweep
 from benchmarks.status import core_seconds, stages, write_finished
 from benchmarks.submission import SWEEP
 from suite.cli.live import Watch
+from suite.record.journal import Journal
 from suite.record.lease import lock
 from suite.record.status import Statuses
 from suite.record.synced import note_synced
 from suite.sweeps.stored import save_sweep
-from suite.track.follow import EVERY_SECONDS
+from suite.track import store
+from suite.track.follow import EVERY_SECONDS, Follower
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("plan", "status", "report")
+EVENTS, BUSY = 100, 10
+"""Events a second, and the runs that record them, while MLflow is kept up to date."""
 RECIPES = 24
 """Of each training of the sweep that is planned."""
 
@@ -80,6 +87,33 @@ def idle_percent(runs: Path, count: int, seconds: float) -> float:
         return 100 * used / (time.perf_counter() - began)
 
 
+def sync_lag(seconds: float) -> float:
+    """Seconds from the last of EVENTS events a second, recorded for so long, until MLflow has all of them."""
+    with tempfile.TemporaryDirectory() as place:
+        runs, listed = Path(place), stages(BUSY)
+        save_sweep(runs, "busy", {}, listed)
+        store.prepare(runs)
+        for stage in listed:
+            (runs / stage.key).mkdir()
+        journals = [Journal(runs / stage.key) for stage in listed]
+        follower = Follower("busy", listed, runs)
+        follower.start()
+        began, number = time.monotonic(), 0
+        while number < EVENTS * seconds:
+            if time.monotonic() > began + number / EVENTS:
+                journals[number % BUSY].metrics(1 + number // BUSY, top1=float(number))
+                number += 1
+            else:
+                time.sleep(0.001)
+        ended = time.monotonic()
+        with closing(sqlite3.connect(runs / "mlflow.db", timeout=30)) as database:
+            while database.execute("select count(*) from metrics where key = 'top1'").fetchone()[0] < number:
+                time.sleep(0.1)
+        took = time.monotonic() - ended
+        follower.finish()
+        return took
+
+
 def measure(count: int, seconds: float) -> Measured:
     """All of it for `count` stages or a few more."""
     found: Measured = {}
@@ -116,6 +150,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--seconds", type=float, default=20, help="how long nothing happens")
     chosen = parser.parse_args()
+    lag = sync_lag(chosen.seconds)
     start, measured = measure(2, 0), {count: measure(count, chosen.seconds) for count in chosen.stages}
     print(
         f"simulated stages, one round, python {platform.python_version()}, {os.cpu_count()} cores, "
@@ -124,6 +159,7 @@ def main() -> None:
     print(f"{'seconds':24s}" + "".join(f"{count:>12,}" for count in (2, *chosen.stages)))
     for name in start:
         print(f"{name:24s}" + "".join(f"{found[name]:12.2f}" for found in (start, *measured.values())))
+    print(f"{'sync':24s}{lag:12.2f}  behind {EVENTS} events a second")
     grown = {}
     for name in COMMANDS:
         beyond = [found[f"{name}, core"] - start[f"{name}, core"] for found in measured.values()]

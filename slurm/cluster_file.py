@@ -83,7 +83,8 @@ def _variables(at: Location, value: object) -> None:
 
 OWN_OPTIONS = (
     "array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes",
-    "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "unbuffered", "wrap",
+    "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "unbuffered",
+    "wait", "wrap",
 )  # fmt: skip
 """The options of sbatch and srun that decide whether a job goes on; no table may set them."""
 

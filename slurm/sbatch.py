@@ -28,12 +28,13 @@ def text(
     nodes they shall not come to.
     """
     log = f"{folder}/".replace("%", "%%") + ("%A_%a" if tasks > 1 else "%j")
+    excluded = [str(cluster.sbatch.get("exclude") or ""), *avoid]
     options: dict[str, str | int | None] = _options(world_size, cluster) | {
         "job-name": folder.name,
         "output": f"{log}_0.log",
         "array": f"0-{tasks - 1}%{min(tasks, cluster.parallel)}" if tasks > 1 else None,
         "dependency": "afterok:" + ":".join(after) if after else None,
-        "exclude": ",".join(avoid) or None,
+        "exclude": ",".join(filter(None, excluded)) or None,
     }
     record, runs, data = (
         str(path) for path in (folder / "array.json", folders.runs.resolve(), folders.data.resolve())

@@ -68,6 +68,7 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("[sbatch]\ngres = 'gpu:4'\nMem = 1", "line 6: sbatch.Mem is no long option"),
         ("[sbatch]\n--mem = 1", "line 5: sbatch.--mem is no long option; write its name without the leading --"),
         ("[sbatch]\nrequeue = false", "line 5: sbatch.requeue is set by the suite; leave the line out"),
+        ("[sbatch]\nwait = true", "line 5: sbatch.wait is set by the suite"),
         ("[srun]\noutput = 'x'", "line 5: srun.output is set by the suite"),
         ("[sbatch]\nmem = 1.5", "line 5: sbatch.mem must be text, a whole number, true or false, got 1.5"),
         ('[sbatch]\ncomment = "a\\n#SBATCH --x"', "line 5: sbatch.comment must be text, a whole number"),

@@ -51,9 +51,9 @@ def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
     assert text == golden.read_text()
 
 
-def asked(folder: Path, cluster: Cluster) -> list[str]:
+def asked(folder: Path, cluster: Cluster, avoid: tuple[str, ...] = ()) -> list[str]:
     written = sbatch.text(
-        folder / "slurm" / "suite-x", 1, 1, (), cluster, Folders(folder, folder), folder, ()
+        folder / "slurm" / "suite-x", 1, 1, (), cluster, Folders(folder, folder), folder, avoid
     )
     return [line.removeprefix("#SBATCH ") for line in written.splitlines() if line.startswith("#SBATCH")]
 
@@ -68,6 +68,12 @@ def test_options_of_the_cluster_file_are_added_and_take_the_place_of_the_suites(
     assert {"--gres=gpu:a100:4", "--exclusive", "--nice=10"} <= set(words)
     assert ["--comment=it's mine"] in [shlex.split(word) for word in words]
     assert not [word for word in words if word.startswith(("--mem", "--gpus-per-node"))]
+    others = {"reservation": "lab", "mail-type": "END,FAIL", "licenses": "matlab:2", "exclude": "n7"}
+    assert {f"--{name}={value}" for name, value in others.items()} <= set(
+        asked(tmp_path, Cluster(partition="gpu,long", sbatch=others))
+    )
+    assert "--partition=gpu,long" in asked(tmp_path, Cluster(partition="gpu,long"))
+    assert "--exclude=n7,n1" in asked(tmp_path, Cluster(sbatch={"exclude": "n7"}), avoid=("n1",))
     usual = asked(tmp_path, Cluster(gpus_per_node=4))
     assert "--gpus-per-node=1" in usual and "--mem=8000MB" in usual
     assert "--mem=8000MB" not in asked(tmp_path, Cluster(sbatch={"mem-per-cpu": "4G"}))
