@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--seconds", type=float, default=20, help="how long nothing happens")
     chosen = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     lag = sync_lag(chosen.seconds)
     start, measured = measure(2, 0), {count: measure(count, chosen.seconds) for count in chosen.stages}
     print(

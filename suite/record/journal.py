@@ -122,7 +122,7 @@ class Journal:
         since."""
         number, count = position
         own = min(self._written, max(0, number - self._first))
-        return sum(earlier < number for earlier in self._earlier) + own >= count
+        return bool(sum(earlier < number for earlier in self._earlier) + own >= count)
 
     @property
     def replaced(self) -> bool:
