@@ -144,6 +144,12 @@ LATER = {item.name: item.default for item in fields(Setting) if item.default is 
 """What a line stands for that does not have it."""
 
 
+def is_done(setting: Setting, records: list[dict[str, Any]]) -> bool:
+    """Whether one of the `records` is of this setting."""
+    whole = {**vars(setting), "widths": list(setting.widths)}
+    return any(whole.items() <= {**LATER, **record}.items() for record in records)
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """All of them in Markdown, the least divergence of each width first."""
     order = sorted(records, key=lambda one: ([-bits for bits in one["widths"]], one["divergence"]))
@@ -162,8 +168,8 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Try each, the first widths first, or write the table."""
+def options() -> argparse.Namespace:
+    """What is asked for on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -186,7 +192,12 @@ def main() -> None:
     parser.add_argument(
         "--together", default="0", help="part of the iterations for all steps and biases at once"
     )
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Try each, the first widths first, or write the table."""
+    given = options()
     if given.table:
         given.table.write_text(table([json.loads(line) for line in given.out.read_text().splitlines()]))
         return
@@ -211,7 +222,7 @@ def main() -> None:
             pair, first_last, lr, bias_lr, count, drop, low, zero_points, scale_lr, copies, part
         )
         done = [json.loads(line) for line in given.out.read_text().splitlines()]
-        if any(setting.record().items() <= record.items() for record in done):
+        if is_done(setting, done):
             continue
         for record in tried(setting, network, train):
             print(json.dumps(record), flush=True)

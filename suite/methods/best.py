@@ -14,7 +14,8 @@ from suite.recipe.method import Step
 from suite.recipe.settings import NEW
 from suite.steps import CorrectBias, Reconstruct
 
-BIAS_LR = 0.01
+BIAS_LR, BIAS_LR_TOGETHER = 0.01, 0.001
+"""The second, of the network as a whole, moves biases that the blocks have learned already."""
 
 
 @dataclass(frozen=True)
@@ -38,4 +39,5 @@ class Best(Qdrop):
         found = super().reconstructions()
         if self.together:
             found += (self.reconstruct("network", "steps", self.together),)
-        return tuple(replace(step, bias_lr=BIAS_LR * (step.unit == "block" or 0.1)) for step in found)
+        rates = {"block": BIAS_LR, "network": BIAS_LR_TOGETHER}
+        return tuple(replace(step, bias_lr=rates[step.unit]) for step in found)

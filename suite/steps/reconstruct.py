@@ -67,6 +67,8 @@ class Reconstruct(Step):
     weight_step_lr: float = field(default=0.0, metadata=NEW)
     views: int = field(default=0, metadata=NEW)
 
+    revision: ClassVar[int] = 2
+    """1 took biases that an earlier Reconstruct had learned for those of the float network."""
     takes_long: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

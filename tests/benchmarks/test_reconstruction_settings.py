@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.reconstruction_settings import Setting, held_out, scores, table
+from benchmarks.reconstruction_settings import Setting, held_out, is_done, scores, table
 from suite.data.images import Images
 from suite.recipe import Calibration, Dataset
 
@@ -62,3 +62,8 @@ def test_a_setting_that_came_later_leaves_the_lines_of_before_as_they_were() -> 
         "bfloat16",
     }
     assert replace(plain, together=0.5).record() == {**plain.record(), "together": 0.5}
+    before, together = [plain.record()], [replace(plain, together=0.5).record()]
+    assert is_done(plain, before) and not is_done(plain, together)
+    assert is_done(replace(plain, together=0.5), together) and not is_done(
+        replace(plain, together=0.5), before
+    )
