@@ -129,8 +129,10 @@ class Learning:
         settings = self.settings
         held = [layer.layer.bias for _, layer in self._quantized()] if settings.bias_lr else []
         biases = [bias for bias in held if isinstance(bias, nn.Parameter)]
-        kinds = (learned, settings.lr), (steps, settings.step_lr), (biases, settings.bias_lr)
-        kinds += ((weight_steps, settings.weight_step_lr),)
+        kinds = (
+            *((learned, settings.lr), (steps, settings.step_lr)),
+            *((biases, settings.bias_lr), (weight_steps, settings.weight_step_lr)),
+        )
         rates = [lr for parameters, lr in kinds if parameters]
         groups = [{"params": parameters} for parameters, _ in kinds if parameters]
         self.optimizer = torch.optim.Adam(groups, fused=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,10 @@ def test_scales_of_weights_are_learned_where_asked_for() -> None:
     assert all(
         unit["error"] <= unit["error_nearest"] for unit in feed.kept["reconstruction-both.json"]["units"]
     )
-    scales = [
-        found.get_submodule("blocks.0.conv1").layer.stored_scales["weight"] for found in (without, model)
-    ]  # type: ignore[union-attr]
+    layers: list[Any] = [found.get_submodule("blocks.0.conv1").layer for found in (without, model)]
+    scales = [layer.stored_scales["weight"] for layer in layers]
     assert not torch.equal(*scales)
-    weight = model.get_submodule("blocks.0.conv1").layer.weight.detach()  # type: ignore[union-attr]
+    weight = layers[1].weight.detach()
     integers = weight / scales[1][:, None, None, None]
     torch.testing.assert_close(integers, integers.round(), rtol=0, atol=1e-5)
 
@@ -70,9 +70,10 @@ def test_inputs_that_may_be_negative_have_a_zero_point_where_asked_for() -> None
         quantized(Qdrop(3, 3, None, iterations=1, batch=8, feed=CALIBRATION, zero_points=own).steps(), feed)
         for own in (False, True)
     )
-    levels = [model.get_submodule("stem").input(images() + 0.5).unique() for model in (narrow, whole)]  # type: ignore[union-attr, operator]
-    assert [len(one) for one in levels] == [7, 8]
+    stems: list[Any] = [model.get_submodule("stem") for model in (narrow, whole)]
+    assert [len(stem.input(images() + 0.5).unique()) for stem in stems] == [7, 8]
     for name in ("blocks.0.conv1", "blocks.1.conv2"):
-        one, other = (model.get_submodule(name).input for model in (narrow, whole))
-        assert other.zero_point == 0 and other.grid.quant_max == one.grid.quant_max == 7  # type: ignore[union-attr]
-        assert float(other.scale / one.scale) == pytest.approx(1, rel=0.05)  # type: ignore[union-attr, operator]
+        layers: list[Any] = [model.get_submodule(name) for model in (narrow, whole)]
+        one, other = (layer.input for layer in layers)
+        assert other.zero_point == 0 and other.grid.quant_max == one.grid.quant_max == 7
+        assert float(other.scale / one.scale) == pytest.approx(1, rel=0.05)
