@@ -1,9 +1,11 @@
 """Which settings of learned rounding lose least, on training images that are held out: never on the test images.
 
-The public ResNet-20, `best` with other learning rates, with biases learned or not, and with its correction of biases
-left out. Calibration as in a sweep: 1,024 training images of draw 0; held out are the 2,000 that the same draw would
-take next. The float network is nearly perfect on both, so the Kullback-Leibler divergence of the outputs from the
-float ones decides, not top-1. A line of JSON for each, appended to --out; what stands there is not run again.
+The public ResNet-20, `best` with other learning rates, with biases learned or not, with its correction of biases left
+out, and with what it does not do by default: inputs with zero points, scales of weights that learn, several crops of
+each image, and a last part in which all steps and biases learn together. Calibration as in a sweep: 1,024 training
+images of draw 0; held out are the 2,000 that the same draw would take next. The float network is nearly perfect on
+both, so the Kullback-Leibler divergence of the outputs from the float ones decides, not top-1. A line of JSON for each
+is appended to --out; what stands there is not run again.
 
     python -m benchmarks.reconstruction_settings --weights resnet20-12fca82f.th --data DIR --out settings.jsonl
     python -m benchmarks.reconstruction_settings --out settings.jsonl --table settings.md    # runs nothing
@@ -15,7 +17,8 @@ import argparse
 import itertools
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from suite.data import datasets
 from suite.data.images import Images, drawn
 from suite.methods.best import Best
 from suite.networks.checkpoint_files import load_weights
-from suite.recipe import Calibration, Dataset, Network
+from suite.recipe import Calibration, Dataset, Network, Sgd
 from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
@@ -49,10 +52,16 @@ class Setting:
     iterations: int
     drop: float
     bfloat16: bool
+    zero_points: bool = False
+    weight_step_lr: float = 0.0
+    views: int = 0
+    together: float = 0.0
 
     def record(self) -> dict[str, Any]:
-        """As a line of the file has it."""
-        return {**vars(self), "widths": list(self.widths)}
+        """As a line of the file has it; what came later is only there where it is not as before."""
+        usual = {item.name: item.default for item in fields(self)}
+        own = {name: value for name, value in vars(self).items() if value != usual[name]}
+        return {**own, "widths": list(self.widths)}
 
 
 def held_out(images: Images, calibration: Calibration, count: int = HELD_OUT) -> Tensor:
@@ -77,17 +86,30 @@ def scores(model: nn.Module, network: nn.Module, images: Tensor) -> dict[str, fl
     return {"divergence": round(float(divergence), 5), "same_class": round(100 * float(same), 2)}
 
 
+class Augmenting(InMemoryFeed):
+    """A feed that also has the calibration images as a training sees them."""
+
+    def __init__(self, network: nn.Module, train: Images, calibration: Calibration) -> None:
+        super().__init__(network, list(train.calibration_batches(calibration)))
+        self.train_images = train
+
+    def views(self, calibration: Calibration, count: int) -> Iterator[Tensor]:
+        """Crops of 4 more pixels on each side, half of them mirrored."""
+        return self.train_images.views(Sgd(1, calibration.batch, 1.0), calibration, count)
+
+
 def tried(setting: Setting, network: nn.Module, train: Images) -> list[dict[str, Any]]:
     """The records of one setting: without the correction of biases, and with it."""
     calibration = Calibration()
-    feed = InMemoryFeed(network, list(train.calibration_batches(calibration)))
-    method = Best(
-        *setting.widths, setting.first_last, setting.iterations, drop=setting.drop, bfloat16=setting.bfloat16
-    )
+    feed = Augmenting(network, train, calibration)
+    of_method = ("iterations", "drop", "bfloat16", "zero_points", "weight_step_lr", "views", "together")
+    chosen = {name: getattr(setting, name) for name in of_method}
+    method = Best(*setting.widths, setting.first_last, corrected=False, **chosen)
     steps = [
-        replace(step, lr=setting.lr, bias_lr=setting.bias_lr) if isinstance(step, Reconstruct) else step
+        replace(step, lr=setting.lr, bias_lr=setting.bias_lr)
+        if isinstance(step, Reconstruct) and step.unit == "block"
+        else step
         for step in method.steps()
-        if not isinstance(step, CorrectBias)
     ]
     began, images = time.process_time(), held_out(train, calibration)
     model = quantized(steps, feed)
@@ -107,11 +129,25 @@ COLUMNS = {
     "iterations": "iterations",
     "drop": "dropped",
     "bfloat16": "bfloat16",
+    "zero_points": "zero points",
+    "weight_step_lr": "of weight scales",
+    "views": "crops an image",
+    "together": "part together",
     "corrected": "biases corrected",
     "divergence": "divergence",
     "same_class": "same class, %",
     "cpu_seconds": "CPU seconds",
 }
+
+
+LATER = {item.name: item.default for item in fields(Setting) if item.default is not MISSING}
+"""What a line stands for that does not have it."""
+
+
+def is_done(setting: Setting, records: list[dict[str, Any]]) -> bool:
+    """Whether one of the `records` is of this setting."""
+    whole = {**vars(setting), "widths": list(setting.widths)}
+    return any(whole.items() <= {**LATER, **record}.items() for record in records)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -126,16 +162,14 @@ def table(records: list[dict[str, Any]]) -> str:
     ]
     for one in order:
         words = {True: "yes", False: "no", None: "as the rest"}
-        cells = [
-            str(words[one[name]]) if isinstance(one[name], bool | None) else str(one[name])
-            for name in COLUMNS
-        ]
+        values = [one.get(name, LATER.get(name)) for name in COLUMNS]
+        cells = [str(words[value]) if isinstance(value, bool | None) else str(value) for value in values]
         lines.append(f"| W{one['widths'][0]}A{one['widths'][1]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Try each, the first widths first, or write the table."""
+def options() -> argparse.Namespace:
+    """What is asked for on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -152,7 +186,18 @@ def main() -> None:
     parser.add_argument("--iterations", default="1000", help="a block")
     parser.add_argument("--drop", default="0.5", help="the part of the inputs' elements left float")
     parser.add_argument("--bfloat16", action="store_true", help="layers multiply in bfloat16 while learning")
-    given = parser.parse_args()
+    parser.add_argument("--zero-points", action="store_true", help="of inputs that may be negative")
+    parser.add_argument("--weight-step-lr", default="0", help="of the scales of weights; 0 learns none")
+    parser.add_argument("--views", default="0", help="crops of each calibration image; 0: the image as it is")
+    parser.add_argument(
+        "--together", default="0", help="part of the iterations for all steps and biases at once"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Try each, the first widths first, or write the table."""
+    given = options()
     if given.table:
         given.table.write_text(table([json.loads(line) for line in given.out.read_text().splitlines()]))
         return
@@ -165,12 +210,19 @@ def main() -> None:
     assert isinstance(train, Images)
     given.out.touch()
     widths = [(int(w), int(a)) for w, a in (pair.split("/") for pair in given.widths.split(","))]
-    rates = [[float(value) for value in text.split(",")] for text in (given.bias_lr, given.drop, given.lr)]
-    iterations = [int(value) for value in given.iterations.split(",")]
-    for count, bias_lr, drop, pair, lr in itertools.product(iterations, rates[0], rates[1], widths, rates[2]):
-        setting = Setting(pair, given.first_last or None, lr, bias_lr, count, drop, given.bfloat16)
+    lists = given.lr, given.bias_lr, given.drop, given.weight_step_lr, given.together
+    lrs, bias_lrs, drops, scale_lrs, parts = ([float(one) for one in text.split(",")] for text in lists)
+    counts, views = ([int(one) for one in text.split(",")] for text in (given.iterations, given.views))
+    fixed = given.first_last or None, given.bfloat16, given.zero_points
+    for count, bias_lr, drop, scale_lr, copies, part, pair, lr in itertools.product(
+        counts, bias_lrs, drops, scale_lrs, views, parts, widths, lrs
+    ):
+        first_last, low, zero_points = fixed
+        setting = Setting(
+            pair, first_last, lr, bias_lr, count, drop, low, zero_points, scale_lr, copies, part
+        )
         done = [json.loads(line) for line in given.out.read_text().splitlines()]
-        if any(setting.record().items() <= record.items() for record in done):
+        if is_done(setting, done):
             continue
         for record in tried(setting, network, train):
             print(json.dumps(record), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -78,6 +78,15 @@ class Images:
         """Normalized batches [n, 3, size, size] of the images that `calibration` draws; the last may be smaller."""
         for part in torch.split(drawn(calibration, len(self)), calibration.batch):
             yield self.normalized(self.pixels[part.to(self.pixels.device)])
+
+    def views(self, sgd: Sgd, calibration: Calibration, count: int) -> Iterator[Tensor]:
+        """Normalized batches of the images that `calibration` draws, and of no others, `count` times: each time in
+        another order, and cropped and mirrored in another way, as `sgd` has it."""
+        index = drawn(calibration, len(self)).to(self.pixels.device)
+        own = replace(self, pixels=self.pixels[index], labels=self.labels[index])
+        for number in range(1, count + 1):
+            for x, _ in own.train_batches(sgd, calibration.seed, number, Ranks()):
+                yield x
 
     def share(self, ranks: Ranks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's part of the split in order, normalized, with labels; every image falls to exactly one rank."""

@@ -21,7 +21,7 @@ from suite.record.journal import read_outcome
 from suite.run import checkpoint
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import crops, images_of, load_float, observed
+from suite.run.start import crops, images_of, load_float, observed, views
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
 
@@ -120,6 +120,10 @@ class StageFeed(InMemoryFeed):
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As a training sees them."""
         return crops(self.recipe, self._train_images(), calibration)
+
+    def views(self, calibration: Calibration, count: int) -> Iterator[Tensor]:
+        """As a training sees them, `count` times."""
+        return views(self.recipe, self._train_images(), calibration, count)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those that the float network's run directory keeps, where it is there."""

@@ -4,11 +4,14 @@ None of source 000 to source 004 has it. BatchNorm is folded. Weights are affine
 least error |x - q|^2.4, as in BRECQ's code; inputs per tensor in their range of least squared error. Each layer learns
 which way its weights are rounded, so that behind its activation it gives what it gives in the float network, while
 activations are float. What is added is added in float.
+
+An input that may be negative, as the image and the narrow ends of a MobileNet's blocks, has a grid that is symmetric
+about zero; BRECQ's and QDrop's code gives it a zero point, as `zero_points` does here. Their images are not quantized.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from suite.methods.scheme import Scheme
@@ -17,7 +20,7 @@ from suite.recipe.errors import check_bits, check_widths
 from suite.recipe.method import Method, Step
 from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW
-from suite.steps import FoldBatchNorm, Reconstruct, Uniform
+from suite.steps import FoldBatchNorm, LeastError, Reconstruct, Uniform
 from suite.steps.reconstruct import Learns, Unit
 from suite.steps.weight_range import AffineLeastError
 
@@ -33,7 +36,9 @@ FASTEST = 0.3
 class Adaround(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of weight and input of the first and the last layer, None as
     the rest. `iterations`, `batch` and `bfloat16` as of Reconstruct; the authors take 10,000 to 20,000 iterations.
-    The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`."""
+    The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`.
+    zero_points: inputs that may be negative have one, so that all 2^bits levels are in their range. views and
+    weight_step_lr: as of Reconstruct."""
 
     weight_bits: int = 4
     act_bits: int = 4
@@ -42,6 +47,9 @@ class Adaround(Method):
     batch: int = 32
     feed: Calibration = field(default_factory=Calibration)
     bfloat16: bool = field(default=False, metadata=NEW)
+    zero_points: bool = field(default=False, metadata=NEW)
+    views: int = field(default=0, metadata=NEW)
+    weight_step_lr: float = field(default=0.0, metadata=NEW)
 
     name: ClassVar[str] = "adaround"
     batch_norm: ClassVar[str] = "folded"
@@ -65,6 +73,8 @@ class Adaround(Method):
         scheme = Scheme(
             *widths, weights, first_last=self.first_last, before=(FoldBatchNorm(),), calibration=self.feed
         )
+        if self.zero_points:
+            scheme = replace(scheme, inputs=Uniform(LeastError(), grid="affine"))
         *insert, bake = scheme.steps()
         return (*insert, *self.reconstructions(), bake)
 
@@ -86,4 +96,6 @@ class Adaround(Method):
             seed=self.feed.seed,
             calibration=self.feed,
             bfloat16=self.bfloat16,
+            weight_step_lr=0.0 if learns == "steps" else self.weight_step_lr,
+            views=self.views,
         )

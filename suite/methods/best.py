@@ -6,24 +6,38 @@ by what is measured, where that makes the error of a residual block no larger. S
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from suite.methods.qdrop import Qdrop
 from suite.recipe.method import Step
+from suite.recipe.settings import NEW
 from suite.steps import CorrectBias, Reconstruct
+
+BIAS_LR, BIAS_LR_TOGETHER = 0.01, 0.001
+"""The second, of the network as a whole, moves biases that the blocks have learned already."""
 
 
 @dataclass(frozen=True)
 class Best(Qdrop):
-    """Fields as of `qdrop`."""
+    """Fields as of `qdrop`. together: a part of the iterations in which, after the blocks, the step sizes of all
+    activations and all biases are learned at once, by the error of the logits; 0 is none. corrected: whether biases
+    are corrected at the end."""
+
+    together: float = field(default=0.0, metadata=NEW)
+    corrected: bool = field(default=True, metadata=NEW)
 
     name: ClassVar[str] = "best"
 
     def steps(self) -> tuple[Step, ...]:
         """Those of `qdrop`, and the correction."""
-        return (*super().steps(), CorrectBias(calibration=self.feed))
+        correction = (CorrectBias(calibration=self.feed),) if self.corrected else ()
+        return (*super().steps(), *correction)
 
     def reconstructions(self) -> tuple[Reconstruct, ...]:
-        """One, of rounding, steps and biases."""
-        return tuple(replace(step, bias_lr=0.01) for step in super().reconstructions())
+        """One, of rounding, steps and biases, and one of steps and biases `together`."""
+        found = super().reconstructions()
+        if self.together:
+            found += (self.reconstruct("network", "steps", self.together),)
+        rates = {"block": BIAS_LR, "network": BIAS_LR_TOGETHER}
+        return tuple(replace(step, bias_lr=rates[step.unit]) for step in found)

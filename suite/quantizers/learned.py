@@ -26,7 +26,8 @@ class LearnedRounding(Quantizer):
         h = clamp(sigmoid(alpha) * (zeta - gamma) + gamma, 0, 1)
 
     `alpha` starts so that h is the fraction that floor cut off: x is w, where the range does not clip it. After
-    `harden`, h is 0 or 1 and alpha is gone.
+    `harden`, h is 0 or 1 and alpha is gone. With `learn_scale` the scale learns too, by the logarithm of a factor,
+    while what floor gave stays (Genie, Jeon et al. 2023, arXiv 2212.04780).
     """
 
     base: Tensor
@@ -46,8 +47,19 @@ class LearnedRounding(Quantizer):
         self.register_buffer("base", base + self._shaped(self.zero_point, weight))
         self.register_buffer("up", (fraction >= 0.5).to(torch.uint8))
         self.alpha: nn.Parameter | None = nn.Parameter(alpha)
+        self.log_factor: nn.Parameter | None = None
+        """Of the scale, in its shape, where it learns."""
         self.h: Tensor | None = None
         """Of the last forward pass, so that the regularizer need not compute it again."""
+
+    def learn_scale(self) -> None:
+        """From now on the scale learns."""
+        self.log_factor = nn.Parameter(torch.zeros_like(self.scale))
+
+    @property
+    def present_scale(self) -> Tensor:
+        """The scale as it was learned so far."""
+        return self.scale if self.log_factor is None else self.scale * self.log_factor.exp()
 
     def _shaped(self, value: Tensor, weight: Tensor) -> Tensor:
         if self.axis is None or value.dim() == 0:
@@ -68,7 +80,7 @@ class LearnedRounding(Quantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         """The rounded weight, in the dtype of `x`, which is the weight that it was made of."""
-        scale, zero_point = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
+        scale, zero_point = self._shaped(self.present_scale, x), self._shaped(self.zero_point, x)
         return ((self.integers() - zero_point) * scale).to(x.dtype)
 
     def settled(self, x: Tensor) -> Tensor:
@@ -90,6 +102,7 @@ class LearnedRounding(Quantizer):
         Raises SuiteError where a weight is no integer of the width then.
         """
         self.up, self.alpha, self.h = up.to(self.up.device, torch.uint8), None, None
+        self.scale, self.log_factor = self.present_scale, None
         q, grid = self.integers(), self.grid
         if not ((q == q.round()) & (q >= grid.quant_min) & (q <= grid.quant_max)).all():
             raise SuiteError(f"a rounded weight is no integer of {grid.quant_min}..{grid.quant_max}")

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from suite.quantizers.layers import Quantized
-from suite.quantizers.unit_learning import Learning, Settings
+from suite.quantizers.unit_learning import NOTHING, Learning, Settings, restore_bias
 from suite.quantizers.units import Part, Unit, parts_of, run
 from suite.recipe.errors import SuiteError, not_finite
 
@@ -44,6 +44,7 @@ class Reconstruction:
         for module in self.float.modules():
             if isinstance(module, Quantized):
                 module.input = module.weight = None
+                restore_bias(module.layer)
         self.inputs = [(layer, layer.input) for layer in layers]
         if (
             settings.learns == "rounding"
@@ -71,14 +72,20 @@ class Reconstruction:
         for part in self.parts:
             for unit in part.units:
                 learning = Learning(self.model, unit, self.settings, number=len(self.done))
+                target = None
                 if learning.number < len(earlier["done"]):
                     self.done.append(earlier["done"][learning.number])
                     learning.restore(self.done[-1])
                 else:
                     at = earlier["at"] if learning.number == len(earlier["done"]) else {}
-                    self._learn(learning, self.caches(part, unit, quantized, in_float), at, save)
+                    caches = self.caches(part, unit, quantized, in_float)
+                    self._learn(learning, caches, at, save)
+                    target = caches[2] if unit.nodes == part.nodes else None
+                    del caches
             quantized = values(self.model, part.nodes, part.input, part.output, quantized)
-            in_float = values(self.float, part.nodes, part.input, part.output, in_float)
+            if target is None:
+                target = values(self.float, part.nodes, part.input, part.output, in_float)
+            in_float = target
         for layer, quantizer in self.inputs:
             layer.input = quantizer
         save(lambda: {"done": self.done, "at": {}}, 1.0, "")
@@ -108,7 +115,7 @@ class Reconstruction:
             self.done.append(learned)
         else:
             learning.undo()
-            self.done.append({"weights": {}, "scales": {}, "biases": {}, "turned": {}})
+            self.done.append(copy.deepcopy(NOTHING))
         record = {"unit": learning.unit.name, "layers": list(learning.unit.layers), "kept": kept}
         record["turned"] = self.done[-1]["turned"]
         self.done[-1]["record"] = {**record, "error_nearest": nearest, "error": error if kept else nearest}

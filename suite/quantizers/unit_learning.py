@@ -20,11 +20,15 @@ CHECK_EVERY = 10
 """Iterations between two at which the error is read."""
 
 
+NOTHING: dict[str, Any] = {"weights": {}, "weight_scales": {}, "scales": {}, "biases": {}, "turned": {}}
+"""What a unit learned that is rounded to the nearest after all; else of each kind by the names of layers."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """As of suite.steps.Reconstruct, which says what each is."""
 
-    unit: Literal["layer", "block"]
+    unit: Literal["layer", "block", "network"]
     learns: Literal["rounding", "steps", "both"]
     drop: float
     iterations: int
@@ -32,6 +36,7 @@ class Settings:
     lr: float
     step_lr: float
     bias_lr: float
+    weight_step_lr: float
     strength: float
     warmup: float
     beta: tuple[float, float]
@@ -101,6 +106,8 @@ class Learning:
         for name, layer in self._quantized():
             if layer.weight is not None and self.settings.learns != "steps":
                 self.roundings[name] = layer.weight = LearnedRounding(layer.weight, _weight(layer))
+                if self.settings.weight_step_lr:
+                    self.roundings[name].learn_scale()
             if (
                 layer.input is not None
                 and layer.input.mode == "frozen"
@@ -109,25 +116,29 @@ class Learning:
                 self.steps[name] = LearnedStep(layer.input, self.mask)
                 layer.input = self.steps[name]  # type: ignore[assignment]
             if self.settings.bias_lr:
-                layer.layer.bias = nn.Parameter(_bias(layer.layer))
+                replace_bias(layer.layer, _bias(layer.layer))
 
     def iterations(self, caches: tuple[Tensor, Tensor, Tensor], at: dict[str, Any]) -> Iterator[int]:
         """Learn, on from the state `at`; yields after each iteration how many were done. `error` is that of the
         batch when it was read last."""
         learned = [rounding.alpha for rounding in self.roundings.values() if rounding.alpha is not None]
         steps = [step.log_factor for step in self.steps.values()]
+        weight_steps = [one.log_factor for one in self.roundings.values() if one.log_factor is not None]
         if not learned + steps:
             return
         settings = self.settings
         held = [layer.layer.bias for _, layer in self._quantized()] if settings.bias_lr else []
         biases = [bias for bias in held if isinstance(bias, nn.Parameter)]
-        kinds = (learned, settings.lr), (steps, settings.step_lr), (biases, settings.bias_lr)
+        kinds = (
+            *((learned, settings.lr), (steps, settings.step_lr)),
+            *((biases, settings.bias_lr), (weight_steps, settings.weight_step_lr)),
+        )
         rates = [lr for parameters, lr in kinds if parameters]
         groups = [{"params": parameters} for parameters, _ in kinds if parameters]
         self.optimizer = torch.optim.Adam(groups, fused=True)
         if at:
             self._load(at)
-        parameters = [*learned, *steps, *biases]
+        parameters = [*learned, *steps, *biases, *weight_steps]
         while self.iteration < settings.iterations:
             falling = (1 + math.cos(math.pi * self.iteration / settings.iterations)) / 2
             for number, (group, lr) in enumerate(zip(self.optimizer.param_groups, rates, strict=True)):
@@ -190,11 +201,12 @@ class Learning:
     @torch.no_grad()
     def harden(self) -> dict[str, Any]:
         """Round by what was learned from now on; that is returned, for `restore`."""
-        learned: dict[str, Any] = {"weights": {}, "scales": {}, "biases": {}, "turned": {}}
+        learned: dict[str, Any] = copy.deepcopy(NOTHING)
         for name, rounding in self.roundings.items():
             nearest = rounding.up
             learned["weights"][name] = rounding.harden().up
             learned["turned"][name] = round(float((rounding.up != nearest).double().mean()), 6)
+            learned["weight_scales"][name] = rounding.scale.detach().clone()
         for name, step in self.steps.items():
             learned["scales"][name] = step.scale.detach().clone()
         if self.settings.bias_lr:
@@ -208,9 +220,13 @@ class Learning:
         for name, layer in self._quantized():
             if (up := learned["weights"].get(name)) is not None:
                 assert layer.weight is not None
+                scale = learned.get("weight_scales", {}).get(name)  # a state of before has none
                 layer.weight = LearnedRounding(layer.weight, _weight(layer)).hardened(up)
+                layer.weight.scale = (
+                    layer.weight.scale if scale is None else scale.to(layer.weight.scale.device)
+                )
             if (bias := learned["biases"].get(name)) is not None:
-                layer.layer.bias = nn.Parameter(bias.to(layer.layer.weight.device))
+                replace_bias(layer.layer, bias.to(layer.layer.weight.device))
         self._take(learned["scales"])
 
     def _take(self, scales: dict[str, Tensor]) -> None:
@@ -230,6 +246,18 @@ def _weight(layer: Quantized) -> Tensor:
     weight = layer.layer.weight
     assert isinstance(weight, Tensor)
     return weight
+
+
+def replace_bias(layer: nn.Module, bias: Tensor) -> None:
+    """Give the layer another bias, and remember that of the float network, which a later reconstruction asks for."""
+    layer.__dict__.setdefault("float_bias", layer.bias)
+    layer.bias = nn.Parameter(bias)
+
+
+def restore_bias(layer: nn.Module) -> None:
+    """Give the layer the bias of the float network again."""
+    if "float_bias" in layer.__dict__:
+        layer.bias = layer.__dict__.pop("float_bias")
 
 
 def _bias(layer: nn.Module) -> Tensor:

@@ -55,11 +55,12 @@ class Tracer(fx.Tracer):
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
-def parts_of(model: nn.Module, unit: Literal["layer", "block"]) -> tuple[Part, ...]:
+def parts_of(model: nn.Module, unit: Literal["layer", "block", "network"]) -> tuple[Part, ...]:
     """The parts of a `model` with quantizers, in order; what follows the last layer is in none.
 
     A unit ends behind the BatchNorm and the activation that follow its last layer. Pooling and reshaping belong to the
     unit behind them. With "block", what no cut divides is one unit: a residual block, and any other layer by itself.
+    With "network" all is one unit, up to the last layer.
     Raises SuiteError where torch.fx cannot trace the model, and where no layer has a quantizer.
     """
     nodes = _traced(model)
@@ -81,6 +82,8 @@ def parts_of(model: nn.Module, unit: Literal["layer", "block"]) -> tuple[Part, .
             waiting += segment
             continue
         start, waiting = segment[-1], []
+    if unit == "network":
+        return (_part(model, inputs[0], [node for part in found for node in part.nodes], unit, layers),)
     return tuple(found)
 
 
@@ -152,11 +155,11 @@ def _part(
     model: nn.Module,
     start: fx.Node,
     nodes: list[fx.Node],
-    unit: Literal["layer", "block"],
+    unit: Literal["layer", "block", "network"],
     layers: set[fx.Node],
 ) -> Part:
     inside = [node for node in nodes if node in layers]
-    if unit == "block" or len(inside) == 1:
+    if unit != "layer" or len(inside) == 1:
         names = tuple(dict.fromkeys(str(node.target) for node in inside))
         units = [Unit(_common(names), names, start, nodes[-1], tuple(nodes))]
     else:

@@ -46,6 +46,9 @@ class Feed(Protocol):
     def crops(self, calibration: Calibration) -> Iterator[Any]:
         """As many images, cropped and mirrored as for training: what BatchNorm's statistics are of."""
 
+    def views(self, calibration: Calibration, count: int) -> Iterator[Any]:
+        """The images that `calibration` draws, `count` times, each time cropped and mirrored in another way."""
+
     def histograms(self, calibration: Calibration) -> Any:
         """quantizers.histogram.Histograms of the inputs of the reference's layers: one pass, shared by all methods."""
 

@@ -18,7 +18,7 @@ from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.method import Step
 from suite.run import failures, layer_report
 from suite.run.attempt import Attempt
-from suite.run.start import crops, load_float, load_trained, observed
+from suite.run.start import crops, load_float, load_trained, observed, views
 from suite.run.step_changes import StepChanges
 from suite.run.training import score_start, train
 from suite.train.distillation import Renormalized
@@ -104,6 +104,10 @@ class RunFeed:
     def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As many of them, as a training sees them."""
         return crops(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"), calibration)
+
+    def views(self, calibration: Calibration, count: int) -> Iterator[Tensor]:
+        """The images that `calibration` draws, `count` times, as a training sees them."""
+        return views(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"), calibration, count)
 
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those of the inputs of the float network's layers; kept in its run directory, for all that start from it."""

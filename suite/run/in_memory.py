@@ -140,6 +140,12 @@ class InMemoryFeed:
         """The same images: they are not cropped here."""
         return self.batches(calibration)
 
+    def views(self, calibration: Calibration, count: int) -> Iterator[Tensor]:
+        """Not here: how to augment is known of a data set, not of images."""
+        raise SuiteError(
+            "quantize() does not crop images: give augmented ones, and a Reconstruct without views"
+        )
+
     def histograms(self, calibration: Calibration) -> Histograms:
         """Those of the inputs of the network's layers."""
         return observe(self.reference, self.batches(calibration), LAYERS)

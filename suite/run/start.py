@@ -31,12 +31,28 @@ def crops(recipe: Recipe, images: Images | Streamed, calibration: Calibration) -
     """Batches of as many of the training `images` as `calibration` takes, but as a training sees them, the same on all
     ranks: BatchNorm's statistics are of such, and on CIFAR-10 the black borders of shifted images are a part of them.
     """
-    trained = recipe.trains_by or (recipe.start.sgd if isinstance(recipe.start, Training) else None)
-    usual = Sgd(1, 1, 1.0, crop="resized" if recipe.start.dataset.name == "imagenet" else "padded")
-    sgd = replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
-    batches = images.train_batches(sgd, calibration.seed, 1, Ranks())
+    batches = images.train_batches(_augmentation(recipe, calibration), calibration.seed, 1, Ranks())
     for x, _ in islice(batches, -(-calibration.images // calibration.batch)):
         yield x
+
+
+def views(
+    recipe: Recipe, images: Images | Streamed, calibration: Calibration, count: int
+) -> Iterator[Tensor]:
+    """Images.views, augmented as the recipe trains. Raises SuiteError for images that are read from a folder."""
+    if not isinstance(images, Images):
+        raise SuiteError(
+            "views of calibration images need a data set in memory; use a Reconstruct without views"
+        )
+    return images.views(_augmentation(recipe, calibration), calibration, count)
+
+
+def _augmentation(recipe: Recipe, calibration: Calibration) -> Sgd:
+    """How the recipe's method trains, else its float network; of a checkpoint what is usual. In batches of the
+    calibration."""
+    trained = recipe.trains_by or (recipe.start.sgd if isinstance(recipe.start, Training) else None)
+    usual = Sgd(1, 1, 1.0, crop="resized" if recipe.start.dataset.name == "imagenet" else "padded")
+    return replace(trained or usual, batch=calibration.batch, world_size=1, image_sizes=())
 
 
 def observed(

@@ -17,7 +17,7 @@ from suite.recipe.settings import NEW
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Unit = Literal["layer", "block"]
+Unit = Literal["layer", "block", "network"]
 Learns = Literal["rounding", "steps", "both"]
 
 
@@ -26,18 +26,22 @@ class Reconstruct(Step):
     """Between the step that gives the inputs their ranges and Bake, which writes the rounded weights.
 
     unit: single layers, or residual blocks and the layers between them. A network without residual blocks has single
-    layers only.
+    layers only. "network" is all at once, so that the error is that of the logits: after another Reconstruct, to learn
+    steps and biases together.
     learns: the rounding of the weights while activations are float (AdaRound, and the first phase of BRECQ), the
     steps of the activations while weights are rounded (its second), or both together (QDrop).
     drop: the part of the elements that is not rounded, other ones in each iteration, in the inputs of layers and in
     that of the unit, where the others are of the quantized network (QDrop, arXiv 2203.05740; its code has the
     probability of the opposite). Nothing is dropped at the end.
     iterations: of Adam, a unit, each with `batch` images. lr: of the rounding. step_lr: of the logarithm of a step,
-    and bias_lr of the biases, where 0 leaves them; both fall to zero along a half cosine. The authors take 20,000
-    iterations at 1e-3 and 4e-5, which is absolute there, and learn no biases.
+    bias_lr of the biases, and weight_step_lr of the logarithms of the weights' scales, where 0 leaves them; these fall
+    to zero along a half cosine. The authors take 20,000 iterations at 1e-3 and 4e-5, which is absolute there;
+    they learn neither biases nor scales of weights. The latter is Genie's (arXiv 2212.04780), whose 1e-4 is absolute.
     strength: of the regularizer that pushes each weight to an integer, after `warmup`, a part of the iterations, with
     an exponent that falls from `beta`'s first to its second.
     seed: of the images in each batch and of what is dropped.
+    views: learn on so many random crops and mirrored copies of each calibration image, as a training sees it; 0: on
+    the images as they are. BRECQ's and QDrop's code learn on training images with one augmentation each.
     fisher: the error of each element of a block's output counts by how much the logits depend on it, as BRECQ's paper
     has it and its code offers; without it, as that code is run, all count alike.
     bfloat16: while learning, layers multiply in bfloat16, which is fast where the processor has units for it and slow
@@ -60,7 +64,11 @@ class Reconstruct(Step):
     calibration: Calibration = field(default_factory=Calibration)
     fisher: bool = field(default=False, metadata=NEW)
     bfloat16: bool = field(default=False, metadata=NEW)
+    weight_step_lr: float = field(default=0.0, metadata=NEW)
+    views: int = field(default=0, metadata=NEW)
 
+    revision: ClassVar[int] = 2
+    """1 took biases that an earlier Reconstruct had learned for those of the float network."""
     takes_long: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -70,10 +78,13 @@ class Reconstruct(Step):
             raise SuiteError(f"fisher weighs the outputs of blocks; unit is {self.unit!r}, use unit='block'")
         check_whole(self, 1, iterations=self.iterations, batch=self.batch)
         check_positive(self, lr=self.lr, step_lr=self.step_lr)
-        if not (0 <= self.drop < 1 and 0 <= self.warmup < 1 and min(self.strength, self.bias_lr) >= 0):
+        check_whole(self, 0, views=self.views)
+        least = min(self.strength, self.bias_lr, self.weight_step_lr)
+        if not (0 <= self.drop < 1 and 0 <= self.warmup < 1 and least >= 0):
             raise SuiteError(
-                f"drop and warmup are fractions, strength and bias_lr are not negative: got drop {self.drop}, warmup "
-                f"{self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}"
+                f"drop and warmup are fractions, strength, bias_lr and weight_step_lr are not negative: got drop "
+                f"{self.drop}, warmup {self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}, weight_step_lr "
+                f"{self.weight_step_lr}"
             )
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:
@@ -95,7 +106,8 @@ class Reconstruct(Step):
 
         names = Settings.__dataclass_fields__
         settings = Settings(**{name: getattr(self, name) for name in names})
-        images = torch.cat(list(feed.batches(self.calibration)))
+        given = feed.views(self.calibration, self.views) if self.views else feed.batches(self.calibration)
+        images = torch.cat(list(given))
         units = Reconstruction(model, settings).run(images, feed.saved(), feed.save)
         feed.keep(f"reconstruction-{self.learns}.json", {"format": 1, "units": units})
         return model

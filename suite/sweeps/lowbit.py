@@ -1,7 +1,8 @@
 """Quantization-aware training at 4, 3 and 2 bits: LSQ and everything it has to beat, from one float network.
 
 Weights and inputs at 4, 3 and 2 bits, and weights alone at 4 and 2; first and last layer have 8 bits. Without `epochs`
-each method has a schedule of its paper, for a GPU; with it all have the same, so that a CPU can compare them.
+each method has a schedule of its paper, for a GPU; with it all have the same, so that a CPU can compare them, at 0.01
+or `lr`. An `lr` is chosen by the loss on the training images, which a run records each epoch, not by the test images.
 
 `progressive` adds LSQ and APoT from 4 bits to 3 and to 2, each from the weights of the one before; `teacher` adds LSQ
 that learns from another checkpoint, such as one of a better training. A CPU with a unit for bfloat16 trains faster
@@ -24,6 +25,7 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.recipe import FLOAT_BITS, Calibration, Method, Precision, Pretrained, Recipe, Sgd, Training
+from suite.recipe.errors import SuiteError
 from suite.steps import Distillation
 from suite.sweeps import quick
 from suite.sweeps.float_network import ON_DIGITS, FloatNetwork, Model, Normalization, Shortcut, pretrained
@@ -43,7 +45,7 @@ PARQ = replace(HE, weight_decay=2e-4, milestones=(80, 120, 150))
 
 def sweep(
     float_network: FloatNetwork = ON_DIGITS,
-    epochs: Annotated[int, "epochs of every training, at 0.01 with a cosine; 0: the papers' own"] = 0,
+    epochs: Annotated[int, "epochs of every training, with a cosine; 0: the papers' own"] = 0,
     seeds: Annotated[int, "trainings of each, from seed 0 on"] = 1,
     bfloat16: Annotated[bool, "every training under O2 in bfloat16 instead of O0"] = False,
     progressive: Annotated[bool, "also LSQ and APoT from 4 bits to 3 and to 2"] = False,
@@ -51,16 +53,21 @@ def sweep(
     teacher_model: Model = "resnet20",
     teacher_shortcut: Shortcut = "B",
     teacher_normalization: Normalization = "cifar10",
+    lr: Annotated[float, "learning rate of trainings of equal length, with --epochs; 0: 0.01"] = 0.0,
 ) -> Sequence[Recipe]:
     """Each method at each width."""
     taught = None
     if teacher is not None:
         named = teacher_model, teacher_shortcut, float_network.classes, teacher_normalization
         taught = Distillation(teacher=pretrained(teacher, *named))
-    if float_network.weights is None:
-        feed: Sgd | None = replace(quick.QAT, epochs=epochs or quick.QAT.epochs)
-    else:
-        feed = replace(FINE_TUNING, epochs=epochs) if epochs else None
+    on_digits = float_network.weights is None
+    if lr and not (epochs or on_digits):
+        raise SuiteError(
+            f"lr {lr} is of trainings of equal length; give --epochs too, or leave the papers' rates"
+        )
+    usual = quick.QAT if on_digits else FINE_TUNING
+    equal = replace(usual, epochs=epochs or usual.epochs, lr=lr or usual.lr)
+    feed = equal if epochs or on_digits else None
     recipes: list[Recipe] = []
     for seed in range(seeds):
         start, calibration = float_network.start(seed), float_network.calibration(seed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from benchmarks.reconstruction_settings import held_out, scores, table
+from benchmarks.reconstruction_settings import Setting, held_out, is_done, scores, table
 from suite.data.images import Images
 from suite.recipe import Calibration, Dataset
 
@@ -40,7 +42,28 @@ def test_the_table_has_the_least_divergence_of_each_width_first() -> None:
         {"widths": [bits, bits], "divergence": value, **same}
         for bits, value in ((2, 0.4), (4, 0.2), (4, 0.1))
     ]
+    records[1] |= {"together": 0.5}
     lines = table(records).splitlines()
     assert "the test images chose nothing" in lines[0]
     assert [line.split(" | ")[0] for line in lines[4:]] == ["| W4A4", "| W4A4", "| W2A2"]
     assert " | 0.1 | " in lines[4] and "as the rest" in lines[4]
+    assert " | 0.5 | 0.0 | yes | 0.2 |" not in lines[5] and " | 0 | 0.5 | yes | 0.2 |" in lines[5]
+
+
+def test_a_setting_that_came_later_leaves_the_lines_of_before_as_they_were() -> None:
+    plain = Setting((2, 2), 8, 0.1, 0.01, 1000, 0.5, False)
+    assert plain.record().keys() == {
+        "widths",
+        "first_last",
+        "lr",
+        "bias_lr",
+        "iterations",
+        "drop",
+        "bfloat16",
+    }
+    assert replace(plain, together=0.5).record() == {**plain.record(), "together": 0.5}
+    before, together = [plain.record()], [replace(plain, together=0.5).record()]
+    assert is_done(plain, before) and not is_done(plain, together)
+    assert is_done(replace(plain, together=0.5), together) and not is_done(
+        replace(plain, together=0.5), before
+    )

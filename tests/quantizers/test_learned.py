@@ -40,6 +40,25 @@ def test_soft_rounding_starts_at_the_float_weight(bits: int, seed: int, affine: 
 
 
 @given(bits=EVERY_WIDTH, seed=SEEDS)
+def test_a_scale_that_learns_starts_at_that_of_the_quantizer_and_ends_with_the_integers(
+    bits: int, seed: int
+) -> None:
+    """Bit by bit at first; at the end the same integers times the scale that was learned, one a channel."""
+    weight = randn(4, 6, seed=seed)
+    quantizer = with_range(weight, Grid(bits, narrow=True))
+    plain, scaled = LearnedRounding(quantizer, weight), LearnedRounding(quantizer, weight)
+    scaled.learn_scale()
+    assert torch.equal(scaled(weight), plain(weight)) and scaled.log_factor is not None
+    factors = torch.tensor([-0.5, 0.0, 0.25, 1.0])
+    with torch.no_grad():
+        scaled.log_factor.copy_(factors)
+    scaled.harden()
+    assert scaled.log_factor is None and torch.equal(scaled.integers(), plain.harden().integers())
+    assert torch.equal(scaled.scale, quantizer.scale * factors.exp())
+    assert torch.equal(scaled(weight), scaled.integers() * scaled.scale[:, None])
+
+
+@given(bits=EVERY_WIDTH, seed=SEEDS)
 def test_a_weight_on_the_grid_has_a_finite_start_and_hardens_to_itself(bits: int, seed: int) -> None:
     grid = Grid(bits, narrow=True)
     q = torch.randint(

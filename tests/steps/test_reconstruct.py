@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.networks import Branching
+from fakes.reconstructing import Recording, reconstructed, short
 from fakes.residual import CALIBRATION, Residual, images, prepared, residual
 from fakes.stopping import attempts_of
 from fakes.trainings import QUICK
@@ -32,35 +33,6 @@ from suite.run import stage
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import Bake, Reconstruct
-
-
-class Recording(InMemoryFeed):
-    """A feed that remembers what is kept and what is said."""
-
-    def __init__(self, network: nn.Module, x: Tensor) -> None:
-        super().__init__(network, x)
-        self.kept: dict[str, Any] = {}
-        self.doings: list[str] = []
-        self.parts: list[float] = []
-
-    def keep(self, name: str, content: Any) -> None:
-        self.kept[name] = content
-
-    def save(self, state: Any, part: float, doing: str = "") -> None:
-        self.doings.append(doing)
-        self.parts.append(part)
-
-
-def reconstructed(
-    network: nn.Module, step: Reconstruct, x: Tensor | None = None
-) -> tuple[nn.Module, Recording]:
-    feed = Recording(network, images() if x is None else x)
-    *steps, bake = Scheme(3, 3, calibration=step.calibration).steps()
-    return quantized([*steps, step, bake], feed), feed
-
-
-def short(**settings: Any) -> Reconstruct:
-    return Reconstruct(**{"iterations": 12, "batch": 8, "lr": 0.05, "calibration": CALIBRATION, **settings})
 
 
 @pytest.mark.parametrize("unit", ["layer", "block"])
@@ -202,12 +174,14 @@ class Twice(Qdrop):
     """Two long steps, so that the first one's end lies in the second one's state."""
 
     def steps(self) -> tuple[Step, ...]:
-        *before, bake = super().steps()
-        return (*before, replace(self.reconstruct("block", "steps"), bias_lr=1e-3), bake)
+        *before, first, bake = super().steps()
+        assert isinstance(first, Reconstruct)
+        first = replace(first, bias_lr=1e-3)
+        return (*before, first, replace(self.reconstruct("network", "steps"), bias_lr=1e-3), bake)
 
 
 def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Path) -> None:
-    method = Twice(3, 3, iterations=2, batch=8, feed=Calibration(8, 8))
+    method = Twice(3, 3, iterations=5, batch=8, feed=Calibration(8, 8), weight_step_lr=1e-2, views=1)
     recipe = Recipe(QUICK, method)
     whole, parts = (Folders(tmp_path / name, tmp_path) for name in ("whole", "parts"))
     for folders in (whole, parts):
@@ -219,6 +193,8 @@ def test_a_run_that_is_stopped_goes_on_in_its_unit_to_the_same_bits(tmp_path: Pa
     assert (found["loss"], found["correct"]) == (expected["loss"], expected["correct"])
     events = read_events(parts.runs / recipe.key)
     assert len([event for event in events if event["event"] == "resumed"]) == attempts_made - 1
+    parts_of_steps = [event["reason"].split("of ")[0] for event in events if event["event"] == "interrupted"]
+    assert parts_of_steps[-1] == "stopped at 60% ", "inside the second step's only unit"
     records = [
         (folders.runs / recipe.key / "artifacts" / f"reconstruction-{learns}.json").read_text()
         for learns in ("both", "steps")
