@@ -41,7 +41,7 @@ def write_json(content: Any, file: Path) -> None:
     write_bytes(json.dumps(content, indent=1).encode(), file)
 
 
-SEALED = re.compile(rb',\n "[^\n]{5}": "([^\n]{8})"\n}$')
+SEALED = re.compile(rb',\n "([^\n]{5})": "([^\n]{8})"\n}$')
 """The end of sealed JSON: its checksum, whatever a flipped bit has made of the name `crc32`."""
 
 
@@ -55,7 +55,7 @@ def read_sealed_json(raw: bytes) -> dict[str, Any]:
     """The content that `write_sealed_json` was given; that of an older version has no checksum. Raises ValueError for
     what is damaged or no object."""
     seal = SEALED.search(raw)
-    if seal and b"%08x" % zlib.crc32(raw[: seal.start()]) != seal[1]:
+    if seal and (b"crc32", b"%08x" % zlib.crc32(raw[: seal.start()])) != seal.groups():
         raise ValueError("is not what its checksum says")
     content = json.loads(raw)
     if type(content) is not dict:

@@ -41,13 +41,14 @@ class Journal:
         earlier, damaged = examine_events(folder)
         last = max((event["attempt"] for event in earlier), default=0)
         self.attempt = max(1, last) if afterwards else 1 + last
+        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
+        torn = bool(self._stream.tell()) and not _ends_with_newline(folder / "events.jsonl")
+        if torn:
+            self._append("\n")
         # The numbers of damaged lines are not used again: what followed a journal may have seen them whole.
         self._earlier = [event["seq"] for event in earlier]
-        self._next = 1 + damaged + max(self._earlier, default=0)
+        self._next = 1 + damaged + torn + max(self._earlier, default=0)
         self._first, self._written = self._next, 0
-        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
-        if self._stream.tell() and not _ends_with_newline(folder / "events.jsonl"):
-            self._append("\n")
         self._progress_at = 0.0
         (folder / "progress.json").unlink(missing_ok=True)
         for file in folder.glob("rank-*.failed"):

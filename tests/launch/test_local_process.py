@@ -65,5 +65,5 @@ def test_an_error_that_a_run_recorded_is_its_own_after_a_step_and_an_earlier_one
     assert len(errors) == 2 and errors[0] == "of before", "the process that was killed recorded none"
     Journal(folder).write("failed", error="its own", cause="code", traceback="")
     job.record_end(tmp_path, 1)
-    assert [event["error"] for event in read_events(folder)][-1:] == ["its own"]
+    assert read_events(folder)[-1].get("error") == "its own"
     job.process.wait(60)
