@@ -13,6 +13,7 @@ from torch import nn
 from suite.networks import build
 from suite.networks.checkpoint_files import State, fitted, understood, weights_of
 from suite.recipe import Network
+from suite.recipe.errors import SuiteError
 from suite.recipe.settings import NETWORKS, RESNETS
 
 Match = tuple[Network, nn.Module, list[str]]
@@ -44,7 +45,11 @@ def _fitting(names: tuple[str, ...], classes: list[int], content: Any, file: Pat
         try:
             with torch.device("meta"):  # names and shapes, in no time
                 understood(build(network), network, content, file, [])
-        except Exception:  # it does not fit, or cannot be made so
+        except SuiteError:  # it does not fit
+            continue
+        except (
+            NotImplementedError
+        ):  # RegNet reads a tensor's values when it is made; it is tried where it is named
             continue
         yield network, *fitted(network, content, file)
 

@@ -65,3 +65,13 @@ def test_inspect_says_what_a_file_is_and_how_to_launch_it(
     assert f"suite launch cifar10 --weights {file} --model resnet20 --shortcut A" in said
     assert "accuracy not measured" in said
     assert main(["inspect", str(tmp_path / "none.pt")]) == 2
+
+
+def test_a_network_that_cannot_be_made_without_values_is_tried_where_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RegNet counts its blocks with a tensor."""
+    file, name = tmp_path / "it.pt", "torchvision/regnet_x_400mf"
+    torch.save(build(Network(name, classes=7)).state_dict(), file)
+    assert main(["inspect", str(file), "--model", name, "--data", str(tmp_path)]) == 0
+    assert f"it is a {name}, 7 outputs" in capsys.readouterr().out
