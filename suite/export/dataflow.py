@@ -13,7 +13,7 @@ from suite.export.exporting import check_on_grids
 from suite.export.integer_network import Codes, IntegerNetwork, Sums
 from suite.export.rebuild import rebuilt
 from suite.quantizers.integer import Multiplier, bits_needed
-from suite.quantizers.layers import CONVOLUTIONS, Quantized
+from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -59,7 +59,7 @@ class _Way:
         self.network = integers.network
         self.node = next(node for node in self.network.graph.nodes if str(node.target) == name)
         module = self.network.get_submodule(name)
-        self.layer = module.layer if isinstance(module, Quantized) else module
+        self.layer = layer_of(module)
         given = integers.values[self.node.all_input_nodes[0].name]
         if isinstance(module, Quantized) and module.input is not None:
             self.given, given = given, integers.on_grid(given, f"{name}.input")

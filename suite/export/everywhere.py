@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
 from suite.networks.graph import ADD, BATCH_NORM
 from suite.quantizers.affine import Grid
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError, in_a_line
@@ -121,6 +121,12 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     layer.__dict__["stored_scales"] = {"weight": scale}
 
 
+def layer_at(network: nn.Module, node: fx.Node) -> nn.Module | None:
+    """The convolution or linear layer that `node` calls, None where it calls none."""
+    held = layer_of(network.get_submodule(str(node.target))) if node.op == "call_module" else None
+    return held if isinstance(held, LAYERS) else None
+
+
 @torch.no_grad()
 def round_biases(network: fx.GraphModule, only: Collection[str] | None = None) -> fx.GraphModule:
     """`network` itself, the bias of each layer with rounded weights and inputs, or of those named in `only`, a whole
@@ -129,7 +135,7 @@ def round_biases(network: fx.GraphModule, only: Collection[str] | None = None) -
         if only is not None and str(node.target) not in only:
             continue
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        layer = module.layer if isinstance(module, Quantized) else module
+        layer = layer_of(module)
         if not isinstance(layer, LAYERS) or layer.bias is None or (weight := integers_of(layer)) is None:
             continue
         quantizer = module.input if isinstance(module, Quantized) else None

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.export.everywhere import is_addition, is_pool, is_relu, moves_only
+from suite.export.everywhere import is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.export.levels import Integers, integers_of, levels_of
 from suite.quantizers import integer
 from suite.quantizers.integer import Accumulators
-from suite.quantizers.layers import CONVOLUTIONS, LAYERS, Quantized
+from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
 
@@ -81,18 +81,13 @@ class IntegerNetwork(nn.Module):
             if isinstance(module, Quantizer)
         }
         for node in network.graph.nodes:
-            if node.op == "call_module" and (layer := self._layer(node)) is not None:
+            if (layer := layer_at(self.network, node)) is not None:
                 weight = integers_of(layer)
                 if weight is None:
                     raise SuiteError(
                         f"layer {node.target} has float weights; nothing computes it in integers"
                     )
                 self.weights[str(node.target)] = weight
-
-    def _layer(self, node: fx.Node) -> nn.Module | None:
-        module = self.network.get_submodule(str(node.target))
-        held = module.layer if isinstance(module, Quantized) else module
-        return held if isinstance(held, LAYERS) else None
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +117,7 @@ class IntegerNetwork(nn.Module):
         if isinstance(module, Quantized) and module.input is not None:
             given = [self.on_grid(given[0], f"{node.target}.input")]
         if module is not None and str(node.target) in self.weights:
-            layer = self._layer(node)
+            layer = layer_at(self.network, node)
             assert layer is not None
             return self.multiplied(self._codes(given[0], node), str(node.target), layer)
         if is_addition(node):
@@ -174,7 +169,7 @@ class IntegerNetwork(nn.Module):
 
     def _pooled(self, x: Codes, node: fx.Node, module: nn.Module | None) -> Sums:
         """The mean of each window as its sum, at a scale divided by its size."""
-        held = module.layer if isinstance(module, Quantized) else module
+        held = layer_of(module)
         pool: Any = held or (lambda one: node.target(one, *node.args[1:], **node.kwargs))  # type: ignore[operator]
         mean = pool(x.centred.double())
         size = x.q.shape[-1] * x.q.shape[-2] // (mean.shape[-1] * mean.shape[-2])
@@ -217,7 +212,7 @@ class IntegerNetwork(nn.Module):
 
 
 def _relu(value: Value, module: nn.Module | None) -> Value:
-    held = module.layer if isinstance(module, Quantized) else module
+    held = layer_of(module)
     six = 6.0 if isinstance(held, nn.ReLU6) else None
     if isinstance(value, Codes):
         top = None if six is None else round(six / float(value.scale)) + value.zero_point

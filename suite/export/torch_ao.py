@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.export.everywhere import is_addition, is_pool, is_relu, moves_only
+from suite.export.everywhere import is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.export.levels import integers_of, levels_of
 from suite.export.onnx_graph import stored
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
 
@@ -76,18 +76,11 @@ class QuantizedOperators(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of quantized tensors, which a later PyTorch will not have
             for node in network.graph.nodes:
-                if (layer := self._layer(node)) is not None:
+                if (layer := layer_at(self.network, node)) is not None:
                     self.packed[str(node.target)] = _packed(layer, str(node.target))
                     self.kernels[f"quantized {type(layer).__name__}"] += 1
                 elif is_addition(node):
                     self.kernels["quantized add"] += 1
-
-    def _layer(self, node: fx.Node) -> nn.Module | None:
-        if node.op != "call_module":
-            return None
-        module = self.network.get_submodule(str(node.target))
-        held = module.layer if isinstance(module, Quantized) else module
-        return held if isinstance(held, LAYERS) else None
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +104,7 @@ class QuantizedOperators(nn.Module):
         if isinstance(module, Quantized) and module.input is not None:
             given = [self._on_grid(given[0], f"{node.target}.input")]
         if str(node.target) in self.packed:
-            layer = self._layer(node)
+            layer = layer_at(self.network, node)
             assert layer is not None
             return _multiplied(_codes(given[0], node), layer, self.packed[str(node.target)])
         if is_addition(node):
@@ -151,7 +144,7 @@ class QuantizedOperators(nn.Module):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), plain)
             if node.op == "call_module":
                 module: Any = self.network.get_submodule(str(node.target))
-                result: Tensor = (module.layer if isinstance(module, Quantized) else module)(*args, **kwargs)
+                result: Tensor = layer_of(module)(*args, **kwargs)
             elif node.op == "call_method":
                 result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
@@ -174,7 +167,7 @@ def _codes(value: Value, node: fx.Node) -> Tensor:
 
 
 def _six(module: nn.Module | None) -> bool:
-    held = module.layer if isinstance(module, Quantized) else module
+    held = layer_of(module)
     return isinstance(held, nn.ReLU6)
 
 

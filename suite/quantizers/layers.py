@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,15 @@ class Quantized(nn.Module):
             result: Tensor = self.layer(x)
             return result
         return computed(self.layer, x, self.weight(self.layer.weight))
+
+
+@overload
+def layer_of(module: nn.Module) -> nn.Module: ...
+@overload
+def layer_of(module: None) -> None: ...
+def layer_of(module: nn.Module | None) -> nn.Module | None:
+    """The layer itself, also where it stands in a Quantized."""
+    return module.layer if isinstance(module, Quantized) else module
 
 
 def _rounded_again(

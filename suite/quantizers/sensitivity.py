@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.hessian import Trace
-from suite.quantizers.layers import Quantized
+from suite.quantizers.layers import Quantized, layer_of
 from suite.quantizers.offsets import Call, loss_of, moved_by_input, moved_by_weight, offset
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -77,7 +77,7 @@ class Rounded:
     def tensors(self, name: str, bits: int) -> list[str]:
         """Which tensors of a layer are rounded at that width."""
         held = self.at[bits].get_submodule(name)
-        weight = _layer(held).__dict__.get("stored_bits", {}).get("weight")
+        weight = layer_of(held).__dict__.get("stored_bits", {}).get("weight")
         has_input = isinstance(held, Quantized) and held.input is not None
         return ["weight"] * (weight is not None) + ["input"] * has_input
 
@@ -85,7 +85,7 @@ class Rounded:
         """The layer with that tensor alone rounded."""
         held = self.at[bits].get_submodule(name)
         if tensor == "weight":
-            return _layer(held)
+            return layer_of(held)
         assert isinstance(held, Quantized)
         return Quantized(self.network.get_submodule(name), held.input, None)
 
@@ -93,13 +93,9 @@ class Rounded:
         """The layer with all that is rounded but that tensor."""
         held = self.at[bits].get_submodule(name)
         if tensor == "input":
-            return _layer(held)
+            return layer_of(held)
         float_layer = self.network.get_submodule(name)
         return Quantized(float_layer, held.input, None) if isinstance(held, Quantized) else float_layer
-
-
-def _layer(module: nn.Module) -> nn.Module:
-    return module.layer if isinstance(module, Quantized) else module
 
 
 def costs(
@@ -155,7 +151,7 @@ def _add(sums: dict[tuple[str, str, int], Tensor], rounded: Rounded, name: str, 
         held: Any = rounded.at[bits].get_submodule(name)
         for tensor in rounded.tensors(name, bits):
             if tensor == "weight":
-                error: Tensor = _layer(held).weight - weight  # type: ignore[operator]
+                error: Tensor = layer_of(held).weight - weight
                 wrong = moved_by_weight(layer, call.input, error)
             else:
                 error = held.input(call.input) - call.input

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.layers import LAYERS, CastInput, OnCpu, Quantized
+from suite.quantizers.layers import LAYERS, CastInput, OnCpu, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 
 
@@ -48,7 +48,7 @@ def states(model: nn.Module) -> dict[str, State]:
     held = {id(module.layer) for module in model.modules() if isinstance(module, Quantized)}
     found = {}
     for name, module in model.named_modules():
-        layer = module.layer if isinstance(module, Quantized) else module
+        layer = layer_of(module)
         weight = getattr(layer, "weight", None)
         if id(module) in held or not isinstance(layer, LAYERS) or not isinstance(weight, Tensor):
             continue
