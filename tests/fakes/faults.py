@@ -142,20 +142,12 @@ def kill_slurmd(world: World, dice: Random) -> str:
 
 def kill_controller(world: World, dice: Random) -> str:
     """slurmctld is killed and started again."""
-    cluster = world.cluster()
-    cluster.manage("controller-kill")
-    time.sleep(dice.uniform(0, 3))
-    cluster.manage("controller-start")
-    return "slurmctld killed"
+    return _started_again(world, dice, "controller")
 
 
 def kill_accounting(world: World, dice: Random) -> str:
     """slurmdbd is killed and started again."""
-    cluster = world.cluster()
-    cluster.manage("accounting-kill")
-    time.sleep(dice.uniform(0, 3))
-    cluster.manage("accounting-start")
-    return "slurmdbd killed"
+    return _started_again(world, dice, "accounting")
 
 
 FAULTS: dict[Fault, tuple[str, ...]] = {
@@ -184,6 +176,13 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
     **{damaging(kind, "array_record"): SLURM for kind in DAMAGES},
 }
 """Every fault, and on which launchers it is drawn."""
+
+
+def _started_again(world: World, dice: Random, daemon: str) -> str:
+    world.cluster().manage(f"{daemon}-kill")
+    time.sleep(dice.uniform(0, 3))
+    world.cluster().manage(f"{daemon}-start")
+    return f"SLURM's {daemon} killed"
 
 
 def _node_at_work(world: World, dice: Random) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fakes.starting import Starter
+from fakes.starting import Signalled, Starter
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 forked = multiprocessing.get_context("forkserver")
@@ -56,7 +56,7 @@ def _end_what_failed_tests_left() -> None:
         process.kill()
 
 
-class Forked:
+class Forked(Signalled):
     """A process that a test starts, used as a subprocess.Popen: a command of the suite, or a `program` with its words
     as sys.argv[1:]. It leads a process group. Its output goes to a file, with `err` to two, in `folder`."""
 
@@ -97,16 +97,6 @@ class Forked:
         self.wait(timeout)
         said = [file.read_text() if file and file.exists() else "" for file in (self._out, self._err)]
         return said[0], said[1]
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def completed(

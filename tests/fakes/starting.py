@@ -57,7 +57,26 @@ class Starter:
         return number, status
 
 
-class Started:
+class Signalled:
+    """What of a subprocess.Popen sends signals, for a process with a `pid` and `poll`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        raise NotImplementedError
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Started(Signalled):
     """A process of a Starter, used as a subprocess.Popen."""
 
     def __init__(self, starter: Starter, pid: int, args: Words) -> None:
@@ -80,16 +99,6 @@ class Started:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self.starter.hear(left)
         return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def _serve(asked: socket.socket, become: Callable[[Words, Mapping[str, str]], None]) -> None:
