@@ -160,7 +160,7 @@ def main() -> None:
     print(f"{'seconds':24s}" + "".join(f"{count:>12,}" for count in (2, *chosen.stages)))
     for name in start:
         print(f"{name:24s}" + "".join(f"{found[name]:12.2f}" for found in (start, *measured.values())))
-    print(f"{'sync':24s}{lag:12.2f}  behind {EVENTS} events a second")
+    print(f"{'sync':24s}{lag:12.2f}  after the last of {EVENTS} events a second")
     grown = {}
     for name in COMMANDS:
         beyond = [found[f"{name}, core"] - start[f"{name}, core"] for found in measured.values()]
