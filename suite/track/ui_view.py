@@ -14,13 +14,13 @@ from typing import Any
 
 LEADERBOARD_KEY, RUNS_KEY, BEST_KEY = "suite-leaderboard", "suite-runs", "suite-best"
 WIDTHS = {
-    "attributes.`Run Name`": 400,
+    "attributes.`Run Name`": 290,
     "params.`weight_bits`": 100,
     "params.`act_bits`": 85,
-    "metrics.`drop`": 95,
-    "metrics.`top1`": 95,
-    "metrics.`drop_low`": 105,
-    "metrics.`drop_high`": 105,
+    "metrics.`drop`": 130,
+    "metrics.`top1`": 130,
+    "metrics.`drop_low`": 130,
+    "metrics.`drop_high`": 130,
     "params.`method`": 125,
     "params.`seed`": 60,
     "metrics.`model_size_mb`": 130,
