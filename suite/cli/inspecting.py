@@ -12,6 +12,7 @@ from torch import nn
 
 from suite.data import datasets
 from suite.networks import checkpoint_files, recognize
+from suite.networks.channels_last import channels_last
 from suite.networks.checkpoint_reading import read
 from suite.ranks import Ranks
 from suite.recipe import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Dataset, Network
@@ -97,8 +98,7 @@ def _accuracies(network: Network, model: nn.Module, folder: Path) -> str:
     for kind, (mean, std) in NORMALIZATIONS.get(name, {}).items():
         try:
             images = datasets.load(Dataset(name, mean, std), "test", folder, torch.device("cpu"))
-            placed: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            *_, score = evaluate(placed, images, Ranks())
+            *_, score = evaluate(channels_last(model), images, Ranks())
         except Exception as error:  # without the data, or of a network for images of another size
             _say(f"  accuracy not measured: {(str(error) or type(error).__name__).splitlines()[0]}")
             return ""

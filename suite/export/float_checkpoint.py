@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
 from suite.recipe import Pretrained, Training
 from suite.recipe.errors import SuiteError
@@ -67,8 +68,7 @@ def half(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _score(model: nn.Module, training: Training, folders: Folders) -> Score:
-    placed: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    *_, score = evaluate(placed, images_of(training, "test", folders), Ranks())
+    *_, score = evaluate(channels_last(model), images_of(training, "test", folders), Ranks())
     assert isinstance(score, Score)
     return score
 

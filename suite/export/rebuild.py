@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from suite import networks
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
+from suite.networks.channels_last import channels_last
 from suite.quantizers.histogram import Histograms
 from suite.recipe import Calibration, Recipe, Sgd, Stage
 from suite.recipe.errors import SuiteError
@@ -96,11 +97,11 @@ class StageFeed(InMemoryFeed):
         return found
 
     def _float(self) -> nn.Module:
-        return _channels_last(load_float(self.recipe.start, self.folders))
+        return channels_last(load_float(self.recipe.start, self.folders))
 
     def _untrained_network(self) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
-        return _channels_last(networks.build(self.recipe.start.network))
+        return channels_last(networks.build(self.recipe.start.network))
 
     def _train_images(self) -> Images | Streamed:
         return images_of(self.recipe, "train", self.folders)
@@ -141,9 +142,3 @@ class StageFeed(InMemoryFeed):
         with torch.no_grad():
             for x in self.batches(Calibration(images=64, batch=64)):
                 model(x)
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """As a run computes: the order of sums, and with it the last bits, depend on it."""
-    placed: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return placed

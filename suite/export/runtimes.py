@@ -14,6 +14,7 @@ from torch import nn
 
 from suite.export import agreement, onnx_graph, pt2e, torch_ao
 from suite.export.onnx_file import could_clip
+from suite.networks.channels_last import channels_last
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
 
@@ -94,7 +95,7 @@ class Exported:
                 self._made["program"] = pt2e.program(self.model, self.example[:2])
             module: nn.Module = self._made["program"].module()
             return module
-        module = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = channels_last(self.model)
         return _Bfloat16(module) if precision == "bfloat16" else module
 
     @property

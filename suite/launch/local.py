@@ -177,7 +177,7 @@ class Here:
         assert self._launch is not None
         folder = self.folders.runs / job[0].key
         folder.mkdir(parents=True, exist_ok=True)
-        threads = str(max(1, (os.cpu_count() or 1) // self.slots))
+        threads = str(max(1, len(os.sched_getaffinity(0)) // self.slots))
         environment = {**worker_environment(), "OMP_NUM_THREADS": threads}
         environment["SUITE_SKIPPED"] = str(self._launch.skip_list.resolve())
         if torch.cuda.is_available():

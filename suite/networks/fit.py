@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks import build
+from suite.networks.channels_last import channels_last
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.settings import NETWORKS
@@ -58,8 +59,7 @@ def check_takes_one(network: Network, dataset: Dataset, words: str) -> None:
 
 
 def _as_in_runs(network: Network) -> nn.Module:
-    model: nn.Module = build(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
+    return channels_last(build(network))
 
 
 def _zeros(dataset: Dataset, count: int) -> Tensor:

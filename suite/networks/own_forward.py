@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from suite.networks.channels_last import input_and_weight
+
 
 def has_own_forward(module: nn.Module) -> bool:
     """Whether the module is of a subclass of torch's class that computes otherwise."""
@@ -26,9 +28,14 @@ def computed(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     if has_own_forward(layer):
         result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (x,))
         return result
+    return product(layer, x, weight, bias)
+
+
+def product(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What torch's class of a convolution or linear layer gives for `x` with another `weight` and `bias`."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, bias)
-    convolved: Tensor = layer._conv_forward(x, weight, bias)  # type: ignore[operator]
+    convolved: Tensor = layer._conv_forward(*input_and_weight(layer, x, weight), bias)  # type: ignore[operator]
     return convolved
 
 

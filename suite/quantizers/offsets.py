@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.own_forward import computed, has_own_forward
+from suite.networks.own_forward import computed, has_own_forward, product
 
 
 @dataclass
@@ -73,7 +73,7 @@ def moved_by_weight(layer: nn.Module, x: Tensor, error: Tensor) -> Tensor:
     assert isinstance(weight, Tensor)
     if has_own_forward(layer):  # may be anything but linear
         return computed(layer, x, weight + error) - computed(layer, x, weight)
-    return _product(layer, x, error)
+    return product(layer, x, error)
 
 
 def moved_by_input(layer: nn.Module, x: Tensor, error: Tensor) -> Tensor:
@@ -82,15 +82,7 @@ def moved_by_input(layer: nn.Module, x: Tensor, error: Tensor) -> Tensor:
     assert isinstance(weight, Tensor)
     if has_own_forward(layer):
         return computed(layer, x + error, weight) - computed(layer, x, weight)
-    return _product(layer, error, weight)
-
-
-def _product(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """What the layer gives with another `weight`, its bias left out."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(x, weight)
-    result: Tensor = layer._conv_forward(x, weight, None)  # type: ignore[operator]
-    return result
+    return product(layer, error, weight)
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import nn
 from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
+from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Stage
 from suite.recipe.errors import SuiteError
@@ -82,8 +83,7 @@ class Attempt:
 
     def place(self, model: nn.Module) -> nn.Module:
         """`model` on this rank's device, channels last."""
-        placed: nn.Module = model.to(self.ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return placed
+        return channels_last(model, self.ranks.device)
 
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved, the same on every rank."""
