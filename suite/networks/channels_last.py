@@ -30,7 +30,8 @@ def input_and_weight(layer: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tenso
     layers: with one thread the process aborts ("double free or corruption"), with two the gradient is wrong by a third
     (oneDNN, issue 6035).
     """
-    if torch.is_grad_enabled() and not x.is_cuda and _miscomputed(layer):
+    learns = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # which is so in an export too
+    if learns and not x.is_cuda and _miscomputed(layer):
         return x.contiguous(), _channel_after_channel(weight)
     return x, weight
 

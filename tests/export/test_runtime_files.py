@@ -157,6 +157,7 @@ def test_a_processor_that_clips_is_warned_of_and_one_that_should_not_is_refused(
 ) -> None:
     far = {"images": 2000, "flips": 70, "flips_beyond_noise": 70, "mean_difference": 0.9}
     warnings: list[str] = []
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(agreement, "cpu_flags", lambda: ("avx2",))
     runtime_files._judge("OpenVINO's", far, ("conv1",), warnings)
     assert "70 of 2000 answers" in warnings[0] and "no VNNI" in warnings[0]
