@@ -11,7 +11,7 @@ from rich import get_console
 from rich.table import Table
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
-from suite.recipe import Training
+from suite.recipe import Recipe, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
@@ -96,6 +96,7 @@ def export(
 
 def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     from suite.export.exporting import export as export_network
+    from suite.export.float_checkpoint import is_float
     from suite.export.request import Request
 
     if network.unsigned_weights and network.signed_weights:
@@ -103,7 +104,8 @@ def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     unsigned = True if network.unsigned_weights else False if network.signed_weights else None
     request = Request(network.to, network.out, network.integer_everywhere, unsigned, network.images)  # type: ignore[arg-type]
     [stage] = find_stages(folders.runs, [key])
-    if isinstance(stage, Training) and request.to == "safetensors":
+    if is_float(stage) and request.to == "safetensors":
+        assert isinstance(stage, Training | Recipe)
         return _share(stage, folders, request.file(stage.key))
     file, beside, record = export_network(stage, folders, request)
     for path in (file, beside):
@@ -122,11 +124,11 @@ def _compare(key: str, file: Path, images: int | None, folders: FolderOptions) -
     return 0
 
 
-def _share(training: Training, folders: Folders, file: Path) -> int:
+def _share(stage: Training | Recipe, folders: Folders, file: Path) -> int:
     """The weights of a float network, for others to start from."""
     from suite.export.float_checkpoint import share
 
-    card, score = share(training, folders, file)
+    card, score = share(stage, folders, file)
     for line in (
         file,
         card,

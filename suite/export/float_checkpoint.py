@@ -1,4 +1,4 @@
-"""A float network of a finished training as one small file for others, with its model card.
+"""The float network of a finished training as one small file for others, with its model card.
 
 The file holds the weights in float16 (safetensors). Its accuracy is measured from the very file: it is read back as
 any checkpoint is. The card, in Markdown, says what it is and how it came about.
@@ -16,34 +16,41 @@ from torch import Tensor, nn
 
 from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
-from suite.recipe import Pretrained, Training
+from suite.recipe import FLOAT_BITS, Pretrained, Recipe, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, sha256, write_bytes
 from suite.record.journal import read_events, read_outcome, run_seconds
-from suite.run.start import images_of, load_float
+from suite.run.start import images_of, load_float, load_trained
 from suite.train.evaluate import Score, evaluate
 
 LARGEST = torch.finfo(torch.float16).max
 
 
-def share(training: Training, folders: Folders, file: Path) -> tuple[Path, Score]:
+def is_float(stage: Stage) -> bool:
+    """Whether the network of a stage is float: a training, or a recipe that trains one further and rounds nothing."""
+    if not isinstance(stage, Recipe):
+        return isinstance(stage, Training)
+    widths = (stage.method.weight_bits, stage.method.act_bits)
+    return stage.trains_by is not None and min(widths) >= FLOAT_BITS
+
+
+def share(stage: Training | Recipe, folders: Folders, file: Path) -> tuple[Path, Score]:
     """Write `file` and, beside it, its card, FILE.md; the card's path and what the file scores on the test images.
 
-    Raises SuiteError where the training is not done, a weight is beyond float16, or there is no room. Nothing is left
-    then.
+    stage: one that `is_float`. Raises SuiteError where it is not done, a weight is beyond float16, or there is no
+    room. Nothing is left then.
     """
-    outcome = read_outcome(folders.runs / training.key)
+    outcome = read_outcome(folders.runs / stage.key)
     if outcome is None:
-        raise SuiteError(
-            f"{training.name} ({training.key}) is not done yet; run it first: suite run {training.key}"
-        )
+        raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first: suite run {stage.key}")
+    start = stage.start if isinstance(stage, Recipe) else stage
     card, fresh = file.with_suffix(".md"), file.with_name(f"{file.stem}.{os.getpid()}.safetensors")
-    halves = half(load_float(training, folders))
+    halves = half(load_trained(stage, folders) if isinstance(stage, Recipe) else load_float(stage, folders))
     try:
-        write_bytes(save(halves, {"key": training.key, "name": training.name}), fresh)
-        pretrained = Pretrained(training.network, training.dataset, str(fresh.absolute()), sha256(fresh))
-        score = _score(load_float(pretrained, folders), training, folders)
-        write_bytes(card_of(training, outcome, folders, fresh, score, file.name).encode(), card)
+        write_bytes(save(halves, {"key": stage.key, "name": stage.name}), fresh)
+        pretrained = Pretrained(start.network, start.dataset, str(fresh.absolute()), sha256(fresh))
+        score = _score(load_float(pretrained, folders), stage, folders)
+        write_bytes(card_of(stage, outcome, folders, fresh, score, file.name).encode(), card)
         fresh.replace(file)
     except OSError as error:
         raise SuiteError(
@@ -67,45 +74,53 @@ def half(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in halves.items()}
 
 
-def _score(model: nn.Module, training: Training, folders: Folders) -> Score:
-    *_, score = evaluate(channels_last(model), images_of(training, "test", folders), Ranks())
+def _score(model: nn.Module, stage: Stage, folders: Folders) -> Score:
+    *_, score = evaluate(channels_last(model), images_of(stage, "test", folders), Ranks())
     assert isinstance(score, Score)
     return score
 
 
 def card_of(
-    training: Training, outcome: dict[str, Any], folders: Folders, file: Path, score: Score, name: str
+    stage: Training | Recipe, outcome: dict[str, Any], folders: Folders, file: Path, score: Score, name: str
 ) -> str:
     """The card, as Markdown, of `file`, which will be called `name`."""
-    events = read_events(folders.runs / training.key)
-    attempts = [event for event in events if event["event"] == "started"]
+    start, trained = stage.start if isinstance(stage, Recipe) else stage, _trainings(stage)
+    events = [read_events(folders.runs / one.key) for one in trained]
+    attempts = [event for journal in events for event in journal if event["event"] == "started"]
     commits = list(dict.fromkeys(event["commit"][:10] for event in attempts if event.get("commit")))
     devices = list(dict.fromkeys(event["device"] for event in attempts if event.get("device")))
-    rows = {
-        "file": f"`{name}`, {file.stat().st_size / 1e6:.1f} MB, weights in float16 (safetensors)",
-        "SHA-256": f"`{sha256(file)}`",
-        "trained by": f"`{training.name}`, key `{training.key}`",
-        "commit": ", ".join(f"`{commit}`" for commit in commits) or "unknown",
-        "time": f"{run_seconds(events) / 3600:.1f} hours in {len(attempts)} attempts",
-        "device": "; ".join(devices) or "unknown",
-    }
-    recipe = {name: value for name, value in training.params.items() if value not in ("", None)}
-    return "\n".join(
-        [
-            f"# {training.network.name} on {training.dataset.name}, float",
-            "",
-            f"{score.top1:.2f} % top-1 and {score.top5:.2f} % top-5 of all {score.images:,} test images, measured "
-            f"from this file; {outcome['top1']:.2f} % from the float32 weights of the run.",
-            "",
-            "| what | |",
-            "| --- | --- |",
-            *(f"| {name} | {value} |" for name, value in rows.items()),
-            "",
-            "Every setting of the training:",
-            "",
-            "| setting | value |",
-            "| --- | --- |",
-            *(f"| `{name}` | {value} |" for name, value in recipe.items()),
-            "",
-        ]
-    )
+    hours = sum(run_seconds(journal) for journal in events) / 3600
+    rows = [
+        ("file", f"`{name}`, {file.stat().st_size / 1e6:.1f} MB, weights in float16 (safetensors)"),
+        ("SHA-256", f"`{sha256(file)}`"),
+        *(("trained by", f"`{one.name}`, key `{one.key}`") for one in trained),
+        ("commit", ", ".join(f"`{commit}`" for commit in commits) or "unknown"),
+        ("time", f"{hours:.1f} hours in {len(attempts)} attempts"),
+        ("device", "; ".join(devices) or "unknown"),
+    ]
+    lines = [
+        f"# {start.network.name} on {start.dataset.name}, float",
+        "",
+        f"{score.top1:.2f} % top-1 and {score.top5:.2f} % top-5 of all {score.images:,} test images, measured from "
+        f"this file; {outcome['top1']:.2f} % from the float32 weights of the run.",
+        "",
+        *_table("what", "", rows),
+    ]
+    for one in trained:
+        settings = [(f"`{name}`", value) for name, value in one.params.items() if value not in ("", None)]
+        lines += [f"Every setting of `{one.key}`:", "", *_table("setting", "value", settings)]
+    return "\n".join(lines)
+
+
+def _trainings(stage: Training | Recipe) -> list[Training | Recipe]:
+    """Those that made the network, the first one first."""
+    if isinstance(stage, Training):
+        return [stage]
+    before = stage.continues or stage.start
+    return [*([] if isinstance(before, Pretrained) else _trainings(before)), stage]
+
+
+def _table(first: str, second: str, rows: list[tuple[str, Any]]) -> list[str]:
+    """The lines of a Markdown table of two columns, and an empty one."""
+    lines = [f"| {first} | {second} |".replace("|  |", "| |"), "| --- | --- |"]
+    return [*lines, *(f"| {name} | {value} |" for name, value in rows), ""]
