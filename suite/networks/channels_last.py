@@ -24,14 +24,14 @@ def channels_last(model: nn.Module, device: torch.device | None = None) -> nn.Mo
 
 
 def input_and_weight(layer: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The two for a convolution, channel after channel where gradients on a CPU are wrong with channels last.
+    """The two for a convolution, channel after channel where some CPUs give wrong gradients with channels last.
 
     On CPUs with AVX2 and without AVX-512, oneDNN 3.12 writes past its workspace in the weight's gradient of some
     layers: with one thread the process aborts ("double free or corruption"), with two the gradient is wrong by a third
     (oneDNN, issue 6035).
     """
     learns = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # which is so in an export too
-    if learns and not x.is_cuda and _miscomputed(layer):
+    if learns and _miscomputed(layer):
         return x.contiguous(), _channel_after_channel(weight)
     return x, weight
 
