@@ -2,6 +2,9 @@
 
     make campaign FAULTS=1000 SEED=0          # hours; prints each round, and writes results/campaign/README.md
 
+The same command goes on after a stop, with the round that was not at its end: those before it are in
+results/campaign/rounds.jsonl.
+
 Each round is a fresh sweep of a training and two recipes. Some faults happen to it at random moments; then it is
 brought to its end by launching again, as a user would. Every stage must be done exactly once, outcomes and weights
 must be those of a sweep that nobody disturbed, bit for bit, MLflow must have every metric once, and no process may be
@@ -11,18 +14,18 @@ left.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -31,13 +34,15 @@ from fakes.cluster import PROGRAMS, Cluster
 from fakes.faults import FAULTS
 from fakes.journals import Server
 from fakes.machine import Machine, Network
+from fakes.verdict import Verdict, count, page
 from fakes.waiting import slowness, until
-from fakes.world import Verdict, World
+from fakes.world import World
 
 from suite.recipe.errors import SuiteError
+from suite.record.provenance import commit_and_diff
 from suite.track import store
 
-A_ROUND = 3
+A_ROUND = 5
 """Faults of one round, on average."""
 WHOLE = 20
 """Seconds that a sweep of one round takes from its first step on, about."""
@@ -179,9 +184,14 @@ def strike(world: World, dice: Random) -> tuple[str, str] | None:
 
 
 def campaign(
-    faults: int, seed: int, launchers: list[str], folder: Path, network: Network | None = None
+    faults: int,
+    seed: int,
+    launchers: list[str],
+    folder: Path,
+    before: Sequence[Verdict] = (),
+    network: Network | None = None,
 ) -> Iterator[Verdict]:
-    """Rounds, until so many faults have happened."""
+    """Rounds after those `before`, until so many faults have happened in all."""
     with ExitStack() as stack:
         around = Surroundings(folder, network=network)
         if shutil.which("cc"):
@@ -196,53 +206,14 @@ def campaign(
             on: undisturbed(folder / f"alone-{on}", on, around.cluster if on == "slurm" else None)
             for on in launchers
         }
-        happened = number = 0
+        happened, number = count(before), len(before)
         while happened < faults:
-            on = launchers[number % len(launchers)]
+            on, began = launchers[number % len(launchers)], time.monotonic()
             verdict = one_round(on, number, seed * 1_000_000 + number, alone[on], around)
+            verdict.seconds, verdict.commit = time.monotonic() - began, commit_and_diff()["commit"]
             happened += len(verdict.struck)
             number += 1
             yield verdict
-
-
-def table(verdicts: list[Verdict]) -> str:
-    """Markdown: of each fault how often it happened, in how many rounds of all, and how many of these lost nothing."""
-    times, rounds, sound = Counter[str](), Counter[str](), Counter[str]()
-    for verdict in verdicts:
-        names = [name for name, _ in verdict.struck]
-        times.update(names)
-        rounds.update(set(names))
-        sound.update(set(names) if not verdict.wrong else ())
-    meaning: dict[str, Callable[..., str]] = {fault.__name__: fault for fault in FAULTS}
-    lines = ["| fault | times | rounds with it | of these without a loss |", "| --- | ---: | ---: | ---: |"]
-    for name, count in times.most_common():
-        words = (meaning[name].__doc__ or name).splitlines()[0].rstrip(".")
-        lines.append(f"| {words} | {count} | {rounds[name]} | {sound[name]} |")
-    return "\n".join(lines)
-
-
-def page(verdicts: list[Verdict], command: str, seconds: float) -> str:
-    """The record of a campaign."""
-    happened = sum(len(verdict.struck) for verdict in verdicts)
-    lost = [verdict for verdict in verdicts if verdict.wrong]
-    lines = [
-        f"# {happened} faults in {len(verdicts)} sweeps",
-        "",
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {seconds / 3600:.1f} hours on {os.cpu_count()} cores "
-        f"({platform.machine()}, Python {platform.python_version()}). Each sweep is a training and two recipes, "
-        f"launched on {', '.join(sorted({verdict.on for verdict in verdicts}))} in turn, with some faults at random "
-        "moments. Then every stage has to be done exactly once, with the outcome and the weights, bit for bit, of a "
-        "sweep that nobody disturbed, every metric once in MLflow, and no process left.",
-        "",
-        f"{len(verdicts) - len(lost)} of {len(verdicts)} sweeps lost nothing.",
-        "",
-        table(verdicts),
-        "",
-    ]
-    for verdict in lost:
-        what = "; ".join(words for _, words in verdict.struck)
-        lines += [f"- {verdict.on}, seed {verdict.seed}: {what}. Wrong: {'; '.join(verdict.wrong)[:600]}"]
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -258,7 +229,15 @@ def main() -> int:
         parser.error(
             f"no {', '.join(lacking)}: run tests/system-packages as root, or leave slurm out of --on"
         )
-    began, verdicts = time.monotonic(), list[Verdict]()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster's daemons end too
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    record = chosen.out / "rounds.jsonl"
+    verdicts = (
+        [Verdict(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
+    )
+    if any(verdict.seed // 1_000_000 != chosen.seed for verdict in verdicts):
+        parser.error(f"{record} is of another --seed; give another --out, or remove it")
+    command = f"make campaign FAULTS={chosen.faults} SEED={chosen.seed}"
     folder = Path(tempfile.mkdtemp(prefix="campaign-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     network = None
     try:
@@ -267,16 +246,15 @@ def main() -> int:
         print(f"no packets are dropped: {error}", flush=True)
     if not shutil.which("cc"):
         print("no clock steps, and no disk is slow or read-only: there is no C compiler, cc", flush=True)
-    for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, network):
+    for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, tuple(verdicts), network):
         verdicts.append(verdict)
-        happened = sum(len(one.struck) for one in verdicts)
         what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"
-        print(f"{happened:5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
+        print(f"{count(verdicts):5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
         for wrong in verdict.wrong:
             print(f"       WRONG: {wrong}", flush=True)
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        command = f"make campaign FAULTS={chosen.faults} SEED={chosen.seed}"
-        (chosen.out / "README.md").write_text(page(verdicts, command, time.monotonic() - began))
+        with record.open("a") as lines:
+            lines.write(json.dumps(asdict(verdict)) + "\n")
+        (chosen.out / "README.md").write_text(page(verdicts, command))
     if any(verdict.wrong for verdict in verdicts):
         print(f"what is left of the rounds that lost something is in {folder}")
         return 1

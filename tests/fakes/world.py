@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,16 +29,6 @@ RECORD = r"scancel--name=(suite-[0-9a-f]{16})"
 """What an error says, without its spaces, of the record of a job array that is to be removed."""
 RESUMES = 15
 """How often the user resumes before a sweep counts as lost."""
-
-
-@dataclass
-class Verdict:
-    """What happened in a round, and what is wrong at its end: nothing, if all is well."""
-
-    on: str
-    seed: int
-    struck: list[tuple[str, str]] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
 
 
 class World:
