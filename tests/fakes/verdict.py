@@ -56,8 +56,8 @@ def page(verdicts: list[Verdict], command: str) -> str:
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {seconds / 3600:.1f} hours on {os.cpu_count()} cores "
         f"({platform.machine()}, Python {platform.python_version()}), commit {commits}. Each sweep is a training and "
         f"two recipes, launched on {', '.join(sorted({verdict.on for verdict in verdicts}))} in turn, with some "
-        "faults at random moments. Then every stage has to be done exactly once, with the outcome and the weights, bit "
-        "for bit, of a sweep that nobody disturbed, every metric once in MLflow, and no process left.",
+        "faults at random moments. Then every stage has to be done exactly once, with the outcome and the weights, "
+        "bit for bit, of a sweep that nobody disturbed, every metric once in MLflow, and no process left.",
         "",
         f"{len(verdicts) - len(lost)} of {len(verdicts)} sweeps lost nothing.",
         "",
