@@ -58,6 +58,19 @@ class OneCluster(LoadFileScheduling):
             return nodeid
         return file_of(nodeid) if shares(file_of(nodeid)) else nodeid.partition("[")[0]
 
+    def remove_node(self, node: Any) -> str | None:
+        # xdist gives what a crashed worker had done to others, who get nothing to do by it and wait for ever.
+        own = self.assigned_work[node]
+        for scope in [scope for scope, tests in own.items() if all(tests.values())]:
+            del own[scope]
+        return super().remove_node(node)
+
+    def _reschedule(self, node: Any) -> None:
+        if (
+            node in self.registered_collections
+        ):  # else it takes the place of a crashed one, and still collects
+            super()._reschedule(node)
+
 
 def file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
