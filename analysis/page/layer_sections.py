@@ -58,7 +58,7 @@ def _decibels(every: pd.DataFrame, group: pd.DataFrame, tensor: str, network: st
             rows.append([Cell(row["point"]), *(Cell(wording.number(own[name], ".1f")) for name in names)])
     columns = [Column("configuration"), *(Column(name, True) for name in names)]
     caption = f"SQNR (dB) of the {layers.TITLES[tensor]} of each layer, {network}"
-    return Table(caption, columns, rows, {}) if values.notna().to_numpy().any() else None
+    return Table(caption, columns, rows, {}, folded=True) if values.notna().to_numpy().any() else None
 
 
 def ranges(results: Results) -> Section | None:
@@ -97,7 +97,7 @@ def ranges(results: Results) -> Section | None:
             for row in wanted.to_dict("records")
         ]
         if rows:
-            parts.append(Table(f"Values and chosen ranges, {title}", columns, rows, {}))
+            parts.append(Table(f"Values and chosen ranges, {title}", columns, rows, {}, folded=True))
     return Section("ranges", "Values and the ranges chosen for them", parts)
 
 
@@ -146,6 +146,7 @@ def _matrix(one: Confusion) -> Table:
         columns,
         rows,
         {},
+        folded=True,
     )
 
 

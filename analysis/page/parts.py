@@ -33,7 +33,8 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under columns; the first cell of a row is its heading, and a row of one cell that of those below.
-    `notes` explain the marks. On a phone the rows of `cards` stand below each other, each with its own headings."""
+    `notes` explain the marks. On a phone the rows of `cards` stand below each other, each with its own headings.
+    `folded`: behind its caption, until somebody opens it; of numbers that a figure shows."""
 
     kind: ClassVar = "table"
     caption: str
@@ -41,6 +42,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Mapping[str, str]
     cards: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ a file of its own, and naming it in SECTIONS: its pictures are also saved as fil
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,13 +95,15 @@ def _write(results: Results, page: Path, kinds: Sequence[str], doing: Callable[[
             if isinstance(part, Picture):
                 drawn = part.svg if part.filed is None else None
                 paths += style.save(part.filed or part.figure, page.with_name(part.name), kinds, drawn)
-    text = html.render(_title(results), f"Sweep {results.sweep}", shown)
+    networks = {(model, dataset) for model, dataset in results.marked[["model", "dataset"]].to_numpy()}
+    text = html.render(title(networks), f"Sweep {results.sweep}", shown)
     page.write_text(text, encoding="utf-8", errors="replace")
     return [*paths, page]
 
 
-def _title(results: Results) -> str:
-    networks = results.marked.drop_duplicates(["model", "dataset"])[["model", "dataset"]].to_dict("records")
-    if len(networks) > 1:
-        return f"What quantizing {len(networks)} networks costs"
-    return f"What quantizing {networks[0]['model']} on {networks[0]['dataset']} costs"
+def title(networks: Collection[tuple[str, str]]) -> str:
+    """Of a page about these networks, each with its data set."""
+    models, datasets = ({pair[at] for pair in networks} for at in (0, 1))
+    what = next(iter(models)) if len(models) == 1 else f"{len(models)} networks"
+    on = next(iter(datasets)) if len(datasets) == 1 else f"{len(datasets)} data sets"
+    return f"What quantizing {what} on {on} costs"

@@ -18,6 +18,7 @@ from rich.console import Console
 import analysis
 from analysis.__main__ import main, replaced
 from analysis.errors import AnalysisError
+from analysis.page import write
 from analysis.report import results, tables, terminal
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(analysis.__path__, "analysis."))
@@ -175,3 +176,11 @@ def test_nothing_in_a_table_commands_the_terminal(capsys: pytest.CaptureFixture[
     assert main(["report", "\x1b[2Jx", "--runs", "nowhere"]) == 2
     said = "".join(capsys.readouterr())
     assert "?]0;x?" in said and not {"\x1b", "\x07"} & set(said)
+
+
+def test_the_title_of_the_page_counts_networks_and_data_sets_apart() -> None:
+    nets, sets = ("resnet20", "mobilenet_v2"), ("digits", "cifar10")
+    assert write.title([(nets[0], sets[0])]) == "What quantizing resnet20 on digits costs"
+    assert write.title([(net, sets[0]) for net in nets]) == "What quantizing 2 networks on digits costs"
+    every = [(net, data) for net in nets for data in sets]
+    assert write.title(every) == "What quantizing 2 networks on 2 data sets costs"
