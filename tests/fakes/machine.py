@@ -89,6 +89,9 @@ class Network:
         if ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK):
             raise OSError(ctypes.get_errno(), "unshare")
         _ip("link", "set", "lo", "up")
+        _ip(
+            "address", "add", "192.0.2.1/32", "dev", "lo"
+        )  # with 127.0.0.1 alone, SLURM's getaddrinfo finds no family
         self.families = ["-4", "-6"] if Path("/proc/net/if_inet6").exists() else ["-4"]
         for family in self.families:  # what is local is asked after the rules of `dropping`, not before
             _ip(family, "rule", "add", "pref", "100", "lookup", "local")
