@@ -232,9 +232,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster's daemons end too
     chosen.out.mkdir(parents=True, exist_ok=True)
     record = chosen.out / "rounds.jsonl"
-    verdicts = (
-        [Verdict(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
-    )
+    lines_before = record.read_text().splitlines() if record.exists() else []
+    verdicts = [Verdict(**json.loads(line)) for line in lines_before]
     if any(verdict.seed // 1_000_000 != chosen.seed for verdict in verdicts):
         parser.error(f"{record} is of another --seed; give another --out, or remove it")
     command = f"make campaign FAULTS={chosen.faults} SEED={chosen.seed}"
@@ -246,20 +245,23 @@ def main() -> int:
         print(f"no packets are dropped: {error}", flush=True)
     if not shutil.which("cc"):
         print("no clock steps, and no disk is slow or read-only: there is no C compiler, cc", flush=True)
-    for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, tuple(verdicts), network):
-        verdicts.append(verdict)
-        what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"
-        print(f"{count(verdicts):5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
-        for wrong in verdict.wrong:
-            print(f"       WRONG: {wrong}", flush=True)
-        with record.open("a") as lines:
-            lines.write(json.dumps(asdict(verdict)) + "\n")
-        (chosen.out / "README.md").write_text(page(verdicts, command))
-    if any(verdict.wrong for verdict in verdicts):
-        print(f"what is left of the rounds that lost something is in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    before = len(verdicts)
+    try:
+        for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, tuple(verdicts), network):
+            verdicts.append(verdict)
+            what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"
+            print(f"{count(verdicts):5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
+            for wrong in verdict.wrong:
+                print(f"       WRONG: {wrong}", flush=True)
+            with record.open("a") as lines:
+                lines.write(json.dumps(asdict(verdict)) + "\n")
+            (chosen.out / "README.md").write_text(page(verdicts, command))
+    finally:
+        if any(verdict.wrong for verdict in verdicts[before:]):
+            print(f"what is left of the rounds that lost something is in {folder}")
+        else:
+            shutil.rmtree(folder)
+    return int(any(verdict.wrong for verdict in verdicts))
 
 
 if __name__ == "__main__":
