@@ -66,9 +66,8 @@ class OneCluster(LoadFileScheduling):
         return super().remove_node(node)
 
     def _reschedule(self, node: Any) -> None:
-        if (
-            node in self.registered_collections
-        ):  # else it takes the place of a crashed one, and still collects
+        # What takes the place of a crashed worker has to collect the tests first.
+        if node in self.registered_collections:
             super()._reschedule(node)
 
 

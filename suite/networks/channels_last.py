@@ -52,4 +52,6 @@ def _channel_after_channel(weight: Tensor) -> Tensor:
 
 
 def _reorder(layer: nn.Conv2d, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not inputs:  # called as layer(input=x), which a hook does not see
+        return inputs
     return input_and_weight(layer, inputs[0], layer.weight)[0], *inputs[1:]
