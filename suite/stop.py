@@ -1,9 +1,13 @@
-"""Graceful stop: signal handlers set a flag that the training loop checks between steps."""
+"""Graceful stop: signal handlers set a flag that the training loop checks between steps; a launcher that a signal
+interrupts knows all that it has started."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -40,3 +44,24 @@ class Stop:
         if self.asked_by and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked_by = signal.Signals(number).name
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Signals that would raise KeyboardInterrupt within do so at the end: between the start of a process and the note
+    of it, an interrupt would leave a process behind that nobody ends."""
+    if threading.current_thread() is not threading.main_thread():  # which no signal interrupts
+        yield
+        return
+    every = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    handlers = {number: handler for number, handler in every.items() if callable(handler)}
+    came: list[int] = []
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for caught in came:
+            signal.raise_signal(caught)

@@ -26,6 +26,7 @@ from suite.recipe.errors import SuiteError
 from suite.record import lease
 from suite.record.files import Folders
 from suite.record.status import Status
+from suite.stop import uninterrupted
 
 SHORT_TRAINING = 10_000
 """Passes of images: two epochs of the digits."""
@@ -169,7 +170,8 @@ class Here:
             if len(free) < wanted:
                 return
             self._waiting.take(job[0].key)
-            self._running[job[0].key] = self._process(job, free[:wanted])
+            with uninterrupted():
+                self._running[job[0].key] = self._process(job, free[:wanted])
 
     def _process(self, job: Job, slots: list[int]) -> Running:
         import torch

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Traini
 from suite.recipe.errors import SuiteError
 from suite.record.journal import counted_metrics, read_events, read_outcome
 from suite.run import checkpoint
+from suite.stop import uninterrupted
 from suite.sweeps.stored import save_sweep
 
 SWEEP = "verify-resume"
@@ -88,7 +90,9 @@ def verify(every: Sequence[Stage], tries: int, seed: int, folder: Path) -> Itera
 
 
 def _finish(stage: Stage, runs: Path) -> None:
-    if _start(stage, runs).wait():
+    with _started(stage, runs) as process:
+        process.wait()
+    if process.returncode:
         log = (runs / stage.key / "job.log").read_text(errors="replace").splitlines()
         raise SuiteError("\n".join([f"{stage.name} failed, and nobody killed it:", *log[-40:]]))
 
@@ -96,26 +100,35 @@ def _finish(stage: Stage, runs: Path) -> None:
 def _kill(stage: Stage, runs: Path, seconds: float) -> bool:
     """Start the stage and kill it so many seconds after it began to work; whether it was still alive."""
     before = len(read_events(runs / stage.key))
-    process = _start(stage, runs)
-    while process.poll() is None and len(read_events(runs / stage.key)) == before:
-        time.sleep(0.02)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        kill_tree(process)
-        return True
+    with _started(stage, runs) as process:
+        while process.poll() is None and len(read_events(runs / stage.key)) == before:
+            time.sleep(0.02)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+            return True
     return False
 
 
-def _start(stage: Stage, runs: Path) -> subprocess.Popen[bytes]:
-    """A run that saves its state whenever it checks whether it is time."""
+@contextmanager
+def _started(stage: Stage, runs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that saves its state whenever it checks whether it is time. It ends with this process, at Ctrl-C too."""
     folder = runs / stage.key
     folder.mkdir(parents=True, exist_ok=True)
     words = ["-m", "suite", "run", stage.key, "--runs", str(runs)]
     command = [sys.executable, *elastic(stage.world_size), *words]
     environment = {**worker_environment(), "SUITE_SAVE_SECONDS": "0", "OMP_NUM_THREADS": "1"}
-    with (folder / "job.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    process = None
+    try:
+        with uninterrupted(), (folder / "job.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        yield process
+    finally:
+        if process and process.poll() is None:
+            kill_tree(process)
 
 
 def compare(one: Path, other: Path) -> list[str]:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite import sweeps
-from suite.launch import ends, local_jobs
+from suite.launch import ends, local, local_jobs
 from suite.launch.grouping import image_passes, jobs
 from suite.launch.local import SHORT_TRAINING, Here
 from suite.methods.amax import Amax
@@ -37,10 +37,11 @@ SWEEP = """
 from suite.methods.amax import Amax
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 
-def sweep(failing: int = 0):
+def sweep(failing: int = 0, more: int = 0):
     sgd = Sgd(epochs=1, batch=256, lr=1e20 if failing else 0.05, pad=1, flip=False, precision=Precision("O0"))
     training = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
-    return [Recipe(training, Amax(bits, bits)) for bits in (8, 6, 4, 3)]
+    widths = [(8, 8), (6, 6), (4, 4), (3, 3), *((2 + at % 14, 9 + at // 14) for at in range(more))]
+    return [Recipe(training, Amax(*pair)) for pair in widths]
 """
 
 
@@ -83,7 +84,8 @@ def wait_for_outcomes(folder: Path, count: int, process: Forked) -> None:
 def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     tmp_path: Path, killed_by: signal.Signals, after: int
 ) -> None:
-    process = start(tmp_path, "--workers", "1")
+    words = ("--workers", "1", "--more", "16")  # some seconds in which it can be stopped
+    process = start(tmp_path, *words)
     wait_for_outcomes(tmp_path, after, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(killed_by)
@@ -96,10 +98,30 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
-    assert "\n5 stages: 5 done\n" in finish(start(tmp_path, "--workers", "1"))
+    assert "\n21 stages: 21 done\n" in finish(start(tmp_path, *words))
     now = attempts(tmp_path, stages)
     assert all(now[key] == before[key] for key in done)
     assert all(count <= 2 for count in now.values())
+
+
+def test_an_interrupt_while_a_process_starts_leaves_none_behind(
+    tmp_path: Path, tiny_training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*words: object, **how: object) -> subprocess.Popen[bytes]:
+        started.append(popen(["sleep", "600"], start_new_session=True))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    here = Here(Folders(tmp_path, tmp_path), 1)
+    here.submit([tiny_training])
+    with monkeypatch.context() as patched:
+        patched.setattr(local.subprocess, "Popen", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(here.watch())
+    assert started[0].poll() == -signal.SIGTERM
 
 
 def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> None:
