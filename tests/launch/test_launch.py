@@ -44,6 +44,9 @@ def sweep(failing: int = 0, more: int = 0):
     return [Recipe(training, Amax(*pair)) for pair in widths]
 """
 
+MANY = ("--more", "16")
+"""So many recipes more: some seconds in which the launch can be disturbed."""
+
 
 @pytest.fixture(autouse=True)
 def _prepared(tmp_path: Path, database: bytes) -> None:
@@ -84,8 +87,7 @@ def wait_for_outcomes(folder: Path, count: int, process: Forked) -> None:
 def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     tmp_path: Path, killed_by: signal.Signals, after: int
 ) -> None:
-    words = ("--workers", "1", "--more", "16")  # some seconds in which it can be stopped
-    process = start(tmp_path, *words)
+    process = start(tmp_path, "--workers", "1", *MANY)
     wait_for_outcomes(tmp_path, after, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(killed_by)
@@ -98,7 +100,7 @@ def test_a_launch_that_is_stopped_goes_on_and_repeats_no_finished_run(
     done = {s.key for s in stages if status_of(s, tmp_path / "runs").state == "done"}
     assert len(done) >= after
     before = attempts(tmp_path, stages)
-    assert "\n21 stages: 21 done\n" in finish(start(tmp_path, *words))
+    assert "\n21 stages: 21 done\n" in finish(start(tmp_path, "--workers", "1", *MANY))
     now = attempts(tmp_path, stages)
     assert all(now[key] == before[key] for key in done)
     assert all(count <= 2 for count in now.values())
@@ -117,15 +119,19 @@ def test_an_interrupt_while_a_process_starts_leaves_none_behind(
 
     here = Here(Folders(tmp_path, tmp_path), 1)
     here.submit([tiny_training])
-    with monkeypatch.context() as patched:
-        patched.setattr(local.subprocess, "Popen", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            next(here.watch())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in this process had its own
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(local.subprocess, "Popen", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(here.watch())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert started[0].poll() == -signal.SIGTERM
 
 
 def test_a_worker_that_is_killed_costs_its_own_stage_only(tmp_path: Path) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, *MANY)
     wait_for_outcomes(tmp_path, 1, process)
     stages = load_sweep(tmp_path / "runs", "own")
     begun: list[Stage] = []
