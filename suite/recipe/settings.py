@@ -165,6 +165,7 @@ class Sgd:
     The images of an epoch are cropped first and then resized (bilinear, antialiased).
     `world_size` ranks share each batch; with `sync_batch_norm` BatchNorm normalizes by the whole batch as one rank
     would, without by each rank's share. `optimizer` "apex" is NVIDIA apex's FusedSGD.
+    The test images are evaluated every `evaluate_every` epochs, and after the last.
     """
 
     epochs: int
@@ -186,10 +187,12 @@ class Sgd:
     sync_batch_norm: bool = True
     optimizer: Literal["torch", "apex"] = "torch"
     image_sizes: tuple[int, ...] = field(default=(), metadata=NEW)
+    evaluate_every: int = field(default=1, metadata=NEW)
 
     def __post_init__(self) -> None:
         check_positive(self, lr=self.lr, decay=self.decay)
-        check_whole(self, 1, epochs=self.epochs, batch=self.batch, world_size=self.world_size)
+        whole = {"epochs": self.epochs, "batch": self.batch, "world_size": self.world_size}
+        check_whole(self, 1, **whole, evaluate_every=self.evaluate_every)
         check_whole(self, 0, pad=self.pad)
         if self.batch < self.world_size:
             raise SuiteError(f"batch {self.batch} leaves some of world_size {self.world_size} ranks no image")

@@ -40,7 +40,7 @@ def train(
     loss: Loss | None = None,
     calmed: Calmed | None = None,
 ) -> Step:
-    """Train `model` in place from `state`, evaluating after each epoch but the last. Returns the last step.
+    """Train `model` in place from `state`; evaluate as `sgd` says, but for the last epoch. Returns the last step.
 
     saved_as: what is saved to resume from, made of fit's own state; count_from: of Attempt.save_or_stop.
     """
@@ -74,7 +74,7 @@ def train(
             skipped_steps=now.skipped_steps,
             **_learned(model),
         )
-        if step.epoch < sgd.epochs:
+        if step.epoch < sgd.epochs and step.epoch % sgd.evaluate_every == 0:
             score(attempt, model, start, step.epoch)
         began, images_before = time.monotonic(), 0
     return step
