@@ -160,7 +160,7 @@ def resume(
     listed = [stage for stage in stages if before is None or stage.key in before.keys]
     if not listed:
         raise SuiteError(f"nothing that was launched of {name} is in its plan by now; launch it anew")
-    chosen = plan(listed) if only is None else matching(stages, only)
+    chosen = matching(plan(listed), only)
 
     def record() -> None:
         launched.record_launched(folders.runs, name, by.name, options, [stage.key for stage in chosen])

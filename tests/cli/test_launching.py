@@ -15,6 +15,7 @@ from fakes.waiting import limit
 
 from suite.cli.main import main
 from suite.launch.launched import Launched, last_launched, record_launched
+from suite.sweeps.stored import load_sweep
 
 
 def test_workers_below_one_are_refused(capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path) -> None:
@@ -95,6 +96,16 @@ def test_resume_without_a_launch_asks_how(
     assert "nothing that was launched of own is in its plan" in refused(
         capsys, "resume", "own", "--runs", tmp_path
     )
+
+
+def test_resume_launches_no_stage_that_was_never_launched(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    assert main(["plan", own, "--runs", str(tmp_path)]) == 0
+    [narrow] = [stage for stage in load_sweep(tmp_path, "own") if "w4a4" in stage.name]
+    record_launched(tmp_path, "own", "here", {"workers": 1}, [narrow.key])
+    said = refused(capsys, "resume", "own", "--only", "w8a8", "--runs", tmp_path)
+    assert "no stage" in said and "w8a8" in said
 
 
 def test_a_launch_is_remembered_with_its_options_and_all_stages_of_earlier_ones(tmp_path: Path) -> None:
