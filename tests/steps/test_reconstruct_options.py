@@ -11,6 +11,7 @@ from fakes.reconstructing import Recording, reconstructed, short
 from fakes.residual import CALIBRATION, images, residual
 
 from suite.data.images import Images
+from suite.methods.best import Best
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.recipe import Calibration, Dataset, Sgd
@@ -44,6 +45,18 @@ def test_steps_and_biases_of_the_whole_network_are_learned_from_where_the_blocks
     assert whole["unit"] == "network" and len(whole["layers"]) == 6
     assert whole["error_nearest"] == pytest.approx(last["error"], rel=1e-5)
     assert whole["error"] < whole["error_nearest"]
+    with torch.no_grad():
+        error = float((model(x) - network(x)).square().sum(1).mean())
+    assert error == pytest.approx(whole["error"], rel=1e-4)
+
+
+def test_best_ends_with_what_was_learned_together_where_nothing_is_corrected_after_it() -> None:
+    network, x = residual(), images()
+    feed = Recording(network, x)
+    method = Best(3, 3, None, iterations=20, batch=8, feed=CALIBRATION, together=0.5, corrected=False)
+    model = quantized(method.steps(), feed)
+    (whole,) = feed.kept["reconstruction-steps.json"]["units"]
+    assert whole["unit"] == "network" and len(whole["layers"]) == 6
     with torch.no_grad():
         error = float((model(x) - network(x)).square().sum(1).mean())
     assert error == pytest.approx(whole["error"], rel=1e-4)
