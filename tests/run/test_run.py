@@ -73,6 +73,17 @@ def test_a_run_leaves_its_stage_its_journal_its_checkpoint_and_its_outcome(
     assert not list(folder.glob("*writing*"))
 
 
+def test_a_training_is_evaluated_as_often_as_it_says_and_at_its_end(
+    finished: tuple[Training, Folders],
+) -> None:
+    training, folders = finished
+    rare = replace(training, sgd=replace(training.sgd, epochs=3, evaluate_every=2))
+    run(rare, Ranks(), folders)
+    metrics = [event for event in read_events(folders.runs / rare.key) if event["event"] == "metrics"]
+    assert [event["step"] for event in metrics if "top1" in event["values"]] == [2, 3]
+    assert replace(training, sgd=replace(training.sgd, evaluate_every=1)).key == training.key
+
+
 def test_a_finished_run_is_not_repeated(finished: tuple[Training, Folders]) -> None:
     stage, folders = finished
     before = (folders.runs / stage.key / "events.jsonl").read_bytes()
