@@ -98,7 +98,7 @@ def from_environment(wanted: int | None = None) -> Ranks:
         torch.cuda.set_device(device)
         _same_bits_each_time()
     else:
-        _keep_freed_memory()
+        keep_freed_memory()
     if world_size == 1:
         return Ranks(0, local_rank, 1, device)
     _check_address()
@@ -108,6 +108,21 @@ def from_environment(wanted: int | None = None) -> Ranks:
     if gpu:
         _check_own_gpu(ranks)
     return ranks
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt, in glibc's malloc.h."""
+
+
+def keep_freed_memory() -> None:
+    """Use the memory of freed tensors for new ones. glibc gives every tensor above 32 MB back to the system, and each
+    new one costs its page faults again: 40 % of an evaluation of ResNet-50 (docs/experiments.md). Does nothing where
+    the environment says how malloc works, or without glibc."""
+    said = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt and not said:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 LEFT = "another launcher may have left it: unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE"
@@ -199,18 +214,3 @@ def _same_bits_each_time() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt, in glibc's malloc.h."""
-
-
-def _keep_freed_memory() -> None:
-    """Use the memory of freed tensors for new ones. glibc gives every tensor above 32 MB back to the system, and each
-    new one costs its page faults again: 40 % of an evaluation of ResNet-50 (docs/experiments.md). Does nothing where
-    the environment says how malloc works, or without glibc."""
-    said = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt and not said:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)  # never

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import tempfile
 import time
@@ -17,11 +18,14 @@ from benchmarks.training.timing import WARMUP, Walk, race, ratio, show
 from suite.data import datasets
 from suite.data.images import Images
 from suite.methods.mse import Mse
-from suite.ranks import Ranks
+from suite.ranks import M_MMAP_MAX, M_TRIM_THRESHOLD, Ranks, keep_freed_memory
 from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe
 from suite.record.files import Folders, sha256
 from suite.run.stage import run
 from suite.train.evaluate import evaluate
+
+M_MMAP_THRESHOLD = -3
+"""Of mallopt, in glibc's malloc.h."""
 
 
 def on_cpu(chosen: argparse.Namespace) -> dict[str, float]:
@@ -30,8 +34,8 @@ def on_cpu(chosen: argparse.Namespace) -> dict[str, float]:
     images = subject(batch * (WARMUP + steps), chosen.data, CPU)
     theirs, mine = f"sources, float32, {chosen.workers} workers", f"ours, {HALF}, in memory"
     walks: dict[str, Walk] = {
-        mine: ours(build(name), images, sgd(batch, HALF), Ranks()),
-        theirs: sources(build(name), loader(images, batch, chosen.workers), sgd(batch)),
+        mine: keeping_memory(ours(build(name), images, sgd(batch, HALF), Ranks())),
+        theirs: returning_memory(sources(build(name), loader(images, batch, chosen.workers), sgd(batch))),
     }
     seconds = race(walks, steps, chosen.rounds)
     show(f"CPU, {name}, float training with loading", seconds, steps, batch, mine)
@@ -39,8 +43,8 @@ def on_cpu(chosen: argparse.Namespace) -> dict[str, float]:
 
     mine = "ours, in memory"
     walks = {
-        mine: evaluated(build(name), images, batch),
-        theirs: evaluated_as_sources(build(name), images, batch, chosen.workers),
+        mine: keeping_memory(evaluated(build(name), images, batch)),
+        theirs: returning_memory(evaluated_as_sources(build(name), images, batch, chosen.workers)),
     }
     seconds = race(walks, steps, chosen.rounds)
     show(f"CPU, {name}, evaluation with loading", seconds, steps, batch, mine)
@@ -50,6 +54,23 @@ def on_cpu(chosen: argparse.Namespace) -> dict[str, float]:
             name, chosen.data, chosen.workers, batch
         )
     return values
+
+
+def keeping_memory(walk: Walk) -> Walk:
+    """With the memory of freed tensors kept, as a worker of the suite has it."""
+    while True:
+        keep_freed_memory()
+        yield next(walk)
+
+
+def returning_memory(walk: Walk) -> Walk:
+    """With freed memory given back as glibc does it in any other process, once its thresholds are at their largest."""
+    libc = ctypes.CDLL(None)
+    while True:
+        libc.mallopt(M_MMAP_MAX, 65_536)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
+        yield next(walk)
 
 
 def evaluated(model: nn.Module, images: Images, batch: int) -> Walk:
@@ -79,6 +100,7 @@ def recipe_over_evaluation(name: str, data: Path, workers: int, batch: int) -> f
     dataset = Dataset("cifar10")
     test = datasets.load(dataset, "test", data, CPU)
     assert isinstance(test, Images)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "random.pt"
         torch.save(build(name).state_dict(), file)
@@ -88,7 +110,7 @@ def recipe_over_evaluation(name: str, data: Path, workers: int, batch: int) -> f
         began = time.perf_counter()
         run(Recipe(start, Mse(8, 8, feed=Calibration(images=1024))), Ranks(), folders)
         recipe = time.perf_counter() - began
-    walk = evaluated_as_sources(build(name), test, batch, workers)
+    walk = returning_memory(evaluated_as_sources(build(name), test, batch, workers))
     began = time.perf_counter()
     for _ in range(-(-len(test) // batch)):
         next(walk)
