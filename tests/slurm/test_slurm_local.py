@@ -73,12 +73,12 @@ def test_a_step_of_a_job_has_four_tasks_on_each_of_two_nodes(cluster: Cluster) -
 @pytest.mark.long
 def test_the_job_of_a_node_that_lost_power_is_requeued_and_completes_elsewhere(cluster: Cluster) -> None:
     job = cluster.submit(
-        "--open-mode=append", "hostname; [ $SLURM_RESTART_COUNT ] || sleep 600; echo restarted"
+        "--open-mode=append --job-name=on-a-lost-node",
+        "hostname; [ $SLURM_RESTART_COUNT ] || sleep 600; echo restarted",
     )
     until(lambda: cluster.output(job) != "")
-    cluster.known(
-        job
-    )  # seconds later: SLURM 24 takes what a node says just then for that of a node come back
+    # seconds later: SLURM 24 takes what a node says just then for that of a node come back
+    cluster.known("on-a-lost-node")
     lost = cluster.output(job).strip()
     cluster.manage("node-kill", lost)
     cluster.lose(lost)

@@ -76,7 +76,7 @@ def test_three_networks_on_two_data_sets_end_in_one_report(folder: Path) -> None
     run_all(folder, "three_networks", "--epochs", "1")
     words = ["--runs", str(folder / "runs"), "--out", str(folder / "report")]
     assert main(["report", "three_networks", *words]) == 0
-    table = (folder / "report/table.md").read_text()
+    table = (folder / "report/three_networks/table.md").read_text()
     for words in (
         "torchvision/mobilenet_v2",
         "torchvision/resnet18",

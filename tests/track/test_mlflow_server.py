@@ -59,10 +59,10 @@ def backend(
 def test_many_writers_lose_and_double_no_metric_while_a_sync_follows(
     tmp_path: Path, backend: Embedded | Server, writers: int, count: int
 ) -> None:
-    stages = journals.stages(count)
-    save_sweep(tmp_path, "storm", {}, stages)
+    stages, name = journals.stages(count), f"storm-{writers}-{count}"
+    save_sweep(tmp_path, name, {}, stages)
     store.prepare(tmp_path)
-    words = ["sync", "storm", "--follow", "--runs", str(tmp_path), "--report", str(tmp_path / "none")]
+    words = ["sync", name, "--follow", "--runs", str(tmp_path), "--report", str(tmp_path / "none")]
     following = Forked(words, tmp_path, os.environ)
     processes = [
         forked.Process(target=write_share, args=(tmp_path, stages[number::writers], 0.2))
@@ -78,11 +78,11 @@ def test_many_writers_lose_and_double_no_metric_while_a_sync_follows(
     said = following.communicate(timeout=400)[0]
     behind = time.monotonic() - written
     assert following.returncode == 0, said
-    assert "MLflow has all runs of storm" in said and "behind" not in said, said
-    states = backend.ask(RUNS, "storm")
+    assert f"MLflow has all runs of {name}" in said and "behind" not in said, said
+    states = backend.ask(RUNS, name)
     assert len({key for key, _ in states}) == len(states) == count
     assert {status for _, status in states} == {"FINISHED"}
-    found = difference(backend, "storm", tmp_path, stages)
+    found = difference(backend, name, tmp_path, stages)
     assert found == (count * journals.EPOCHS * 7, 0, 0)
     story = (
         f"{backend}: {writers} writers made {count} runs in {written - began:.0f} s, every fifth in two attempts; "
