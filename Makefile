@@ -1,6 +1,6 @@
 # make sweep: everything from nothing to the table.   make test: everything from nothing to passed tests.
-# make test-long: what takes minutes by itself (12 in all, on two cores), as a sweep over four nodes of which two lose their power, and 200
-#                 examples of each property where `make test` tries 25.
+# make test-long: what takes minutes by itself, as a sweep over four nodes of which two lose their power, and 200
+#                 examples of each property where `make test` tries 25; 12 minutes on two cores.
 # make campaign FAULTS=1000 SEED=0: faults drawn by seed, over this machine, torchrun and a real SLURM; hours.
 # make reproduce WEIGHTS=resnet20-12fca82f.th: every committed number of results/ again, its hours said before it starts.
 # make times: tests/times.md, how long the tests of each file took in the last `make test`.
