@@ -78,7 +78,7 @@ trainings of about ten epochs (Jordan, airbench94, 2024)."""
 
 
 def training(seed: int) -> Training:
-    """The float network, after two hours of two cores with bfloat16 units."""
+    """The first of two trainings of the float network: two hours of two cores with bfloat16 units."""
     return Training(NETWORK, DATASET, SGD, seed)
 
 
