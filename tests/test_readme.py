@@ -26,7 +26,7 @@ def test_every_link_leads_to_a_file() -> None:
     links = {
         (ROOT if name == "README.md" else ROOT / "docs") / link
         for name, text in PAGES.items()
-        for link in re.findall(r"\]\(([^)#]+)\)", text)
+        for link in re.findall(r"\]\(([^)#]+)[)#]", text)
         if not link.startswith("http")
     }
     assert len(links) > 40
@@ -58,11 +58,13 @@ def test_every_target_of_make_that_is_named_is_one() -> None:
     assert {"sweep", "test", "slurm-up"} <= named <= targets
 
 
-def test_every_benchmark_that_is_named_is_there() -> None:
+def test_every_benchmark_that_is_named_is_there_with_its_options() -> None:
     for text in PAGES.values():
-        for name in re.findall(r"python -m benchmarks\.(\w+)", text):
+        for name, words in re.findall(r"python -m benchmarks\.(\w+)([^`\n#]*)", text):
             there = (ROOT / "benchmarks" / f"{name}.py", ROOT / "benchmarks" / name / "__main__.py")
-            assert name == "NAME" or any(file.exists() for file in there), name
+            code = "".join(file.read_text() for file in there if file.exists())
+            assert name == "NAME" or code, name
+            assert [option for option in re.findall(r"--[a-z0-9-]+", words) if f'"{option}"' not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -139,6 +141,12 @@ def test_the_readme_counts_the_verdicts_as_they_are() -> None:
         f"float, and {len(found) - len(others) - reproduced} cannot be judged"
     )
     assert words in " ".join(README.split())
+
+
+def test_the_pages_count_the_recipes_of_resnet50_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"weights")
+    recipes, _ = sweeps.find("resnet50").stages(["--weights", str(tmp_path / "weights")])
+    assert f"{len(recipes)} recipes on ResNet-50" in PAGES["sweeps.md"]
 
 
 def test_the_pages_count_the_stages_of_the_quick_sweep_as_they_are() -> None:

@@ -23,7 +23,7 @@ SweepWords = Annotated[
     Parameter(
         name="OPTIONS",
         allow_leading_hyphen=True,
-        help="options of the sweep; `suite plan SWEEP --help` shows them",
+        help="options of the sweep; SWEEP --help shows them",
     ),
 ]
 ExplainWords = Annotated[

@@ -1,4 +1,4 @@
-"""What rounding moved in the mean of each layer's output is taken from its bias (DFQ, arXiv 1906.04721, section 4.2).
+"""Subtracts from each bias the mean error that rounding causes in its layer's output (DFQ, arXiv 1906.04721, section 4.2).
 
 None of source 000 to source 004 has it. BatchNorm is folded; each output channel of a weight has its range of least
 squared error; inputs as in `mse`. A layer's correction that makes the error of its residual block larger is left out.

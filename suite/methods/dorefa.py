@@ -1,4 +1,4 @@
-"""DoReFa-Net (arXiv 1606.06160): fixed ranges, weights bent by tanh.
+"""DoReFa-Net (arXiv 1606.06160): fixed ranges, weights mapped through tanh.
 
     w ~ 2 * round((tanh(w) / (2 max|tanh(w)|) + 1/2) n) / n - 1       x ~ round(clamp(x, 0, 1) n) / n       n = 2^k - 1
 

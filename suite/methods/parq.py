@@ -1,4 +1,4 @@
-"""PARQ (arXiv 2503.15748): weights that move to their levels while training, by a line that becomes a staircase.
+"""PARQ (arXiv 2503.15748): weights that move to their levels while training.
 
 Between two levels a weight is mapped by a line through their middle, clipped at both. Its slope is 1 at first and
 infinite from `until`, a part of the training, on: 1 / slope falls by a sigmoid of this `steepness`. The gradient

@@ -1,4 +1,4 @@
-"""What does quantizing a ResNet-50 really cost? Every post-training method at 8, 6, 4 and 3 bits, on ImageNet.
+"""What does quantizing a ResNet-50 really cost? The sources' methods at 8, 6, 4 and 3 bits, on ImageNet.
 
 On somebody's checkpoint of torchvision's ResNet-50 or, without one, on a ResNet-50 trained here. ImageNet lies in the
 data folder as imagenet/train/CLASS/*.JPEG and imagenet/val/CLASS/*.JPEG.

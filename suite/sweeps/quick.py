@@ -1,4 +1,4 @@
-"""Every method on ResNet-20 and handwritten digits: no download, no GPU, minutes.
+"""14 methods on ResNet-20 and handwritten digits: no download, no GPU, minutes.
 
 The digits ship with scikit-learn (8x8, enlarged to 32x32). It shows how the methods rank and how the suite works;
 its accuracies are not those of the sources, which are of CIFAR-10.

@@ -1,4 +1,4 @@
-"""ResNet-50 on CIFAR-10, the network of source 002: what quantizing it costs, by every post-training method.
+"""ResNet-50 on CIFAR-10, the network of source 002: what quantizing it costs, by the sources' methods.
 
 Without a checkpoint its trainings make one, with images resized progressively for a CPU. The recipes are those that
 answer a question: the sources' numbers as published, from three draws of calibration images where the source
