@@ -118,6 +118,16 @@ def expected_inputs(network: nn.Module) -> dict[str, Tensor]:
 
 
 def mean_of_relu(mean: Tensor, deviation: Tensor) -> Tensor:
+def check_expected(network: nn.Module) -> None:
+    """Raise SuiteError where no layer of the network, before BatchNorm is folded, gets a BatchNorm's output."""
+    if not expected_inputs(network):
+        raise SuiteError(
+            "biases cannot be corrected analytically: no layer of the network gets its input from a BatchNorm, "
+            "directly or through ReLU, so that nothing is known of it; use CorrectBias('empirical'), as in "
+            "bias_correction"
+        )
+
+
     """E[max(x, 0)] of normal x: mean (1 - Phi(-mean / deviation)) + deviation phi(-mean / deviation)."""
     ratio = mean / deviation.clamp_min(torch.finfo(mean.dtype).tiny)
     below = 0.5 * (1 + torch.erf(-ratio / math.sqrt(2)))
