@@ -28,7 +28,8 @@ ELEMENTWISE_CALLS = {F.relu, F.relu6, F.hardswish, F.silu, F.gelu, torch.relu, "
 
 @dataclass(frozen=True)
 class Unit:
-    """`nodes` compute `output` from `input`; `layers` are the names of the quantized layers among them."""
+    """`nodes` compute `output` from `input`; `layers` are the names of the quantized layers among them, and `rounded`
+    of the quantizers that a block has for its layers and its shortcut together."""
 
     name: str
     layers: tuple[str, ...]
@@ -90,6 +91,19 @@ def parts_of(model: nn.Module, unit: Literal["layer", "block", "network"]) -> tu
 def check_divides(model: nn.Module) -> None:
     """Raise SuiteError where torch.fx cannot trace the model, so that its units are not known."""
     _traced(model)
+def check_apart(parts: Sequence[Part]) -> None:
+    """Raise SuiteError for a layer of two units: what the second one learned would take the place of the first's."""
+    owner: dict[str, str] = {}
+    for unit in (unit for part in parts for unit in part.units):
+        for name in unit.layers:
+            if name in owner:
+                raise SuiteError(
+                    f"layer {name!r} is called more than once, in {owner[name]} and again in {unit.name}, so its "
+                    f"rounding cannot be learned unit by unit; use unit='network', or a layer for each call"
+                )
+            owner[name] = unit.name
+
+
 
 
 def _traced(model: nn.Module) -> list[fx.Node]:

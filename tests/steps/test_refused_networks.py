@@ -1,21 +1,57 @@
-"""A step that would change nothing is refused, and no equalization changes the function."""
+"""A step that would change nothing, or learn a layer twice, is refused, and no equalization changes the function."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from fakes.reconstructing import Recording
-from fakes.residual import CALIBRATION, images
+from fakes.reconstructing import Recording, short
+from fakes.residual import CALIBRATION, images, prepared
 from fakes.zoo import inverted
-from torch import nn
+from torch import Tensor, nn
 
+from suite.methods.adaround import Adaround
 from suite.methods.bias_correction import BiasCorrection
 from suite.methods.dfq import Dfq
 from suite.methods.equalized import Equalized
 from suite.quantizers.equalize import equalize
+from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
 from suite.run.pipeline import quantized
 from suite.steps import CorrectBias, Equalize
+
+
+class Repeated(nn.Module):
+    """One convolution, called twice: between two others or, `inside`, within a residual block."""
+
+    def __init__(self, inside: bool = False) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.linear, self.inside = nn.Linear(4, 10), inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        y = self.again(torch.relu(self.again(x)))
+        return self.linear((x + y if self.inside else y).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_layer_of_two_units_is_refused_before_anything_runs_and_one_within_a_block_is_not() -> None:
+    message = "layer 'again' is called more than once, in again and again in again, .* use unit='network'"
+    with pytest.raises(SuiteError, match=message):
+        short().check_network(Repeated(), images())
+    with pytest.raises(SuiteError, match=message):
+        short().apply(prepared(Repeated()), Recording(Repeated(), images()))
+    for step, network in ((short(), Repeated(inside=True)), (short(unit="network"), Repeated())):
+        step.check_network(network, images())
+        feed = Recording(network.eval(), images())
+        step.apply(prepared(network), feed)
+        (unit,) = [one for one in feed.kept["reconstruction-both.json"]["units"] if "again" in one["layers"]]
+        assert unit["error"] <= unit["error_nearest"]
+
+
+def test_fewer_calibration_images_than_a_batch_are_refused_when_the_method_is_made() -> None:
+    with pytest.raises(SuiteError, match="batches of 32 images, but the calibration has only 8"):
+        Adaround(4, 4, feed=Calibration(8, 8))
+    assert Adaround(4, 4, feed=Calibration(8, 8), views=4).views == 4, "32 crops"
 
 
 def test_equalization_leaves_a_network_with_relu6_as_it_is_and_says_that_it_has_nothing_to_do() -> None:
