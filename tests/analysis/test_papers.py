@@ -148,5 +148,5 @@ def test_the_table_has_a_line_for_each_that_stands_beside_the_smallest_loss_firs
         "as the rest (identity shortcuts rounded) | 92.76 (float 93.89) | 1.13 (±0.12) |"
     )
     assert lines[4].endswith("| best (n 3) | 0.50 (0.30 to 0.70) | we lose less |")
-    assert lines[-1].startswith("| LSQ 4/4 (cell of ") and "; best epoch on the test images) |" in lines[-1]
+    assert lines[-1].startswith("| LSQ 4/4 (re-run by ") and "; best epoch on the test images) |" in lines[-1]
     assert lines[-1].endswith(" (n 3; 8 bits, shortcuts float) | 0.20 (0.00 to 0.40) | another convention |")
