@@ -19,18 +19,20 @@ from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
 from suite.steps.equalize import Relu6
+from suite.steps.insert import Carried
 
 
 @dataclass(frozen=True)
 class Equalized(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of the first and the last layer, None as the rest. `per`: one
-    range for a weight, or one for each of its output channels. `relu6`: as of Equalize."""
+    range for a weight, or one for each of its output channels. `carried`: as of Insert; `relu6`: as of Equalize."""
 
     weight_bits: int = 8
     act_bits: int = 8
     first_last: int | None = 8
     per: Literal["tensor", "channel"] = "tensor"
     feed: Calibration = field(default_factory=Calibration)
+    carried: Carried = field(default="float", metadata=NEW)
     relu6: Relu6 = field(default="kept", metadata=NEW)
 
     name: ClassVar[str] = "equalized"
@@ -60,6 +62,7 @@ class Equalized(Method):
             before=before,
             calibration=self.feed,
             after=self.after(),
+            carried=self.carried,
         )
         return scheme.steps()
 
