@@ -6,6 +6,8 @@ Without this each layer rounds its own input, and a shortcut that is the identit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from operator import is_not
 
 from torch import fx, nn
 
@@ -47,7 +49,7 @@ def round_block_inputs(model: nn.Module) -> nn.Module:
         traced.add_submodule(name, BlockInput(rounding, readers))
         with graph.inserting_after(fork):
             rounded = graph.call_module(name, (fork,))
-        fork.replace_all_uses_with(rounded, delete_user_cb=lambda user, new=rounded: user is not new)
+        fork.replace_all_uses_with(rounded, delete_user_cb=partial(is_not, rounded))
     traced.recompile()
     return traced
 
