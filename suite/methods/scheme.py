@@ -58,6 +58,10 @@ class Scheme(Method):
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_choice("carried", self.carried, get_args(Carried))
+        if self.training and self.carried == "rounded":
+            raise SuiteError(
+                "carried='rounded' is for schemes that do not train; use carried='float' with training"
+            )
         if not self.calibration and not hasattr(self.inputs.range, "observer"):
             name = type(self.inputs.range).__name__
             raise SuiteError(f"{name} is computed from histograms; give the scheme a calibration")

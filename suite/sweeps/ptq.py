@@ -32,8 +32,8 @@ WIDTHS: tuple[tuple[int | None, tuple[tuple[int, int], ...]], ...] = (
 )
 """Of weights and inputs, for a first and last layer of 8 bits and as the rest."""
 
-LEARNING: Mapping[str, Any] = {"best": Best, "qdrop": Qdrop, "brecq": Brecq, "adaround": Adaround}
-CORRECTING: Mapping[str, Any] = {"bias_correction": BiasCorrection, "dfq": Dfq, "equalized": Equalized}
+LEARNING: dict[str, Any] = {"best": Best, "qdrop": Qdrop, "brecq": Brecq, "adaround": Adaround}
+CORRECTING: dict[str, Any] = {"bias_correction": BiasCorrection, "dfq": Dfq, "equalized": Equalized}
 """The classes of the methods by name."""
 
 DIGITS_ITERATIONS = 100
@@ -57,7 +57,7 @@ def sweep(
     recipes = []
     if not iterations:
         iterations = DIGITS_ITERATIONS if float_network.weights is None else Qdrop().iterations
-    learned = {"iterations": iterations, "views": views, "zero_points": zero_points}
+    learned: dict[str, Any] = {"iterations": iterations, "views": views, "zero_points": zero_points}
     for draw in range(draws):
         start, feed = float_network.start(draw), float_network.calibration(draw)
         for which in methods:

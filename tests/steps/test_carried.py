@@ -16,14 +16,16 @@ from torch import nn
 from suite.methods.best import Best
 from suite.methods.bias_correction import BiasCorrection
 from suite.methods.brecq import Brecq
+from suite.methods.mixed import Mixed
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
+from suite.recipe import Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
-from suite.steps import Insert
+from suite.steps import Insert, TrainOn
 
 CARRIED = ("float", "rounded")
 
@@ -112,3 +114,7 @@ def test_a_network_whose_shortcuts_cannot_be_rounded_is_refused_with_what_to_do(
             Insert(carried="rounded").check_network(network, images())
     with pytest.raises(SuiteError, match="carried 'half' is unknown; use one of float, rounded"):
         Scheme(4, 4, carried="half")  # type: ignore[arg-type]
+    with pytest.raises(SuiteError, match="widths by layer are not for scheme with carried='rounded'"):
+        Mixed(Scheme(4, 4, carried="rounded"))
+    with pytest.raises(SuiteError, match="carried='rounded' is for schemes that do not train"):
+        Scheme(4, 4, carried="rounded", training=(TrainOn(Sgd(1, 8, 0.1)),))
