@@ -43,6 +43,7 @@ def test_by_default_all_of_it_is_off() -> None:
             "views 2 is of best, qdrop, brecq, adaround; methods are",
         ),
         (("--carried", "half"), "carried"),
+        (("--together", "-1"), "Best.together is a part of the iterations, from 0 on, got -1.0"),
     ],
 )
 def test_an_option_that_no_chosen_method_has_is_refused(words: tuple[str, ...], message: str) -> None:
