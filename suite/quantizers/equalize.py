@@ -31,10 +31,10 @@ def equalize(model: nn.Module, relu6: Relu6 = "kept") -> tuple[tuple[str, str], 
     A layer with BatchNorm behind it is scaled by that: its weight and bias are divided. A BatchNorm without them, and
     a channel without weights on one side, stay as they are. No scale passes ReLU6, which would clip elsewhere, unless
     it is "replaced" by ReLU first, as in the paper: then the model gives other outputs wherever a value was clipped.
-    Raises SuiteError as `check_equalizes`.
+    Raises SuiteError where torch.fx cannot trace the model.
     """
-    check_equalizes(model, relu6)
     graph = _graph(model.eval(), relu6)
+    check_traces(graph)
     if relu6 == "replaced":
         for name in graph.clipped:
             model.set_submodule(name, nn.ReLU())
@@ -52,12 +52,12 @@ def equalize(model: nn.Module, relu6: Relu6 = "kept") -> tuple[tuple[str, str], 
 def _graph(model: nn.Module, relu6: Relu6) -> Graph:
     """The graph of the model, whose chains pass ReLU6 only where it is to be replaced."""
     graph = graph_of(model)
-    if relu6 == "replaced" or not graph.clipped:
-        return graph
-    clipping = {name: model.get_submodule(name) for name in graph.clipped}
-    for name in clipping:
-        model.set_submodule(name, nn.Hardtanh(0.0, 6.0))  # the same function, which no chain passes
-    graph = graph_of(model)
+    clipping: dict[str, nn.Module] = {}
+    while relu6 == "kept" and graph.clipped:  # again for a module of two names
+        for name in graph.clipped:
+            clipping[name] = model.get_submodule(name)
+            model.set_submodule(name, nn.Hardtanh(0.0, 6.0))  # the same function, which no chain passes
+        graph = graph_of(model)
     for name, module in clipping.items():
         model.set_submodule(name, module)
     return graph
@@ -72,20 +72,26 @@ def _links(model: nn.Module, graph: Graph) -> list[list[tuple[str, str]]]:
     ]
 
 
+def check_traces(graph: Graph) -> None:
+    """Raise SuiteError where torch.fx cannot trace the model."""
+    if graph.untraced:
+        raise SuiteError(
+            f"layers cannot be equalized: torch.fx cannot trace the network ({graph.untraced}); take a method that "
+            f"does not equalize, or rewrite the network's forward so that it does not depend on values"
+        )
+
+
 def check_equalizes(model: nn.Module, relu6: Relu6 = "kept") -> None:
     """Raise SuiteError where torch.fx cannot trace the model, and where no channels of it can be scaled."""
     graph = _graph(model, relu6)
-    if not graph.untraced and not any(_links(model, graph)):
-        through = " but through ReLU6, which relu6='replaced' makes ReLU" if graph_of(model).clipped else ""
-        raise SuiteError(
-            f"nothing can be equalized: no layer of the network passes its output to one other layer alone, through "
-            f"functions that keep a scale, such as ReLU{through}; take a method that does not equalize"
-        )
-    if reason := graph.untraced:
-        raise SuiteError(
-            f"layers cannot be equalized: torch.fx cannot trace the network ({reason}); take a method that does not "
-            f"equalize, or rewrite the network's forward so that it does not depend on values"
-        )
+    check_traces(graph)
+    if any(_links(model, graph)):
+        return
+    through = " but through ReLU6, which relu6='replaced' makes ReLU" if graph_of(model).clipped else ""
+    raise SuiteError(
+        f"nothing can be equalized: no layer of the network passes its output to one other layer alone, through "
+        f"functions that keep a scale, such as ReLU{through}; take a method that does not equalize"
+    )
 
 
 def _scalable(model: nn.Module, batch_norm: str | None) -> bool:

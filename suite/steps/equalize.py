@@ -47,8 +47,9 @@ class Equalize(Step):
         """
         import copy
 
-        from suite.quantizers.equalize import equalize
+        from suite.quantizers.equalize import check_equalizes, equalize
 
+        check_equalizes(model, self.relu6)
         pairs = equalize(model, self.relu6)
         feed.reference = copy.deepcopy(model)
         feed.keep("equalized.json", {"format": 1, "pairs": [list(pair) for pair in pairs]})
