@@ -42,6 +42,7 @@ def _measured(results: Results) -> str:
         f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
         "whose most probable class is right; a drop is against the float network of the run, in points. "
         "A mean is followed by ± its standard deviation over n seeds and, in brackets, its 95 % interval."
+        f"{wording.chosen_on(summary['method'])}"
     )
 
 

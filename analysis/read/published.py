@@ -14,7 +14,9 @@ PATH = Path(__file__).parent.parent / "published.toml"
 @dataclass(frozen=True)
 class Number:
     """One published result. `value` is a percent; `match` is what was run, `labelled` what its label has otherwise;
-    `model` is None where the source names none; `best` is whether the epoch was chosen on the test images."""
+    `model` is None where the source names none; `best` is whether the epoch was chosen on the test images; `spread` is
+    the standard deviation over `runs` of which `value` is the mean, 0 where none is stated; `carried`, "float" or
+    "rounded", is what an identity shortcut carries, "" where that is not known."""
 
     id: str
     source: str
@@ -29,6 +31,9 @@ class Number:
     baseline: str | None = None
     best: bool = False
     note: str = ""
+    spread: float = 0.0
+    runs: int = 0
+    carried: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.compare.configurations import FLOAT_BITS
 from analysis.compare.roles import is_sound
+from analysis.report import wording
 from analysis.report.results import Results
 from analysis.report.tables import grid
 from analysis.report.wording import number, runs
@@ -78,6 +79,7 @@ def _conditions(found: Results, group: pd.DataFrame) -> str:
     return (
         f"{int(group['test_images'].max()):,} test images; a cell is the mean of {_range(counts)}; 95 % intervals "
         f"are at most ±{half:.2f} points; best of each width in bold; {devices}; {', '.join(torch)}."
+        f"{wording.chosen_on(group['method'])}"
     )
 
 

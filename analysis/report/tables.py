@@ -166,6 +166,7 @@ def notes(results: Results) -> list[str]:
         "never at its best; a published best epoch is called one."
     )
     lines.append(f"{agreement.DEFINITION} Behind the ±: how far they may differ.")
+    lines += filter(None, [wording.chosen_on(results.summary["method"]).strip()])
     lines += sources(set(results.summary["source"]))
     # A model whose outputs overflowed has no class to be right or wrong about; its top-1 is then 0, below chance.
     infinite = done[done["loss"].isna()]

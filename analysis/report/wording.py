@@ -70,6 +70,25 @@ def bits(width: int) -> str:
     return "float" if width == FLOAT_BITS else str(width)
 
 
+LEARNED_ROUNDING = ("adaround", "brecq", "qdrop", "best")
+"""The methods whose settings `benchmarks.reconstruction_settings` chose, as docs/experiments.md records."""
+
+
+def chosen_on(methods: Iterable[str]) -> str:
+    """A sentence, after a space, on which images the settings of the methods were chosen; nothing where none was.
+
+    >>> chosen_on(["mse", "best"])[:45], chosen_on(["mse"])
+    (' The settings of best were chosen on 2,000 tr', '')
+    """
+    found = [name for name in LEARNED_ROUNDING if name in set(methods)]
+    if not found:
+        return ""
+    return (
+        f" The settings of {', '.join(found)} were chosen on 2,000 training images of CIFAR-10 that no "
+        f"calibration draws, by ResNet-20; test images chose nothing."
+    )
+
+
 def hours(seconds: float) -> str:
     """A time in the unit that suits it.
 

@@ -3,7 +3,8 @@
 None of source 000 to source 004 has it. BatchNorm is folded. Weights are affine per output channel, in the range of
 least error |x - q|^2.4, as in BRECQ's code; inputs per tensor in their range of least squared error. Each layer learns
 which way its weights are rounded, so that behind its activation it gives what it gives in the float network, while
-activations are float. What is added is added in float.
+activations are float. What is added is added in float; with `carried` "rounded" an identity shortcut carries what was
+rounded for the layers beside it, as in BRECQ's and QDrop's code.
 
 An input that may be negative, as the image and the narrow ends of a MobileNet's blocks, has a grid that is symmetric
 about zero; BRECQ's and QDrop's code gives it a zero point, as `zero_points` does here. Their images are not quantized.
@@ -21,6 +22,7 @@ from suite.recipe.method import Method, Step
 from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW
 from suite.steps import FoldBatchNorm, LeastError, Reconstruct, Uniform
+from suite.steps.insert import Carried
 from suite.steps.reconstruct import Learns, Unit
 from suite.steps.weight_range import AffineLeastError
 
@@ -38,7 +40,7 @@ class Adaround(Method):
     the rest. `iterations`, `batch` and `bfloat16` as of Reconstruct; the authors take 10,000 to 20,000 iterations.
     The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`.
     zero_points: inputs that may be negative have one, so that all 2^bits levels are in their range. views and
-    weight_step_lr: as of Reconstruct."""
+    weight_step_lr: as of Reconstruct. carried: as of Insert."""
 
     weight_bits: int = 4
     act_bits: int = 4
@@ -50,6 +52,7 @@ class Adaround(Method):
     zero_points: bool = field(default=False, metadata=NEW)
     views: int = field(default=0, metadata=NEW)
     weight_step_lr: float = field(default=0.0, metadata=NEW)
+    carried: Carried = field(default="float", metadata=NEW)
 
     name: ClassVar[str] = "adaround"
     batch_norm: ClassVar[str] = "folded"
@@ -71,7 +74,12 @@ class Adaround(Method):
         weights = Uniform(AffineLeastError(), per="channel", grid="affine")
         widths = self.weight_bits, self.act_bits
         scheme = Scheme(
-            *widths, weights, first_last=self.first_last, before=(FoldBatchNorm(),), calibration=self.feed
+            *widths,
+            weights,
+            first_last=self.first_last,
+            before=(FoldBatchNorm(),),
+            calibration=self.feed,
+            carried=self.carried,
         )
         if self.zero_points:
             scheme = replace(scheme, inputs=Uniform(LeastError(), grid="affine"))

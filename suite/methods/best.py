@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from suite.methods.qdrop import Qdrop
+from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.recipe.settings import NEW
 from suite.steps import CorrectBias, Reconstruct
@@ -28,6 +29,11 @@ class Best(Qdrop):
     corrected: bool = field(default=True, metadata=NEW)
 
     name: ClassVar[str] = "best"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.together < float("inf"):
+            raise SuiteError(f"Best.together is a part of the iterations, from 0 on, got {self.together!r}")
+        super().__post_init__()
 
     def steps(self) -> tuple[Step, ...]:
         """Those of `qdrop`, and the correction."""

@@ -16,12 +16,13 @@ from suite.steps import CorrectBias
 
 @dataclass(frozen=True)
 class BiasCorrection(Equalized):
-    """Fields as of `equalized`; `how` as of CorrectBias."""
+    """Fields as of `equalized`, but that nothing is equalized; `how` as of CorrectBias."""
 
     per: Literal["tensor", "channel"] = "channel"
     how: Literal["empirical", "analytic"] = "empirical"
 
     name: ClassVar[str] = "bias_correction"
+    revision: ClassVar[int] = 1
 
     def before(self) -> tuple[Step, ...]:
         """Nothing."""

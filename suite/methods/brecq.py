@@ -3,8 +3,9 @@
 None of source 000 to source 004 has it. As `adaround`, but a block learns as a whole what it gives behind its
 addition. Afterwards the steps of the activations are learned, with the weights rounded, in a quarter of the
 iterations. As the authors' code is run the error is squared, and weighted by Fisher information only where `fisher`
-asks for it; as there beta falls linearly. Other than there, the stem is learned too, what is added is not quantized,
-and steps are learned by squared error and by their logarithms (there by |error|^2.4, at 4e-4 in 5,000 iterations).
+asks for it; as there beta falls linearly. Other than there, the stem is learned too, what is added is not quantized
+unless `carried` is "rounded", and steps are learned by squared error and by their logarithms (there by |error|^2.4, at
+4e-4 in 5,000 iterations).
 """
 
 from __future__ import annotations

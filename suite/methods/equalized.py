@@ -2,7 +2,8 @@
 
 None of source 000 to source 004 has it. Channels between two layers are scaled so that both layers' weights of the
 channel have the same range, BatchNorm is folded, and then each weight has one range of least squared error for all of
-its channels, which is what equal channels are for. Inputs as in `mse`. Biases are not absorbed.
+its channels, which is what equal channels are for. Inputs as in `mse`. Biases are not absorbed. Other than in the
+paper no channel is scaled through ReLU6, which would become ReLU, unless `relu6` is "replaced": all of MobileNetV2's.
 """
 
 from __future__ import annotations
@@ -15,27 +16,35 @@ from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Method, Step
 from suite.recipe.naming import width_words
+from suite.recipe.settings import NEW
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
+from suite.steps.equalize import Relu6
+from suite.steps.insert import Carried
 
 
 @dataclass(frozen=True)
 class Equalized(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of the first and the last layer, None as the rest. `per`: one
-    range for a weight, or one for each of its output channels."""
+    range for a weight, or one for each of its output channels. `carried`: as of Insert; `relu6`: as of Equalize."""
 
     weight_bits: int = 8
     act_bits: int = 8
     first_last: int | None = 8
     per: Literal["tensor", "channel"] = "tensor"
     feed: Calibration = field(default_factory=Calibration)
+    carried: Carried = field(default="float", metadata=NEW)
+    relu6: Relu6 = field(default="kept", metadata=NEW)
 
     name: ClassVar[str] = "equalized"
     batch_norm: ClassVar[str] = "folded"
+    revision: ClassVar[int] = 2
+    """1 made ReLU6 between two layers a ReLU."""
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_choice("per", self.per, ("tensor", "channel"))
         check_bits("first_last", self.first_last, None, FLOAT_BITS)
+        self.steps()
 
     @property
     def edges(self) -> str:  # type: ignore[override]
@@ -53,12 +62,13 @@ class Equalized(Method):
             before=before,
             calibration=self.feed,
             after=self.after(),
+            carried=self.carried,
         )
         return scheme.steps()
 
     def before(self) -> tuple[Step, ...]:
         """Before BatchNorm is folded."""
-        return (Equalize(),)
+        return (Equalize(self.relu6),)
 
     def after(self) -> tuple[Step, ...]:
         """After the weights are rounded."""

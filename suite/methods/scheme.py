@@ -9,10 +9,10 @@ The methods of this package that take their ranges from histograms are schemes t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from suite.recipe import FLOAT_BITS, Calibration
-from suite.recipe.errors import SuiteError, check_widths
+from suite.recipe.errors import SuiteError, check_choice, check_widths
 from suite.recipe.method import Method, Step
 from suite.recipe.settings import NEW
 from suite.steps import (
@@ -25,7 +25,7 @@ from suite.steps import (
     TakeRanges,
     Uniform,
 )
-from suite.steps.insert import LayerWidths
+from suite.steps.insert import Carried, LayerWidths
 from suite.steps.rounding import RangeOfHistogram
 
 
@@ -36,7 +36,7 @@ class Scheme(Method):
     first_last: the width of the first and the last layer, where it differs; by_layer: (name, weight bits, input bits)
     of others. before: steps on the float network. after: steps on the network with rounded weights. training: steps
     before the weights are rounded for good, as (TrainOn(sgd),); what a rounding learns, it learns there. Without
-    `calibration` every batch updates the range of `inputs`.
+    `calibration` every batch updates the range of `inputs`. carried: as of Insert.
     """
 
     weight_bits: int = 8
@@ -49,6 +49,7 @@ class Scheme(Method):
     calibration: Calibration | None = field(default_factory=Calibration)
     after: tuple[Step, ...] = ()
     training: tuple[Step, ...] = field(default=(), metadata=NEW)
+    carried: Carried = field(default="float", metadata=NEW)
 
     name: ClassVar[str] = "scheme"
     revision: ClassVar[int] = 2
@@ -56,6 +57,11 @@ class Scheme(Method):
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
+        check_choice("carried", self.carried, get_args(Carried))
+        if self.training and self.carried == "rounded":
+            raise SuiteError(
+                "carried='rounded' is for schemes that do not train; use carried='float' with training"
+            )
         if not self.calibration and not hasattr(self.inputs.range, "observer"):
             name = type(self.inputs.range).__name__
             raise SuiteError(f"{name} is computed from histograms; give the scheme a calibration")
@@ -84,6 +90,7 @@ class Scheme(Method):
             self.act_bits,
             first_last=self.first_last,
             by_layer=self.by_layer,
+            carried=self.carried,
         )
         training = (StartLearning(), *self.training) if self.training else ()
         return (*self.before, insert, *self._ranges(), *training, Bake(), *self.after)

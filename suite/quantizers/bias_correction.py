@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from suite.quantizers.batch_norm import fold
+from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.quantizers.reconstruction import error_of, values
 from suite.quantizers.units import Part, Tracer, Unit, parts_of
@@ -117,6 +118,16 @@ def expected_inputs(network: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def check_expected(network: nn.Module) -> None:
+    """Raise SuiteError where no layer of the network, before BatchNorm is folded, gets a BatchNorm's output."""
+    if not expected_inputs(network):
+        raise SuiteError(
+            "biases cannot be corrected analytically: no layer of the network gets its input from a BatchNorm, "
+            "directly or through ReLU, so that nothing is known of it; use CorrectBias('empirical'), as in "
+            "bias_correction"
+        )
+
+
 def mean_of_relu(mean: Tensor, deviation: Tensor) -> Tensor:
     """E[max(x, 0)] of normal x: mean (1 - Phi(-mean / deviation)) + deviation phi(-mean / deviation)."""
     ratio = mean / deviation.clamp_min(torch.finfo(mean.dtype).tiny)
@@ -142,6 +153,8 @@ def _float_twin(model: nn.Module, reference: nn.Module) -> nn.Module:
     for name, layer in twin.named_modules():
         if isinstance(layer, Quantized):
             layer.input = layer.weight = None
+            if isinstance(layer, BlockInput):
+                continue
             try:
                 layer.layer = copy.deepcopy(reference.get_submodule(name))
             except AttributeError:

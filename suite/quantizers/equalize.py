@@ -8,33 +8,39 @@ weights that make the channel and that take it.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from suite.networks.graph import BATCH_NORM, graph_of
+from suite.networks.graph import BATCH_NORM, Graph, graph_of
 from suite.recipe.errors import SuiteError
 
 LIMIT = 30
 """Rounds over a chain of more than two layers, whose scales depend on each other; each brings the ranges closer."""
 
 
+Relu6 = Literal["kept", "replaced"]
+"""What becomes of a ReLU6 between two layers: it stays, and with it the scale of its channels, or becomes a ReLU."""
+
+
 @torch.no_grad()
-def equalize(model: nn.Module) -> tuple[tuple[str, str], ...]:
+def equalize(model: nn.Module, relu6: Relu6 = "kept") -> tuple[tuple[str, str], ...]:
     """Equalize in place along every chain of the traced graph; the pairs of layers between which channels were scaled.
 
     A layer with BatchNorm behind it is scaled by that: its weight and bias are divided. A BatchNorm without them, and
-    a channel without weights on one side, stay as they are. ReLU6 inside a chain becomes ReLU first, as in the paper.
+    a channel without weights on one side, stay as they are. No scale passes ReLU6, which would clip elsewhere, unless
+    it is "replaced" by ReLU first, as in the paper: then the model gives other outputs wherever a value was clipped.
     Raises SuiteError where torch.fx cannot trace the model.
     """
-    check_equalizes(model)
-    graph = graph_of(model.eval())
-    for name in graph.clipped:
-        model.set_submodule(name, nn.ReLU())
+    graph = _graph(model.eval(), relu6)
+    check_traces(graph)
+    if relu6 == "replaced":
+        for name in graph.clipped:
+            model.set_submodule(name, nn.ReLU())
     batch_norms = dict(graph.conv_bn)
     pairs = []
-    for chain in graph.chains:
-        links = [(one, other) for one, other in pairwise(chain) if _scalable(model, batch_norms.get(one))]
+    for links in _links(model, graph):
         for _ in range(LIMIT if len(links) > 1 else 1):
             scales = [_scale(model, one, batch_norms.get(one), other) for one, other in links]
             if all(torch.allclose(scale, torch.ones_like(scale), rtol=1e-6) for scale in scales):
@@ -43,13 +49,49 @@ def equalize(model: nn.Module) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def check_equalizes(model: nn.Module) -> None:
+def _graph(model: nn.Module, relu6: Relu6) -> Graph:
+    """The graph of the model, whose chains pass ReLU6 only where it is to be replaced."""
+    graph = graph_of(model)
+    clipping: dict[str, nn.Module] = {}
+    while relu6 == "kept" and graph.clipped:  # again for a module of two names
+        for name in graph.clipped:
+            clipping[name] = model.get_submodule(name)
+            model.set_submodule(name, nn.Hardtanh(0.0, 6.0))  # the same function, which no chain passes
+        graph = graph_of(model)
+    for name, module in clipping.items():
+        model.set_submodule(name, module)
+    return graph
+
+
+def _links(model: nn.Module, graph: Graph) -> list[list[tuple[str, str]]]:
+    """Of each chain the pairs of layers between which a scale can be moved."""
+    batch_norms = dict(graph.conv_bn)
+    return [
+        [(one, other) for one, other in pairwise(chain) if _scalable(model, batch_norms.get(one))]
+        for chain in graph.chains
+    ]
+
+
+def check_traces(graph: Graph) -> None:
     """Raise SuiteError where torch.fx cannot trace the model."""
-    if reason := graph_of(model).untraced:
+    if graph.untraced:
         raise SuiteError(
-            f"layers cannot be equalized: torch.fx cannot trace the network ({reason}); take a method that does not "
-            f"equalize, or rewrite the network's forward so that it does not depend on values"
+            f"layers cannot be equalized: torch.fx cannot trace the network ({graph.untraced}); take a method that "
+            f"does not equalize, or rewrite the network's forward so that it does not depend on values"
         )
+
+
+def check_equalizes(model: nn.Module, relu6: Relu6 = "kept") -> None:
+    """Raise SuiteError where torch.fx cannot trace the model, and where no channels of it can be scaled."""
+    graph = _graph(model, relu6)
+    check_traces(graph)
+    if any(_links(model, graph)):
+        return
+    through = " but through ReLU6, which relu6='replaced' makes ReLU" if graph_of(model).clipped else ""
+    raise SuiteError(
+        f"nothing can be equalized: no layer of the network passes its output to one other layer alone, through "
+        f"functions that keep a scale, such as ReLU{through}; take a method that does not equalize"
+    )
 
 
 def _scalable(model: nn.Module, batch_norm: str | None) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from suite.quantizers.layers import Quantized
 from suite.quantizers.unit_learning import NOTHING, Learning, Settings, restore_bias
-from suite.quantizers.units import Part, Unit, parts_of, run
+from suite.quantizers.units import Part, Unit, check_apart, parts_of, run
 from suite.recipe.errors import SuiteError, not_finite
 
 CACHE_BYTES = 1 << 30
@@ -34,9 +34,11 @@ class Reconstruction:
     """Of a `model` with quantizers; changes it in place."""
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
-        """Raises SuiteError where the model's units are not known, and where its weights are rounded already."""
+        """Raises SuiteError where the model's units are not known or have a layer together, and where its weights are
+        rounded already."""
         self.model, self.settings = model.eval(), settings
         self.parts = parts_of(model, settings.unit)
+        check_apart(self.parts)
         layers = [module for module in model.modules() if isinstance(module, Quantized)]
         for layer in layers:
             _take_ranges(layer, settings)

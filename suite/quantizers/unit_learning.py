@@ -81,10 +81,10 @@ class Learning:
 
     def __init__(self, model: nn.Module, unit: Unit, settings: Settings, number: int) -> None:
         self.model, self.unit, self.settings, self.number = model, unit, settings, number
-        self.layers = {name: model.get_submodule(name) for name in unit.layers}
+        self.layers = {name: model.get_submodule(name) for name in (*unit.rounded, *unit.layers)}
         self.before = {name: (layer.weight, layer.input) for name, layer in self._quantized()}
         self.scales = {name: input.scale for name, (_, input) in self.before.items() if input is not None}
-        self.biases = {name: layer.layer.bias for name, layer in self._quantized()}
+        self.biases = {name: layer.layer.bias for name, layer in self._quantized() if name in unit.layers}
         seed = settings.seed * 1_000_003 + number * 10_007
         self.generator = torch.Generator()
         self.seed = seed
@@ -115,7 +115,7 @@ class Learning:
             ):
                 self.steps[name] = LearnedStep(layer.input, self.mask)
                 layer.input = self.steps[name]  # type: ignore[assignment]
-            if self.settings.bias_lr:
+            if self.settings.bias_lr and name in self.biases:
                 replace_bias(layer.layer, _bias(layer.layer))
 
     def iterations(self, caches: tuple[Tensor, Tensor, Tensor], at: dict[str, Any]) -> Iterator[int]:
@@ -127,7 +127,9 @@ class Learning:
         if not learned + steps:
             return
         settings = self.settings
-        held = [layer.layer.bias for _, layer in self._quantized()] if settings.bias_lr else []
+        held = [
+            layer.layer.bias for name, layer in self._quantized() if name in self.biases and settings.bias_lr
+        ]
         biases = [bias for bias in held if isinstance(bias, nn.Parameter)]
         kinds = (
             *((learned, settings.lr), (steps, settings.step_lr)),
@@ -211,7 +213,8 @@ class Learning:
             learned["scales"][name] = step.scale.detach().clone()
         if self.settings.bias_lr:
             for name, layer in self._quantized():
-                learned["biases"][name] = _bias(layer.layer)
+                if name in self.biases:
+                    learned["biases"][name] = _bias(layer.layer)
         self._take(learned["scales"])
         return learned
 
@@ -238,7 +241,9 @@ class Learning:
     def undo(self) -> None:
         """Round to the nearest again, in steps as before."""
         for name, layer in self._quantized():
-            layer.weight, layer.layer.bias = self.before[name][0], self.biases[name]
+            layer.weight = self.before[name][0]
+            if name in self.biases:
+                layer.layer.bias = self.biases[name]
         self._take(self.scales)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.recipe.errors import SuiteError
 
@@ -28,13 +29,15 @@ ELEMENTWISE_CALLS = {F.relu, F.relu6, F.hardswish, F.silu, F.gelu, torch.relu, "
 
 @dataclass(frozen=True)
 class Unit:
-    """`nodes` compute `output` from `input`; `layers` are the names of the quantized layers among them."""
+    """`nodes` compute `output` from `input`; `layers` are the names of the quantized layers among them, and `rounded`
+    of the quantizers that a block has for its layers and its shortcut together."""
 
     name: str
     layers: tuple[str, ...]
     input: fx.Node
     output: fx.Node
     nodes: tuple[fx.Node, ...]
+    rounded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,15 @@ class Tracer(fx.Tracer):
 def parts_of(model: nn.Module, unit: Literal["layer", "block", "network"]) -> tuple[Part, ...]:
     """The parts of a `model` with quantizers, in order; what follows the last layer is in none.
 
-    A unit ends behind the BatchNorm and the activation that follow its last layer. Pooling and reshaping belong to the
-    unit behind them. With "block", what no cut divides is one unit: a residual block, and any other layer by itself.
-    With "network" all is one unit, up to the last layer.
+    A unit ends behind the BatchNorm and the activation that follow its last layer. Pooling, reshaping and the rounding
+    of what a block gets belong to the unit behind them. With "block", what no cut divides is one unit: a residual
+    block, and any other layer by itself. With "network" all is one unit, up to the last layer.
     Raises SuiteError where torch.fx cannot trace the model, and where no layer has a quantizer.
     """
     nodes = _traced(model)
     inputs = [node for node in nodes if node.op == "placeholder"]
-    layers = {node for node in nodes if isinstance(_module(model, node), Quantized)}
+    held = {node for node in nodes if isinstance(_module(model, node), Quantized)}
+    layers = {node for node in held if not isinstance(_module(model, node), BlockInput)}
     if not layers:
         raise SuiteError("the network has no layer with quantizers; a reconstruction comes after Insert")
     if len(inputs) != 1:
@@ -85,6 +89,19 @@ def parts_of(model: nn.Module, unit: Literal["layer", "block", "network"]) -> tu
     if unit == "network":
         return (_part(model, inputs[0], [node for part in found for node in part.nodes], unit, layers),)
     return tuple(found)
+
+
+def check_apart(parts: Sequence[Part]) -> None:
+    """Raise SuiteError for a layer of two units: what the second one learned would take the place of the first's."""
+    owner: dict[str, str] = {}
+    for unit in (unit for part in parts for unit in part.units):
+        for name in unit.layers:
+            if name in owner:
+                raise SuiteError(
+                    f"layer {name!r} is called more than once, in {owner[name]} and again in {unit.name}, so its "
+                    f"rounding cannot be learned unit by unit; use unit='network', or a layer for each call"
+                )
+            owner[name] = unit.name
 
 
 def check_divides(model: nn.Module) -> None:
@@ -161,7 +178,8 @@ def _part(
     inside = [node for node in nodes if node in layers]
     if unit != "layer" or len(inside) == 1:
         names = tuple(dict.fromkeys(str(node.target) for node in inside))
-        units = [Unit(_common(names), names, start, nodes[-1], tuple(nodes))]
+        rounded = tuple(str(node.target) for node in nodes if isinstance(_module(model, node), BlockInput))
+        units = [Unit(_common(names), names, start, nodes[-1], tuple(nodes), rounded)]
     else:
         units = [_layer_unit(model, node, nodes) for node in inside]
     return Part(start, nodes[-1], tuple(nodes), tuple(units))

@@ -30,10 +30,15 @@ class TakeRanges(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself, in which `Insert` has put quantizers."""
+        from suite.quantizers.block_inputs import BlockInput
         from suite.quantizers.layers import Quantized
 
         layers = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
-        quantizers = {name: layer.input for name, layer in layers.items() if layer.input}
+        quantizers = {
+            layer.readers[0] if isinstance(layer, BlockInput) else name: layer.input
+            for name, layer in layers.items()
+            if layer.input
+        }
         if not quantizers:
             return model
         seen = feed.histograms(self.calibration)

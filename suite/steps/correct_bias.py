@@ -32,20 +32,26 @@ class CorrectBias(Step):
         check_choice("how", self.how, ("empirical", "analytic"))
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:
-        """Raise SuiteError where it cannot be traced."""
+        """Raise SuiteError where it cannot be traced, and where "analytic" has no layer to correct."""
+        from suite.quantizers.bias_correction import check_expected
         from suite.quantizers.units import check_divides
 
         check_divides(model)
+        if self.how == "analytic":
+            check_expected(model)
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `bias_correction.json`: the layers, and their units' errors before and after.
 
-        Raises SuiteError where the network cannot be traced, and where a unit gives inf or NaN.
+        Raises SuiteError where the network cannot be traced, where a unit gives inf or NaN, and where "analytic" has
+        no layer to correct.
         """
         import torch
 
-        from suite.quantizers.bias_correction import Correction
+        from suite.quantizers.bias_correction import Correction, check_expected
 
+        if self.how == "analytic":
+            check_expected(feed.reference)
         images = torch.cat(list(feed.batches(self.calibration)))
         correction = Correction(model, feed.reference, self.guarded)
         shifts = correction.expected_shifts(feed.reference) if self.how == "analytic" else None

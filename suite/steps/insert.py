@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from suite.recipe.errors import check_bits, check_widths
+from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import FLOAT_BITS, NEW
 from suite.steps.rounding import LeastError, Uniform
@@ -23,6 +23,9 @@ class Rounding(Protocol):
         """A quantizer for one tensor."""
 
 
+Carried = Literal["float", "rounded"]
+"""What an identity shortcut carries: floats, or what was rounded once for the layers of the block and for it."""
+
 LayerWidths = tuple[tuple[str, int, int], ...]
 """(name of a layer, bits of its weight, bits of its input) of each layer that differs from the rest."""
 
@@ -35,6 +38,8 @@ class Insert(Step):
     linear: also on linear layers. first_input: also on the image itself.
     first_last: the width of weight and input of the first and the last layer, where it differs, and first_last_inputs
     that of their inputs alone; `by_layer` names others, and comes after. training: the model is left in training mode.
+    carried: "rounded" puts one quantizer before each residual block, in the place of those of the layers that read
+    what the block gets, so that a shortcut carries rounded values too, as in the code of BRECQ, QDrop and GDFQ.
     """
 
     weights: Rounding = field(default_factory=lambda: Uniform(LeastError(), per="channel"))
@@ -48,11 +53,13 @@ class Insert(Step):
     by_layer: LayerWidths = ()
     training: bool = False
     first_last_inputs: int | None = field(default=None, metadata=NEW)
+    carried: Carried = field(default="float", metadata=NEW)
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_bits("first_last", self.first_last, None, FLOAT_BITS)
         check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
+        check_choice("carried", self.carried, get_args(Carried))
         for name, weight_bits, input_bits in self.by_layer:
             check_bits(f"by_layer {name}", weight_bits, FLOAT_BITS)
             check_bits(f"by_layer {name}", input_bits, FLOAT_BITS)
@@ -63,13 +70,18 @@ class Insert(Step):
         return self.linear and self.first_input
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:
-        """Raise SuiteError where it calls no layer that multiplies, and for a name in `by_layer` of no layer."""
+        """Raise SuiteError where it calls no layer that multiplies, for a name in `by_layer` of no layer, and where it
+        has no residual blocks to round the inputs of."""
         from suite.networks.graph import graph_of
         from suite.quantizers.layers import layers_of, no_layer
 
         found = [name for name, _ in layers_of(model, self._kinds(), graph_of(model))]
         if strange := [name for name, *_ in self.by_layer if name not in found]:
             raise no_layer(strange[0], found)
+        if self.carried == "rounded":
+            from suite.quantizers.block_inputs import check_block_inputs
+
+            check_block_inputs(model)
 
     def _kinds(self) -> tuple[type[nn.Module], ...]:
         from torch import nn
@@ -79,7 +91,8 @@ class Insert(Step):
         return (LAYERS if self.linear else (nn.Conv2d,)) + (RELU_AND_POOL if self.relu_and_pool else ())
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """A copy of `model`. Raises SuiteError for a value that is not finite, and for a layer that is not there."""
+        """A copy of `model`. Raises SuiteError for a value that is not finite, for a layer that is not there, and
+        where no residual blocks are found to round the inputs of."""
         from suite.networks.graph import left_in_float
         from suite.quantizers.layers import first_and_last, quantize, set_widths
 
@@ -97,6 +110,10 @@ class Insert(Step):
             widths = self.first_last, self.first_last_inputs or self.first_last
             set_widths(model, dict.fromkeys(first_and_last(model), widths))
         set_widths(model, {name: (weight, act) for name, weight, act in self.by_layer})
+        if self.carried == "rounded":
+            from suite.quantizers.block_inputs import round_block_inputs
+
+            model = round_block_inputs(model)
         return model.train(self.training)
 
 

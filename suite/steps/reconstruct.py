@@ -79,25 +79,41 @@ class Reconstruct(Step):
         check_whole(self, 1, iterations=self.iterations, batch=self.batch)
         check_positive(self, lr=self.lr, step_lr=self.step_lr)
         check_whole(self, 0, views=self.views)
-        least = min(self.strength, self.bias_lr, self.weight_step_lr)
-        if not (0 <= self.drop < 1 and 0 <= self.warmup < 1 and least >= 0):
+        rates = self.strength, self.bias_lr, self.weight_step_lr
+        if not (
+            0 <= self.drop < 1 and 0 <= self.warmup < 1 and all(0 <= rate < float("inf") for rate in rates)
+        ):
             raise SuiteError(
-                f"drop and warmup are fractions, strength, bias_lr and weight_step_lr are not negative: got drop "
-                f"{self.drop}, warmup {self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}, weight_step_lr "
-                f"{self.weight_step_lr}"
+                f"drop and warmup are fractions, strength, bias_lr and weight_step_lr finite and not negative: got "
+                f"drop {self.drop}, warmup {self.warmup}, strength {self.strength}, bias_lr {self.bias_lr}, "
+                f"weight_step_lr {self.weight_step_lr}"
+            )
+        if len(self.beta) != 2 or not 1 <= self.beta[1] <= self.beta[0] < float("inf"):
+            raise SuiteError(
+                f"beta is the first and the last exponent of the regularizer, which falls and is at least 1, as "
+                f"(20.0, 2.0); got {self.beta}"
+            )
+        if self.batch > (have := self.calibration.images * max(1, self.views)):
+            raise SuiteError(
+                f"a reconstruction draws batches of {self.batch} images, but the calibration has only {have}; give "
+                f"more images, or a smaller batch"
             )
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:
-        """Raise SuiteError where it cannot be traced."""
-        from suite.quantizers.units import check_divides
+        """Raise SuiteError where it cannot be traced, and where two units have a layer together."""
+        from suite.quantizers.layers import LAYERS, quantize
+        from suite.quantizers.units import check_apart, check_divides, parts_of
 
         check_divides(model)
+        held = quantize(model, LAYERS, lambda first: None, lambda: None)
+        check_apart(parts_of(held, self.unit))
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `reconstruction-LEARNS.json`: the units, and their errors before and after.
 
-        Raises SuiteError where the network cannot be traced, where its weights are rounded already, for fewer images
-        than a batch, and where a unit gives inf or NaN or no tensor of the batch.
+        Raises SuiteError where the network cannot be traced, where its weights are rounded already, where two units
+        have a layer together, for fewer images than a batch, and where a unit gives inf or NaN or no tensor of the
+        batch.
         """
         import torch
 

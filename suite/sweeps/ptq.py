@@ -1,13 +1,15 @@
 """Post-training quantization at 4, 3 and 2 bits, no training: what learns or corrects, and plain rounding.
 
 Each from 1,024 training images, without labels. In both conventions of published tables: the first and the last layer
-at 8 bits, and every layer at the same width.
+at 8 bits, and every layer at the same width. Papers differ in what an identity shortcut carries too: floats by
+default, `carried` rounded as in BRECQ's, QDrop's and GDFQ's code. `views`, `zero_points` and `together` are of the
+methods that learn, and off by default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from suite.methods.adaround import Adaround
 from suite.methods.best import Best
@@ -18,7 +20,8 @@ from suite.methods.equalized import Equalized
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.recipe import Calibration, Method, Recipe
-from suite.recipe.errors import check_choice
+from suite.recipe.errors import SuiteError, check_choice
+from suite.steps.insert import Carried
 from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 Which = Literal["best", "qdrop", "brecq", "adaround", "bias_correction", "dfq", "equalized", "rounding"]
@@ -29,6 +32,10 @@ WIDTHS: tuple[tuple[int | None, tuple[tuple[int, int], ...]], ...] = (
 )
 """Of weights and inputs, for a first and last layer of 8 bits and as the rest."""
 
+LEARNING: dict[str, Any] = {"best": Best, "qdrop": Qdrop, "brecq": Brecq, "adaround": Adaround}
+CORRECTING: dict[str, Any] = {"bias_correction": BiasCorrection, "dfq": Dfq, "equalized": Equalized}
+"""The classes of the methods by name."""
+
 DIGITS_ITERATIONS = 100
 """Iterations a block where no checkpoint is given: the digits are few and easy."""
 
@@ -38,30 +45,43 @@ def sweep(
     methods: Annotated[tuple[str, ...], "which methods; rounding is to the nearest"] = get_args(Which),
     draws: Annotated[int, "random choices of 1,024 calibration images or, on digits, trainings"] = 3,
     iterations: Annotated[int, "of each block or layer that learns; 0: 1,000, on digits 100"] = 0,
+    carried: Annotated[Carried, "by an identity shortcut; rounded, as in BRECQ, QDrop and GDFQ"] = "float",
+    views: Annotated[int, "what learns: crops of each calibration image; 0: the image as it is"] = 0,
+    zero_points: Annotated[bool, "what learns: inputs that may be negative have a zero point"] = False,
+    together: Annotated[float, "best: part of the iterations for all steps and biases at once"] = 0.0,
 ) -> Sequence[Recipe]:
     """Draw after draw, the methods that lose least first."""
     for method in methods:
         check_choice("methods", method, get_args(Which))
+    check_used(methods, views=views, zero_points=zero_points, together=together)
     recipes = []
     if not iterations:
         iterations = DIGITS_ITERATIONS if float_network.weights is None else Qdrop().iterations
+    learned: dict[str, Any] = {"iterations": iterations, "views": views, "zero_points": zero_points}
     for draw in range(draws):
         start, feed = float_network.start(draw), float_network.calibration(draw)
-        recipes += [Recipe(start, method) for which in methods for method in _of(which, iterations, feed)]
+        for which in methods:
+            own = learned if which in LEARNING else {}
+            own = {**own, "together": together} if which == "best" else own
+            recipes += [Recipe(start, method) for method in _of(which, feed, {**own, "carried": carried})]
     return recipes
 
 
-def _of(which: str, iterations: int, feed: Calibration) -> list[Method]:
-    """The method at each width, in both conventions."""
-    learning = {"best": Best, "qdrop": Qdrop, "brecq": Brecq, "adaround": Adaround}
-    correcting = {"bias_correction": BiasCorrection, "dfq": Dfq, "equalized": Equalized}
+def check_used(methods: Sequence[str], **options: object) -> None:
+    """Raise SuiteError for an option that is given and that none of the methods has."""
+    for name, value in options.items():
+        having = ("best",) if name == "together" else tuple(LEARNING)
+        if value and not set(methods) & set(having):
+            raise SuiteError(f"{name} {value} is of {', '.join(having)}; methods are {', '.join(methods)}")
+
+
+def _of(which: str, feed: Calibration, options: Mapping[str, Any]) -> list[Method]:
+    """The method with these `options` at each width, in both conventions."""
     found: list[Method] = []
     for first_last, widths in WIDTHS:
         for w, a in widths:
-            if which in learning:
-                found.append(learning[which](w, a, first_last, iterations, feed=feed))
-            elif which in correcting:
-                found.append(correcting[which](w, a, first_last, feed=feed))
+            if which == "rounding":
+                found.append(Scheme(w, a, first_last=first_last, calibration=feed, **options))
             else:
-                found.append(Scheme(w, a, first_last=first_last, calibration=feed))
+                found.append((LEARNING | CORRECTING)[which](w, a, first_last, feed=feed, **options))
     return found

@@ -34,6 +34,8 @@ from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import Bake, Reconstruct
 
+BAD_RATES = (float("inf"), float("nan"), -1.0)
+
 
 @pytest.mark.parametrize("unit", ["layer", "block"])
 @pytest.mark.parametrize(
@@ -142,8 +144,8 @@ class Reshaping(nn.Module):
         (Branching, short(), "torch.fx cannot trace the network .*so its blocks are not known"),
         (
             Residual,
-            short(batch=25),
-            "batches of 25 images, but the calibration has only 24; give more images",
+            short(batch=25, calibration=Calibration(25, 5)),
+            "calibration wants 25 images|batches of 25 images, but the calibration has only 24; give more images",
         ),
     ],
 )
@@ -162,7 +164,12 @@ def test_it_comes_after_insert_and_before_bake() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"unit": "stage"}, {"learns": "all"}, {"iterations": 0}, {"batch": 0}, {"drop": 1.0}, {"lr": 0.0}],
+    [
+        *({"unit": "stage"}, {"learns": "all"}, {"iterations": 0}, {"batch": 0}, {"drop": 1.0}, {"lr": 0.0}),
+        *({"beta": beta} for beta in ((2.0, 20.0), (0.0, -1.0), (20.0, 0.5), (float("inf"), 2.0), (2.0,))),
+        *({name: value} for name in ("strength", "bias_lr", "weight_step_lr") for value in BAD_RATES),
+        {"batch": 25},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(SuiteError, match=next(iter(settings))):
