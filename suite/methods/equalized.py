@@ -16,6 +16,7 @@ from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Method, Step
 from suite.recipe.naming import width_words
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
+from suite.steps.learned import OCTAVES
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Equalized(Method):
     feed: Calibration = field(default_factory=Calibration)
 
     name: ClassVar[str] = "equalized"
+    revision: ClassVar[int] = 2
+    """1 searched the range of a weight over two octaves, too few at 2 bits."""
     batch_norm: ClassVar[str] = "folded"
 
     def __post_init__(self) -> None:
@@ -44,7 +47,7 @@ class Equalized(Method):
 
     def steps(self) -> tuple[Step, ...]:
         """The ranges are made equal, BatchNorm is folded, the quantizers go in, and the weights are rounded."""
-        weights = Uniform(LeastError(), per=self.per)
+        weights = Uniform(LeastError(octaves=OCTAVES), per=self.per)
         widths, before = (self.weight_bits, self.act_bits), (*self.before(), FoldBatchNorm())
         scheme = Scheme(
             *widths,

@@ -21,9 +21,10 @@ from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW, Damping, Freezing
 from suite.steps import Distillation, LeastError, MeanMagnitude, TrainOn, Uniform
 from suite.steps import Lsq as Rounding
+from suite.steps.learned import OCTAVES
 from suite.steps.rounding import Range
 
-RANGES: dict[str, Range] = {"mse": LeastError(), "mean": MeanMagnitude()}
+RANGES: dict[str, Range] = {"mse": LeastError(octaves=OCTAVES), "mean": MeanMagnitude()}
 
 FINE_TUNING = Sgd(epochs=1, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
 """The paper's learning rate of weights from a trained network, and one epoch of it."""
@@ -100,6 +101,8 @@ class Lsq(LearnedMethod):
     freezing: Freezing | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "lsq"
+    revision: ClassVar[int] = 2
+    """1 searched the first step size of a weight over two octaves, too few at 2 bits."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from suite.quantizers.quantizer import Quantizer
 
 
+OCTAVES = 12
+"""Over which the first step size of a weight is searched: one for a whole weight of 2 bits is often more than four
+times smaller than its largest magnitude."""
+
+
 @dataclass(frozen=True)
 class MeanMagnitude(RangeOfHistogram):
     """The range of LSQ's first step size, 2 * mean|x| / sqrt(quant_max) (arXiv 1902.08153)."""
@@ -58,7 +63,7 @@ class Lsq(Uniform):
     lr_scale: times the learning rate of the training. weight_decay: of the step sizes.
     """
 
-    range: Range = field(default_factory=LeastError)
+    range: Range = field(default_factory=lambda: LeastError(octaves=OCTAVES))
     grid: GridKind = "signed"
     lr_scale: float = 1.0
     weight_decay: float = 0.0
