@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from suite.recipe.errors import SuiteError, check_choice, check_positive
+from suite.recipe.errors import SuiteError, check_choice, check_not_negative, check_positive
 from suite.recipe.method import Feed, Step
 from suite.steps.rounding import GridKind, LeastError, Range, RangeOfHistogram, Uniform
 
@@ -71,6 +71,7 @@ class Lsq(Uniform):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, lr_scale=self.lr_scale)
+        check_not_negative(self, weight_decay=self.weight_decay)
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""
@@ -151,8 +152,7 @@ class Ewgs(OfWeightsOrInputs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scaling >= 0:
-            raise SuiteError(f"Ewgs.scaling must be 0 or more, got {self.scaling!r}")
+        check_not_negative(self, scaling=self.scaling)
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.ewgs import Ewgs as Rounds
