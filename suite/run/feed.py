@@ -132,7 +132,8 @@ class RunFeed:
         scored as it is without training, where it has all it needs for that."""
         start, seed, state = self.recipe.start, self.recipe.seed, self.saved()
         if not self.epochs:  # the first training of the recipe
-            score_start(self.attempt, model, start, is_new=state is None)
+            crops = self.crops(self.recipe.method.calibrates_on or Calibration())
+            score_start(self.attempt, model, start, crops, is_new=state is None)
         torch.manual_seed(seed)
         last = train(
             self.attempt,
