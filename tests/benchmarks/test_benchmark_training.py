@@ -169,7 +169,8 @@ def test_the_peak_of_memory_is_what_a_step_holds_at_most() -> None:
             del second, third
             yield
 
-    assert learned.peak_memory(walk(1 << 20), contenders.CPU) == 2 * 4 << 20
+    found = learned.peak_memory(walk(1 << 20), contenders.CPU)
+    assert 0 <= found - (2 * 4 << 20) < 64, "two tensors, and the scalar that is added"
 
 
 @pytest.mark.parametrize(
