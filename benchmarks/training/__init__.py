@@ -1,6 +1,6 @@
 """What training costs here, beside the sources' way of training and beside torch.ao, in one run.
 
-    python -m benchmarks.training [--parts cpu gpu avx2 network]
+    python -m benchmarks.training [--parts cpu gpu avx2 network learned]
 
 Times are seconds on the clock around whole steps (data, forward, backward, optimizer). Every round gives each
 contender a turn, every second round in reverse, so that a busy machine slows all alike; a turn is some steps that are
@@ -27,4 +27,9 @@ names what multiplied.
 
 A large network on a CPU (`--parts network --network resnet50`): training and evaluation with loading, ours and the
 sources', and, with `--data`, a whole post-training recipe in the time of the sources' evaluation of the test images.
+
+Methods that learn (`--parts learned`): a step of each, of LSQ also with distillation, damping and freezing, beside a
+float step in the same loop: the time, and the peak of the memory of tensors above what is held between steps, by the
+profiler's record of each allocation, on a GPU by its allocator. On a CPU in O0, on a GPU compiled in O2. The JSON line
+divides both by those of float.
 """

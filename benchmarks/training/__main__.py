@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import benchmarks.training
-from benchmarks.training import network
+from benchmarks.training import learned, network
 from benchmarks.training.contenders import CPU
 from benchmarks.training.parts import loading_on_cpu, on_avx2, on_gpu, steps_on_cpu
 from suite.record.provenance import provenance
@@ -21,10 +21,12 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the command line asks for."""
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=(benchmarks.training.__doc__ or "").splitlines()[0])
-    parts = ["cpu", "gpu", "avx2", "network"]
+    parts = ["cpu", "gpu", "avx2", "network", "learned"]
     usual = ["cpu", "gpu", "avx2"] if gpu else ["cpu", "avx2"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=usual)
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of the part `gpu`")
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="of the parts `gpu` and `learned`"
+    )
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10; without, random pixels")
     parser.add_argument("--threads", type=int, help="default torch's: all cores")
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         values |= network.on_cpu(chosen)
     if "avx2" in chosen.parts:
         values |= on_avx2(chosen)
+    if "learned" in chosen.parts:
+        values |= learned.on_device(chosen)
     print(json.dumps({key: round(value, 4) for key, value in values.items()}))
 
 

@@ -22,7 +22,7 @@ from suite.record.journal import read_outcome
 from suite.run import checkpoint
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import crops, images_of, load_float, observed, views
+from suite.run.start import crops, images_of, load_float, load_trained, observed, views
 from suite.train.fit import Loss
 from suite.train.oscillation import Calmed
 
@@ -86,6 +86,7 @@ class StageFeed(InMemoryFeed):
         self.recipe, self.folders, self._step = recipe, folders, 0
         self._learned = checkpoint.load_kept(folders.runs / recipe.key, checkpoint.LEARNED) or {}
         super().__init__(self._untrained_network() if recipe.from_scratch else self._float())
+        self._given = self.reference
 
     def begin(self, step: int) -> None:
         """The step of this number begins."""
@@ -127,12 +128,15 @@ class StageFeed(InMemoryFeed):
         return views(self.recipe, self._train_images(), calibration, count)
 
     def histograms(self, calibration: Calibration) -> Histograms:
-        """Those that the float network's run directory keeps, where it is there."""
-        folder = self.folders.runs / self.recipe.start.key
+        """Those that the run directory of the network which was quantized keeps, where it is there."""
+        network, before = self.reference, self.recipe.continues or self.recipe.start
+        if self.recipe.continues and network is self._given:
+            network = channels_last(load_trained(self.recipe.continues, self.folders))
+        folder = self.folders.runs / before.key
         if not folder.is_dir():
             return super().histograms(calibration)
         digest = self._train_images().digest
-        return observed(self.reference, self.batches(calibration), calibration, digest, folder)[0]
+        return observed(network, self.batches(calibration), calibration, digest, folder)[0]
 
     def train(
         self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None

@@ -10,16 +10,13 @@ before (32, 4, 3, 2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from suite.methods.lsq import LearnedMethod
 from suite.recipe import FLOAT_BITS
-from suite.recipe.errors import check_bits
-from suite.recipe.method import Step
-from suite.recipe.naming import width_words
 from suite.steps import Apot as Rounding
-from suite.steps import Insert, Uniform
+from suite.steps import Uniform
 
 
 @dataclass(frozen=True)
@@ -27,21 +24,12 @@ class Apot(LearnedMethod):
     """first_last_inputs: bits of the inputs of the first and the last layer, 32 for float; first_last: of their
     weights. weight_lr, input_lr: times the learning rate, for the alphas; alpha_weight_decay: theirs."""
 
-    first_last_inputs: int = FLOAT_BITS
+    first_last_inputs: int | None = FLOAT_BITS
     weight_lr: float = 0.5
     input_lr: float = 2.5
     alpha_weight_decay: float = 1e-4
 
     name: ClassVar[str] = "apot"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bits("first_last_inputs", self.first_last_inputs, FLOAT_BITS)
-
-    @property
-    def edges(self) -> str:  # type: ignore[override]
-        """The width of the first and the last layer."""
-        return f"weights {width_words(self.first_last)}, inputs {width_words(self.first_last_inputs)}"
 
     @property
     def weights(self) -> Uniform:
@@ -52,9 +40,3 @@ class Apot(LearnedMethod):
         return Rounding(
             of="inputs", unsigned=True, lr_scale=self.input_lr, weight_decay=self.alpha_weight_decay
         )
-
-    def steps(self) -> tuple[Step, ...]:
-        """As the others', with the inputs of the first and the last layer as they are."""
-        insert, *rest = super().steps()
-        assert isinstance(insert, Insert)
-        return (replace(insert, first_last_inputs=self.first_last_inputs), *rest)

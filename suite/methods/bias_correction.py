@@ -22,7 +22,8 @@ class BiasCorrection(Equalized):
     how: Literal["empirical", "analytic"] = "empirical"
 
     name: ClassVar[str] = "bias_correction"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
+    """1 searched the range of a weight over two octaves, too few at 2 bits."""
 
     def before(self) -> tuple[Step, ...]:
         """Nothing."""

@@ -7,20 +7,24 @@ factor an epoch. Levels, inputs and first and last layer are those of `parq`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from suite.methods.lsq import LearnedMethod
 from suite.recipe import FLOAT_BITS
+from suite.recipe.method import Step
+from suite.recipe.settings import NEW
 from suite.steps import BinaryRelax as Rounding
-from suite.steps import Lsq, Uniform
+from suite.steps import Lsq, StartUntrained, Uniform
 
 
 @dataclass(frozen=True)
 class BinaryRelax(LearnedMethod):
-    """Where inputs are rounded, their step sizes learn as in `lsq`."""
+    """Where inputs are rounded, their step sizes learn as in `lsq`. from_scratch: train the network anew, as the
+    authors do, and not on from its float weights."""
 
     act_bits: int = FLOAT_BITS
+    from_scratch: bool = field(default=False, metadata=NEW, kw_only=True)
     until: float = 0.75
 
     name: ClassVar[str] = "binary_relax"
@@ -32,3 +36,6 @@ class BinaryRelax(LearnedMethod):
     @property
     def inputs(self) -> Uniform:
         return Lsq(unsigned=True)
+
+    def steps(self) -> tuple[Step, ...]:
+        return (*([StartUntrained()] if self.from_scratch else []), *super().steps())

@@ -20,6 +20,7 @@ from suite.recipe.settings import NEW
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
 from suite.steps.equalize import Relu6
 from suite.steps.insert import Carried
+from suite.steps.learned import OCTAVES
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Equalized(Method):
     name: ClassVar[str] = "equalized"
     batch_norm: ClassVar[str] = "folded"
     revision: ClassVar[int] = 2
-    """1 made ReLU6 between two layers a ReLU."""
+    """1 made ReLU6 between two layers a ReLU, and searched the range of a weight over two octaves, too few at 2 bits."""
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
@@ -53,7 +54,7 @@ class Equalized(Method):
 
     def steps(self) -> tuple[Step, ...]:
         """The ranges are made equal, BatchNorm is folded, the quantizers go in, and the weights are rounded."""
-        weights = Uniform(LeastError(), per=self.per)
+        weights = Uniform(LeastError(octaves=OCTAVES), per=self.per)
         widths, before = (self.weight_bits, self.act_bits), (*self.before(), FoldBatchNorm())
         scheme = Scheme(
             *widths,

@@ -31,10 +31,6 @@ class Ewgs(LearnedMethod):
 
     name: ClassVar[str] = "ewgs"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.steps()  # whose parts check the rest
-
     @property
     def weights(self) -> Uniform:
         return replace(self._rounding, range=Deviations(), of="weights", unsigned=False)

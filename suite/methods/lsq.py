@@ -10,20 +10,28 @@ step size of least squared error, of inputs over the calibration images. First a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
 from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration, Precision, Sgd
-from suite.recipe.errors import check_bits, check_choice, check_widths
+from suite.recipe.errors import (
+    SuiteError,
+    check_bits,
+    check_choice,
+    check_not_negative,
+    check_positive,
+    check_widths,
+)
 from suite.recipe.method import Method, Step
 from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW, Damping, Freezing
-from suite.steps import Distillation, LeastError, MeanMagnitude, TrainOn, Uniform
+from suite.steps import Distillation, Insert, LeastError, MeanMagnitude, TrainOn, Uniform
 from suite.steps import Lsq as Rounding
+from suite.steps.learned import OCTAVES
 from suite.steps.rounding import Range
 
-RANGES: dict[str, Range] = {"mse": LeastError(), "mean": MeanMagnitude()}
+RANGES: dict[str, Range] = {"mse": LeastError(octaves=OCTAVES), "mean": MeanMagnitude()}
 
 FINE_TUNING = Sgd(epochs=1, batch=128, lr=0.01, schedule="cosine", precision=Precision("O0"))
 """The paper's learning rate of weights from a trained network, and one epoch of it."""
@@ -33,8 +41,11 @@ FINE_TUNING = Sgd(epochs=1, batch=128, lr=0.01, schedule="cosine", precision=Pre
 class LearnedMethod(Method):
     """Trains on with `feed`, from the ranges of `calibration`; 2 to 16 bits for weights and inputs, or 32 for float.
 
-    first_last: bits of weight and input of the first and the last layer, 32 for float. distillation: learn what the
-    float network answers.
+    first_last: bits of weight and input of the first and the last layer, 32 for float; first_last_inputs: of their
+    inputs, where these differ. distillation: learn what the float network answers. damping, freezing: of weights that
+    jump between levels; only where their step sizes learn, which is in `lsq` and `lsq_plus`.
+
+    Raises SuiteError for a value that a part of it cannot have.
     """
 
     weight_bits: int = 8
@@ -43,10 +54,35 @@ class LearnedMethod(Method):
     feed: Sgd = field(default_factory=lambda: FINE_TUNING)
     calibration: Calibration = field(default_factory=Calibration)
     distillation: Distillation | None = None
+    damping: Damping | None = field(default=None, metadata=NEW, kw_only=True)
+    freezing: Freezing | None = field(default=None, metadata=NEW, kw_only=True)
+    first_last_inputs: int | None = field(default=None, metadata=NEW, kw_only=True)
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_bits("first_last", self.first_last, FLOAT_BITS)
+        check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
+        named = {item.name: getattr(self, item.name) for item in fields(self)}
+        check_positive(self, **{name: value for name, value in named.items() if name.endswith("_lr")})
+        decays = {name: value for name, value in named.items() if name.endswith("_weight_decay")}
+        check_not_negative(self, **decays)
+        inserted = [step for step in self.steps() if isinstance(step, Insert)]  # the parts check the rest
+        if self.damping or self.freezing:
+            self._check_calmed(any(type(step.weights) is Rounding for step in inserted))
+
+    def _check_calmed(self, has_steps: bool) -> None:
+        """Raise SuiteError where no weight can be damped or frozen. has_steps: weights have step sizes that learn."""
+        what = " and ".join(name for name in ("damping", "freezing") if getattr(self, name))
+        if not has_steps or self.weight_bits == self.first_last == FLOAT_BITS:
+            raise SuiteError(
+                f"{what} is not for {self.name} at {width_words(self.weight_bits)}: it has no weights whose step "
+                f"sizes learn; use lsq or lsq_plus, or leave it out"
+            )
+        if self.freezing and min(self.weight_bits, self.first_last) > self.freezing.max_bits:
+            raise SuiteError(
+                f"freezing is of weights of at most {self.freezing.max_bits} bits; {self.name} has "
+                f"{self.weight_bits}, and {self.first_last} in the first and the last layer; raise max_bits"
+            )
 
     @property
     def batch_norm(self) -> str:
@@ -61,7 +97,9 @@ class LearnedMethod(Method):
     @property
     def edges(self) -> str:  # type: ignore[override]
         """The width of the first and the last layer."""
-        return width_words(self.first_last)
+        if self.first_last_inputs is None:
+            return width_words(self.first_last)
+        return f"weights {width_words(self.first_last)}, inputs {width_words(self.first_last_inputs)}"
 
     @property
     def weights(self) -> Uniform:
@@ -75,36 +113,37 @@ class LearnedMethod(Method):
 
     def steps(self) -> tuple[Step, ...]:
         """Quantizers go in, ranges from calibration are where learning begins, and what is learned is rounded."""
-        return Scheme(
+        insert, *rest = Scheme(
             *(self.weight_bits, self.act_bits, self.weights, self.inputs, self.first_last),
             calibration=self.calibration,
             training=(self.training,),
         ).steps()
+        assert isinstance(insert, Insert)
+        return (replace(insert, first_last_inputs=self.first_last_inputs), *rest)
 
     @property
     def training(self) -> TrainOn:
         """How it is trained."""
-        return TrainOn(self.feed, self.distillation)
+        return TrainOn(self.feed, self.distillation, self.damping, self.freezing)
 
 
 @dataclass(frozen=True)
 class Lsq(LearnedMethod):
-    """step_lr: times the learning rate, for the step sizes; step_weight_decay: theirs. damping, freezing: of weights
-    that jump between levels."""
+    """step_lr: times the learning rate, for the step sizes; step_weight_decay: theirs."""
 
     per: Literal["tensor", "channel"] = "tensor"
     initial: Literal["mse", "mean"] = "mse"
     step_lr: float = 1.0
     step_weight_decay: float = 0.0
-    damping: Damping | None = field(default=None, metadata=NEW)
-    freezing: Freezing | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "lsq"
+    revision: ClassVar[int] = 2
+    """1 searched the first step size of a weight over two octaves, too few at 2 bits."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("initial", self.initial, RANGES)
         check_choice("per", self.per, ("tensor", "channel"))
+        super().__post_init__()
 
     @property
     def weights(self) -> Uniform:
@@ -113,10 +152,6 @@ class Lsq(LearnedMethod):
     @property
     def inputs(self) -> Uniform:
         return self._rounding(unsigned=True)
-
-    @property
-    def training(self) -> TrainOn:
-        return replace(super().training, damping=self.damping, freezing=self.freezing)
 
     def _rounding(self, per: Literal["tensor", "channel"] = "tensor", unsigned: bool = False) -> Uniform:
         return Rounding(

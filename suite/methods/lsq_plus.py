@@ -15,7 +15,7 @@ from typing import ClassVar
 from suite.methods.lsq import LearnedMethod
 from suite.recipe import FLOAT_BITS
 from suite.recipe.method import Step
-from suite.steps import Bake, Deviations, Insert, LeastError, Lsq, StartLearning, TakeRanges, TrainOn
+from suite.steps import Bake, Deviations, Insert, LeastError, Lsq, StartLearning, TakeRanges
 from suite.steps import LsqPlus as Rounding
 
 
@@ -38,9 +38,10 @@ class LsqPlus(LearnedMethod):
                 self.weight_bits,
                 self.act_bits,
                 first_last=self.first_last,
+                first_last_inputs=self.first_last_inputs,
             ),
             *((TakeRanges(LeastError(), self.calibration),) if self.act_bits != FLOAT_BITS else ()),
             StartLearning(),
-            TrainOn(self.feed, self.distillation),
+            self.training,
             Bake(),
         )

@@ -116,6 +116,11 @@ def _neighbours(w: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     return levels[(above - 1).clamp_min(0)], levels[above.clamp_max(len(levels) - 1)]
 
 
+def hardened_parts(model: nn.Module) -> list[float]:
+    """How far each weight of `model` that hardens is on its way to its levels, 1 where it is on them."""
+    return [float(module.part) for module in model.modules() if isinstance(module, Hardening)]
+
+
 def hardening(model: nn.Module) -> list[Tensor]:
     """The `progress` of each weight of `model` that hardens."""
     return [module.progress for module in model.modules() if isinstance(module, Hardening)]

@@ -6,6 +6,8 @@ Each is a Module whose buffers hold what was seen, so that it moves with the mod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -101,11 +103,16 @@ class Dynamic(Observer):
 
 
 class LeastError(Dynamic):
-    """The range of least squared error of the tensor seen last, over everything or per channel of `axis`, among its
-    amax * 2^(-k/16).
+    """The range of least squared error of the tensor seen last, over everything or per channel of `axis`, within so
+    many `octaves` below its amax.
 
-    Two octaves are tried, k from 0 to 32; of equals the widest is taken. For symmetric grids.
+    Of two octaves amax * 2^(-k/16) is tried for each k; of more first in steps of 2^(1/4), and then about the best in
+    steps of 2^(1/16) and of 2^(1/64). Of equals the widest is taken. For symmetric grids.
     """
+
+    def __init__(self, axis: int | None = None, octaves: int = 2) -> None:
+        super().__init__(axis)
+        self.octaves = octaves
 
     def forward(self, x: Tensor) -> None:
         super().forward(x)
@@ -115,9 +122,18 @@ class LeastError(Dynamic):
     def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """(-amax, amax), float32 [] or [channels]."""
         largest = torch.maximum(-self.low, self.high)
-        fractions = largest.new_tensor([2.0 ** (-k / 16) for k in range(33)])
-        amax = least_error(self._x, fractions.reshape(-1, *(1,) * largest.dim()) * largest, grid, self.axis)
+        if self.octaves <= 2:
+            amax = self._best(largest, range(0, -16 * self.octaves - 1, -1), 16, grid)
+        else:
+            amax = self._best(largest, range(0, -4 * self.octaves - 1, -1), 4, grid)
+            for steps in (16, 64):
+                amax = self._best(amax, range(3, -4, -1), steps, grid).minimum(largest)
         return -amax, amax
+
+    def _best(self, amax: Tensor, powers: Sequence[int], steps: int, grid: Grid) -> Tensor:
+        """The best of amax * 2^(k/steps), with k of `powers`; float32, the shape of `amax`."""
+        fractions = amax.new_tensor([2.0 ** (k / steps) for k in powers])
+        return least_error(self._x, fractions.reshape(-1, *(1,) * amax.dim()) * amax, grid, self.axis)
 
 
 class MovingPercentile(Observer):

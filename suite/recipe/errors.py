@@ -63,6 +63,13 @@ def check_positive(owner: object, **values: float) -> None:
             raise SuiteError(f"{type(owner).__name__}.{name} must be above 0, got {value!r}")
 
 
+def check_not_negative(owner: object, **values: float) -> None:
+    """Raise SuiteError unless all of `owner`'s named values are 0 or more, and finite."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise SuiteError(f"{type(owner).__name__}.{name} must be 0 or more, got {value!r}")
+
+
 def check_widths(method: object, *also: int) -> None:
     """Raise SuiteError unless a method's `weight_bits` and `act_bits` are whole numbers from 2 to 16, or in `also`."""
     for name in ("weight_bits", "act_bits"):

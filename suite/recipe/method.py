@@ -50,7 +50,8 @@ class Feed(Protocol):
         """The images that `calibration` draws, `count` times, each time cropped and mirrored in another way."""
 
     def histograms(self, calibration: Calibration) -> Any:
-        """quantizers.histogram.Histograms of the inputs of the reference's layers: one pass, shared by all methods."""
+        """quantizers.histogram.Histograms of the inputs of the layers of the network that the steps began with, which
+        is the reference but where a recipe continues a training: one pass, shared by all methods."""
 
     def train(self, model: Any, sgd: Sgd, loss: Any = None, calmed: Any = None) -> None:
         """Train `model` in place, by cross entropy or by `loss`, a suite.train.fit.Loss; `calmed` is a

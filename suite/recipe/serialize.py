@@ -100,7 +100,7 @@ def _as_before(item: dataclasses.Field[Any], content: object) -> bool:
 
 
 def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
-    """Nested dataclasses as plain data, each with its `type`, a method also with its `revision`."""
+    """Nested dataclasses as plain data, each with its `type`, and with its `revision` where it has one."""
     # First, because most values of a stage are such, and the keys of thousands are asked for at once.
     if isinstance(value, (str, int, float)):
         return value
@@ -108,8 +108,8 @@ def to_json(value: Any, for_key: bool = False, as_given: bool = False) -> Any:
         result: dict[str, Any] = {"type": type_name(type(value))}
         if own := of_value(value):
             result["type_sha256"] = own.sha256
-        if hasattr(value, "revision"):
-            result["revision"] = value.revision
+        if (revision := getattr(value, "revision", None)) is not None:
+            result["revision"] = revision
         for item in dataclasses.fields(value):
             content = getattr(value, item.name) if as_given else content_of(value, item)
             if not for_key or (item.metadata.get("in_key", True) and not _as_before(item, content)):

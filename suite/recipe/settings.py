@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
+from suite.recipe.errors import SuiteError, check_choice, check_not_negative, check_positive, check_whole
 from suite.recipe.user_files import is_reference, resolved
 
 FLOAT_BITS = 32
@@ -196,10 +196,9 @@ class Sgd:
         check_whole(self, 0, pad=self.pad)
         if self.batch < self.world_size:
             raise SuiteError(f"batch {self.batch} leaves some of world_size {self.world_size} ranks no image")
-        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1 or self.weight_decay < 0:
-            raise SuiteError(
-                f"momentum and label_smoothing are fractions and weight_decay is not negative: {self}"
-            )
+        check_not_negative(self, weight_decay=self.weight_decay)
+        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
+            raise SuiteError(f"momentum and label_smoothing are fractions: {self}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise SuiteError(
                 f"warmup_epochs {self.warmup_epochs} must be fewer than the {self.epochs} epochs"
@@ -255,6 +254,9 @@ class Damping:
     strength: float = 0.1
     begin: float = 0.25
 
+    revision: ClassVar[int] = 2
+    """1 summed over a kernel and averaged over kernels, 9 times as much for one of 3x3 as the authors."""
+
     def __post_init__(self) -> None:
         check_positive(self, strength=self.strength)
         _check_begin(self, self.begin)
@@ -264,18 +266,29 @@ class Damping:
 class Freezing:
     """Keeps weights that jump between levels where they are on average (arXiv 2203.11086): those that turn in more
     than a share of the steps, a running mean by `momentum`. From when the part `begin` of the training is done, that
-    share falls from `first_threshold` to `threshold`, by half a cosine. Defaults: the authors' at 4 bits."""
+    share falls from `first_threshold` to `threshold`, by half a cosine. Weights of more than `max_bits` stay free.
+    Defaults: the authors' at 4 bits.
+
+    Raises SuiteError where no weight could freeze, the share being never above 1, or each would that turns once, which
+    makes the share `momentum`.
+    """
 
     threshold: float = 0.01
     first_threshold: float = 0.1
     begin: float = 0.25
     momentum: float = 0.001
+    max_bits: int = 4
 
     def __post_init__(self) -> None:
-        check_positive(
-            self, threshold=self.threshold, first_threshold=self.first_threshold, momentum=self.momentum
-        )
+        check_whole(self, 2, max_bits=self.max_bits)
+        check_positive(self, momentum=self.momentum)
         _check_begin(self, self.begin)
+        if not self.momentum <= self.threshold <= self.first_threshold <= 1 or self.threshold == 1:
+            raise SuiteError(
+                f"Freezing needs momentum <= threshold <= first_threshold <= 1 and threshold below 1: from 1 on no "
+                f"weight freezes, below momentum each does that turns once; got momentum {self.momentum}, threshold "
+                f"{self.threshold}, first_threshold {self.first_threshold}"
+            )
 
 
 def _check_begin(owner: object, begin: float) -> None:

@@ -201,6 +201,12 @@ class Recipe(Stage):
                 f"{before.start.name}"
             )
 
+    @property
+    def revision(self) -> int | None:
+        """Of what the suite itself does, in the key. 2 where a recipe continues another and calibrates: before, its
+        inputs were calibrated on the float network."""
+        return 2 if self.continues and self.method.calibrates_on else None
+
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
         """Asked for more than once by each of thousands of recipes that `status` reads."""

@@ -40,6 +40,8 @@ class RunFeed:
             if recipe.from_scratch
             else attempt.place(load_float(recipe.start, attempt.folders))
         )
+        self._float = self.reference
+        self._begun: nn.Module | None = None
         self.epochs = 0
         """How many the model was trained for, by all steps."""
         self.weights: layer_report.Weights = {}
@@ -73,7 +75,9 @@ class RunFeed:
         with its weights."""
         if self.recipe.continues is None:
             return self.reference
-        return self.attempt.place(load_trained(self.recipe.continues, self.attempt.folders))
+        if self._begun is None:
+            self._begun = self.attempt.place(load_trained(self.recipe.continues, self.attempt.folders))
+        return self._begun
 
     def teacher(self, stage: Training | Pretrained | None) -> nn.Module:
         """The float network that `stage` left, for images as those of this recipe; None is this recipe's own."""
@@ -110,10 +114,14 @@ class RunFeed:
         return views(self.recipe, self.attempt.images(self.recipe.start.dataset, "train"), calibration, count)
 
     def histograms(self, calibration: Calibration) -> Histograms:
-        """Those of the inputs of the float network's layers; kept in its run directory, for all that start from it."""
+        """Those of the inputs of the layers of the network that is quantized, the float one or that of the training
+        which the recipe continues; kept in its run directory, for all that start from it."""
         digest = self.attempt.images(self.recipe.start.dataset, "train").digest
-        folder = self.attempt.folders.runs / self.recipe.start.key
-        seen, shared = observed(self.reference, self.batches(calibration), calibration, digest, folder)
+        network, before = self.reference, self.recipe.continues or self.recipe.start
+        if network is self._float:  # no step has put another in its place
+            network = self.start_network()
+        folder = self.attempt.folders.runs / before.key
+        seen, shared = observed(network, self.batches(calibration), calibration, digest, folder)
         self.attempt.journal.write("observed", images=calibration.images, shared=shared)
         return seen
 
@@ -124,7 +132,8 @@ class RunFeed:
         scored as it is without training, where it has all it needs for that."""
         start, seed, state = self.recipe.start, self.recipe.seed, self.saved()
         if not self.epochs:  # the first training of the recipe
-            score_start(self.attempt, model, start, is_new=state is None)
+            crops = self.crops(self.recipe.method.calibrates_on or Calibration())
+            score_start(self.attempt, model, start, crops, is_new=state is None)
         torch.manual_seed(seed)
         last = train(
             self.attempt,

@@ -6,13 +6,15 @@ import copy
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from suite.quantizers.batch_norm import FrozenBatchNorm, estimate_again
+from suite.quantizers.hardening import hardened_parts
 from suite.quantizers.layers import bake
 from suite.quantizers.lsq import LearnedQuantizer, learned_values
 from suite.quantizers.model_size import size_mb
@@ -85,13 +87,20 @@ def _learned(model: nn.Module) -> dict[str, float]:
     return {f"learned_{name.replace('.', '_')}": value for name, value in learned_values(model).items()}
 
 
-def score_start(attempt: Attempt, model: nn.Module, start: Training | Pretrained, is_new: bool) -> None:
+def score_start(
+    attempt: Attempt, model: nn.Module, start: Training | Pretrained, crops: Iterable[Tensor], is_new: bool
+) -> None:
     """Record at step 0 how well a network whose quantizers are to learn does without training: rounded as it is now,
-    after calibration. In a further attempt (not `is_new`) it is what an earlier one recorded."""
+    after calibration, with BatchNorm estimated again on `crops`: some methods multiply weights, and the statistics of
+    the float network say nothing about theirs. In a further attempt (not `is_new`) it is what an earlier one recorded.
+    """
     if not any(isinstance(module, LearnedQuantizer) for module in model.modules()):
         return
     if is_new:
-        values, _ = score(attempt, bake(copy.deepcopy(model)), start, 0)
+        rounded = bake(copy.deepcopy(model))
+        if not any(isinstance(module, FrozenBatchNorm) for module in rounded.modules()):
+            estimate_again(rounded, crops)
+        values, _ = score(attempt, rounded, start, 0)
         if learned := _learned(model):
             attempt.journal.metrics(0, **learned)
         attempt.start_top1 = values["top1"]
@@ -134,7 +143,10 @@ def _record_progress(attempt: Attempt, step: Step, sgd: Sgd, images: int, rate: 
 def score(
     attempt: Attempt, model: nn.Module, start: Training | Pretrained, step: int
 ) -> tuple[dict[str, Any], Confusion]:
-    """Evaluate on the test split, recorded at `step`. What the outcome holds of it, and the confusion of classes."""
+    """Evaluate on the test split, recorded at `step`. What the outcome holds of it, and the confusion of classes.
+
+    An epoch whose weights are on their levels is compared with the start; before, they are float in part.
+    """
     images = attempt.images(start.dataset, "test")
     began = time.monotonic()
     for progress in evaluate(model, images, attempt.ranks):
@@ -147,7 +159,8 @@ def score(
     values = {"top1": progress.top1, "top5": progress.top5, "loss": progress.loss}
     values |= {"images_per_s": rate, "model_size_mb": size_mb(model)}
     attempt.journal.metrics(step, **values)
-    if attempt.start_top1 is not None and step > 0 and progress.top1 < attempt.start_top1:
+    judged = step > 0 and all(part >= 1 for part in hardened_parts(model))
+    if attempt.start_top1 is not None and judged and progress.top1 < attempt.start_top1:
         facts = {"epoch": step, "top1": progress.top1, "start_top1": attempt.start_top1}
         attempt.journal.write("below_start", **facts)
     named = start.network.classes or 10, images.names or None  # as networks.build makes it

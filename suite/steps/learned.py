@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from suite.recipe.errors import SuiteError, check_choice, check_positive
+from suite.recipe.errors import SuiteError, check_choice, check_not_negative, check_positive
 from suite.recipe.method import Feed, Step
 from suite.steps.rounding import GridKind, LeastError, Range, RangeOfHistogram, Uniform
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from suite.quantizers.histogram import Histograms
     from suite.quantizers.observers import Observer
     from suite.quantizers.quantizer import Quantizer
+
+
+OCTAVES = 12
+"""Over which the first step size of a weight is searched: one for a whole weight of 2 bits is often more than four
+times smaller than its largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Lsq(Uniform):
     lr_scale: times the learning rate of the training. weight_decay: of the step sizes.
     """
 
-    range: Range = field(default_factory=LeastError)
+    range: Range = field(default_factory=lambda: LeastError(octaves=OCTAVES))
     grid: GridKind = "signed"
     lr_scale: float = 1.0
     weight_decay: float = 0.0
@@ -66,6 +71,7 @@ class Lsq(Uniform):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, lr_scale=self.lr_scale)
+        check_not_negative(self, weight_decay=self.weight_decay)
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""
@@ -146,8 +152,7 @@ class Ewgs(OfWeightsOrInputs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scaling >= 0:
-            raise SuiteError(f"Ewgs.scaling must be 0 or more, got {self.scaling!r}")
+        check_not_negative(self, scaling=self.scaling)
 
     def quantizer(self, bits: int) -> Quantizer:
         from suite.quantizers.ewgs import Ewgs as Rounds

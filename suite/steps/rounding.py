@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from suite.recipe.errors import SuiteError, check_bits, check_choice, check_fraction
+from suite.recipe.errors import SuiteError, check_bits, check_choice, check_fraction, check_whole
+from suite.recipe.settings import NEW
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,12 +76,21 @@ class MinMax(RangeOfHistogram):
 
 @dataclass(frozen=True)
 class LeastError(RangeOfHistogram):
-    """The range of least squared error."""
+    """The range of least squared error.
+
+    octaves: of a weight, how far below its largest magnitude the range is searched, in factors of 2. Two are enough
+    for one range a channel, not for one of a whole weight at 2 bits. An input's histogram is searched over twelve.
+    """
+
+    octaves: int = field(default=2, metadata=NEW)
+
+    def __post_init__(self) -> None:
+        check_whole(self, 1, octaves=self.octaves)
 
     def observer(self, axis: int | None) -> Observer:
         from suite.quantizers.observers import LeastError as Watching
 
-        return Watching(axis)
+        return Watching(axis, self.octaves)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
         from suite.quantizers.histogram_ranges import mse

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from suite.recipe import Pretrained, Sgd, Training
-from suite.recipe.errors import SuiteError, check_positive
+from suite.recipe.errors import check_not_negative, check_positive
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import NEW, Damping, Freezing
 
@@ -43,8 +43,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_positive(self, temperature=self.temperature)
-        if not self.labels >= 0:
-            raise SuiteError(f"Distillation.labels must be 0 or more, got {self.labels!r}")
+        check_not_negative(self, labels=self.labels)
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,28 @@ def _value(data: dict[str, Any], any_revision: bool = False) -> Any:
         raise SuiteError(
             f"a stage holds the unknown type {data.get('type')!r}; it was written by another version"
         )
-    if not any_revision and data.get("revision") != getattr(kind, "revision", None):
-        raise SuiteError(
-            f"{data['type']} has revision {getattr(kind, 'revision', None)} here, but the record says "
-            f"{data.get('revision')}; plan the sweep again"
-        )
+    varies = isinstance(getattr(kind, "revision", None), property)
+    if not any_revision and not varies:
+        _check_revision(data, kind)
     own = ("type", "type_sha256", "revision")
     fields = {name: from_json(item, any_revision) for name, item in data.items() if name not in own}
     try:
-        return kind(**fields)
+        value = kind(**fields)
     except (TypeError, AttributeError) as error:  # of a missing field, or of a value of another kind
         raise SuiteError(f"a stage of another version: {error}; plan the sweep again") from None
+    if not any_revision and varies:
+        _check_revision(data, value)
+    return value
+
+
+def _check_revision(data: dict[str, Any], present: Any) -> None:
+    """Raise SuiteError unless the record has the revision of today's value or class."""
+    revision = getattr(present, "revision", None)
+    if data.get("revision") != revision:
+        raise SuiteError(
+            f"{data['type']} has revision {revision} here, but the record says {data.get('revision')}; plan the sweep "
+            f"again"
+        )
 
 
 @cache

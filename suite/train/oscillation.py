@@ -29,14 +29,18 @@ class Calmed:
         self.damping, self.freezing = damping, freezing
 
     def begin(self, model: nn.Module) -> None:
-        """Before training. Raises SuiteError where no weight of `model` has a step size that learns."""
-        found = list(_weights(model))
-        if not found:
+        """Before training. Raises SuiteError where no weight of `model` has a step size that learns, and where all
+        have too many bits to freeze."""
+        if not any(True for _ in _weights(model)):
             raise SuiteError(
-                "damping and freezing are of weights whose step sizes learn; use them with lsq, or with Lsq as the "
-                "weights of a Scheme"
+                "damping and freezing are of weights whose step sizes learn; use them with lsq, lsq_plus, or with Lsq "
+                "as the weights of a Scheme"
             )
-        for quantizer, weight in found if self.freezing else ():
+        if self.freezing and not any(True for _ in self._tracked(model)):
+            raise SuiteError(
+                f"freezing is of weights of at most {self.freezing.max_bits} bits, and none has so few; raise max_bits"
+            )
+        for quantizer, weight in self._tracked(model):
             level = _levels(quantizer, weight)
             for name in KEPT:
                 start = level if name in ("level", "mean") else torch.zeros_like(level)
@@ -44,13 +48,14 @@ class Calmed:
 
     def end(self, model: nn.Module) -> None:
         """After training: what was kept is gone."""
-        for quantizer, _ in _weights(model) if self.freezing else ():
+        for quantizer, _ in self._tracked(model):
             for name in KEPT:
                 delattr(quantizer, name)
 
     def penalty(self, working: nn.Module, part: float) -> Tensor | None:
-        """Strength times the squared distance of each weight to its level, where it is not clipped, summed over a
-        kernel and averaged over those of a layer: float32 []. The level gets no gradient. None where nothing is added.
+        """Strength times the squared distance of each weight to its level, where it is not clipped, summed over the
+        output channels of a layer and averaged over the rest, as the authors' default `kernel_mean`; summed over the
+        layers: float32 []. The level gets no gradient. None where nothing is added.
         """
         strength = self.damping and self.damping.strength * rising(part, self.damping.begin)
         if not strength:
@@ -60,7 +65,7 @@ class Calmed:
             scale, grid = _scale(quantizer, weight), quantizer.grid
             inside = weight.float().clamp(*(scale * end for end in (grid.quant_min, grid.quant_max)))
             level = _levels(quantizer, weight) * scale
-            of_layers.append((level - inside).square().flatten(1).sum(1).mean())
+            of_layers.append((level - inside).square().sum(0).mean())
         return strength * torch.stack(of_layers).sum()
 
     @torch.no_grad()
@@ -74,7 +79,8 @@ class Calmed:
         how = self.freezing
         share = rising(part, how.begin)
         threshold = how.first_threshold + (how.threshold - how.first_threshold) * share
-        for (quantizer, copied), (own, weight) in zip(_weights(working), _weights(stepped), strict=True):
+        pairs = zip(self._tracked(working), self._tracked(stepped), strict=True)
+        for (quantizer, copied), (own, weight) in pairs:
             level, mean, direction, jumps, frozen = (getattr(quantizer, name) for name in KEPT)
             now = _levels(own, weight)
             change = (now - level).sign()
@@ -89,6 +95,12 @@ class Calmed:
             weight.copy_(torch.where(frozen, mean * _scale(own, weight), weight))
             if copied is not weight:
                 copied.copy_(weight)
+
+    def _tracked(self, model: nn.Module) -> Iterator[tuple[Lsq, Tensor]]:
+        """Those of `model` whose weights may freeze."""
+        for quantizer, weight in _weights(model) if self.freezing else ():
+            if self.freezing and quantizer.grid.bits <= self.freezing.max_bits:
+                yield quantizer, weight
 
 
 def rising(part: float, begin: float) -> float:

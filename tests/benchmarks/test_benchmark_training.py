@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import contenders, timing
+from benchmarks.training import contenders, learned, timing
 from benchmarks.training.__main__ import main
 from suite.data.images import Images
 from suite.quantizers.affine import Grid
@@ -143,12 +143,40 @@ OF_PARTS = {
         "rehearsal_host_syncs_per_step",
     ],
     "network": ["network_training_vs_sources", "network_evaluation_vs_sources"],
+    "learned": [f"learned_{name}_{what}" for name in learned.METHODS for what in ("time", "memory")],
     "avx2": ["cpu_bf16_over_float_avx2"],
 }
 
 
+@pytest.mark.parametrize("label", list(learned.METHODS))
+def test_every_method_that_learns_is_timed_as_it_trains(label: str) -> None:
+    method, ready = learned.METHODS[label], batches(2)
+    network = contenders.build("resnet20")
+    before = {name: one.detach().clone() for name, one in network.named_parameters()}
+    steps = learned.walk(network, method, ready, contenders.sgd(BATCH), Ranks())
+    step = [next(steps) for _ in range(4)][-1]
+    assert 0 < step.read().loss < 100
+    assert all(torch.equal(one, before[name]) for name, one in network.named_parameters()), "it trains a copy"
+
+
+def test_the_peak_of_memory_is_what_a_step_holds_at_most() -> None:
+    def walk(count: int) -> Iterator[None]:
+        while True:
+            first = torch.ones(count)
+            second = first + 1
+            del first
+            third = second + 1
+            del second, third
+            yield
+
+    found = learned.peak_memory(walk(1 << 20), contenders.CPU)
+    assert 0 <= found - (2 * 4 << 20) < 64, "two tensors, and the scalar that is added"
+
+
 @pytest.mark.parametrize(
-    "parts", [("gpu",), pytest.param(("cpu", "gpu", "network", "avx2"), marks=pytest.mark.long)], ids="-".join
+    "parts",
+    [("gpu",), ("learned",), pytest.param(tuple(OF_PARTS), marks=pytest.mark.long)],
+    ids="-".join,
 )
 def test_the_command_measures_what_it_names(
     capsys: pytest.CaptureFixture[str], parts: tuple[str, ...]
@@ -159,10 +187,12 @@ def test_the_command_measures_what_it_names(
     lines = capsys.readouterr().out.splitlines()
     values = json.loads(lines[-1])
     assert list(values) == [name for part in parts for name in OF_PARTS[part]]
-    assert values.pop("rehearsal_host_syncs_per_step") == 0
+    assert values.pop("rehearsal_host_syncs_per_step", 0) == 0
     assert all(0 < value < float("inf") for value in values.values())
     assert torch.__version__ in lines[0] and "thread" in lines[0]
-    assert any("any kernels" in line and "the first two steps" in line for line in lines)
+    assert "gpu" not in parts or any(
+        "any kernels" in line and "the first two steps" in line for line in lines
+    )
     if "avx2" not in parts:
         return
     held = next(line for line in lines if "products of bfloat16" in line)

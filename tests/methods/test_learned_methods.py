@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
-from suite.recipe import Damping, Dataset, Freezing, Network, Pretrained, Recipe
+from suite.recipe import Damping, Dataset, Freezing, Network, Pretrained, Recipe, Sgd
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
+from suite.steps import Distillation
+from suite.steps import learned as rounding
 from suite.sweeps.values import from_json
 
 START = Pretrained(Network(), Dataset("digits"), "weights.pt", "0" * 64)
@@ -37,6 +40,15 @@ def widths(method: Any) -> dict[str, tuple[int, int]]:
         for name, module in learning(method, lived_in(), 32).named_modules()
         if isinstance(module, Quantized)
     }
+
+
+@pytest.mark.parametrize("kind", [Lsq, LsqPlus, Apot])
+def test_the_inputs_of_the_first_and_the_last_layer_may_have_a_width_of_their_own(kind: Any) -> None:
+    found = widths(kind(3, 2, first_last_inputs=32))
+    assert found.pop("conv1") == found.pop("linear") == (8, 32)
+    assert set(found.values()) == {(3, 2)}
+    assert kind(3, 2, first_last_inputs=32).edges == "weights 8 bits, inputs float"
+    assert set(widths(kind(3, 2, first_last=4, first_last_inputs=5)).values()) == {(3, 2), (4, 5)}
 
 
 def test_first_and_last_layer_have_eight_bits_and_all_others_those_of_the_method() -> None:
@@ -88,5 +100,66 @@ def test_settings_of_the_others_out_of_range_are_refused() -> None:
         Ewgs(scaling=-1)
     with pytest.raises(SuiteError, match="first_last_inputs 40 is out of range"):
         Apot(first_last_inputs=40)
-    with pytest.raises(SuiteError, match="lr_scale must be above 0, got 0"):
-        Recipe(START, Lsq(step_lr=0))
+    with pytest.raises(SuiteError, match="Lsq.step_lr must be above 0, got 0"):
+        Lsq(step_lr=0)
+
+
+BAD = (-1.0, math.inf, math.nan)
+
+
+@pytest.mark.parametrize("value", BAD, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Lsq, "step_weight_decay"),
+        (LsqPlus, "step_weight_decay"),
+        (Pact, "clip_weight_decay"),
+        (Ewgs, "range_weight_decay"),
+        (Ewgs, "scaling"),
+        (Apot, "alpha_weight_decay"),
+        (rounding.Lsq, "weight_decay"),
+        (rounding.Ewgs, "scaling"),
+        (Distillation, "labels"),
+    ],
+    ids=lambda one: getattr(one, "__qualname__", one),
+)
+def test_what_is_not_negative_is_refused_when_it_is_made(kind: Any, name: str, value: float) -> None:
+    with pytest.raises(SuiteError, match=rf"{kind.__name__}.{name} must be 0 or more, got {value!r}"):
+        kind(**{name: value})
+    assert kind(**{name: 0.0})
+
+
+@pytest.mark.parametrize("value", [0.0, *BAD], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Lsq, "step_lr"),
+        (LsqPlus, "step_lr"),
+        (Pact, "clip_lr"),
+        (Ewgs, "range_lr"),
+        (Apot, "input_lr"),
+        (Apot, "weight_lr"),
+        (Parq, "steepness"),
+        (rounding.Lsq, "lr_scale"),
+        (rounding.Deviations, "k"),
+        (Distillation, "temperature"),
+        (Damping, "strength"),
+    ],
+    ids=lambda one: getattr(one, "__qualname__", one),
+)
+def test_what_is_positive_is_refused_when_it_is_made(kind: Any, name: str, value: float) -> None:
+    with pytest.raises(SuiteError, match=rf"{kind.__name__}.{name} must be above 0, got {value!r}"):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize("kind", [Parq, BinaryRelax])
+@pytest.mark.parametrize("until", [0.0, 1.5, *BAD], ids=str)
+def test_a_part_of_the_training_is_one(kind: Any, until: float) -> None:
+    with pytest.raises(SuiteError, match="until must be above 0 and at most 1"):
+        kind(until=until)
+
+
+@pytest.mark.parametrize("value", BAD, ids=str)
+def test_a_weight_decay_of_a_training_is_a_number(value: float) -> None:
+    with pytest.raises(SuiteError, match=rf"Sgd.weight_decay must be 0 or more, got {value!r}"):
+        Sgd(1, 1, 0.1, weight_decay=value)

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.ao.quantization import observer as ao
 
+from suite.methods.dfq import Dfq
+from suite.methods.equalized import Equalized
+from suite.methods.lsq import Lsq
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.observers import (
     Dynamic,
@@ -22,7 +25,9 @@ from suite.quantizers.observers import (
 )
 from suite.quantizers.range_search import nth_largest
 from suite.ranks import Ranks
+from suite.recipe import Method
 from suite.recipe.errors import SuiteError
+from suite.steps import Insert
 
 GRID = Grid(8)
 SEEDS = st.integers(0, 2**31)
@@ -54,6 +59,40 @@ def test_the_range_of_least_error_is_no_worse_than_any_it_tried(seed: int, bits:
     largest = x.abs().amax((1, 2, 3))
     tried = torch.stack([errors(largest * 2 ** (-k / 16)) for k in range(33)])
     assert torch.allclose(errors(found), tried.amin(0), rtol=1e-5, atol=0)
+
+
+@given(SEEDS, st.integers(2, 4), st.sampled_from([None, 0]))
+def test_over_many_octaves_no_finer_search_finds_a_range_of_less_error(
+    seed: int, bits: int, axis: int | None
+) -> None:
+    """Weights with a few that are far larger than the rest, as those of trained networks are."""
+    grid, x = Grid(bits), batches(seed, 1)[0] ** 3
+    observer = LeastError(axis, octaves=12)
+    observer(x)
+    _, found = observer.range(grid)
+
+    def errors(amax: Tensor) -> Tensor:
+        scale, _ = grid.symmetric(amax)
+        rounded = fake_quantize(x, scale, None, grid.quant_min, grid.quant_max, axis=axis)
+        squared = (rounded - x).double().square()
+        return squared.sum() if axis is None else squared.sum((1, 2, 3))
+
+    largest = x.abs().amax() if axis is None else x.abs().amax((1, 2, 3))
+    tried = torch.stack([errors(largest * 2 ** (-k / 64)) for k in range(12 * 64 + 1)])
+    assert (errors(found) <= 1.05 * tried.amin(0)).all()
+
+
+@pytest.mark.parametrize("method", [Lsq(2, 2), Equalized(2, 2), Dfq(2, 2)], ids=lambda method: method.name)
+def test_the_range_of_a_weight_of_two_bits_is_not_at_the_end_of_its_search(method: Method) -> None:
+    """The convolutions of ResNet-20 as trained have weights four times as large as the best range and more."""
+    x = torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 0, 0] = 12.0
+    insert = next(step for step in method.steps() if isinstance(step, Insert))
+    quantizer = insert.weights.quantizer(2)
+    assert quantizer.observer is not None
+    quantizer.observer(x)
+    _, amax = quantizer.observer.range(quantizer.grid)
+    assert 12 / 2**12 < float(amax) < 12 / 4
 
 
 @given(SEEDS)

@@ -12,9 +12,13 @@ import torch
 from fakes import tiny
 from fakes.statuses import status_of
 
+from suite.export.rebuild import StageFeed
 from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
 from suite.quantizers.affine import Grid
+from suite.quantizers.histogram import observe
+from suite.quantizers.histogram_ranges import mse
+from suite.quantizers.layers import LAYERS
 from suite.quantizers.lsq import lsq
 from suite.ranks import Ranks
 from suite.recipe import (
@@ -29,12 +33,14 @@ from suite.recipe import (
     over_ranks,
 )
 from suite.recipe.errors import SuiteError
+from suite.recipe.serialize import to_json
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
 from suite.run.stage import run
-from suite.run.start import load_trained
+from suite.run.start import images_of, load_float, load_trained
 from suite.steps import Distillation
 from suite.sweeps.stored import find_stages, save_sweep
+from suite.sweeps.values import from_json
 
 SGD = Sgd(1, 100, 0.05, pad=1, flip=False, precision=Precision("O2", "bfloat16"))
 TINY = Network(f"{Path(tiny.__file__)}:network")
@@ -68,6 +74,36 @@ def test_a_narrower_training_goes_on_from_a_wider_one_and_learns_from_another_ne
     (worse,) = (event for event in events if event["event"] == "below_start")
     assert (worse["epoch"], worse["top1"], worse["start_top1"]) == (1, outcome["top1"], start)
     assert status_of(WIDE, tmp_path).below_start == pytest.approx(start - outcome["top1"])
+
+
+def test_its_inputs_are_calibrated_on_the_network_that_it_continues(tmp_path: Path) -> None:
+    folders = Folders(tmp_path, Path("unused"))
+    narrow = Recipe(START, METHOD, continues=WIDE)
+    for stage in (START, WIDE, narrow):
+        run(stage, Ranks(), folders)
+    events = read_events(tmp_path / narrow.key)
+    assert next(event for event in events if event["event"] == "observed")["shared"] is False
+    learned = next(event["values"] for event in events if "learned_layer2_0_conv2_input_scale" in str(event))
+    batches = list(images_of(START, "train", folders).calibration_batches(Calibration(64, 64)))
+    by_hand = []
+    for network in (load_trained(WIDE, folders), load_float(START, folders)):
+        seen = observe(network, batches, LAYERS)
+        amax = mse(seen, [2], unsigned=True)[seen.names.index("layer2.0.conv2"), 0]
+        by_hand.append(float(amax) / 3)
+    continued, of_float = by_hand
+    assert learned["learned_layer2_0_conv2_input_scale"] == pytest.approx(continued, rel=1e-5)
+    assert abs(of_float / continued - 1) > 0.01, "the two networks do not differ, so the test shows nothing"
+    again = StageFeed(narrow, folders).histograms(Calibration(64, 64))
+    assert torch.equal(again.counts, observe(load_trained(WIDE, folders), batches, LAYERS).counts)
+
+
+def test_recipes_that_continue_have_another_key_than_when_they_were_calibrated_on_the_float_network() -> None:
+    going_on, plain = Recipe(START, METHOD, continues=WIDE), Recipe(START, METHOD)
+    record = to_json(going_on)
+    assert record["revision"] == 2 and "revision" not in to_json(plain)
+    assert from_json(record) == going_on
+    with pytest.raises(SuiteError, match="Recipe has revision 2 here, but the record says None"):
+        from_json({name: value for name, value in record.items() if name != "revision"})
 
 
 def test_what_it_continues_and_who_teaches_is_in_key_name_and_parameters() -> None:

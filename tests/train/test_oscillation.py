@@ -8,18 +8,29 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import tiny
 from fakes.learned import learning
 from fakes.trainings import digits, small
 from torch import Tensor, nn
 
-from suite.methods.lsq import Lsq
+from suite.methods.apot import Apot
+from suite.methods.binary_relax import BinaryRelax
+from suite.methods.dorefa import Dorefa
+from suite.methods.ewgs import Ewgs
+from suite.methods.lsq import LearnedMethod, Lsq
+from suite.methods.lsq_plus import LsqPlus
+from suite.methods.pact import Pact
+from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
 from suite.quantizers.lsq import lsq, positive
 from suite.ranks import Ranks
-from suite.recipe import Damping, Freezing, Precision, Sgd
+from suite.recipe import Damping, Dataset, Freezing, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
+from suite.steps import TrainOn
 from suite.train.fit import fit
 from suite.train.oscillation import KEPT, Calmed, rising
+
+TRAINING = Training(Network("resnet20"), Dataset("digits"), Sgd(1, 100, 0.1))
 
 
 def first_weight(model: nn.Module) -> tuple[Any, Tensor]:
@@ -35,7 +46,7 @@ def driven(
 ) -> tuple[Any, Tensor, list[Tensor]]:
     """A weight whose first element follows `wave`, in step sizes; all others stay. Its quantizer, itself, and `jumps`
     of the first element after each step."""
-    model = learning(Lsq(4, 4), small())
+    model = learning(Lsq(4, 4, first_last=4), small())
     calmed = Calmed(None, how)
     quantizer, weight = first_weight(model)
     with torch.no_grad():
@@ -51,7 +62,7 @@ def driven(
 
 
 def test_the_share_of_turns_of_a_square_wave_is_the_running_mean_by_hand() -> None:
-    how = Freezing(threshold=1.0, first_threshold=1.0, momentum=0.1)
+    how = Freezing(threshold=0.99, first_threshold=1.0, momentum=0.1)
     _, _, seen = driven(how, 12, [2.0, 3.0])
     expected, share = [], 0.0
     for step in range(12):
@@ -93,7 +104,8 @@ def test_damping_is_the_squared_distance_to_the_level_and_pulls_towards_it() -> 
         scale = positive(quantizer.scale.detach())
         ends = quantizer.grid.quant_min * scale, quantizer.grid.quant_max * scale
         distance = lsq(weight, scale, quantizer.grid, 0.0) - weight.clamp(*ends)
-        expected += 0.5 * float(distance.detach().square().flatten(1).sum(1).mean())
+        # The authors' dampening_loss, whose default is "kernel_mean": loss.sum(0).mean().
+        expected += 0.5 * float(distance.detach().square().sum(0).mean())
     assert float(penalty.detach()) == pytest.approx(expected, rel=1e-5)
     quantizer, weight = first_weight(model)
     (gradient,) = torch.autograd.grad(penalty, weight)
@@ -106,11 +118,11 @@ def test_damping_is_the_squared_distance_to_the_level_and_pulls_towards_it() -> 
 
 @pytest.mark.parametrize("level", ["O0", "O2"])
 def test_a_training_with_both_goes_on_from_a_saved_state_to_the_same_bits(level: str) -> None:
-    sgd = Sgd(2, 20, 0.5, pad=1, flip=False, precision=Precision(level, "bfloat16"))  # type: ignore[arg-type]
-    how = Freezing(threshold=0.01, first_threshold=0.01, begin=0.0, momentum=0.5)
+    sgd = Sgd(2, 10, 3.0, momentum=0.0, pad=1, flip=False, precision=Precision(level, "bfloat16"))  # type: ignore[arg-type]
+    how = Freezing(threshold=0.1, first_threshold=0.1, begin=0.0, momentum=0.1)
 
     def trained(state: dict[str, Any] | None = None, stop_at: int = 0) -> tuple[nn.Module, Any]:
-        model = learning(Lsq(2, 2, first_last=2), small())
+        model = learning(Lsq(4, 4, first_last=4), small())
         calmed = Calmed(Damping(), how)
         calmed.begin(model)
         for step in fit(model, digits(100), sgd, 0, Ranks(), state, calmed=calmed):
@@ -130,10 +142,85 @@ def test_a_training_with_both_goes_on_from_a_saved_state_to_the_same_bits(level:
     assert not any(name.endswith(tuple(f"weight.{kept}" for kept in KEPT)) for name in whole.state_dict())
 
 
+@pytest.mark.parametrize("kind", [Lsq, LsqPlus])
+def test_weights_of_more_than_max_bits_are_not_frozen_and_are_damped(kind: type[LearnedMethod]) -> None:
+    """The first and the last layer have 8 bits: the authors' add_oscillation_trackers leaves them out."""
+    model = learning(kind(3, 3, first_last=8), tiny.network(10))
+    held = [module for module in model.modules() if isinstance(module, Quantized)]
+    widths = [one.weight.grid.bits for one in held if one.weight is not None]
+    assert widths[0] == widths[-1] == 8 and set(widths[1:-1]) == {3}
+
+    def tracked() -> list[bool]:
+        return ["frozen" in dict(one.weight.named_buffers()) for one in held if one.weight is not None]
+
+    calmed = Calmed(Damping(begin=0.0), Freezing())
+    calmed.begin(model)
+    assert tracked() == [bits <= 4 for bits in widths]
+    calmed.after_step(model, model, 1.0)
+    penalty = calmed.penalty(model, 1.0)
+    assert penalty is not None
+    first = held[0].layer.get_parameter("weight")
+    (gradient,) = torch.autograd.grad(penalty, first)
+    assert gradient.any(), "the authors damp every layer"
+    calmed.end(model)
+    assert not any(tracked())
+    whole = Calmed(None, Freezing(max_bits=8))
+    whole.begin(model)
+    assert all(tracked())
+
+
 def test_settings_that_are_none_and_networks_without_steps_that_learn_are_refused() -> None:
     with pytest.raises(SuiteError, match=r"Damping.begin must be from 0 to below 1, got 1"):
         Damping(begin=1)
     with pytest.raises(SuiteError, match="Freezing.momentum must be above 0, got 0"):
         Freezing(momentum=0)
+    with pytest.raises(SuiteError, match="Freezing.max_bits must be a whole number from 2 on, got 1"):
+        Freezing(max_bits=1)
     with pytest.raises(SuiteError, match="use them with lsq"):
         Calmed(Damping(), None).begin(small())
+    with pytest.raises(SuiteError, match="at most 4 bits, and none has so few"):
+        Calmed(None, Freezing()).begin(learning(Lsq(5, 5), small()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"momentum": 2.0},
+        {"momentum": 0.02},
+        {"threshold": 0.0005},
+        {"threshold": 0.2},
+        {"threshold": 1.0, "first_threshold": 1.0},
+        {"first_threshold": 1.5},
+        {"first_threshold": math.nan},
+    ],
+    ids=str,
+)
+def test_thresholds_that_freeze_all_or_nothing_or_rise_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(SuiteError, match="Freezing needs momentum <= threshold <= first_threshold <= 1"):
+        Freezing(**values)  # type: ignore[arg-type]
+    assert Freezing() and Freezing(threshold=0.011)
+
+
+@pytest.mark.parametrize("kind", [Pact, Dorefa, Ewgs, Apot, Parq, BinaryRelax])
+def test_methods_without_step_sizes_of_weights_refuse_to_calm_them(kind: type[LearnedMethod]) -> None:
+    with pytest.raises(
+        SuiteError, match=f"damping is not for {kind.name} at 4 bits: it has no weights whose"
+    ):
+        kind(4, damping=Damping())
+    with pytest.raises(SuiteError, match="freezing is not for"):
+        kind(4, freezing=Freezing())
+
+
+def test_where_nothing_can_freeze_it_is_refused() -> None:
+    with pytest.raises(SuiteError, match="freezing is not for lsq at float"):
+        Lsq(32, 4, first_last=32, freezing=Freezing())
+    with pytest.raises(
+        SuiteError, match="freezing is of weights of at most 4 bits; lsq has 5, and 8 in the first"
+    ):
+        Lsq(5, 5, freezing=Freezing())
+    assert Lsq(5, 5, freezing=Freezing(max_bits=5)).training.freezing == Freezing(max_bits=5)
+    plus = LsqPlus(3, 3, damping=Damping(), freezing=Freezing())
+    assert [(step.damping, step.freezing) for step in plus.steps() if isinstance(step, TrainOn)] == [
+        (Damping(), Freezing())
+    ]
+    assert "damping" in Recipe(TRAINING, plus).name
