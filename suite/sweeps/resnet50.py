@@ -1,8 +1,8 @@
 """ResNet-50 on CIFAR-10, the network of source 002: what quantizing it costs, by the sources' methods.
 
-Without a checkpoint its trainings make one, with images resized progressively for a CPU. The recipes are those that
-answer a question: the sources' numbers as published, from three draws of calibration images where the source
-calibrates; each sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer.
+It starts from the checkpoint of the repository, which `--train` makes again. The recipes are those that answer a
+question: the sources' numbers as published, from three draws of calibration images where the source calibrates; each
+sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from suite.recipe import (
     Stage,
     Training,
 )
+from suite.recipe.errors import SuiteError
 from suite.steps import TrainOn
 from suite.sweeps.float_network import checked_sha256
 
@@ -41,18 +42,25 @@ DATASET = Dataset("cifar10")
 NETWORK = Network("resnet50", classes=1000)
 """A 3x3 stem for 32x32 images and source 002's head of 1,000 outputs, of which CIFAR-10 uses ten."""
 
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "resnet50-cifar10.safetensors"
+"""What `training` gave; the file beside it says how, when and on what."""
+
 
 def sweep(
     weights: Annotated[
-        Path | None, "a checkpoint of the network; without it, the trainings that make one"
+        Path | None, "a checkpoint of the network; without it, checkpoints/resnet50-cifar10.safetensors"
     ] = None,
+    train: Annotated[bool, "only make that checkpoint again: its trainings, hours of a CPU"] = False,
     seed: Annotated[int, "of the training"] = 0,
     draws: Annotated[int, "random choices of calibration images for source 002's methods"] = 3,
 ) -> Sequence[Stage]:
     """Source 002's methods first, then the others."""
-    if weights is None:
-        return [further(training(seed))]
-    start = Pretrained(NETWORK, DATASET, str(weights.resolve()), checked_sha256(weights, ""))
+    if train and weights is not None:
+        raise SuiteError("a checkpoint is not trained; give either --weights or --train")
+    if train:
+        return [training(seed)]
+    file = CHECKPOINT if weights is None else weights
+    start = Pretrained(NETWORK, DATASET, str(file.resolve()), checked_sha256(file, ""))
     recipes = [Recipe(start, method) for draw in range(draws) for method in of_002(Calibration(seed=draw))]
     recipes += [Recipe(start, method) for method in of_other_sources() + sound(Calibration())]
     recipes += [Recipe(start, method, **treatment) for method, treatment in treated(Calibration())]
@@ -77,15 +85,22 @@ SGD = Sgd(
 trainings of about ten epochs (Jordan, airbench94, 2024)."""
 
 
-def training(seed: int) -> Training:
-    """The first of two trainings of the float network: two hours of two cores with bfloat16 units."""
-    return Training(NETWORK, DATASET, SGD, seed)
+FURTHER = (
+    replace(SGD, epochs=7, lr=0.05, warmup_epochs=0.5, pad=4, image_sizes=(), evaluate_every=4),
+    replace(SGD, epochs=5, lr=0.04, warmup_epochs=0.25, pad=4, image_sizes=(28, 28)),
+)
+"""Each goes on from the weights of the one before it."""
 
 
-def further(first: Training) -> Recipe:
-    """`first` trained on at whole images that move by 4 pixels: a recipe that rounds nothing."""
-    sgd = replace(SGD, epochs=7, lr=0.05, warmup_epochs=0.5, pad=4, image_sizes=(), evaluate_every=4)
-    return Recipe(first, Scheme(FLOAT_BITS, FLOAT_BITS, calibration=None, training=(TrainOn(sgd),)))
+def training(seed: int) -> Recipe:
+    """The float network of the checkpoint: four hours of two cores with bfloat16 units. It rounds nothing."""
+    first = Training(NETWORK, DATASET, SGD, seed)
+    last: Recipe | None = None
+    for sgd in FURTHER:
+        method = Scheme(FLOAT_BITS, FLOAT_BITS, calibration=None, training=(TrainOn(sgd),))
+        last = Recipe(first, method, continues=last)
+    assert last is not None
+    return last
 
 
 def of_002(draw: Calibration) -> list[Method]:

@@ -31,7 +31,7 @@ def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
         elif name in ("cifar10", "treatments"):
             yield name, [*checkpoint, "--calibration-seeds", "2"]
         elif name in ("imagenet", "lowbit", "mixed", "ptq", "resnet50"):
-            yield name, []
+            yield name, ["--train"] if name == "resnet50" else []
             yield name, [*checkpoint]
             if name == "lowbit":
                 taught = ["--teacher", str(weights)]
