@@ -93,7 +93,8 @@ class Syncer:
         try:
             with store.only_one(self.runs) as owner, store.explained(self.runs):
                 known = self._known = self._asked(owner)
-                refusals = Refusals(known.client, known.experiment, {} if refused is None else refused)
+                lines, checked = {} if refused is None else refused, store.is_embedded(self.runs)
+                refusals = Refusals(known.client, known.experiment, lines, self.runs if checked else None)
                 statuses = [now for now in self.seen.of_all(self.stages) if now.last]
                 self._sync_runs(known, statuses, refusals)
                 self._sync_rest(known, statuses, report, refusals)
