@@ -19,15 +19,14 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
-from analysis.read.older import stages_as_today
+from analysis.read.plan import FORMAT, REQUIRED, stages_of
+from suite.recipe.errors import SuiteError
 from suite.record import files, lease
 from suite.record.status import state_of
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
 
-FORMAT = 1
-REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
 OUTCOME = {
     "top1": "top1",
     "top5": "top5",
@@ -152,26 +151,6 @@ def planned(runs: Path, sweep: str) -> list[dict[str, Any]]:
         raise AnalysisError(f"{runs / 'sweeps'} holds no sweep {sweep!r}; it holds {', '.join(known)}")
     path = runs / "sweeps" / f"{sweep}.json"
     return stages_of(_object(path, "plan the sweep again"), str(path))
-
-
-def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The stages of a plan that was read from `where`; AnalysisError where they cannot be used."""
-    if plan.get("format") != FORMAT:
-        raise AnalysisError(
-            f"{where} has format {plan.get('format')!r} and this analysis reads {FORMAT}; "
-            "plan the sweep again or use the analysis of its commit"
-        )
-    stages = plan.get("stages")
-    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise AnalysisError(f"{where} lists no stages; plan the sweep again")
-    for stage in stages:
-        missing = [name for name in ("key", "name", "kind", "params", "needs") if name not in stage]
-        missing += [f"params.{name}" for name in REQUIRED if name not in stage.get("params", {})]
-        if missing:
-            raise AnalysisError(
-                f"{where}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
-            )
-    return stages_as_today(stages)
 
 
 def row(stage: Mapping[str, Any], journal: Journal, state: str, read: Read) -> dict[str, Any]:

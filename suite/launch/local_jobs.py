@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from suite.record import lease
-from suite.record.files import write_json
+from suite.record.files import read_object, write_json
+
+KEY = re.compile("[0-9a-f]{16}")
+"""Of a stage, and the name of its run directory."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,20 @@ class Launch:
     @property
     def on(self) -> str:
         """The name of the launcher."""
-        return str(self._content["on"])
+        return str(self._content.get("on", ""))
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The keys of each job's stages; the first names the job, and its log lies in that stage's run directory."""
-        return [[str(key) for key in job] for job in self._content["jobs"]]
+        """The keys of each job's stages; the first names the job, and its log lies in that stage's run directory. What
+        cannot name a run directory is left out."""
+        listed = self._content.get("jobs")
+        jobs = [job for job in listed if isinstance(job, list)] if isinstance(listed, list) else []
+        known = [[key for key in job if isinstance(key, str) and KEY.fullmatch(key)] for job in jobs]
+        return [job for job in known if job]
 
     @property
     def _content(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "launch.json").read_text()))
+        return read_object(self.folder / "launch.json")
 
     @property
     def alive(self) -> bool:

@@ -65,6 +65,15 @@ def read_sealed_json(raw: bytes) -> dict[str, Any]:
 
 
 def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
+def read_object(path: Path | str) -> dict[str, Any]:
+    """The JSON object in a file that somebody else may have written; empty where there is none that can be read."""
+    try:
+        content = json.loads(read_bytes(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if type(content) is dict else {}
+
+
     """Whole or not at all, and on disk when this returns unless `sync` is off. A full disk raises OSError and keeps
     nothing."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.writing")

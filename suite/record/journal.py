@@ -228,7 +228,9 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """The last progress that the run in `folder` recorded, or None."""
-    try:
-        return dict(json.loads((folder / "progress.json").read_text()))
-    except (OSError, ValueError):
+    content = files.read_object(folder / "progress.json")
+    part = content.get("part")
+    if not isinstance(content.get("doing"), str) or type(part) not in (int, float) or math.isnan(part):
         return None
+    known = {name: value for name, value in content.items() if value is None or type(value) in (int, float)}
+    return {**known, "doing": files.printable(content["doing"]), "part": min(1.0, max(0.0, part))}
