@@ -101,7 +101,11 @@ def launches(runs: Path) -> list[Launch]:
 
 
 def process_of(folder: Path) -> int | None:
-    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler."""
+    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler.
+
+    The lease names it by a number that may be that of another process here: of a container that has the machine's
+    name, or because somebody else wrote it. It is the process only if it has the lock open.
+    """
     if not lease.locked(folder):
         return None
     found = re.fullmatch(r"process (\d{1,10}) on (\S+)", lease.holder(folder))
