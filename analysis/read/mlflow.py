@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.read.curves import METRICS, Curve, Journal, curve
-from analysis.read.run_folders import row, stages_of, table
+from analysis.read.plan import stages_of
+from analysis.read.run_folders import row, table
 from suite.record.secrets import without_secrets
 
 PLAN = "mlflow.suite.plan"
@@ -99,11 +101,11 @@ def _plan(tags: Mapping[str, str], sweep: str) -> dict[str, Any]:
     try:
         packed = "".join(tags[f"{PLAN}.{part}"] for part in range(int(count)))
         plan = json.loads(zlib.decompress(base64.b64decode(packed.split(" ")[-1])))
-    except (ValueError, KeyError, zlib.error):
+        return dict(plan)
+    except (ValueError, KeyError, TypeError, zlib.error, RecursionError):
         raise AnalysisError(
             f"experiment {sweep!r} in MLflow has no whole plan; run `suite sync {sweep}` again"
         ) from None
-    return dict(plan)
 
 
 def _by_key(client: Any, experiment: str) -> dict[str, Any]:
@@ -127,19 +129,35 @@ def _journal(client: Any, run: Any, sweep: str) -> Journal:
         raise AnalysisError(
             f"run {run.info.run_name!r} in MLflow has no tag {RECORD[0]}; run `suite sync {sweep}` again"
         )
-    record = json.loads(text)
+    record = _record(run, text)
     points: dict[int, dict[str, Any]] = {}
     if "train_loss" in run.data.metrics:
         for name in METRICS:
             for point in client.get_metric_history(run.info.run_id, name):
                 points.setdefault(point.step, {})[name] = point.value
     return Journal(
-        attempts=int(run.data.tags["attempt"]),
+        attempts=record["attempts"],
         last={"error": run.data.tags.get("error")},
         run_seconds=record["run_seconds"],
         data=record["data"],
         curve=curve(points),
     )
+
+
+def _record(run: Any, text: str) -> dict[str, Any]:
+    """What the tag RECORD holds, with the number of attempts. Raises AnalysisError for what no sync wrote."""
+    try:
+        content = json.loads(text)
+        attempts, seconds = int(run.data.tags["attempt"]), content["run_seconds"]
+        usable = isinstance(content["data"], dict) and type(seconds) in (int, float) and 0 <= attempts < 2**63
+        usable &= all(isinstance(content[name], dict | NoneType) for name in ("stage", "outcome"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        usable = False
+    if not usable:
+        raise AnalysisError(
+            f"run {run.info.run_id} in MLflow has a tag {RECORD[0]} that no sync wrote; delete the run and sync again"
+        )
+    return {**content, "attempts": attempts}
 
 
 def _tag(run: Any, names: Sequence[str]) -> str | None:
@@ -150,4 +168,5 @@ def _tag(run: Any, names: Sequence[str]) -> str | None:
 def _left(run: Any, name: str) -> tuple[str, dict[str, Any] | None]:
     if run is None:
         return "", None
-    return f"MLflow's run {run.info.run_id}", json.loads(_tag(run, RECORD) or "{}")[name]
+    content: dict[str, Any] | None = _record(run, _tag(run, RECORD) or "{}")[name]
+    return f"MLflow's run {run.info.run_id}", content

@@ -19,15 +19,14 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
-from analysis.read.older import stages_as_today
+from analysis.read.plan import FORMAT, REQUIRED, stages_of
 from suite.record import files, lease
 from suite.record.status import state_of
+from suite.record.waiting import NoLocksError
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
 
-FORMAT = 1
-REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
 OUTCOME = {
     "top1": "top1",
     "top5": "top5",
@@ -57,12 +56,20 @@ def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
-        held = lease.locked(folder)
+        held = _is_held(folder)
         journal = read_journal(folder)
         if journal.curve is not None:
             curves[stage["key"]] = journal.curve
         rows.append(row(stage, journal, state_of(False, held, journal.last), partial(_file, folder)))
     return table(stages, rows), curves
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process of this machine runs the stage; of one that is done it is not asked."""
+    try:
+        return not (folder / "outcome.json").exists() and lease.locked(folder)
+    except NoLocksError as error:
+        raise AnalysisError(str(error)) from None
 
 
 def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -98,7 +105,7 @@ def from_csv(file: Path) -> pd.DataFrame:
         older = [name for name in OWN if name not in read]  # columns that an older version did not write
         whole = pd.concat([read, pd.DataFrame(None, read.index, older, dtype=object)], axis=1)
         return _typed(whole).astype({"drop": "float64"})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise AnalysisError(f"{file} is no table of runs: {error}; {remedy}") from error
 
 
@@ -152,26 +159,6 @@ def planned(runs: Path, sweep: str) -> list[dict[str, Any]]:
         raise AnalysisError(f"{runs / 'sweeps'} holds no sweep {sweep!r}; it holds {', '.join(known)}")
     path = runs / "sweeps" / f"{sweep}.json"
     return stages_of(_object(path, "plan the sweep again"), str(path))
-
-
-def stages_of(plan: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The stages of a plan that was read from `where`; AnalysisError where they cannot be used."""
-    if plan.get("format") != FORMAT:
-        raise AnalysisError(
-            f"{where} has format {plan.get('format')!r} and this analysis reads {FORMAT}; "
-            "plan the sweep again or use the analysis of its commit"
-        )
-    stages = plan.get("stages")
-    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
-        raise AnalysisError(f"{where} lists no stages; plan the sweep again")
-    for stage in stages:
-        missing = [name for name in ("key", "name", "kind", "params", "needs") if name not in stage]
-        missing += [f"params.{name}" for name in REQUIRED if name not in stage.get("params", {})]
-        if missing:
-            raise AnalysisError(
-                f"{where}: stage {stage.get('name', '?')!r} lacks {', '.join(missing)}; plan the sweep again"
-            )
-    return stages_as_today(stages)
 
 
 def row(stage: Mapping[str, Any], journal: Journal, state: str, read: Read) -> dict[str, Any]:

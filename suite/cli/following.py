@@ -11,15 +11,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich import get_console
-from rich.markup import escape
 
 from suite.cli.options import FOLDERS, RUNS, FolderOptions, LaunchedName, Only, RunsOptions
+from suite.cli.rows import literal
 from suite.cli.tables import damage, shown
 from suite.launch import launcher
 from suite.launch.launcher import Cancelled
 from suite.recipe import Stage, planning
 from suite.recipe.errors import SuiteError
-from suite.record.files import Folders
+from suite.record.files import Folders, printable
 from suite.record.status import Status, Statuses
 from suite.record.synced import Known, mlflow_pages, tracked
 from suite.record.waiting import announced
@@ -40,7 +40,7 @@ def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: RunsOptions = 
     others = f", and {done.stages} stages of jobs that go on with others" if done.stages else ""
     console.print(f"{done.jobs} jobs of {name} cancelled{others}; resume {name} launches them again")
     if done.note:
-        console.print(escape(done.note), soft_wrap=True)
+        console.print(literal(done.note), soft_wrap=True)
     return 0
 
 
@@ -120,7 +120,9 @@ def _print_from(file: Path, shown: dict[Path, int]) -> None:
         stream.seek(shown.get(file, 0))
         text = stream.read()
         shown[file] = stream.tell()
-    sys.stdout.write(text.decode(errors="replace"))
+    # A terminal would obey what is no text, and a carriage return alone hides what stands before it.
+    lines = text.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    sys.stdout.write(printable(lines))
     sys.stdout.flush()
 
 
@@ -129,9 +131,9 @@ def _errors(sweep: str, folders: Folders) -> int:
     found, note = _with_jobs(Statuses(folders.runs).of_all(stages), folders)
     failed = [now for now in found if now.state == "failed"]
     for now in failed:
-        console.print(f"[cyan]{now.stage.key}[/] {escape(now.stage.name)}", highlight=False)
+        console.print(f"[cyan]{now.stage.key}[/] {literal(now.stage.name)}", highlight=False)
         console.print(f"  {now.cause}: {now.error}", style="red", markup=False, soft_wrap=True)
-    console.print(note or f"{len(failed)} of {len(found)} runs failed")
+    console.print(literal(note) or f"{len(failed)} of {len(found)} runs failed")
     return 0
 
 
@@ -155,19 +157,19 @@ def sync(
     printed, refused = set[str](), dict[str, str]()
     if follow:
         for words in followed(name, stages, folders.runs, report / name):
-            console.print(escape(words), soft_wrap=True, highlight=False)
+            console.print(literal(words), soft_wrap=True, highlight=False)
             printed.add(words)
     with announced(f"MLflow at {store.shown(folders.runs)} is not up to date yet"):
         experiment = tracking.sync(name, stages, folders.runs, report / name, refused)
     for words in refused.values():
         if words not in printed:
-            console.print(escape(words), soft_wrap=True, highlight=False)
+            console.print(literal(words), soft_wrap=True, highlight=False)
     if words := damage(Statuses(folders.runs).of_all(stages)):
         console.print(words, soft_wrap=True)
     for words in _with_models(name, folders):
-        console.print(escape(words), soft_wrap=True, highlight=False)
+        console.print(literal(words), soft_wrap=True, highlight=False)
     console.print(f"MLflow has all runs of {name}. Open it with")
-    console.print(store.how_to_open(experiment, folders.runs), soft_wrap=True, highlight=False)
+    console.print(store.how_to_open(experiment, folders.runs), soft_wrap=True, highlight=False, markup=False)
     show_pages(name, folders.runs)
     return 0
 
@@ -178,10 +180,10 @@ def _with_models(sweep: str, folders: Folders) -> list[str]:
 
     console = get_console()
     with console.status("") as shown:
-        return add_models(sweep, folders, lambda words: shown.update(escape(words)))
+        return add_models(sweep, folders, lambda words: shown.update(literal(words)))
 
 
 def show_pages(name: str, runs: Path) -> None:
     """The links to the sweep's pages in MLflow."""
     for what, link in mlflow_pages(runs, name).items():
-        get_console().print(f"MLflow, {what}: {link}", soft_wrap=True, highlight=False)
+        get_console().print(f"MLflow, {what}: {link}", soft_wrap=True, highlight=False, markup=False)

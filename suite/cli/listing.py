@@ -9,7 +9,7 @@ from rich import get_console
 
 from suite import sweeps as shipped
 from suite.cli.options import RUNS, RunsOptions
-from suite.cli.rows import Cell, Rows
+from suite.cli.rows import Cell, Rows, literal
 from suite.recipe.errors import SuiteError
 from suite.record.status import Statuses
 from suite.sweeps.stored import about, load_sweep
@@ -26,7 +26,9 @@ def sweeps(*, folders: RunsOptions = RUNS) -> int:
     console.print(table)
     console.print("or the path of a .py file of your own with a function sweep()\n")
     files = sorted((folders.runs / "sweeps").glob("*.json"))
-    console.print(f"[bold]In {folders.runs}[/]" + ("" if files else ": none yet"), highlight=False)
+    console.print(
+        f"[bold]In {literal(str(folders.runs))}[/]" + ("" if files else ": none yet"), highlight=False
+    )
     if files:
         table = Rows(("sweep", "stages", "done", "failed", "what it asks"), ("stages", "done", "failed"))
         table.wrapped = ("what it asks",)

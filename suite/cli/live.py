@@ -19,6 +19,7 @@ from rich.text import Text
 from suite.cli.tables import fitted, span
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
+from suite.record.files import printable
 from suite.record.journal import read_progress
 from suite.record.status import Status, Statuses
 
@@ -84,7 +85,7 @@ class Watch:
         if not self.console.is_terminal and now.state == "running" and before.state != "running":
             # In a log the first epoch may be a long time away; of light stages the first says that it goes on.
             if now.stage.trains_by or not self.has_started_line:
-                news.append(Text(f"started  {now.stage.name}"))
+                news.append(Text(f"started  {printable(now.stage.name)}"))
             self.has_started_line = True
         appended = now.journal[len(before.journal) :]
         if not self.console.is_terminal and now.stage.trains_by:
@@ -103,7 +104,7 @@ class Watch:
             self.done_before.setdefault(now.stage.key, int(progress["part"] * self.costs[now.stage.key]))
             bar = ProgressBar(total=1, completed=progress["part"], width=24)
             doing = Text.assemble((progress["doing"], "bright_black"), "  ", _how_it_goes(progress))
-            rows.add_row(Text("running", "cyan"), now.stage.name, bar, doing)
+            rows.add_row(Text("running", "cyan"), Text(printable(now.stage.name)), bar, doing)
         total = len(self.finished) + len(self.open)
         failed = sum(now.state == "failed" for now in self.open.values())
         elapsed = time.monotonic() - self.began
@@ -127,11 +128,16 @@ def _spaced(ticks: Iterator[None], seconds: float) -> Iterator[None]:
 
 def _result_line(now: Status) -> Text:
     if now.outcome is None:
-        return Text.assemble(("failed  ", "bold red"), now.stage.name, ": ", (now.error, "red"))
-    top1 = f"{now.outcome['top1']:6.2f} %"
-    took = span(now.outcome["seconds"])
+        return Text.assemble(("failed  ", "bold red"), printable(now.stage.name), ": ", (now.error, "red"))
+    top1 = "     ? %" if now.top1 is None else f"{now.top1:6.2f} %"
+    took = span(float(now.outcome.get("seconds") or 0.0))
     return Text.assemble(
-        *(("done  ", "green"), (top1, "bold"), f"  {now.stage.name}  ", (f"({took})", "bright_black")),
+        *(
+            ("done  ", "green"),
+            (top1, "bold"),
+            f"  {printable(now.stage.name)}  ",
+            (f"({took})", "bright_black"),
+        ),
         (_lost(now.below_start), "yellow"),
     )
 
@@ -172,7 +178,9 @@ def _epoch_line(now: Status, event: Mapping[str, Any]) -> Text:
     lost = 0.0 if start is None else max(0.0, start - event["values"]["top1"])
     test = f"test top-1 {event['values']['top1']:.2f} %{_lost(lost)}"
     left = f", {span(pace * (sgd.epochs - step))} left" if step < sgd.epochs else ""
-    return Text(f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(progress)}{left}  {now.stage.name}")
+    return Text(
+        f"epoch {step}/{sgd.epochs}  {test}  {_how_it_goes(progress)}{left}  {printable(now.stage.name)}"
+    )
 
 
 def watch_status(console: Console, check: Callable[[], tuple[Sequence[Status], str]]) -> NoReturn:

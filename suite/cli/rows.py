@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
 from rich.segment import Segment
 from rich.style import Style
+
+from suite.record import files
 
 LEAST = 20
 """Cells of the terminal that a column keeps when it has to be wrapped."""
@@ -87,6 +90,11 @@ class Rows:
 def printable(line: str) -> str:
     """The line with a question mark for what is not printable, such as the codes that steer a terminal."""
     return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def literal(text: str) -> str:
+    """Text that somebody else may have written, as it is shown where a console takes markup: as itself."""
+    return escape(files.printable(text))
 
 
 def _lines(text: str, width: int) -> Sequence[str]:

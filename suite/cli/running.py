@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from suite.cli.live import watched
 from suite.cli.options import FOLDERS, FolderOptions, Whole
+from suite.cli.rows import literal
 from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
 from suite.record.lease import ReplacedError
@@ -47,25 +48,25 @@ def run(
     failed = 0
     for stage in stages:
         if stage.key in _skipped():
-            console.print(f"cancelled: {stage.name}")
+            console.print(f"cancelled: {literal(stage.name)}")
             continue
         try:
             with watched(console, stage, folders.runs, shown=ranks.writes):
                 stage_run.run(stage, ranks, folders, stop)
         except InterruptedRunError as asked:
             if ranks.writes:
-                console.print(f"{stop.asked_by}: {stage.name}: {escape(str(asked))}", soft_wrap=True)
+                console.print(f"{stop.asked_by}: {literal(f'{stage.name}: {asked}')}", soft_wrap=True)
             ranks.leave()
             return REQUEUE
         except ReplacedError as error:
-            console.print(f"{stage.name}: {escape(str(error))}", soft_wrap=True)
+            console.print(literal(f"{stage.name}: {error}"), soft_wrap=True)
             return 1  # whoever took this stage takes the others too
         except Exception as error:
             failed += 1
             if not isinstance(error, SuiteError):
                 traceback.print_exc()
-            words = f"[red]failed[/] {stage.name}: {type(error).__name__}: {escape(str(error))}"
-            console.print(words, soft_wrap=True)
+            words = literal(f"{stage.name}: {type(error).__name__}: {error}")
+            console.print(f"[red]failed[/] {words}", soft_wrap=True)
             if ranks.world_size > 1:  # the other ranks may be at another stage by now, or gone
                 return _end_beside_kernels() if ranks.device.type == "cuda" else 1
     ranks.leave()

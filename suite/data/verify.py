@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from suite.data.image_folder import THREADS, Streamed, find
 from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
-from suite.record.files import write_json
+from suite.record.files import read_object, write_json
 
 STAMP = "{}.checked.json"
 """Beside the folder of a data set's name: the digests of both splits when they passed `check`."""
@@ -38,9 +37,8 @@ def check(
         STAMP.format(dataset.name),
     )
     passed = {split.folder.name: split.digest for split in splits}
-    with suppress(OSError, ValueError):
-        if json.loads((folder / stamp).read_text()) == passed:
-            return
+    if read_object(folder / stamp) == passed:
+        return
     parts = [(split, start) for split in splits for start in range(0, len(split), 256)]
     total, done, damaged = sum(map(len, splits)), 0, list[str]()
     with ThreadPoolExecutor(THREADS) as pool:

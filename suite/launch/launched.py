@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suite.record.files import write_json
+from suite.record.files import read_object, write_json
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ def record_launched(
 def last_launched(runs: Path, sweep: str) -> Launched | None:
     """What was launched of a sweep in this runs folder; None where no launch is recorded."""
     try:
-        content = json.loads(_file(runs, sweep).read_text())
+        content = read_object(_file(runs, sweep))
         return Launched(content["on"], dict(content["options"]), tuple(content["keys"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

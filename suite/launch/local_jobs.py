@@ -7,12 +7,16 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from suite.record import lease
-from suite.record.files import write_json
+from suite.record.files import open_to_append, read_object, write_json
+
+KEY = re.compile("[0-9a-f]{16}")
+"""Of a stage, and the name of its run directory."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,20 @@ class Launch:
     @property
     def on(self) -> str:
         """The name of the launcher."""
-        return str(self._content["on"])
+        return str(self._content.get("on", ""))
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The keys of each job's stages; the first names the job, and its log lies in that stage's run directory."""
-        return [[str(key) for key in job] for job in self._content["jobs"]]
+        """The keys of each job's stages; the first names the job, and its log lies in that stage's run directory. What
+        cannot name a run directory is left out."""
+        listed = self._content.get("jobs")
+        jobs = [job for job in listed if isinstance(job, list)] if isinstance(listed, list) else []
+        known = [[key for key in job if isinstance(key, str) and KEY.fullmatch(key)] for job in jobs]
+        return [job for job in known if job]
 
     @property
     def _content(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "launch.json").read_text()))
+        return read_object(self.folder / "launch.json")
 
     @property
     def alive(self) -> bool:
@@ -69,8 +77,8 @@ class Launch:
 
     def note_ended(self, job: str) -> None:
         """Write down that a job has ended, or never starts."""
-        with (self.folder / "ended").open("a") as stream:
-            stream.write(f"{job}\n")
+        with open_to_append(self.folder / "ended") as stream:
+            stream.write(f"{job}\n".encode())
 
     def skip(self, keys: set[str]) -> None:
         """Put more stages on the list."""
@@ -93,8 +101,29 @@ def launches(runs: Path) -> list[Launch]:
 
 
 def process_of(folder: Path) -> int | None:
-    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler."""
+    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler.
+
+    The lease names it by a number that may be that of another process here: of a container that has the machine's
+    name, or because somebody else wrote it. It is the process only if it has the lock open.
+    """
     if not lease.locked(folder):
         return None
-    found = re.fullmatch(r"process (\d+) on (\S+)", lease.holder(folder))
-    return int(found[1]) if found and found[2] == os.uname().nodename else None
+    found = re.fullmatch(r"process (\d{1,10}) on (\S+)", lease.holder(folder))
+    if not found or found[2] != os.uname().nodename:
+        return None
+    return int(found[1]) if _has_open(int(found[1]), folder / "lock") else None
+
+
+def _has_open(process: int, file: Path) -> bool:
+    """Whether a process has a file open, as far as this one may see: of another user's process it may not."""
+    try:
+        wanted = file.stat()
+        numbers = os.listdir(f"/proc/{process}/fd")
+    except OSError:
+        return False
+    for number in numbers:
+        with suppress(OSError):
+            found = os.stat(f"/proc/{process}/fd/{number}")
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False

@@ -41,7 +41,7 @@ class Journal:
         earlier, damaged = examine_events(folder)
         last = max((event["attempt"] for event in earlier), default=0)
         self.attempt = max(1, last) if afterwards else 1 + last
-        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
+        self._stream = files.open_to_append(folder / "events.jsonl")
         torn = bool(self._stream.tell()) and not _ends_with_newline(folder / "events.jsonl")
         if torn:
             self._append("\n")
@@ -89,6 +89,8 @@ class Journal:
         self._check_lease()
         file = self.folder / "artifacts" / name
         file.parent.mkdir(exist_ok=True)
+        if file.parent.is_symlink():
+            raise SuiteError(f"{file.parent} is a link, which is not followed; remove it")
         files.write_bytes(content, file)
         digest = hashlib.sha256(content).hexdigest()
         self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)
@@ -228,7 +230,9 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """The last progress that the run in `folder` recorded, or None."""
-    try:
-        return dict(json.loads((folder / "progress.json").read_text()))
-    except (OSError, ValueError):
+    content = files.read_object(folder / "progress.json")
+    part = content.get("part")
+    if not isinstance(content.get("doing"), str) or type(part) not in (int, float) or math.isnan(part):
         return None
+    known = {name: value for name, value in content.items() if value is None or type(value) in (int, float)}
+    return {**known, "doing": files.printable(content["doing"]), "part": min(1.0, max(0.0, part))}

@@ -81,13 +81,13 @@ class Status:
     @property
     def cause(self) -> str:
         """What that error is of: "node", "memory", "disk", "code", "diverged", ...; or nothing."""
-        return str(self.failure.get("cause", ""))
+        return printable(str(self.failure.get("cause", "")))
 
     @property
     def top1(self) -> float | None:
         """Percent of the test split, the outcome's or that of the last epoch evaluated."""
         if self.outcome:
-            return float(self.outcome["top1"])
+            return _number(self.outcome.get("top1"))
         found, _ = counted_metrics(self.journal)
         return next((event["values"]["top1"] for event in reversed(found) if "top1" in event["values"]), None)
 
@@ -96,7 +96,7 @@ class Status:
         """Points of top-1 that a training of a quantized network has lost against the same network before training,
         by its outcome or its last epoch evaluated; 0 where it lost none, or that is not known."""
         if self.outcome:
-            start = self.outcome.get("start_top1")
+            start = _number(self.outcome.get("start_top1"))
         elif self.stage.trains_by and self.last:
             found, _ = counted_metrics(self.journal)
             tops = [event["values"].get("top1") for event in found if event["step"] == 0]
@@ -190,6 +190,11 @@ class Statuses:
         last, damaged = read_finished(folder)
         alive_at = float(last["time"]) if last else None
         return Status(stage, "done", outcome, last, alive_at=alive_at, folder=folder, damaged=damaged)
+
+
+def _number(value: Any) -> float | None:
+    """`value` where it is a number: somebody else may have written the outcome."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
 
 
 def _alive_at(folder: Path, last: Mapping[str, Any]) -> float | None:

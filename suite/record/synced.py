@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from suite.record.files import write_json
+from suite.record.files import printable, read_object, write_json
 from suite.record.status import Status
 
 UP_TO_DATE = "up to date"
@@ -22,10 +21,11 @@ def tracked(statuses: Sequence[Status], runs: Path, sweep: str, known: Known | N
     """Each status with how far MLflow was with it at the last sync. Who asks again and again gives what is `known`,
     at first nothing: a status that has not changed is the same object as before."""
     synced, known = _last_sync(runs, sweep).get("positions"), {} if known is None else known
-    if synced is None:
+    if not isinstance(synced, dict):
         return list(statuses)
     for now in statuses:
-        behind = now.last.get("seq", 0) - synced.get(now.stage.key, 0)
+        position = synced.get(now.stage.key, 0)
+        behind = now.last.get("seq", 0) - (position if type(position) is int else 0)
         words = (f"{behind} events behind" if behind > 0 else UP_TO_DATE) if now.last else ""
         before = known.get(now.stage.key)
         if before is None or before[0] is not now or before[1].mlflow != words:
@@ -55,14 +55,13 @@ def _note(runs: Path, sweep: str, **content: Any) -> None:
 
 def mlflow_pages(runs: Path, sweep: str) -> dict[str, str]:
     """The links that the last sync noted; none where it had no server."""
-    return dict(_last_sync(runs, sweep).get("pages", {}))
+    pages = _last_sync(runs, sweep).get("pages")
+    pages = pages if isinstance(pages, dict) else {}
+    return {printable(what): printable(link) for what, link in pages.items() if isinstance(link, str)}
 
 
 def _last_sync(runs: Path, sweep: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_synced(runs, sweep).read_text()))
-    except (OSError, ValueError):
-        return {}
+    return read_object(_synced(runs, sweep))
 
 
 def _synced(runs: Path, sweep: str) -> Path:

@@ -12,7 +12,7 @@ from suite.methods import find as find_methods
 from suite.recipe import FORMAT, Stage, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of, to_json
-from suite.record.files import printable, write_json
+from suite.record.files import printable, read_object, write_json
 from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
 from suite.sweeps.values import VALUES, from_json
 
@@ -144,10 +144,7 @@ def load_sweep(runs: Path, name: str, checked: bool = False) -> tuple[Stage, ...
 
 def about(runs: Path, name: str) -> str:
     """What a sweep asks, as it was recorded; nothing where it was not."""
-    try:
-        return str(json.loads((runs / "sweeps" / f"{name}.json").read_text()).get("about", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return str(read_object(runs / "sweeps" / f"{name}.json").get("about", ""))
 
 
 def find_stages(runs: Path, keys: Sequence[str], checked: bool = True) -> list[Stage]:

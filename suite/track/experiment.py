@@ -13,6 +13,7 @@ from suite.recipe.errors import SuiteError
 from suite.track import store
 from suite.track.mlflow_run import MlflowRun
 from suite.track.moved import ARTIFACTS
+from suite.track.places import check_inside
 from suite.track.tags import plan_tags
 from suite.track.ui_view import BEST_KEY, best_view, views
 
@@ -22,9 +23,10 @@ VIEW = "mlflow.sharedViewState"
 """What the names of the tags begin with that hold saved views."""
 
 
-def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
-    """The id of the experiment, made where it is not there. Raises SuiteError for one that was deleted, and for one of
-    another runs folder than that of the id `owner`."""
+def open_experiment(client: Any, sweep: str, runs: Path, owner: str, lines: dict[str, str]) -> str:
+    """The id of the experiment, made where it is not there. Raises SuiteError for one that was deleted, for one of
+    another runs folder than that of the id `owner`, and where the database in the runs folder has its artifacts
+    elsewhere. A plan that cannot be kept is left out, with one of `lines`."""
     found = client.get_experiment_by_name(sweep)
     if found is None:
         folder = (runs.resolve() / ARTIFACTS / sweep).as_uri() if store.is_embedded(runs) else None
@@ -38,9 +40,14 @@ def open_experiment(client: Any, sweep: str, runs: Path, owner: str) -> str:
         raise SuiteError(
             f"experiment {sweep!r} at {store.shown(runs)} belongs to another runs folder; launch with another --name"
         )
+    if store.is_embedded(runs):
+        check_inside(found.artifact_location, runs, f"experiment {sweep}")
     tags = {"runs_folder": owner}
     tags |= {f"{VIEW}.{key}": value for key, value in views(found.creation_time).items()}
-    tags |= plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
+    try:
+        tags |= plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
+    except SuiteError as error:
+        lines["plan"] = f"MLflow has not the plan of {sweep}: {error}"
     for name, value in tags.items():
         if found.tags.get(name) != value:
             client.set_experiment_tag(found.experiment_id, name, value)

@@ -14,6 +14,7 @@ from typing import Any
 from suite.recipe import FLOAT_BITS, Recipe
 from suite.record.status import Status
 from suite.track.mlflow_run import MlflowRun
+from suite.track.places import folder_within
 from suite.track.result import configuration
 
 
@@ -49,17 +50,24 @@ def register(
         return
     listed = client.search_registered_models(f"name = '{sweep}'")
     model = listed[0] if listed else client.create_registered_model(sweep)
-    versions = {str(v.version): v.run_id for v in client.search_model_versions(f"name = '{sweep}'")}
+    versions = {str(v.version): v for v in client.search_model_versions(f"name = '{sweep}'")}
     for alias in model.aliases:
         if alias.startswith("best-w") and alias.removeprefix("best-") not in best:
             client.delete_registered_model_alias(sweep, alias)  # of a version that named them otherwise
     for widths, now in best.items():
         alias, run = f"best-{widths}", runs[now.stage.key]
-        of_run = [version for version, run_id in versions.items() if run_id == run.run_id]
+        of_run = [number for number, version in versions.items() if _is_of(version, run, now, served)]
         if not of_run:
             of_run = [_create(client, sweep, now, run, served)]
         if str(model.aliases.get(alias)) not in of_run:
             client.set_registered_model_alias(sweep, alias, of_run[0])
+
+
+def _is_of(version: Any, run: MlflowRun, now: Status, served: bool) -> bool:
+    """Whether it is a version of the run. The database of somebody else's runs folder may have one whose files are
+    elsewhere, which who loads it would run."""
+    inside = served or folder_within(version.source or "", now.folder.resolve()) is not None
+    return bool(version.run_id == run.run_id and inside)
 
 
 def _create(client: Any, sweep: str, now: Status, run: MlflowRun, served: bool) -> str:

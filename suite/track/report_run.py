@@ -30,6 +30,7 @@ def sync_report(
         return run
     listed: set[str] = set()
     if run:
+        refusals.check_place(run)
         with refusals.reported("report", "to list the report's files"):
             listed = {item.path for item in client.list_artifacts(run.run_id)}
     if run and listed - digests.keys():

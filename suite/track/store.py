@@ -17,6 +17,7 @@ from suite.recipe.errors import SuiteError
 from suite.record.secrets import without_login, without_secrets
 from suite.record.waiting import lock_exclusively
 from suite.track.moved import follow_folder, former_folder
+from suite.track.places import check_is_no_link
 from suite.track.ui_view import pages
 
 SETTINGS = {
@@ -63,6 +64,7 @@ def server() -> str:
 @contextmanager
 def only_one(runs: Path) -> Iterator[str]:
     """Hold the lock of the runs folder; gives the id of the folder, which the lock file keeps."""
+    check_is_no_link(runs / "mlflow.lock")
     with (runs / "mlflow.lock").open("a+") as stream:
         lock_exclusively(stream, f"another process brings MLflow up to date with {runs}")
         stream.seek(0)
@@ -121,6 +123,8 @@ def prepare(runs: Path) -> None:
     file = runs / "mlflow.db"
     if uri(runs) != _embedded(file):
         return
+    for name in ("mlflow.db", "mlflow.db-wal", "mlflow.db-shm", "mlflow.db-journal"):
+        check_is_no_link(runs / name)
     if file.exists():
         with suppress(sqlite3.Error):  # the next sync says what is wrong with it
             if former_folder(file):

@@ -92,8 +92,9 @@ class Syncer:
         store.prepare(self.runs)
         try:
             with store.only_one(self.runs) as owner, store.explained(self.runs):
-                known = self._known = self._asked(owner)
-                refusals = Refusals(known.client, known.experiment, {} if refused is None else refused)
+                lines, checked = {} if refused is None else refused, store.is_embedded(self.runs)
+                known = self._known = self._asked(owner, lines)
+                refusals = Refusals(known.client, known.experiment, lines, self.runs if checked else None)
                 statuses = [now for now in self.seen.of_all(self.stages) if now.last]
                 self._sync_runs(known, statuses, refusals)
                 self._sync_rest(known, statuses, report, refusals)
@@ -102,8 +103,8 @@ class Syncer:
             raise
         return known.experiment
 
-    def _asked(self, owner: str) -> _Known:
-        """What MLflow has, by its answer or by what is known since."""
+    def _asked(self, owner: str, lines: dict[str, str]) -> _Known:
+        """What MLflow has, by its answer or by what is known since; `lines` get what is left out."""
         if last_syncer(self.runs, self.sweep) != self._name:
             note_syncer(self.runs, self.sweep, self._name)
             self._known = None
@@ -111,7 +112,7 @@ class Syncer:
         known = self._known
         if known is None or known.plan != plan:
             client = store.client(store.uri(self.runs))
-            experiment = open_experiment(client, self.sweep, self.runs, owner)
+            experiment = open_experiment(client, self.sweep, self.runs, owner, lines)
             known = _Known(client, experiment, plan, runs_by_key(client, experiment))
         return known
 

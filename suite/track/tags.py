@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.recipe.errors import SuiteError
+from suite.record.files import read_object
 from suite.record.journal import images_read, run_seconds
 from suite.record.status import Status
 
@@ -33,6 +35,7 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
     """The tags that an experiment with the tags `there` needs to hold the sweep's record `file`; none if it has them.
 
     The first begins with their number and the file's digest, and is written last: what is cut off is written anew.
+    Raises SuiteError for a file that is no record of a sweep.
     """
     if not file.exists():
         return {}
@@ -40,11 +43,12 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
     digest = hashlib.sha256(content).hexdigest()[:16]
     if there.get(f"{PLAN}.0", "").split(" ")[1:2] == [digest]:
         return {}
-    plan = json.loads(content)
-    plan = {
-        "format": plan["format"],
-        "stages": [{name: row[name] for name in FIELDS} for row in plan["stages"]],
-    }
+    try:
+        read = json.loads(content)
+        rows = [{name: row[name] for name in FIELDS} for row in read["stages"]]
+        plan = {"format": read["format"], "stages": rows}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SuiteError(f"{file} lacks what a table needs of its stages; launch the sweep again") from None
     packed = base64.b64encode(zlib.compress(json.dumps(plan).encode(), 9)).decode()
     parts = [packed[begin : begin + PART] for begin in range(0, len(packed), PART)]
     parts[0] = f"{len(parts)} {digest} {parts[0]}"
@@ -54,19 +58,12 @@ def plan_tags(file: Path, there: Mapping[str, str]) -> dict[str, str]:
 def record(now: Status) -> str:
     """What a run left beside its journal, and what the analysis sums up of that, as JSON for its tag RECORD."""
     content = {
-        "stage": _chosen(_content(now.folder / "stage.json"), ORIGIN),
+        "stage": _chosen(read_object(now.folder / "stage.json") or None, ORIGIN),
         "outcome": _chosen(now.outcome, OUTCOME),
         "data": images_read(now.journal),
         "run_seconds": run_seconds(now.journal),
     }
     return json.dumps(content)
-
-
-def _content(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _chosen(content: Any, names: Sequence[str]) -> dict[str, Any] | None:

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from suite.record.secrets import without_secrets
 from suite.track.mlflow_run import MlflowRun
+from suite.track.places import check_inside, check_is_no_link
 
 PATIENCE_SECONDS = 10.0
 """How long the artifact store may take to refuse files; the others then wait for the next sync."""
 
 
 class Refusals:
-    """Of one sync; `lines` has one for each kind of thing that was refused."""
+    """Of one sync; `lines` has one for each kind of thing that was refused. `runs` is the runs folder where its
+    database says where files are written, which is checked."""
 
-    def __init__(self, client: Any, experiment: str, lines: dict[str, str]) -> None:
-        self._client, self._experiment, self.lines = client, experiment, lines
+    def __init__(self, client: Any, experiment: str, lines: dict[str, str], runs: Path | None = None) -> None:
+        self._client, self._experiment, self.lines, self._runs = client, experiment, lines, runs
         self._spent, self._files, self._first = 0.0, 0, ""
 
     @contextmanager
@@ -40,8 +42,19 @@ class Refusals:
         first = (without_secrets(str(error)).strip().splitlines() or [""])[0][:300]  # tags are for all
         return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
+    def check_place(self, run: MlflowRun, names: Iterable[str] = ()) -> None:
+        """Raise SuiteError where the database in the runs folder has the files `names` of a run elsewhere. It is asked
+        anew: a trigger in it may have changed what it answered when the run was made."""
+        if self._runs is not None:
+            address = self._client.get_run(run.run_id).info.artifact_uri
+            folder = check_inside(address, self._runs, f"run {run.name} ({run.run_id})")
+            for name in names:
+                check_is_no_link(folder / name)
+
     def upload(self, run: MlflowRun, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Log the files, by name, from copies that nobody changes meanwhile; gives why not, of those refused."""
+        """Log the files, by name, from copies that nobody changes meanwhile; gives why not, of those refused. Raises
+        SuiteError as `check_place` does."""
+        self.check_place(run, files)
         refused: dict[str, str] = {}
         for name, content in files.items():
             began = time.monotonic()
