@@ -81,7 +81,7 @@ class _Way:
         assert isinstance(sums, Sums)
         if self.layer.bias is not None:
             bias = sums.q[self.at] - self.total[self.at]
-            every = (sums.q - self.total)[0].flatten(1)[:, 0]
+            every = (sums.q - self.total)[0].reshape(sums.q.shape[1], -1)[:, 0]
             rows.append(self._row("bias", every, bias, "s_x*s_w"))
             rows.append(self._row("sum + bias", sums.q, sums.q[self.at], "s_x*s_w"))
         return rows + self._behind(sums)
