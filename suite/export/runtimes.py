@@ -218,6 +218,7 @@ def _torch_ao(network: Exported, precision: Precision, batch: int, threads: int)
 
 MAKERS: dict[str, Callable[[Exported, Precision, int, int], Any]] = {
     "onnxruntime": _onnxruntime,
+    run(network.example[:1].numpy())  # what its operators do not take they say only when they compute
     "openvino": _openvino,
     "inductor": _inductor,
     "torch_ao": _torch_ao,
