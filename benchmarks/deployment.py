@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     doing("ResNet-50, rounded")
     exported, skipped, rows = resnet50(given.side), dict[str, str](), list[dict[str, Any]]()
     for batch in given.batch:
-        engines = made(exported, given.runtimes, skipped, batch, given.threads, doing)
+        engines = made(exported, given.runtimes, skipped, batch, given.threads, doing, given.runtimes)
         x = torch.randn(batch, 3, given.side, given.side).numpy()
         rows += timed(engines, x, given.seconds, doing)
     record = {**machine(given.threads), "skipped": skipped, "rows": rows}

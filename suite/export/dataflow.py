@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from suite.export import agreement
-from suite.export.everywhere import integer_everywhere, is_relu, moves_only
+from suite.export.everywhere import integer_everywhere
 from suite.export.exporting import check_on_grids
 from suite.export.integer_network import Codes, IntegerNetwork, Sums
+from suite.export.nodes import gives_shape, is_relu, moves_only
 from suite.export.rebuild import rebuilt
 from suite.quantizers.integer import Multiplier, bits_needed
 from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
@@ -81,7 +82,7 @@ class _Way:
         assert isinstance(sums, Sums)
         if self.layer.bias is not None:
             bias = sums.q[self.at] - self.total[self.at]
-            every = (sums.q - self.total)[0].flatten(1)[:, 0]
+            every = (sums.q - self.total)[0].reshape(sums.q.shape[1], -1)[:, 0]
             rows.append(self._row("bias", every, bias, "s_x*s_w"))
             rows.append(self._row("sum + bias", sums.q, sums.q[self.at], "s_x*s_w"))
         return rows + self._behind(sums)
@@ -186,7 +187,7 @@ class _Way:
         ]
 
     def _following(self, node: fx.Node) -> fx.Node | None:
-        users = list(node.users)
+        users = [user for user in node.users if not gives_shape(user)]
         return users[0] if users and users[0].op != "output" else None
 
     def _quantizer(self, node: fx.Node | None) -> str | None:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
-from suite.networks.graph import ADD, BATCH_NORM
+from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
+from suite.networks.graph import BATCH_NORM
 from suite.quantizers.affine import Grid
 from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.observers import MinMax
@@ -24,11 +24,6 @@ from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError, in_a_line
 
 BITS = 8
-
-POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-POOL_CALLS = {F.avg_pool2d, F.adaptive_avg_pool2d}
-RELUS = (nn.ReLU, nn.ReLU6)
-RELU_CALLS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
 
 
 class Tracer(fx.Tracer):
@@ -59,7 +54,7 @@ def integer_everywhere(model: nn.Module, batches: Iterable[Tensor]) -> tuple[fx.
 
     Raises SuiteError where the network cannot be traced.
     """
-    network = fold_batch_norm(traced(model))
+    network = fold_batch_norm(with_pooling_modules(traced(model)))
     points = list(dict.fromkeys(_points(network)))
     added = []
     for number, node in enumerate(points):
@@ -121,12 +116,6 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     layer.__dict__["stored_scales"] = {"weight": scale}
 
 
-def layer_at(network: nn.Module, node: fx.Node) -> nn.Module | None:
-    """The convolution or linear layer that `node` calls, None where it calls none."""
-    held = layer_of(network.get_submodule(str(node.target))) if node.op == "call_module" else None
-    return held if isinstance(held, LAYERS) else None
-
-
 @torch.no_grad()
 def round_biases(network: fx.GraphModule, only: Collection[str] | None = None) -> fx.GraphModule:
     """`network` itself, the bias of each layer with rounded weights and inputs, or of those named in `only`, a whole
@@ -160,38 +149,6 @@ def _points(network: fx.GraphModule) -> Iterator[fx.Node]:
             yield _end(network, node)
         elif is_pool(network, node):
             yield _source(network, node.all_input_nodes[0])
-
-
-def is_addition(node: fx.Node) -> bool:
-    """Of two tensors."""
-    return (
-        node.op in ("call_function", "call_method") and node.target in ADD and len(node.all_input_nodes) == 2
-    )
-
-
-def is_pool(network: nn.Module, node: fx.Node) -> bool:
-    """Average pooling."""
-    if node.op == "call_module":
-        held = network.get_submodule(str(node.target))
-        return isinstance(held.layer if isinstance(held, Quantized) else held, POOLS)
-    return node.op == "call_function" and node.target in POOL_CALLS
-
-
-def is_relu(network: nn.Module, node: fx.Node) -> bool:
-    """ReLU or ReLU6, a module or a call."""
-    if node.op == "call_module":
-        return isinstance(network.get_submodule(str(node.target)), RELUS)
-    return node.op in ("call_function", "call_method") and node.target in RELU_CALLS
-
-
-def moves_only(network: nn.Module, node: fx.Node) -> bool:
-    """Whether each value it gives is one that it takes, or the zero of padding: its grid is the same."""
-    if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
-        return isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d))
-    calls = {torch.flatten, F.pad, F.dropout, F.max_pool2d, "flatten", "contiguous", "view", "reshape"}
-    name = getattr(node.target, "__name__", "")
-    return node.op != "placeholder" and (node.target in calls or name == "getitem")
 
 
 def _source(network: fx.GraphModule, node: fx.Node) -> fx.Node:

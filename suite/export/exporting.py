@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -198,17 +199,24 @@ def versions(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _write(contents: dict[str, bytes], record: dict[str, Any], file: Path) -> Path:
-    """All files, each whole, or none; the file of the record. Raises SuiteError where there is no room."""
+    """All files, each whole, or none, so that an export that was there stays; the file of the record. Raises
+    SuiteError where there is no room."""
     beside = file.with_suffix(".json")
-    written: list[Path] = []
+    fresh: dict[Path, Path] = {}
+
+    def beneath(final: Path) -> Path:
+        fresh[final] = final.with_name(f"{final.name}.{os.getpid()}.new")
+        return fresh[final]
+
     try:
         for suffix, content in contents.items():
-            write_bytes(content, file.with_suffix(suffix))
-            written.append(file.with_suffix(suffix))
-        write_json(record, beside)
+            write_bytes(content, beneath(file.with_suffix(suffix)))
+        write_json(record, beneath(beside))
+        for final, whole in fresh.items():  # the record last: its checksum is that of the file
+            whole.replace(final)
     except OSError as error:
-        for one in written:
-            one.unlink(missing_ok=True)
+        for whole in fresh.values():
+            whole.unlink(missing_ok=True)
         raise SuiteError(
             f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
         ) from error

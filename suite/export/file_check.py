@@ -45,8 +45,9 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
         model, _ = integer_everywhere(model, source.calibration())
     simulation = Simulation.of(model, source.images("test"), images)
     warnings: list[str] = []
-    kinds = {one.data_type for one in made.graph.initializer if one.name.endswith(".q")}
-    clips = () if kinds == {2} else could_clip(model)  # 2: uint8
+    weights = [one for one in made.graph.initializer if one.name.endswith(".q")]
+    unsigned = {one.name.removesuffix(".q") for one in weights if one.data_type == 2}  # uint8
+    clips = [name for name in could_clip(model) if name not in unsigned]
     found = compared_onnx(made, simulation, clips, warnings)
     return {"to": "onnx", "agreement": found, "warnings": warnings}
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.export.everywhere import is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.export.levels import Integers, integers_of, levels_of
+from suite.export.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.quantizers import integer
 from suite.quantizers.integer import Accumulators
 from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
@@ -57,6 +57,7 @@ class Sums:
 
 
 Value = Tensor | Codes | Sums
+"""Of a tensor; nodes that give its shape have numbers."""
 
 
 class IntegerNetwork(nn.Module):
@@ -110,6 +111,8 @@ class IntegerNetwork(nn.Module):
         return value.real if isinstance(value, Sums) else value
 
     def _computed(self, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
+        if gives_shape(node):
+            return called(self.network, node, lambda one: _integers(known[one]))
         given = [known[one] for one in node.all_input_nodes]
         module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, Quantizer):
@@ -130,7 +133,7 @@ class IntegerNetwork(nn.Module):
         ):
             return _relu(given[0], module)
         if is_pool(self.network, node):
-            return self._pooled(self._codes(given[0], node), node, module)
+            return self._pooled(self._codes(given[0], node), node, known)
         if moves_only(self.network, node):
             return self._moved(given[0], node, known)
         raise self._not_in_integers(node)
@@ -164,14 +167,17 @@ class IntegerNetwork(nn.Module):
             convolve: Callable[..., Tensor] = CONV[type(layer)]
             total = convolve(a, b, None, layer.stride, layer.padding, layer.dilation, layer.groups)
         else:
+            if a.dim() != 2:
+                raise SuiteError(
+                    f"layer {name} takes a tensor of {a.dim()} dimensions; the integer-only reference knows linear "
+                    f"layers of one row of numbers an image"
+                )
             total = F.linear(a, b)
         return total.long(), scale
 
-    def _pooled(self, x: Codes, node: fx.Node, module: nn.Module | None) -> Sums:
+    def _pooled(self, x: Codes, node: fx.Node, known: dict[fx.Node, Value]) -> Sums:
         """The mean of each window as its sum, at a scale divided by its size."""
-        held = layer_of(module)
-        pool: Any = held or (lambda one: node.target(one, *node.args[1:], **node.kwargs))  # type: ignore[operator]
-        mean = pool(x.centred.double())
+        mean = self._called(node, x.centred.double(), known)
         size = x.q.shape[-1] * x.q.shape[-2] // (mean.shape[-1] * mean.shape[-2])
         total = torch.round(mean * size)
         if bool((total / size - mean).abs().max() > 1e-6):
@@ -180,21 +186,25 @@ class IntegerNetwork(nn.Module):
 
     def _moved(self, value: Value, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
         """A function that computes nothing, on integers whose zero is 0."""
-        q = value if isinstance(value, Tensor) else value.centred if isinstance(value, Codes) else value.q
-
-        def plain(one: fx.Node) -> Any:
-            return q.double() if one is node.all_input_nodes[0] else known[one]
-
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), plain)
-        if node.op == "call_module":
-            moved = self.network.get_submodule(str(node.target))(*args, **kwargs)
-        elif node.op == "call_method":
-            moved = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        else:
-            moved = node.target(*args, **kwargs)  # type: ignore[operator]
         if isinstance(value, Codes):
+            moved = self._called(node, value.centred.double(), known)
             return replace(value, q=moved.long() + value.zero_point)
-        return replace(value, q=moved.long()) if isinstance(value, Sums) else moved
+        if isinstance(value, Sums):
+            moved, scale = self._called(node, value.q.double(), known), value.scale
+            if scale.dim():  # what was a channel may be several now, or elsewhere
+                shaped = scale.reshape([1, -1, *[1] * (value.q.dim() - 2)]).expand(value.q.shape)
+                of_one = self._called(node, shaped.contiguous(), known)[0]
+                scale = of_one.reshape(len(of_one), -1)[:, 0]
+            return Sums(moved.long(), scale)
+        result: Tensor = self._called(node, value, known)
+        return result
+
+    def _called(self, node: fx.Node, x: Tensor, known: dict[fx.Node, Value]) -> Tensor:
+        """What `node` gives of `x` in place of the tensor that it takes."""
+        result: Tensor = called(
+            self.network, node, lambda one: x if one is node.all_input_nodes[0] else known[one]
+        )
+        return result
 
     def _codes(self, value: Value, node: fx.Node) -> Codes:
         if isinstance(value, Codes):
@@ -209,6 +219,11 @@ class IntegerNetwork(nn.Module):
             f"the network has {node.name} ({node.target}), which the integer-only reference does not know; it knows "
             f"convolutions, linear layers, ReLU, additions, average and max pooling, slices, padding and flattening"
         )
+
+
+def _integers(value: Any) -> Any:
+    """The tensor of a value, whose shape it has; a number is itself."""
+    return value.q if isinstance(value, Codes | Sums) else value
 
 
 def _relu(value: Value, module: nn.Module | None) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,13 +57,15 @@ def measure(
     """Measure the recipes, integers everywhere, and the float networks that they start from; the file of the record,
     in the runs folder, and the record. `doing` hears what is being done.
 
-    Raises SuiteError as `export` does, and where no runtime is installed; nothing is written then.
+    A runtime that was not named and does not take a network is skipped for it, with its reason. Raises SuiteError as
+    `export` does, where a runtime that was named does not take a network, and where none is installed; nothing is
+    written then.
     """
     usable, skipped = usable_runtimes(asked)
     networks, images, labels = _networks(stages, folders, asked, doing)
     rows: list[dict[str, Any]] = []
     for batch in asked.batches:
-        engines = made(networks, usable, skipped, batch, asked.threads, doing)
+        engines = made(networks, usable, skipped, batch, asked.threads, doing, asked.runtimes)
         x = images[:1].expand(batch, -1, -1, -1).contiguous().numpy()
         rows += timed(engines, x, asked.seconds, doing)
         if batch == max(asked.batches):
@@ -95,8 +97,13 @@ def made(
     batch: int,
     threads: int,
     doing: Callable[[str], None],
+    named: Collection[str] = (),
 ) -> list[Engine]:
-    """An engine of each network, runtime and precision; why there is none is added to `skipped`."""
+    """An engine of each network, runtime and precision; why there is none is added to `skipped`. named: the runtimes
+    that were asked for by name.
+
+    Raises SuiteError where one of those does not take a network, and where no runtime takes any.
+    """
     engines = []
     for network in networks:
         for runtime in runtimes:
@@ -105,7 +112,16 @@ def made(
                     skipped[f"{runtime} {precision}"] = reason
                     continue
                 doing(f"{network.name} for {runtime}, {precision}, batch {batch}")
-                engines.append(engine(network, runtime, precision, batch, threads))
+                try:
+                    engines.append(engine(network, runtime, precision, batch, threads))
+                except SuiteError as error:
+                    if runtime in named:
+                        raise
+                    skipped[f"{runtime} {network.name}"] = str(error)
+    if not engines:
+        raise SuiteError(
+            "no runtime takes these networks: " + "; ".join(f"{n}: {r}" for n, r in skipped.items())
+        )
     return engines
 
 

@@ -15,6 +15,7 @@ from suite.networks.own_forward import has_own_forward
 from suite.quantizers.affine import fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
+from suite.recipe.errors import SuiteError
 
 ULPS = 2.0**-21
 """How far a weight may be from its integer times its step, by its largest magnitude: float32's own rounding."""
@@ -55,6 +56,11 @@ class Integers:
 
 class NoGridError(Exception):
     """The levels of a tensor are no evenly spaced integers; the message says why."""
+
+
+class NoIntegersError(SuiteError):
+    """No file of integers can be made of this network: its levels are no grid, or torch's exporter cannot export it.
+    Its simulation is right all the same."""
 
 
 def levels_of(quantizer: Quantizer) -> Levels:

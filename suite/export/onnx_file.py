@@ -40,7 +40,9 @@ def onnx_file(
 
     clips = could_clip(simulation.model)
     unsigned = _unsigned(request, clips, warnings)
-    made = onnx_graph.onnx_model(simulation.model, simulation.example, unsigned)
+    every = [name.removesuffix(".layer") for name, _ in simulation.model.named_modules()]
+    chosen: Collection[str] = () if not unsigned else every if request.unsigned_weights else clips
+    made = onnx_graph.onnx_model(simulation.model, simulation.example, chosen)
     helper.set_model_props(made, about)
     return made.SerializeToString(), compared_onnx(made, simulation, () if unsigned else clips, warnings)
 
@@ -94,8 +96,8 @@ def _unsigned(request: Request, clips: Collection[str], warnings: list[str]) -> 
     if agreement.has_vnni() or not clips:
         return False
     warnings.append(
-        f"weights are stored unsigned: this processor has no VNNI, and would clip sums of {len(clips)} layers "
-        f"otherwise; --signed-weights stores them as int8"
+        f"the weights of {len(clips)} layers are stored unsigned: this processor has no VNNI, and would clip their "
+        f"sums otherwise; --signed-weights stores them as int8"
     )
     return True
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ast
 import logging
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from suite.export.levels import Integers, Levels
+from suite.export.levels import Integers, Levels, NoIntegersError
 from suite.export.operators import StoredWeight, with_operators
 from suite.recipe.errors import SuiteError, in_a_line
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 OPSET = 21
-INT4 = range(-8, 8)
 
 
 class QuantizeInput(nn.Module):
@@ -86,34 +86,42 @@ class Dequantized(StoredWeight):
 def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
     """(integers, zero points) as they are stored, int8, or uint8 where `unsigned`, or int16 where they need that.
 
-    The zero point of a channel is 0 (128 where unsigned) unless its integers leave int8 otherwise. Raises SuiteError
-    where a channel spans more than 16 bits.
+    The zero point of a channel is 0 (128 where unsigned) unless its integers leave int8 otherwise. Raises
+    NoIntegersError where a channel spans more than 16 bits.
     """
-    q = weight.q
-    rows = q.reshape(len(q), -1) if weight.scale.dim() else q.reshape(1, -1)
-    low, high = rows.amin(1), rows.amax(1)
     for bits in (8, 16):
-        half = 1 << (bits - 1)
-        zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
-        if bool(((low + zero >= -half) & (high + zero < half) & (zero >= -half) & (zero < half)).all()):
+        if (found := _moved(weight.q, bool(weight.scale.dim()), bits)) is not None:
             break
     else:
-        raise SuiteError(
-            f"the integers of a weight go from {int(low.min())} to {int(high.max())}, beyond 16 bits"
-        )
-    zero = zero if weight.scale.dim() else zero[0]
-    moved = q + zero.reshape([-1, *[1] * (q.dim() - 1)]) if zero.dim() else q + zero
+        ends = int(weight.q.min()), int(weight.q.max())
+        raise NoIntegersError(f"the integers of a weight go from {ends[0]} to {ends[1]}, beyond 16 bits")
+    moved, zero = found
     if unsigned and bits == 8:
-        return (moved + half).to(torch.uint8), (zero + half).to(torch.uint8)
+        return (moved + 128).to(torch.uint8), (zero + 128).to(torch.uint8)
     dtype = torch.int8 if bits == 8 else torch.int16
     return moved.to(dtype), zero.to(dtype)
 
 
-def prepared(model: nn.Module, unsigned: bool) -> nn.Module:
-    """A copy of `model` for the exporter: every quantizer and rounded weight as its ONNX operators."""
+def _moved(q: Tensor, by_channel: bool, bits: int) -> tuple[Tensor, Tensor] | None:
+    """(integers, zero points, one or one a channel), signed ones of so many bits whose differences are `q`; None where
+    a channel spans more. A zero point is as near to 0 as it can be."""
+    half = 1 << (bits - 1)
+    rows = q.reshape(len(q), -1) if by_channel else q.reshape(1, -1)
+    low, high = rows.amin(1), rows.amax(1)
+    zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
+    if not bool(((low + zero >= -half) & (high + zero < half) & (zero >= -half) & (zero < half)).all()):
+        return None
+    if not by_channel:
+        return q + zero[0], zero[0]
+    return q + zero.reshape([-1, *[1] * (q.dim() - 1)]), zero
 
-    def dequantized(layer: nn.Module, input: nn.Module | None, weight: Integers) -> Dequantized:
-        q, zero_point = stored(weight, unsigned)
+
+def prepared(model: nn.Module, unsigned: Collection[str]) -> nn.Module:
+    """A copy of `model` for the exporter: every quantizer and rounded weight as its ONNX operators. unsigned: the
+    layers whose integers are stored so."""
+
+    def dequantized(name: str, layer: nn.Module, input: nn.Module | None, weight: Integers) -> Dequantized:
+        q, zero_point = stored(weight, name.removesuffix(".layer") in unsigned)
         return Dequantized(layer, input, q, weight.scale.clone(), zero_point)
 
     model = with_operators(model, QuantizeInput, dequantized)
@@ -123,11 +131,12 @@ def prepared(model: nn.Module, unsigned: bool) -> nn.Module:
     return model
 
 
-def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> ModelProto:
+def onnx_model(model: nn.Module, example: Tensor, unsigned: Collection[str] = ()) -> ModelProto:
     """`model`, a quantized network of which all is on grids, as ONNX of a dynamic batch: "images" to "logits".
 
-    example: float32 [2 or more, channels, height, width]. Weights of 4 bits and fewer are stored as int4. Raises
-    SuiteError where the packages are missing or torch's exporter fails.
+    example: float32 [2 or more, channels, height, width]. unsigned: the layers whose weights are uint8
+    instead of int8. Weights of which a channel has 16 integers in a row at most are int4 all the same: their sums are
+    small. Raises NoIntegersError where torch's exporter fails.
     """
     import onnx
 
@@ -151,7 +160,7 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> Mod
     except SuiteError:
         raise
     except Exception as error:
-        raise SuiteError(
+        raise NoIntegersError(
             f"torch's exporter cannot export this network: {in_a_line(error)}; use --to safetensors, or rewrite the "
             f"layer it names"
         ) from error
@@ -159,8 +168,7 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: bool = False) -> Mod
         quiet.setLevel(level)
     assert program is not None
     made = program.model_proto
-    if not unsigned:
-        _store_int4(made)
+    _store_int4(made)
     _strip(made)
     onnx.checker.check_model(made)
     return made
@@ -181,8 +189,8 @@ def _strip(made: ModelProto) -> None:
 
 
 def _store_int4(made: ModelProto) -> None:
-    """Weights whose integers all lie in -8..7 take half a byte each; their zero points are of their own then, since
-    the exporter shares equal ones."""
+    """Weights whose channels have 16 integers in a row at most take half a byte each; their zero points are of their
+    own then, since the exporter shares equal ones, and lie in -8..7 as well."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = made.graph
@@ -191,15 +199,20 @@ def _store_int4(made: ModelProto) -> None:
         if node.op_type != "DequantizeLinear" or node.input[0] not in by_name:
             continue
         q, zero = (by_name[name] for name in (node.input[0], node.input[2]))
-        values, zeros = (numpy_helper.to_array(one) for one in (q, zero))
-        if q.data_type != TensorProto.INT8 or values.min() not in INT4 or values.max() not in INT4:
+        if q.data_type not in (TensorProto.INT8, TensorProto.UINT8):
             continue
-        q.CopyFrom(helper.make_tensor(q.name, TensorProto.INT4, values.shape, values.flatten().astype(int)))
-        own = f"{q.name}_zero_point"
-        graph.initializer.append(
-            helper.make_tensor(own, TensorProto.INT4, zeros.shape, zeros.flatten().astype(int))
-        )
-        node.input[2] = own
+        values, zeros = (torch.from_numpy(numpy_helper.to_array(one).astype(int)) for one in (q, zero))
+        apart = values - (zeros.reshape([-1, *[1] * (values.dim() - 1)]) if zeros.dim() else zeros)
+        if (narrow := _moved(apart, bool(zeros.dim()), 4)) is None:
+            continue
+        names = q.name, f"{q.name}_zero_point"
+        stored4 = [
+            helper.make_tensor(name, TensorProto.INT4, [*one.shape], one.flatten().tolist())
+            for name, one in zip(names, narrow, strict=True)
+        ]
+        q.CopyFrom(stored4[0])
+        graph.initializer.append(stored4[1])
+        node.input[2] = names[1]
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]

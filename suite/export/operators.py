@@ -43,17 +43,17 @@ class StoredWeight(nn.Module):
 def with_operators(
     model: nn.Module,
     quantized: Callable[[Levels], nn.Module],
-    stored: Callable[[nn.Module, nn.Module | None, Integers], StoredWeight],
+    stored: Callable[[str, nn.Module, nn.Module | None, Integers], StoredWeight],
 ) -> nn.Module:
-    """A copy of `model`, evaluating: `quantized` of its levels for each quantizer, `stored` of (layer, its quantized
-    input or None, integers) for each layer of a rounded weight."""
+    """A copy of `model`, evaluating: `quantized` of its levels for each quantizer, `stored` of (name, layer, its
+    quantized input or None, integers) for each layer of a rounded weight."""
     model = copy.deepcopy(model).eval()
     for name, module in list(model.named_modules()):
         if isinstance(module, Quantized):
             input = quantized(levels_of(module.input)) if module.input is not None else None
             weight = integers_of(module.layer) if isinstance(module.layer, LAYERS) else None
             if weight is not None:
-                made: nn.Module = stored(module.layer, input, weight)
+                made: nn.Module = stored(name, module.layer, input, weight)
             else:
                 made = nn.Sequential()
                 made.add_module("input", input or nn.Identity())
@@ -66,5 +66,5 @@ def with_operators(
             weight = integers_of(module)
             holder = model.get_submodule(name.rpartition(".")[0])
             if weight is not None and not isinstance(holder, StoredWeight):
-                model.set_submodule(name, stored(module, None, weight))
+                model.set_submodule(name, stored(name, module, None, weight))
     return model

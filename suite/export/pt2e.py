@@ -82,7 +82,8 @@ def dequantized(layer: nn.Module, input: nn.Module | None, weight: Integers) -> 
 def prepared(model: nn.Module) -> nn.Module:
     """A copy of `model` with every quantizer and rounded weight as operators of PT2E."""
     operators()
-    return with_operators(model, QuantizeInput, dequantized).requires_grad_(False)
+    made = with_operators(model, QuantizeInput, lambda _, *stored: dequantized(*stored))
+    return made.requires_grad_(False)
 
 
 def program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

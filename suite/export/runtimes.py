@@ -79,8 +79,8 @@ class Exported:
     int8: bool
     _made: dict[str, Any] = field(default_factory=dict)
 
-    def onnx(self, unsigned: bool = False) -> bytes:
-        """The ONNX file, its weights unsigned or not."""
+    def onnx(self, unsigned: tuple[str, ...] = ()) -> bytes:
+        """The ONNX file, the weights of these layers unsigned."""
         name = f"onnx, unsigned {unsigned}"
         if name not in self._made:
             made = onnx_graph.onnx_model(self.model, self.example[:2], unsigned)
@@ -153,7 +153,8 @@ def engine(network: Exported, runtime: str, precision: Precision, batch: int, th
 
 
 def _onnxruntime(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
-    content = network.onnx(network.int8 and not agreement.has_vnni() and bool(could_clip(network.model)))
+    clips = could_clip(network.model) if network.int8 and not agreement.has_vnni() else ()
+    content = network.onnx(clips)
     session = agreement.session(content, True, threads=threads)
     kernels = agreement.kernels(agreement.optimized(content)) if network.int8 else {}
     return lambda x: session.run(["logits"], {"images": x})[0], kernels
@@ -218,6 +219,7 @@ def _torch_ao(network: Exported, precision: Precision, batch: int, threads: int)
 
 MAKERS: dict[str, Callable[[Exported, Precision, int, int], Any]] = {
     "onnxruntime": _onnxruntime,
+    run(network.example[:1].numpy())  # what its operators do not take they say only when they compute
     "openvino": _openvino,
     "inductor": _inductor,
     "torch_ao": _torch_ao,

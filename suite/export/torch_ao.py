@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.export.everywhere import is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.export.levels import integers_of, levels_of
+from suite.export.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.export.onnx_graph import stored
 from suite.quantizers.layers import Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
@@ -81,20 +81,31 @@ class QuantizedOperators(nn.Module):
                     self.kernels[f"quantized {type(layer).__name__}"] += 1
                 elif is_addition(node):
                     self.kernels["quantized add"] += 1
+        self._nodes_of_shapes = any(map(gives_shape, network.graph.nodes))
+        self._known_sizes: dict[tuple[int, ...], dict[fx.Node, Any]] = {}
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """float32 [n, classes] of float32 [n, channels, height, width]."""
-        known: dict[fx.Node, Value] = {}
+        known: dict[fx.Node, Value] = dict(self._sizes(x))
         for node in self.network.graph.nodes:
             if node.op == "placeholder":
                 known[node] = x
             elif node.op == "output":
                 value = known[node.all_input_nodes[0]]
                 return value.float() if isinstance(value, Waiting) else _real(value)
-            else:
+            elif node not in known:
                 known[node] = self._computed(node, known)
         raise SuiteError("the network has no output")
+
+    def _sizes(self, x: Tensor) -> dict[fx.Node, Any]:
+        """What the nodes that give shapes give for images of the shape of `x`: what is computed only once its grid is
+        known has no shape before. Found by the network in float32, once for each shape."""
+        if self._nodes_of_shapes and tuple(x.shape) not in self._known_sizes:
+            made = _Sizes(self.network)
+            made.run(x)
+            self._known_sizes[tuple(x.shape)] = made.found
+        return self._known_sizes.get(tuple(x.shape), {})
 
     def _computed(self, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
         given = [known[one] for one in node.all_input_nodes]
@@ -138,20 +149,28 @@ class QuantizedOperators(nn.Module):
 
     def _moved(self, value: Value, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
         def move(x: Tensor) -> Tensor:
-            def plain(one: fx.Node) -> Any:
+            def value_of(one: fx.Node) -> Any:
                 return x if one is node.all_input_nodes[0] else known[one]
 
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), plain)
-            if node.op == "call_module":
-                module: Any = self.network.get_submodule(str(node.target))
-                result: Tensor = layer_of(module)(*args, **kwargs)
-            elif node.op == "call_method":
-                result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
-                result = node.target(*args, **kwargs)  # type: ignore[operator]
+            result: Tensor = called(self.network, node, value_of)
             return result
 
         return replace(value, then=(*value.then, move)) if isinstance(value, Waiting) else move(value)
+
+
+class _Sizes(fx.Interpreter):
+    """Keeps what the nodes that give shapes give."""
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
+        self.found: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """As it is, and kept."""
+        result = super().run_node(n)
+        if gives_shape(n):
+            self.found[n] = result
+        return result
 
 
 def _real(value: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_whole
@@ -15,7 +17,7 @@ from suite.steps.insert import LayerWidths
 from suite.steps.layer_times import LayerTimes
 from suite.steps.measure_sensitivity import IMAGES, check_candidates
 from suite.steps.width_groups import Widths, fixed, free_groups
-from suite.steps.width_scores import Scores, by_bits, scores_of, summed
+from suite.steps.width_scores import Scores, Traces, by_bits, doubtful, scores_of, summed, traces_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,8 +67,8 @@ class AssignWidths(Step):
         check_candidates(self.widths)
         check_whole(self, 1, probes=self.probes)
         budgets = self.size_bits, self.bops_per_mac, self.latency_ms
-        if not min(budgets) >= 0:
-            raise SuiteError(f"a budget is a number from 0 on, got {', '.join(map(str, budgets))}")
+        if not all(_is_budget(budget) for budget in budgets):
+            raise SuiteError(f"a budget is a finite number from 0 on, got {', '.join(map(str, budgets))}")
         if self.by != "uniform" and not max(budgets):
             raise SuiteError("widths need a budget: give size_bits, bops_per_mac or latency_ms")
         if bool(self.latency_ms) != bool(self.times.times):
@@ -80,7 +82,8 @@ class AssignWidths(Step):
         return True
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
-        """`model` itself. Keeps `widths.json`: the widths, what they come to, and the scores; and records the metrics
+        """`model` itself. Keeps `widths.json`: the widths, what they come to, the scores, by "hessian" its traces with
+        their standard errors, and a warning where these tell little; and records the metrics
         mean_weight_bits, mean_weight_bits_by_layer, bops and size_mb, and latency_ms where that is a budget.
 
         Raises SuiteError for a budget that no assignment meets, with the least that is possible; where layers that are
@@ -100,13 +103,13 @@ class AssignWidths(Step):
         sizes = layer_sizes(network, list(present), x)
         groups = free_groups([name for name in present if name not in kept], tied)
         saved = feed.saved() or {}
-        scores: Scores = {}
-        if groups and self.by != "random":
-            scores = dict(saved["scores"]) if "scores" in saved else self._scores(model, feed, groups)
-        feed.save(lambda: {"epoch": 0, "batches": 0, "scores": scores}, 1.0)
+        scores, traces = dict(saved.get("scores", {})), dict(saved.get("traces", {}))
+        if groups and self.by != "random" and "scores" not in saved:
+            scores, traces = self._scores(model, feed, groups)
+        feed.save(lambda: {"epoch": 0, "batches": 0, "scores": scores, "traces": traces}, 1.0)
         widths = present | kept | self._chosen(groups, present, sizes, scores)
         set_widths(model, widths)
-        self._report(feed, network, widths, kept, sizes, scores, tied, first="scores" not in saved)
+        self._report(feed, network, widths, kept, sizes, scores, traces, tied, first="scores" not in saved)
         return model
 
     def _declared(self, model: nn.Module) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ class AssignWidths(Step):
         ends = first_and_last(model) if self.first_last is not None else ()
         return (*ends, *(name for name, *_ in self.by_layer))
 
-    def _scores(self, model: nn.Module, feed: Feed, groups: Sequence[Sequence[str]]) -> Scores:
+    def _scores(self, model: nn.Module, feed: Feed, groups: Sequence[Sequence[str]]) -> tuple[Scores, Traces]:
         how = self.by, self.widths, self.ranges, self.images, self.probes
         return scores_of(model, feed, groups, *how)
 
@@ -180,6 +183,7 @@ class AssignWidths(Step):
         kept: Widths,
         sizes: Mapping[str, LayerSize],
         scores: Scores,
+        traces: Traces,
         tied: Sequence[Sequence[str]],
         first: bool,
     ) -> None:
@@ -198,13 +202,17 @@ class AssignWidths(Step):
                 "input_bits": input_bits,
                 **asdict(sizes[name]),
             }
-            layers.append({**layer, "declared": name in kept and self.by != "uniform", "scores": mine})
+            declared = name in kept and self.by != "uniform"
+            layers.append({**layer, "declared": declared, "scores": mine, **traces_of(traces, name)})
         budget = {"size_bits": self.size_bits, "bops_per_mac": self.bops_per_mac}
         if self.latency_ms and self.by != "uniform":
             budget["latency_ms"] = self.latency_ms
             free = {name: pair for name, pair in widths.items() if name not in kept}
             whole["latency_ms"] = sum(self.times.milliseconds(name, *pair) for name, pair in free.items())
         content = {"format": 1, "by": self.by, "budget": budget, **whole, "size_mb": size}
+        if doubt := doubtful(traces):
+            content["warnings"] = [doubt]
+            warnings.warn(doubt, stacklevel=2)
         feed.keep("widths.json", {**content, "tied": [list(group) for group in tied], "layers": layers})
         if first:  # what an earlier attempt recorded of later epochs would count no more
             names = ("mean_weight_bits", "mean_weight_bits_by_layer", "bops", "latency_ms")
@@ -218,3 +226,9 @@ def _resource(used: Sequence[Sequence[int]], budget: float, unit: float, words: 
     from suite.quantizers.width_search import Resource
 
     return Resource(np.array(used, np.int64), budget * unit, unit, words)
+
+
+def _is_budget(budget: Any) -> bool:
+    """Whether it is a finite number from 0 on; NaN and infinity are no limits."""
+    is_number = isinstance(budget, int | float) and not isinstance(budget, bool)
+    return is_number and math.isfinite(budget) and budget >= 0

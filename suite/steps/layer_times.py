@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from suite.recipe import FLOAT_BITS
 from suite.recipe.errors import SuiteError
 
 LayerTime = tuple[str, int, int, float]
@@ -22,9 +25,10 @@ class LayerTimes:
 
     def __post_init__(self) -> None:
         for time in self.times:
-            if not (isinstance(time, tuple) and len(time) == 4 and 0 < time[3] < float("inf")):
+            if not _is_time(time):
                 raise SuiteError(
-                    f"a layer's time is (layer, weight bits, input bits, milliseconds above 0), got {time!r}"
+                    f"a layer's time is (layer, weight bits and input bits from 1 to {FLOAT_BITS}, milliseconds "
+                    f"above 0), got {time!r}"
                 )
 
     @classmethod
@@ -34,6 +38,8 @@ class LayerTimes:
         try:
             listed = json.loads(Path(file).read_text())["layers"]
             return cls(tuple(tuple(layer[name] for name in names) for layer in listed))
+        except SuiteError as error:
+            raise SuiteError(f"{file}: {error}; make one with suite latency KEY --layers") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SuiteError(
                 f"{file} is no record of layer times: {type(error).__name__}: {error}; make one with "
@@ -58,3 +64,18 @@ class LayerTimes:
                 f"layers of this network (suite latency KEY --layers), or declare its widths in by_layer"
             )
         return min(found)
+
+
+def _is_time(time: Any) -> bool:
+    if not (isinstance(time, tuple) and len(time) == 4):
+        return False
+    name, *bits, milliseconds = time
+    has_widths = all(type(width) is int and 1 <= width <= FLOAT_BITS for width in bits)
+    is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+    return (
+        isinstance(name, str)
+        and has_widths
+        and is_number
+        and milliseconds > 0
+        and math.isfinite(milliseconds)
+    )

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Scores = dict[tuple[str, str, int], float]
 """By layer, tensor and bits."""
+Traces = dict[tuple[str, str], tuple[float, float]]
+"""By layer and tensor: the mean of the Hessian's diagonal, which is its trace divided by how many numbers the tensor
+has, and the standard error of that (NaN of one sample)."""
+SIGNIFICANT = 2
+"""Of its standard errors, from which on a trace says something."""
 
 
 def scores_of(
@@ -30,9 +35,9 @@ def scores_of(
     ranges: Sequence[Step],
     images: Calibration,
     probes: int,
-) -> Scores:
-    """The score `by` of the layers in `groups`; the other arguments are those of AssignWidths. Of "loss" what an
-    earlier attempt evaluated is not evaluated again."""
+) -> tuple[Scores, Traces]:
+    """The score `by` of the layers in `groups`, and by "hessian" its traces; the other arguments are those of
+    AssignWidths. Of "loss" what an earlier attempt evaluated is not evaluated again."""
     from suite.quantizers.hessian import traces
     from suite.quantizers.sensitivity import costs, evaluated, with_hessian, with_truth
 
@@ -46,14 +51,43 @@ def scores_of(
     needs_labels = by not in ("noise", "logits")
     batches = list(feed.labelled(images)) if needs_labels else unlabelled(feed, images)
     found = costs(rounded, batches, needs_labels, images.seed, tick)
-    base = 0.0
+    base, by_tensor = 0.0, Traces()
     if by == "hessian":
         covered = tuple(dict.fromkeys(cost.layer for cost in found))
-        found = with_hessian(found, traces(rounded.network, covered, batches, probes, images.seed))
+        estimated = traces(rounded.network, covered, batches, probes, images.seed)
+        found = with_hessian(found, estimated)
+        by_tensor = {
+            place: (one.trace / one.size, one.standard_error / one.size) for place, one in estimated.items()
+        }
     if by == "loss":
         found = with_truth(rounded, found, batches, all_but=False, tick=tick, known=known)
         base = evaluated(rounded.network, batches).loss
-    return covering(rounded.names, found, by, base)
+    return covering(rounded.names, found, by, base), by_tensor
+
+
+def doubtful(traces: Traces) -> str:
+    """A warning of the tensors whose trace is below SIGNIFICANT of its standard errors, or negative: its sign may be
+    chance, and a negative one costs nothing at any width. Empty where there is none."""
+    weak = [place for place, (trace, error) in traces.items() if not trace >= SIGNIFICANT * error]
+    if not weak:
+        return ""
+    named = ", ".join(f"{layer} {tensor}" for layer, tensor in weak[:5])
+    more = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
+    return (
+        f"the Hessian's trace of {len(weak)} of {len(traces)} tensors is below {SIGNIFICANT} of its standard errors "
+        f"({named}{more}): their costs say little, and where the estimate is negative every width costs 0; take more "
+        f"images or probes, or another score"
+    )
+
+
+def traces_of(traces: Traces, name: str) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Those of a layer's tensors as JSON has them, by the number; empty where there are none."""
+    found = {
+        tensor: {"trace": trace, "standard_error": error if error == error else None}
+        for (layer, tensor), (trace, error) in traces.items()
+        if layer == name
+    }
+    return {"hessian": found} if found else {}
 
 
 def covering(names: Sequence[str], found: Sequence[Cost], by: str, base: float = 0.0) -> Scores:

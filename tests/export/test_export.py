@@ -15,7 +15,6 @@ from fakes.missing import missing
 from suite.cli.main import main
 from suite.export import agreement, onnx_graph
 from suite.export.agreement import Simulation
-from suite.export.dataflow import dataflow
 from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
 from suite.export.integer_network import IntegerNetwork
@@ -29,7 +28,7 @@ from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.mse import Mse
-from suite.quantizers.integer import Accumulators, bits_needed
+from suite.quantizers.integer import Accumulators
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
@@ -267,31 +266,7 @@ def test_a_file_that_computes_something_else_is_refused_with_its_first_layer(
         SuiteError, match=r"where 1 in 2000 and 0\.02 may; the first layer that differs is conv2"
     ):
         onnx_file(simulation, Request(), {}, [])
-
-
-def test_dataflow_carries_one_value_through_a_layer(
-    finished: Finished, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = finished.recipe(Mse(8, 8, feed=CALIBRATION))
-    runs = ["--runs", str(finished.folders.runs), "--data", str(finished.folders.data)]
-    assert main(["dataflow", recipe.key, "conv1", *runs]) == 0
-    shown = capsys.readouterr().out
-    for step in (
-        "input, rounded",
-        "weight",
-        "product",
-        "sum of 36 products",
-        "bias",
-        "ReLU: clamp at 0",
-        "multiplied, shifted",
-        "output, clamped",
-    ):
-        assert step in shown, shown
-    rows = {row.step: row for row in dataflow(recipe, "conv1", finished.folders)}
-    moved, clamped = rows["multiplied, shifted"], rows["output, clamped"]
-    assert clamped.example == min(max(moved.example, 0), 255) and moved.high >= clamped.high
-    assert moved.bits == bits_needed(int(moved.high))
-    assert main(["dataflow", recipe.key, "pool", *runs]) == 2
-    assert "'pool' is no quantized layer; the layers are stem, conv1" in " ".join(
-        capsys.readouterr().err.split()
+    x = next(simulation.batches())
+    assert (agreement.first_clipped(made, source.model, x) or {})["layer"] == "conv2", (
+        "with integer kernels as well"
     )

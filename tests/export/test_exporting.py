@@ -20,6 +20,27 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
+def test_an_export_that_was_there_stays_where_a_new_one_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rewrite that fails at any of its files keeps all of the old ones, and nothing else."""
+    file, old = tmp_path / "a.xml", {".xml": b"old", ".bin": b"weights"}
+    exporting._write(old, {"of": "the old"}, file)
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    assert set(before) == {"a.xml", "a.bin", "a.json"}
+    write = exporting.write_bytes
+
+    def full(content: bytes, to: Path) -> None:
+        if content == b"new weights":
+            raise OSError(28, "No space left on device")
+        write(content, to)
+
+    monkeypatch.setattr(exporting, "write_bytes", full)
+    with pytest.raises(SuiteError, match="No space left on device"):
+        exporting._write({".xml": b"new", ".bin": b"new weights"}, {"of": "the new"}, file)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
 def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from suite.cli.main import main
 from suite.export import runtimes, timing
-from suite.export.latency import Asked, timed, usable_runtimes
+from suite.export.everywhere import integer_everywhere
+from suite.export.latency import Asked, made, timed, usable_runtimes
+from suite.export.rebuild import rebuilt
 from suite.export.runtimes import Engine, Exported
 from suite.export.timing import disturbed, median_interval
+from suite.methods.adaround import Adaround
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
@@ -133,3 +136,42 @@ def test_the_command_measures_a_recipe_and_its_float_network_and_records_the_mac
     assert {"cpu_flags", "device", "cores", "threads", "clocks", "versions", "commit"} <= set(record)
     assert main(["latency", *words]) == 2
     assert "name the keys" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_runtime_that_refuses_one_network_is_skipped_for_it_unless_it_was_named(tmp_path: Path) -> None:
+    """torch.ao takes no zero points of channels, which adaround has, and it is in the default set."""
+    if reason := runtimes.why_not("torch_ao"):
+        pytest.skip(reason)
+    finished = Finished(tmp_path)
+    feed = Calibration(images=64, batch=64)
+    source = rebuilt(finished.recipe(Adaround(8, 8, iterations=2, batch=16, feed=feed)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    x = torch.zeros(2, 3, 8, 8)
+    networks = [
+        Exported("float", "small", torch.nn.Flatten(), x, int8=False),
+        Exported("key", "small adaround", network, x, int8=True),
+    ]
+    skipped: dict[str, str] = {}
+    found = made(networks, ("torch_ao",), skipped, 2, 1, lambda words: None)
+    assert [(one.runtime, one.network.key, one.precision) for one in found][:1] == [
+        ("torch_ao", "float", "float32")
+    ]
+    assert "without a zero point, and layer" in skipped["torch_ao small adaround"]
+    with pytest.raises(SuiteError, match="without a zero point"):
+        made(networks, ("torch_ao",), {}, 2, 1, lambda words: None, named=("torch_ao",))
+    with pytest.raises(SuiteError, match="no runtime takes these networks: torch_ao small adaround: "):
+        made(networks[1:], ("torch_ao",), {}, 2, 1, lambda words: None)
+
+
+def test_what_torch_ao_refuses_only_when_it_computes_is_refused_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    if reason := runtimes.why_not("torch_ao"):
+        pytest.skip(reason)
+    finished = Finished(tmp_path)
+    feed = Calibration(images=64, batch=64)
+    source = rebuilt(finished.recipe(Mse(8, 12, feed=feed)), finished.folders)
+    network, _ = integer_everywhere(source.model, source.calibration())
+    wide = Exported("key", "wide inputs", network, torch.zeros(2, 3, 8, 8), int8=True)
+    with pytest.raises(SuiteError, match="has more than 8 bits"):
+        runtimes.engine(wide, "torch_ao", "int8", 2, 1)

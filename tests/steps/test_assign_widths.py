@@ -25,6 +25,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.run.pipeline import quantized, steps_of
 from suite.steps import AssignWidths
+from suite.steps.width_scores import doubtful, traces_of
 from suite.sweeps.values import from_json
 
 SHORT = Sgd(epochs=1, batch=8, lr=0.01, precision=Precision("O0"))
@@ -245,3 +246,37 @@ def test_the_step_stands_by_itself_behind_insert() -> None:
     step.apply(inserted, Keeping(tied(), x, labels))
     found = widths_of(inserted)
     assert found["conv"] == found["linear"] == (8, 8) and set(found["left"]) <= {3, 5}
+
+
+@pytest.mark.parametrize("budget", ["size_bits", "bops_per_mac", "latency_ms"])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0, None, "4", True], ids=str)
+def test_a_budget_that_is_no_finite_number_is_refused(budget: str, wrong: Any) -> None:
+    with pytest.raises(SuiteError, match="a budget is a finite number from 0 on"):
+        AssignWidths(**{"size_bits": 4.0, "bops_per_mac": 16.0, budget: wrong})
+
+
+def test_traces_that_may_be_chance_are_recorded_and_warned_of() -> None:
+    """A negative estimate costs nothing at every width, which no report would show."""
+    base = Mse(4, 4, feed=CALIBRATION)
+    with pytest.warns(
+        UserWarning, match=r"the Hessian's trace of \d+ of 8 tensors is below 2 of its standard errors"
+    ):
+        _, kept, _ = chosen(mixed(base, "hessian"))
+    (said,) = kept["warnings"]
+    for layer in kept["layers"]:
+        for tensor, found in layer["hessian"].items():
+            weak = found["trace"] < 2 * found["standard_error"]
+            assert (f"{layer['name']} {tensor}" in said) == weak or "and" in said
+            assert found["trace"] > 0 or set(layer["scores"][tensor].values()) == {0.0}
+    assert "hessian" not in chosen(mixed(base))[1]["layers"][0]
+
+
+def test_only_a_trace_above_two_standard_errors_is_no_chance() -> None:
+    clear = {("a", "weight"): (2.0, 1.0), ("a", "input"): (0.0, 0.0)}
+    assert doubtful(clear) == ""
+    for trace, error in ((1.9, 1.0), (-5.0, 1.0), (3.0, float("nan"))):
+        said = doubtful(clear | {("b", "input"): (trace, error)})
+        assert said.startswith("the Hessian's trace of 1 of 3 tensors") and "(b input)" in said
+    assert traces_of({("b", "input"): (3.0, float("nan"))}, "b") == {
+        "hessian": {"input": {"trace": 3.0, "standard_error": None}}
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.mixed import CALIBRATION, START, chosen, mixed, widths
@@ -84,4 +85,31 @@ def test_times_are_read_from_a_record_and_a_name_tells_measurements_apart(tmp_pa
     for content in ("{", "{}", '{"layers": [{}]}', '{"layers": 3}'):
         file.write_text(content)
         with pytest.raises(SuiteError, match=r"is no record of layer times: .*suite latency KEY --layers"):
+            LayerTimes.read(file)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("conv", "8", 8, 1.0),
+        ("conv", None, 8, 1.0),
+        ("conv", 8, 8.0, 1.0),
+        (3, 8, 8, 1.0),
+        ("conv", 8, 8, "1"),
+    ]
+    + [("conv", 8, 8, ms) for ms in (None, float("nan"), float("inf"), 0.0, -1.0, True)]
+    + [("conv", 0, 8, 1.0), ("conv", True, 8, 1.0), ("conv", 8, 64, 1.0), ["conv", 8, 8, 1.0]],
+    ids=str,
+)
+def test_a_time_that_is_none_is_refused_when_it_is_given_and_when_it_is_read(
+    tmp_path: Path, wrong: Any
+) -> None:
+    """Not in the middle of a run, where it would be compared with widths."""
+    with pytest.raises(SuiteError, match="a layer's time is"):
+        LayerTimes((("conv", 8, 8, 1.0), wrong))
+    file = tmp_path / "times.json"
+    names = ("name", "weight_bits", "input_bits", "milliseconds")
+    file.write_text(json.dumps({"layers": [dict(zip(names, wrong, strict=True))]}))
+    if isinstance(wrong, tuple):
+        with pytest.raises(SuiteError, match=r"times\.json: a layer's time is .*suite latency KEY --layers"):
             LayerTimes.read(file)
