@@ -80,6 +80,10 @@ def export(
 ) -> int:
     """Write a recipe's quantized network, with --to, compared with its simulation; or all runs of a sweep as Parquet
     or CSV."""
+    if network.compare is not None or network.to is not None:
+        from suite.ranks import keep_freed_memory  # which waits for torch
+
+        keep_freed_memory()
     if network.compare is not None:
         return _compare(what, network.compare, network.images, folders)
     if network.to is None:

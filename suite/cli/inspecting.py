@@ -14,7 +14,7 @@ from suite.data import datasets
 from suite.networks import checkpoint_files, recognize
 from suite.networks.channels_last import channels_last
 from suite.networks.checkpoint_reading import read
-from suite.ranks import Ranks
+from suite.ranks import Ranks, keep_freed_memory
 from suite.recipe import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Dataset, Network
 from suite.recipe.errors import no_checkpoint
 from suite.recipe.settings import CIFAR100_MEAN, CIFAR100_STD, RESNETS
@@ -49,6 +49,7 @@ def inspect(
     their accuracy on CIFAR-10 or CIFAR-100 where that lies in --data."""
     if not file.is_file():
         raise no_checkpoint(file)
+    keep_freed_memory()
     content, notes = read(file), list[str]()
     state = checkpoint_files.weights_of(content, file, notes)
     count = sum(value.numel() for value in state.values() if value.is_floating_point())

@@ -39,9 +39,11 @@ def sensitivity(
     folders: FolderOptions = FOLDERS,
 ) -> int:
     """Measure what rounding each layer costs, weights and inputs apart."""
+    from suite.ranks import keep_freed_memory
     from suite.run.attempt import InterruptedRunError
     from suite.run.measure import sensitivity as measure  # which waits for torch
 
+    keep_freed_memory()
     console, stop = get_console(), Stop().listen()
     (stage,) = find_stages(folders.runs, [key])
     calibration = Calibration(images, min(images, 64), seed)
