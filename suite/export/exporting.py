@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.export import agreement, onnx_graph, runtime_files, tensors
+from suite.export import agreement, onnx_graph, probes, runtime_files, tensors
 from suite.export.agreement import Simulation
 from suite.export.everywhere import integer_everywhere
 from suite.export.levels import integers_of, levels_of, refused
@@ -58,6 +58,10 @@ def export(stage: Stage, folders: Folders, request: Request) -> tuple[Path, Path
     warnings: list[str] = []
     contents, compared = _contents(stage, simulation, request, warnings)
     found |= compared
+    if request.probes:
+        found["runtimes"] = probes.probed(simulation, request.to, compared, request.compiled)
+    if words := agreement.few_images(len(simulation.logits)):
+        warnings.append(words)
     record = {
         **_about(source, file, contents[file.suffix], request),
         "simulated_top1": 100 * float(_right(simulation).double().mean()),
