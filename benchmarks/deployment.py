@@ -4,7 +4,8 @@ Speed: a ResNet-50 of random weights at 224 x 224 (no kernel's time depends on t
 integers everywhere, and its float network, as ONNX files in ONNX Runtime, or another of --runtimes: interleaved,
 warmed up, on stated threads. Answers: the same network and convention of a small network trained on scikit-learn's
 digits, whose test images ONNX Runtime answers with its integer kernels and the simulation answers too. Exactness: the
-sums of each convolution of that network, in integers alone, equal to those of ONNX Runtime's ConvInteger bit by bit.
+sums of each convolution and linear layer of that network, in integers alone, equal to those of ONNX Runtime's
+ConvInteger and MatMulInteger bit by bit.
 Weights have 8 bits, and 7 on a processor without VNNI, which would clip sums of 8-bit products.
 
 The last line is JSON: int8_over_float, the processor time of float32 over that of int8 in the same runtime, the least
@@ -83,39 +84,47 @@ def flips(network: torch.fx.GraphModule, source: Rebuilt) -> tuple[int, int]:
 
 
 def is_exact(network: torch.fx.GraphModule, x: torch.Tensor) -> bool:
-    """Whether the sums of every convolution are those of ConvInteger, bit by bit, for the images `x`."""
+    """Whether the sums of every convolution and linear layer are those of ConvInteger and MatMulInteger, bit by bit,
+    for the images `x`."""
     integers = IntegerNetwork(network)
     equal = []
     known = integers.products
 
     def compared(x: Codes, name: str, layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
         total, scale = known(x, name, layer)
-        if isinstance(layer, CONVOLUTIONS):
-            equal.append(torch.equal(total, conv_integer(x, integers.weights[name], layer)))
+        equal.append(torch.equal(total, summed(x, integers.weights[name], layer)))
         return total, scale
 
     setattr(integers, "products", compared)  # noqa: B010, a method for this call alone
     integers(x)
-    return bool(equal) and all(equal)
+    return len(equal) == len(integers.weights) > 0 and all(equal)
 
 
-def conv_integer(x: Codes, weight: Integers, layer: Any) -> torch.Tensor:
-    """int64: what ONNX Runtime's ConvInteger sums, of weights stored unsigned, which is exact on every processor."""
+def summed(x: Codes, weight: Integers, layer: Any) -> torch.Tensor:
+    """int64: what ONNX Runtime's ConvInteger or, of a linear layer, MatMulInteger sums, of weights stored unsigned,
+    which is exact on every processor."""
     from onnx import TensorProto, helper
 
     moved = -min(int(x.q.min()), 0)
     w, zeros = onnx_graph.stored(weight, unsigned=True)
     (zero,) = torch.unique(zeros)  # it takes one for all channels
+    if not isinstance(layer, CONVOLUTIONS):
+        w = w.T.contiguous()
     given = {"x": x.q + moved, "w": w, "xz": torch.tensor(x.zero_point + moved), "wz": zero}
     arrays = {name: value.numpy().astype(np.uint8) for name, value in given.items()}
     infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, a.shape) for name, a in arrays.items()]
-    how = {
-        "pads": [*layer.padding] * 2,
-        "strides": [*layer.stride],
-        "dilations": [*layer.dilation],
-        "group": layer.groups,
-    }
-    node = helper.make_node("ConvInteger", list(arrays), ["y"], kernel_shape=[*layer.kernel_size], **how)
+    how = (
+        {
+            "pads": [*layer.padding] * 2,
+            "strides": [*layer.stride],
+            "dilations": [*layer.dilation],
+            "group": layer.groups,
+            "kernel_shape": [*layer.kernel_size],
+        }
+        if isinstance(layer, CONVOLUTIONS)
+        else {}
+    )
+    node = helper.make_node("ConvInteger" if how else "MatMulInteger", list(arrays), ["y"], **how)
     output = helper.make_tensor_value_info("y", TensorProto.INT32, None)
     graph = helper.make_graph([node], "one", infos, [output])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)

@@ -50,6 +50,12 @@ class NetworkOptions:
     images: Annotated[
         Whole | None, Parameter(help="with --to: number of test images to compare on (default: all)")
     ] = None
+    compiled: Annotated[
+        bool,
+        Parameter(
+            help="with --to: compare TorchInductor's integer kernels too, which take a minute to compile"
+        ),
+    ] = False
     compare: Annotated[
         Path | None,
         Parameter(
@@ -106,7 +112,8 @@ def _export(key: str, network: NetworkOptions, folders: FolderOptions) -> int:
     if network.unsigned_weights and network.signed_weights:
         raise SuiteError("--unsigned-weights and --signed-weights contradict each other; give one")
     unsigned = True if network.unsigned_weights else False if network.signed_weights else None
-    request = Request(network.to, network.out, network.integer_everywhere, unsigned, network.images)  # type: ignore[arg-type]
+    asked = network.out, network.integer_everywhere, unsigned, network.images
+    request = Request(network.to, *asked, compiled=network.compiled)  # type: ignore[arg-type]
     [stage] = find_stages(folders.runs, [key])
     if is_float(stage) and request.to == "safetensors":
         assert isinstance(stage, Training | Recipe)
@@ -144,6 +151,8 @@ def _share(stage: Training | Recipe, folders: Folders, file: Path) -> int:
 
 def _lines(record: dict[str, Any]) -> list[str]:
     """What was compared, and the warnings."""
+    from suite.export import probes
+
     runtime = "ONNX Runtime" if record["to"] in ("onnx", "openvino") else "PyTorch"
     names = {
         "integer_everywhere": "integers everywhere, simulated, against the recipe's own",
@@ -162,6 +171,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
                 f"{words}: {one['flips']} of {one['images']} answers differ, logits by {one['mean_difference']:.3g} "
                 f"in the mean, {one['largest_difference']:.3g} at most"
             )
+    found += probes.lines(record["agreement"].get("runtimes", {}))
     return found + [f"warning: {line}" for line in record["warnings"]]
 
 

@@ -27,6 +27,7 @@ from suite.export.levels import levels_of
 from suite.export.onnx_graph import rounded_tensors, scopes_of
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
+from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
 """The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
 rounding."""
+NOISE_BUT_ONE_IN = 1000
+FEW_IMAGES = 2000
+"""Below which one flip is more than the bound's share."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
 X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
@@ -108,7 +112,8 @@ class Simulation:
 def session(
     made: ModelProto | bytes, integer_kernels: bool, optimized: Path | None = None, threads: int = 1
 ) -> Any:
-    """One of ONNX Runtime; without integer kernels every operator computes as it says."""
+    """One of ONNX Runtime; without integer kernels every operator computes as it says. Raises SuiteError where this
+    ONNX Runtime does not take the file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -119,13 +124,34 @@ def session(
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     content = made if isinstance(made, bytes) else made.SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has a class of its own for each kind
+        raise _not_taken(error) from error
+
+
+def ran(run: Any, names: list[str], x: Tensor) -> list[Any]:
+    """The tensors of these names that a session gives for the images `x`. Raises SuiteError where it cannot."""
+    try:
+        found: list[Any] = run.run(names, {"images": _array(x)})
+    except Exception as error:  # some kernels say only now what they do not take
+        raise _not_taken(error) from error
+    return found
+
+
+def _not_taken(error: Exception) -> SuiteError:
+    import onnxruntime
+
+    return SuiteError(
+        f"ONNX Runtime {onnxruntime.__version__} does not compute this file: {in_a_line(error)}; install a newer "
+        f"onnxruntime"
+    )
 
 
 def answered(made: bytes, images: Iterator[Tensor], integer_kernels: bool) -> Tensor:
     """float32 [n, classes]: the logits of ONNX Runtime for batches of images."""
     run = session(made, integer_kernels)
-    found = [run.run(["logits"], {"images": _array(x)})[0] for x in images]
+    found = [ran(run, ["logits"], x)[0] for x in images]
     return torch.from_numpy(np.concatenate(found))
 
 
@@ -137,7 +163,9 @@ def difference(reference: Tensor, found: Tensor, noise: float = 0.0) -> dict[str
     """images, flips of the class with the largest logit, and mean and largest difference of logits.
 
     flips_beyond_noise: those where the two largest logits of the reference lie further apart than twice `noise`, by
-    which rounding alone may move a logit.
+    which rounding alone may move a logit. noise: of this comparison, the largest difference of an image's logits, of
+    all images but one in NOISE_BUT_ONE_IN: one image of which a value crosses a rounding early, and whose logits move
+    far, does not excuse flips of others.
     """
     apart = (reference - found).abs()
     flipped = reference.argmax(1) != found.argmax(1)
@@ -148,7 +176,18 @@ def difference(reference: Tensor, found: Tensor, noise: float = 0.0) -> dict[str
         "flips_beyond_noise": int((flipped & (first - second >= 2 * noise)).sum()),
         "mean_difference": float(apart.mean()),
         "largest_difference": float(apart.max()),
+        "noise": float(apart.amax(1).quantile(1 - 1 / NOISE_BUT_ONE_IN, interpolation="lower")),
     }
+
+
+def few_images(images: int) -> str:
+    """A warning where a comparison on so many images says little; else empty."""
+    if images >= FEW_IMAGES:
+        return ""
+    return (
+        f"compared on {images} images, of which one answer may flip: the bound of 1 in {ONE_FLIP_IN} needs "
+        f"{FEW_IMAGES} or more"
+    )
 
 
 def within_bounds(record: dict[str, Any]) -> bool:
@@ -183,10 +222,12 @@ def layers_with_integer_biases(made: ModelProto, result: ModelProto) -> set[str]
     }
 
 
-def first_difference(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str, Any] | None:
-    """The first quantizer whose integers differ between `model` and ONNX Runtime without integer kernels, on the
-    images `x`: its name, the share of its integers that differ, and by how many levels at most. None where all agree.
-    """
+def differences(
+    made: ModelProto, model: nn.Module, x: Tensor, integer_kernels: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The quantizers whose integers differ between `model` and ONNX Runtime, with its integer kernels or without, on
+    the images `x`, in the order of the graph: the layer's name, the share of its integers that differ, and by how many
+    levels at most."""
     import onnx
 
     names = rounded_tensors(made)
@@ -197,9 +238,7 @@ def first_difference(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str,
     for tensor in names.values():
         kind = types.get(given[tensor].input[2], onnx.TensorProto.UINT8)
         shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
-    theirs = dict(
-        zip(names, session(shown, False).run(list(names.values()), {"images": _array(x)}), strict=True)
-    )
+    theirs = dict(zip(names, ran(session(shown, integer_kernels), list(names.values()), x), strict=True))
     ours = _integers(model, x, set(names))
     for name in names:
         if name not in ours:
@@ -210,8 +249,19 @@ def first_difference(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str,
         apart = (ours[name] - (torch.from_numpy(theirs[name].astype(np.int64)) - zero)).abs()
         if bool(apart.any()):
             share = float((apart > 0).double().mean())
-            return {"layer": name.removesuffix(".input"), "share": share, "levels": int(apart.max())}
-    return None
+            yield {"layer": name.removesuffix(".input"), "share": share, "levels": int(apart.max())}
+
+
+def first_difference(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str, Any] | None:
+    """Of `differences` in the arithmetic of the simulation the first, None where all agree."""
+    return next(differences(made, model, x), None)
+
+
+def first_clipped(made: ModelProto, model: nn.Module, x: Tensor) -> dict[str, Any] | None:
+    """Of `differences` with integer kernels the first by more than one level, which rounding alone gives; else the
+    first, None where all agree."""
+    found = list(differences(made, model, x, integer_kernels=True))
+    return next((one for one in found if one["levels"] > 1), found[0] if found else None)
 
 
 def _integers(model: nn.Module, x: Tensor, names: set[str]) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.export import agreement, onnx_graph, runtime_files, tensors
+from suite.export import agreement, onnx_graph, probes, runtime_files, tensors
 from suite.export.agreement import Simulation
 from suite.export.everywhere import integer_everywhere
-from suite.export.levels import integers_of, levels_of, refused
+from suite.export.levels import NoIntegersError, integers_of, levels_of, refused
 from suite.export.onnx_file import differs, onnx_file
 from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.request import CONVENTIONS, Request
@@ -48,7 +48,7 @@ def export(stage: Stage, folders: Folders, request: Request) -> tuple[Path, Path
     source = rebuilt(stage, folders)
     check_on_grids(source)
     simulation = Simulation.of(source.model, source.images("test"), request.images)
-    found = {"rebuilt": _compared_with_run(source, simulation)}
+    found = {"rebuilt": compared_with_run(source, simulation)}
     joints = tuple[str, ...]()
     if request.integer_everywhere:
         recipes_own = simulation
@@ -58,6 +58,10 @@ def export(stage: Stage, folders: Folders, request: Request) -> tuple[Path, Path
     warnings: list[str] = []
     contents, compared = _contents(stage, simulation, request, warnings)
     found |= compared
+    if request.probes:
+        found["runtimes"] = probes.probed(simulation, request.to, compared, request.compiled)
+    if words := agreement.few_images(len(simulation.logits)):
+        warnings.append(words)
     record = {
         **_about(source, file, contents[file.suffix], request),
         "simulated_top1": 100 * float(_right(simulation).double().mean()),
@@ -108,22 +112,27 @@ def check_installed() -> None:
 
 
 def check_on_grids(source: Rebuilt) -> None:
-    """Raise SuiteError, naming them, for layers whose levels are no grid, and for a network without any."""
+    """Raise NoIntegersError, naming them, for layers whose levels are no grid, and for a network without any."""
     if reasons := refused(source.model):
         named = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
         more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-        raise SuiteError(
+        raise NoIntegersError(
             f"{source.recipe.name} cannot be exported, since the levels of {len(reasons)} of its layers are no "
             f"integers times a scale: {named}{more}; export a recipe of evenly spaced levels, such as mse or lsq"
         )
     modules = list(source.model.modules())
     rounded = any(isinstance(one, LAYERS) and integers_of(one) is not None for one in modules)
     if not rounded and not any(isinstance(one, Quantizer) for one in modules):
-        raise SuiteError(f"{source.recipe.name} rounds no weight and no input; there is nothing to export")
+        raise NoIntegersError(
+            f"{source.recipe.name} rounds no weight and no input; there is nothing to export"
+        )
 
 
-def _compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]:
-    """How many images the rebuilt network has right or wrong otherwise than the run recorded."""
+def compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]:
+    """How many images the rebuilt network has right or wrong otherwise than the run recorded.
+
+    Raises SuiteError beyond OTHER_ANSWERS of them.
+    """
     packed = source.outcome.get("correct")
     if not isinstance(packed, str):
         return {"images": 0}

@@ -49,6 +49,8 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
     unsigned = {one.name.removesuffix(".q") for one in weights if one.data_type == 2}  # uint8
     clips = [name for name in could_clip(model) if name not in unsigned]
     found = compared_onnx(made, simulation, clips, warnings)
+    if words := agreement.few_images(len(simulation.logits)):
+        warnings.append(words)
     return {"to": "onnx", "agreement": found, "warnings": warnings}
 
 
@@ -77,11 +79,10 @@ def read(file: Path, sha256: str = "") -> ModelProto:
         ) from error
     try:
         session = agreement.session(made, False)
-    except Exception as error:  # onnxruntime has a class of its own for each kind
+    except SuiteError as error:
         opsets = ", ".join(str(one.version) for one in made.opset_import if not one.domain)
         raise SuiteError(
-            f"ONNX Runtime does not take {file} (opset {opsets}): {in_a_line(error)}; install a newer onnxruntime, or "
-            f"export it again, which writes opset 21"
+            f"{file} (opset {opsets}): {error}, or export it again, which writes opset 21"
         ) from error
     ends = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
     if ends != (["images"], ["logits"]):

@@ -55,10 +55,11 @@ def compared_onnx(
     content = made.SerializeToString()
     plain, theirs = (agreement.answered(content, simulation.batches(), kernels) for kernels in (False, True))
     exact = agreement.difference(simulation.logits, plain)
-    noise = exact["largest_difference"]
+    noise = exact["noise"]
     integer = agreement.difference(simulation.logits, theirs, noise)
     few = min(agreement.BATCH, len(simulation.test))
-    first = agreement.first_difference(made, simulation.model, next(agreement.batches(simulation.test, few)))
+    x = next(agreement.batches(simulation.test, few))
+    first = agreement.first_difference(made, simulation.model, x)
     found: dict[str, Any] = {
         "same_arithmetic": exact,
         "integer_kernels": integer | {"kernels": agreement.kernels(result := agreement.optimized(content))},
@@ -73,6 +74,9 @@ def compared_onnx(
         )
     if not agreement.within_bounds(integer):
         apart = f"on this machine's integer kernels {WORDS.format(**integer)} differ from the simulation"
+        if (at := agreement.first_clipped(made, simulation.model, x)) is not None:
+            found["integer_kernels"]["first_difference"] = at
+            apart += f"; the first input that differs is that of {at['layer']}"
         if not agreement.has_vnni() and clips:
             warnings.append(f"{apart}: it has no VNNI, as said above")
             return found

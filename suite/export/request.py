@@ -37,6 +37,8 @@ class Request:
     integer_everywhere: bool = False
     unsigned_weights: bool | None = None
     images: int | None = None
+    probes: bool = True
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         check_choice("--to", self.to, get_args(Format))

@@ -53,7 +53,7 @@ def pt2e_file(
     run, kernels = pt2e.compiled(made.module(), first)
     size = len(first)
     answers = [_filled(run, x, size) for x in simulation.batches()]
-    integer = agreement.difference(simulation.logits, torch.cat(answers), exact["largest_difference"])
+    integer = agreement.difference(simulation.logits, torch.cat(answers), exact["noise"])
     found["integer_kernels"] = integer | {"kernels": kernels}
     _judge("TorchInductor's", integer, clips, warnings)
     return content, found
@@ -75,7 +75,7 @@ def openvino_files(
         return torch.from_numpy(inference.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
 
     answers = [_filled(run, x, batch) for x in simulation.batches()]
-    noise = found["same_arithmetic"]["largest_difference"]
+    noise = found["same_arithmetic"]["noise"]
     integer = agreement.difference(simulation.logits, torch.cat(answers), noise)
     found["openvino"] = integer | {"kernels": openvino_kernels(compiled)}
     _judge("OpenVINO's", integer, _warned(simulation.model, warnings), warnings)

@@ -130,12 +130,16 @@ class Engine:
 
     def answers(self, images: Iterator[torch.Tensor], n: int) -> NDArray[np.int64]:
         """The class of the largest logit of each of `n` images; `images` are batches of any size."""
-        x = torch.cat(list(images))[:n].contiguous().numpy()
-        found = []
-        for at in range(0, n, self.batch):
+        classes: NDArray[np.int64] = self.logits(torch.cat(list(images))[:n]).argmax(1)
+        return classes
+
+    def logits(self, images: torch.Tensor) -> Array:
+        """[n, classes] of float32 [n, channels, height, width]; the last batch is filled up."""
+        x, found = images.contiguous().numpy(), []
+        for at in range(0, len(x), self.batch):
             part = x[at : at + self.batch]
             filled = np.concatenate([part, np.repeat(part[-1:], self.batch - len(part), 0)])
-            found.append(self.run(filled)[: len(part)].argmax(1))
+            found.append(self.run(filled)[: len(part)])
         return np.concatenate(found)
 
 
@@ -214,12 +218,12 @@ def _torch_ao(network: Exported, precision: Precision, batch: int, threads: int)
             logits: Array = module(torch.from_numpy(x)).numpy()
             return logits
 
+    run(network.example[:1].numpy())  # what its operators do not take they say only when they compute
     return run, dict(getattr(module, "kernels", {}))
 
 
 MAKERS: dict[str, Callable[[Exported, Precision, int, int], Any]] = {
     "onnxruntime": _onnxruntime,
-    run(network.example[:1].numpy())  # what its operators do not take they say only when they compute
     "openvino": _openvino,
     "inductor": _inductor,
     "torch_ao": _torch_ao,

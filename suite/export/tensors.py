@@ -1,23 +1,26 @@
 """A quantized network as plain tensors: integers, scales and zero points by name, for readers of one's own.
 
 Of a layer NAME: `NAME.weight` the integers, `NAME.weight_scale` and `NAME.weight_zero_point` ([] or one a channel of
-axis 0), `NAME.input_scale` and `NAME.input_zero_point`; x ~ (q - zero_point) * scale. All else has its own name.
-Before a file is given out it is read again, and a network of its weights answers the test images.
+axis 0), `NAME.weight_bits`; `NAME.input_scale`, `NAME.input_zero_point`, `NAME.input_bits`, `NAME.input_quant_min` and
+`NAME.input_quant_max`, between which q is clipped; x ~ (q - zero_point) * scale. All else has its own name. Before a
+file is given out it is read again, and a network of what it has, and nothing else, answers the test images.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suite.export.levels import integers_of, levels_of
 from suite.export.onnx_graph import stored
+from suite.quantizers.affine import fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
+
+ENDS = ("quant_min", "quant_max")
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -28,13 +31,15 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, Quantizer):
             levels = levels_of(module)
             found[f"{_of_input(name)}_scale"] = levels.scale
-            found[f"{_of_input(name)}_zero_point"] = torch.tensor(levels.zero_point, dtype=torch.int32)
+            for own in ("zero_point", *ENDS, "bits"):
+                found[f"{_of_input(name)}_{own}"] = torch.tensor(getattr(levels, own), dtype=torch.int32)
             replaced |= {f"{name}.{own}" for own in module.state_dict()}
         elif isinstance(module, LAYERS) and (weight := integers_of(module)) is not None:
             plain = name.removesuffix(".layer")
             q, zero_point = stored(weight)
             found |= {f"{plain}.weight": q, f"{plain}.weight_scale": weight.scale}
             found[f"{plain}.weight_zero_point"] = zero_point
+            found[f"{plain}.weight_bits"] = torch.tensor(weight.bits, dtype=torch.int32)
             replaced.add(f"{name}.weight")
     own = _own_names(model)
     found |= {own[name]: tensor for name, tensor in model.state_dict().items() if name not in replaced}
@@ -72,25 +77,47 @@ def safetensors_file(model: nn.Module, about: dict[str, str]) -> tuple[bytes, nn
     return content, read_into(model, load(content))
 
 
+class RoundedInput(nn.Module):
+    """A tensor rounded as a file says, by nothing else: the reader that a file needs."""
+
+    def __init__(self, tensors: dict[str, Tensor], name: str) -> None:
+        super().__init__()
+        self.scale = tensors[f"{name}_scale"].clone()
+        zero, self.quant_min, self.quant_max = (
+            int(tensors[f"{name}_{one}"]) for one in ("zero_point", *ENDS)
+        )
+        self.zero_point = torch.tensor(float(zero)) if zero else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32, of the shape of `x`."""
+        return fake_quantize(x, self.scale, self.zero_point, self.quant_min, self.quant_max)
+
+
 @torch.no_grad()
 def read_into(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
-    """A copy of `model` with what `tensors` say: weights and ranges of inputs by integers, scales and zero points, and
-    all else by its own name."""
+    """The network of `model`'s form with what `tensors` say and none of its own values: weights and inputs by
+    integers, scales, zero points and ends of grids, and all else by its own name. What they lack is NaN."""
+    own = _own_names(model)
     model = copy.deepcopy(model)
-    for name, module in model.named_modules():
-        plain = name.removesuffix(".layer")
-        parts: Any = module
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Quantized):
+            held = nn.Sequential()
+            if module.input is not None:
+                held.add_module("input", RoundedInput(tensors, _of_input(f"{name}.input")))
+            held.add_module("layer", module.layer)
+            model.set_submodule(name, held)
+    for name, module in list(model.named_modules()):
         if isinstance(module, Quantizer):
-            parts.scale.fill_(tensors[f"{_of_input(name)}_scale"])
-            parts.zero_point.fill_(tensors[f"{_of_input(name)}_zero_point"])
-        elif isinstance(module, LAYERS) and f"{plain}.weight_scale" in tensors:
-            q, zero, scale = (tensors[f"{plain}.weight{part}"] for part in ("", "_zero_point", "_scale"))
-            zero, scale = (
-                one.reshape([-1, *[1] * (q.dim() - 1)] if one.dim() else []) for one in (zero, scale)
-            )
-            parts.weight.copy_((q.int() - zero.int()) * scale)
-    own, state = _own_names(model), model.state_dict()
-    for name, tensor in state.items():
-        if own[name] in tensors and f"{own[name]}_scale" not in tensors:
-            tensor.copy_(tensors[own[name]])
+            model.set_submodule(name, RoundedInput(tensors, _of_input(name)))
+    for name, tensor in model.state_dict().items():
+        plain = own[name]
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)
+        if f"{plain}_scale" in tensors:
+            q, zero, scale = (tensors[f"{plain}{part}"] for part in ("", "_zero_point", "_scale"))
+            shape = [-1, *[1] * (q.dim() - 1)]
+            zero, scale = (one.reshape(shape if one.dim() else []) for one in (zero, scale))
+            tensor.copy_((q.int() - zero.int()) * scale)
+        elif plain in tensors:
+            tensor.copy_(tensors[plain])
     return model

@@ -2,9 +2,10 @@
 
 `mlflow.pyfunc.load_model("models:/quick@best-w8a8").predict(images)` needs mlflow and onnxruntime, not the suite.
 `images` are normalized, float32 [n, channels, height, width]; the answer is {"logits": float32 [n, classes]}. Of a
-recipe whose levels are no integers times a scale it is the simulation as a program of torch.export, which needs torch
-and answers with the array alone. MLflow fixes where a version's files are, so that a version gets its model by a new
-one that takes its place.
+recipe whose levels are no integers times a scale, or that torch's exporter for ONNX cannot take, it is the simulation
+as a program of torch.export, which needs torch and answers with the array alone. A network that answers otherwise than
+its run did gets no model. MLflow fixes where a version's files are, so that a version gets its model by a new one that
+takes its place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from suite.export.exporting import check_installed, export
+from suite.export.agreement import Simulation
+from suite.export.exporting import check_installed, compared_with_run, export
+from suite.export.levels import NoIntegersError
 from suite.export.rebuild import rebuilt
 from suite.export.request import Request
 from suite.recipe import Recipe
@@ -96,8 +99,8 @@ def _replace(client: Any, sweep: str, alias: str, version: Any, folders: Folders
 
 
 def _write(recipe: Recipe, folder: Path, folders: Folders) -> None:
-    """The model of a finished recipe in MLflow's format, in `folder`, with the record of its export; where its levels
-    are no integers times a scale, its simulation as a program of torch.export."""
+    """The model of a finished recipe in MLflow's format, in `folder`, with the record of its export; where no file of
+    integers can be made of it, its simulation as a program of torch.export. Raises SuiteError as `export` does."""
     import mlflow.onnx
     import numpy as np
     import onnx
@@ -109,9 +112,9 @@ def _write(recipe: Recipe, folder: Path, folders: Folders) -> None:
     shared: dict[str, Any] = {"signature": ModelSignature(inputs=Schema([images]))}
     shared["metadata"] = {"stage_key": recipe.key, "mean": data.mean, "std": data.std}
     try:
-        request = Request(out=folder / "exported.onnx", images=IMAGES)
+        request = Request(out=folder / "exported.onnx", images=IMAGES, probes=False)
         file, beside, _ = export(recipe, folders, request)
-    except SuiteError as reason:
+    except NoIntegersError as reason:
         _write_simulation(recipe, folder, folders, shared, reason)
         return
     packages = _pinned("onnx", "onnxruntime", "numpy")
@@ -120,13 +123,14 @@ def _write(recipe: Recipe, folder: Path, folders: Folders) -> None:
 
 
 def _write_simulation(
-    recipe: Recipe, folder: Path, folders: Folders, shared: dict[str, Any], reason: SuiteError
+    recipe: Recipe, folder: Path, folders: Folders, shared: dict[str, Any], reason: NoIntegersError
 ) -> None:
     import mlflow.pytorch
     import torch
 
-    model = rebuilt(recipe, folders).model
-    data = recipe.start.dataset
+    source = rebuilt(recipe, folders)
+    model, data = source.model, recipe.start.dataset
+    compared_with_run(source, Simulation.of(model, source.images("test"), IMAGES))
     example = torch.randn(2, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(0))
     try:
         mlflow.pytorch.save_model(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from fakes.missing import missing
 
 from suite.data import datasets
 from suite.export import agreement
+from suite.export.runtimes import why_not
 from suite.recipe import Dataset
+from suite.recipe.errors import SuiteError
 
 
 def test_a_flip_counts_where_the_classes_lie_further_apart_than_noise() -> None:
@@ -32,6 +38,49 @@ def test_one_flip_in_2000_and_a_mean_of_a_fiftieth_may_differ() -> None:
     ):
         record = {"images": images, "flips_beyond_noise": flips, "mean_difference": mean}
         assert agreement.within_bounds(record) == allowed
+
+
+def test_one_image_whose_logits_move_far_excuses_no_flips_of_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randn(2000, 10, generator=generator)
+    moved = reference + 0.01 * torch.rand(2000, 10, generator=generator)
+    moved[7] += 5.0
+    record = agreement.difference(reference, moved)
+    assert record["largest_difference"] > 5 and 0.005 < record["noise"] <= 0.01
+    assert agreement.difference(reference[:1], moved[:1])["noise"] <= 0.01
+
+
+def test_a_comparison_on_few_images_says_so() -> None:
+    assert agreement.few_images(2000) == ""
+    assert agreement.few_images(1999).startswith("compared on 1999 images, of which one answer may flip")
+
+
+@pytest.mark.parametrize(("levels", "found"), [([], None), ([1, 1], "one"), ([1, 9], "two"), ([4, 9], "one")])
+def test_the_first_layer_that_integer_kernels_clip_differs_by_more_than_a_level(
+    monkeypatch: pytest.MonkeyPatch, levels: list[int], found: str | None
+) -> None:
+    """Rounding moves an integer by one; the layers before the one that clips are not to blame."""
+
+    def differences(*_: Any, integer_kernels: bool) -> Iterator[dict[str, Any]]:
+        assert integer_kernels
+        return ({"layer": name, "levels": n} for name, n in zip(("one", "two"), levels, strict=False))
+
+    monkeypatch.setattr(agreement, "differences", differences)
+    nothing: Any = None
+    first = agreement.first_clipped(nothing, nothing, nothing)
+    assert (first and first["layer"]) == found
+
+
+def test_a_file_that_no_session_takes_is_the_users_to_mend() -> None:
+    if reason := why_not("onnxruntime"):
+        missing(reason)
+    with pytest.raises(
+        SuiteError, match="ONNX Runtime .* does not compute this file.*install a newer onnxruntime"
+    ):
+        agreement.session(b"no onnx", True)
+    failing: Any = SimpleNamespace(run=lambda *_: {}["QLinearConv"])
+    with pytest.raises(SuiteError, match="does not compute this file: KeyError"):
+        agreement.ran(failing, ["logits"], torch.zeros(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from suite.export.runtimes import why_not
 from suite.methods.apot import Apot
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
+from suite.recipe.errors import SuiteError
 from suite.track import models, store
 
 __all__ = ["embedded"]
@@ -78,3 +82,24 @@ def test_a_registered_version_loads_and_predicts_what_its_run_answered(
     assert aliases(client, "small") == found
     versions = [str(one.version) for one in client.search_model_versions("name = 'small'")]
     assert sorted(versions) == sorted(found.values())
+
+
+@pytest.mark.parametrize(
+    "method", [Mse(8, 8, feed=Calibration(images=64, batch=64)), Apot(4, 4, feed=SGD)], ids=str
+)
+def test_a_network_that_answers_otherwise_than_its_run_gets_no_model(tmp_path: Path, method: Any) -> None:
+    """Neither as integers nor, where those cannot be, as its simulation."""
+    if reason := why_not("onnxruntime"):
+        missing(reason)
+    finished = Finished(tmp_path)
+    recipe = finished.recipe(method)
+    file = finished.folders.runs / recipe.key / "outcome.json"
+    outcome = json.loads(file.read_text())
+    right = np.frombuffer(base64.b64decode(outcome["correct"]), np.uint8)
+    outcome.pop("crc32", None)
+    file.write_text(json.dumps(outcome | {"correct": base64.b64encode((~right).tobytes()).decode()}))
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    with pytest.raises(SuiteError, match="test images right or wrong otherwise than its run"):
+        models._write(recipe, folder, finished.folders)
+    assert not list(folder.iterdir())
