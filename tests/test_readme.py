@@ -64,7 +64,9 @@ def test_every_benchmark_that_is_named_is_there_with_its_options() -> None:
             there = (ROOT / "benchmarks" / f"{name}.py", ROOT / "benchmarks" / name / "__main__.py")
             code = "".join(file.read_text() for file in there if file.exists())
             assert name == "NAME" or code, name
-            assert [option for option in re.findall(r"--[a-z0-9-]+", words) if f'"{option}"' not in code] == []
+            assert [
+                option for option in re.findall(r"--[a-z0-9-]+", words) if f'"{option}"' not in code
+            ] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

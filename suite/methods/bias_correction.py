@@ -1,4 +1,4 @@
-"""Subtracts from each bias the mean error that rounding causes in its layer's output (DFQ, arXiv 1906.04721, section 4.2).
+"""Subtracts from each bias the mean error of its layer's output after rounding (DFQ, arXiv 1906.04721, section 4.2).
 
 None of source 000 to source 004 has it. BatchNorm is folded; each output channel of a weight has its range of least
 squared error; inputs as in `mse`. A layer's correction that makes the error of its residual block larger is left out.

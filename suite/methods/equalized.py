@@ -39,7 +39,8 @@ class Equalized(Method):
     name: ClassVar[str] = "equalized"
     batch_norm: ClassVar[str] = "folded"
     revision: ClassVar[int] = 2
-    """1 made ReLU6 between two layers a ReLU, and searched the range of a weight over two octaves, too few at 2 bits."""
+    """1 made ReLU6 between two layers a ReLU, and searched the range of a weight over two octaves, too few at 2 bits.
+    """
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)

@@ -1,4 +1,4 @@
-"""Rounding of weights learned with activations that are rounded or, at random, float (QDrop, Wei et al. 2022, arXiv 2203.05740).
+"""Rounding learned while activations are rounded or, at random, float (QDrop, Wei et al. 2022, arXiv 2203.05740).
 
 None of source 000 to source 004 has it. As `brecq`, but the rounding of the weights and the steps of the activations
 are learned together, while `drop` of all elements of activations are left float, other ones in each iteration. The
