@@ -42,7 +42,6 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps = {f"explain-{source}": ("explain", "--source", source, *start) for source in SOURCES}
     sweeps |= {"cifar10": ("cifar10", *start), "treatments": ("treatments", *start)}
     sweeps["calibration-seeds"] = ("cifar10", *start, "--calibration-seeds", "3")
-    sweeps["resnet50"] = ("resnet50",)
     sweeps["explain-001-scratch"] = ("explain", "--source", "001", "--scratch-epochs", "15")
     out = ("--out", str(results))
     found = [
