@@ -261,7 +261,7 @@ class Here:
         held = {key for launch in launches for job in launch.jobs for key in job}
         found = {local_jobs.process_of(self.folders.runs / key) for key in keys if key not in held}
         for process in found - {None}:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(int(process or 0), signal.SIGTERM)
         return Cancelled(len(found - {None}))
 

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,29 @@ def launches(runs: Path) -> list[Launch]:
 
 
 def process_of(folder: Path) -> int | None:
-    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler."""
+    """The process of this machine that runs the stage in the run directory `folder` and is no job of a scheduler.
+
+    The lease names it by a number that may be that of another process here: of a container that has the machine's
+    name, or because somebody else wrote it. It is the process only if it has the lock open.
+    """
     if not lease.locked(folder):
         return None
-    found = re.fullmatch(r"process (\d+) on (\S+)", lease.holder(folder))
-    return int(found[1]) if found and found[2] == os.uname().nodename else None
+    found = re.fullmatch(r"process (\d{1,10}) on (\S+)", lease.holder(folder))
+    if not found or found[2] != os.uname().nodename:
+        return None
+    return int(found[1]) if _has_open(int(found[1]), folder / "lock") else None
+
+
+def _has_open(process: int, file: Path) -> bool:
+    """Whether a process has a file open, as far as this one may see: of another user's process it may not."""
+    try:
+        wanted = file.stat()
+        numbers = os.listdir(f"/proc/{process}/fd")
+    except OSError:
+        return False
+    for number in numbers:
+        with suppress(OSError):
+            found = os.stat(f"/proc/{process}/fd/{number}")
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
