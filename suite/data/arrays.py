@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,14 @@ def of_npz(file: Path, split: str) -> Arrays:
                     f"{file} lacks {', '.join(missing)}; it has {has}: save it with {', '.join(NAMES)}"
                 )
             pixels, labels = content[f"x_{split}"], content[f"y_{split}"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except SuiteError:
+        raise
+    except (
+        Exception
+    ) as error:  # of a damaged file: of zipfile, zlib, tokenize, ..., and MemoryError of its header
+        why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise SuiteError(
-            f"{file} is no .npz of plain arrays: {str(error).splitlines()[0]}; save it with "
+            f"{file} is no .npz of plain arrays: {why}; save it with "
             f"numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from None
     return checked(pixels, labels, f"{file}, {split}")

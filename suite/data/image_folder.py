@@ -200,7 +200,7 @@ class Streamed:
             try:
                 with Image.open(self.folder / file) as image:
                     sizes.add(image.size)
-            except OSError as error:
+            except Exception as error:  # Pillow's decoders raise many kinds
                 raise SuiteError(
                     f"{self.folder / file} is no image: {error}; fetch it anew, or remove it"
                 ) from None

@@ -68,8 +68,9 @@ def default_workers() -> int:
         if not wanted.isdecimal():
             raise SuiteError(f"SUITE_DATA_WORKERS is {wanted!r}; set it to a whole number from 0 on")
         return int(wanted)
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return min(16, max(1, len(os.sched_getaffinity(0)) // ranks))
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")  # another launcher may have left anything there
+    beside = max(1, int(ranks)) if ranks.isdecimal() else 1
+    return min(16, max(1, len(os.sched_getaffinity(0)) // beside))
 
 
 @dataclass(frozen=True)

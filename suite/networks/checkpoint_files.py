@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from suite.networks import build
@@ -106,6 +107,8 @@ def weights_of(content: Any, file: Path, notes: list[str]) -> State:
     if not isinstance(content, Mapping) or not _holds_weights(content):
         raise _no_weights(content, file)
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        _check_plain(name, value, file)
     if others := [str(name) for name in content if str(name) not in tensors]:
         notes.append(f"{', '.join(others[:5])} beside the weights are left out")
     return {name: value for name, value in tensors.items() if not SURPLUS.search(name)}
@@ -182,6 +185,24 @@ def _under_prefix(state: State, expected: State, notes: list[str]) -> State:
     others = [name for name in state if not name.startswith(prefix)]
     notes.append(f"{prefix} before the names is left out" + (f", and {_listed(others)}" if others else ""))
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+LARGEST_REPEATED = 2**30
+"""Bytes of a tensor that says to hold more than the file has: a value may be repeated, but not to fill the memory."""
+
+
+def _check_plain(name: str, value: Tensor, file: Path) -> None:
+    """Raise SuiteError for a tensor that nothing can be computed with, or for which the file lacks the values."""
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise SuiteError(f"{file}: {name} is {kind}; save the weights dense, with .to_dense()")
+    size = value.numel() * value.element_size()
+    stored = 0 if value.is_meta else value.untyped_storage().nbytes()
+    if size > max(stored, LARGEST_REPEATED):
+        raise SuiteError(
+            f"{file}: {name} is of shape {list(value.shape)}, {size:,} bytes, of which the file has {stored:,}; it is "
+            f"damaged, or made to fill the memory"
+        )
 
 
 def _listed(names: list[str]) -> str:
