@@ -20,9 +20,9 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
 from analysis.read.plan import FORMAT, REQUIRED, stages_of
-from suite.recipe.errors import SuiteError
 from suite.record import files, lease
 from suite.record.status import state_of
+from suite.record.waiting import NoLocksError
 
 Read: TypeAlias = Callable[[str], tuple[str, Mapping[str, Any] | None]]
 """Gives, for "stage" and "outcome", where it was read, in words, and the content; None where there is none."""
@@ -56,12 +56,20 @@ def load(runs: Path, *names: str) -> tuple[pd.DataFrame, dict[str, Curve]]:
     rows, curves = [], {}
     for stage in stages:
         folder = runs / stage["key"]
-        held = lease.locked(folder)
+        held = _is_held(folder)
         journal = read_journal(folder)
         if journal.curve is not None:
             curves[stage["key"]] = journal.curve
         rows.append(row(stage, journal, state_of(False, held, journal.last), partial(_file, folder)))
     return table(stages, rows), curves
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process of this machine runs the stage; of one that is done it is not asked."""
+    try:
+        return not (folder / "outcome.json").exists() and lease.locked(folder)
+    except NoLocksError as error:
+        raise AnalysisError(str(error)) from None
 
 
 def table(stages: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

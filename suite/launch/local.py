@@ -24,7 +24,7 @@ from suite.launch.local_process import Running, elastic, last_event, unfinished,
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record import lease
-from suite.record.files import Folders
+from suite.record.files import Folders, open_to_append
 from suite.record.status import Status
 from suite.stop import uninterrupted
 
@@ -187,7 +187,7 @@ class Here:
             environment |= only_gpus([gpus[slot % len(gpus)] for slot in slots])
             environment["TORCHINDUCTOR_COMPILE_THREADS"] = threads
         last_events = {stage.key: last_event(self.folders.runs / stage.key) for stage in job}
-        with (folder / "job.log").open("ab") as log:
+        with open_to_append(folder / "job.log") as log:
             began_at = log.tell()
             process = subprocess.Popen(
                 self._command(job),

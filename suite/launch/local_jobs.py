@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.record import lease
-from suite.record.files import read_object, write_json
+from suite.record.files import open_to_append, read_object, write_json
 
 KEY = re.compile("[0-9a-f]{16}")
 """Of a stage, and the name of its run directory."""
@@ -77,8 +77,8 @@ class Launch:
 
     def note_ended(self, job: str) -> None:
         """Write down that a job has ended, or never starts."""
-        with (self.folder / "ended").open("a") as stream:
-            stream.write(f"{job}\n")
+        with open_to_append(self.folder / "ended") as stream:
+            stream.write(f"{job}\n".encode())
 
     def skip(self, keys: set[str]) -> None:
         """Put more stages on the list."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 MIB = 2**20
 MOST_BYTES = 64 * MIB
@@ -64,7 +65,6 @@ def read_sealed_json(raw: bytes) -> dict[str, Any]:
     return content
 
 
-def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
 def read_object(path: Path | str) -> dict[str, Any]:
     """The JSON object in a file that somebody else may have written; empty where there is none that can be read."""
     try:
@@ -74,11 +74,14 @@ def read_object(path: Path | str) -> dict[str, Any]:
     return content if type(content) is dict else {}
 
 
+def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
     """Whole or not at all, and on disk when this returns unless `sync` is off. A full disk raises OSError and keeps
     nothing."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.writing")
+    fresh.unlink(missing_ok=True)  # of a process of this number that was killed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with fresh.open("wb") as stream:
+        with os.fdopen(os.open(fresh, flags, 0o666), "wb") as stream:
             stream.write(content)
             stream.flush()
             if sync:
@@ -87,6 +90,22 @@ def read_object(path: Path | str) -> dict[str, Any]:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """`path` for appending, unbuffered, made where it is not there. Raises OSError where it is a link, which somebody
+    else may have put there, or no regular file."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        number = os.open(path, flags, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            raise OSError(error.errno, "is a link, which is not followed; remove it", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "is no regular file; remove it", str(path))
+    return cast(BinaryIO, os.fdopen(number, "ab", buffering=0))
 
 
 def open_regular(path: Path | str) -> BinaryIO:

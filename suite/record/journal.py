@@ -41,7 +41,7 @@ class Journal:
         earlier, damaged = examine_events(folder)
         last = max((event["attempt"] for event in earlier), default=0)
         self.attempt = max(1, last) if afterwards else 1 + last
-        self._stream = (folder / "events.jsonl").open("ab", buffering=0)
+        self._stream = files.open_to_append(folder / "events.jsonl")
         torn = bool(self._stream.tell()) and not _ends_with_newline(folder / "events.jsonl")
         if torn:
             self._append("\n")
@@ -89,6 +89,8 @@ class Journal:
         self._check_lease()
         file = self.folder / "artifacts" / name
         file.parent.mkdir(exist_ok=True)
+        if file.parent.is_symlink():
+            raise SuiteError(f"{file.parent} is a link, which is not followed; remove it")
         files.write_bytes(content, file)
         digest = hashlib.sha256(content).hexdigest()
         self.write("artifact", file=f"artifacts/{name}", bytes=len(content), sha256=digest)

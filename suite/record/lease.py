@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from suite.recipe.errors import SuiteError
-from suite.record.files import open_regular, printable, write_bytes
+from suite.record.files import open_regular, open_to_append, printable, read_bytes, write_bytes
 from suite.record.waiting import announced, no_locks
 
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -43,7 +43,7 @@ def lock(folder: Path) -> Iterator[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     job = os.environ.get("SUITE_JOB", "")
-    with (folder / "lock").open("a+") as stream:
+    with open_to_append(folder / "lock") as stream:
         # `locked` holds the file for a moment when somebody checks: only what lasts is another process.
         try:
             free = _obtained(stream, TRIES * 0.05)
@@ -66,7 +66,7 @@ def lock(folder: Path) -> Iterator[str]:
         yield lease
 
 
-def _obtained(stream: IO[str], seconds: float) -> bool:
+def _obtained(stream: IO[bytes], seconds: float) -> bool:
     """Whether the lock of an open file could be had in time. Raises OSError where the disk has no locks."""
     deadline = time.monotonic() + seconds
     while True:
@@ -93,7 +93,7 @@ def _is_earlier_attempt(job: str, lease: str) -> bool:
 def lease_of(folder: Path) -> str:
     """That of the process that runs the stage in `folder`, or of the one that did last; empty before the first."""
     try:
-        return (folder / "lease").read_text()
+        return read_bytes(folder / "lease").decode(errors="replace")
     except OSError:
         return ""
 
@@ -104,7 +104,8 @@ def holder(folder: Path) -> str:
 
 
 def locked(folder: Path) -> bool:
-    """True while a process on this machine runs the stage in `folder`."""
+    """True while a process on this machine runs the stage in `folder`. Raises SuiteError where the disk has no locks,
+    unless the last one was of a job of a scheduler, which knows itself what runs."""
     try:
         stream = open_regular(folder / "lock")
     except OSError:
@@ -113,5 +114,7 @@ def locked(folder: Path) -> bool:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in HELD and ", job " not in holder(folder):
+                raise no_locks(folder, error) from None
             return error.errno in HELD
     return False

@@ -6,10 +6,13 @@ import json
 import os
 import platform
 import subprocess
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from suite.record.waiting import announced
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ROOT = Path(__file__).parent.parent.parent
 LARGEST_DIFF = 200_000
+GIT_SECONDS = 30.0
+"""How long git may take to say what the code is: on a disk that hangs it never does."""
 
 
 @cache
@@ -59,29 +64,35 @@ def commit_and_diff() -> dict[str, Any]:
     copied = ROOT / "commit.json"
     if copied.exists():
         return dict(json.loads(copied.read_text()))
-    diff = _git("diff", "HEAD", "--", "suite") + _untracked()
-    commit = _git("rev-parse", "HEAD").strip() or "unknown"
+    deadline = time.monotonic() + GIT_SECONDS
+    with announced(f"git says what the code in {ROOT} is", GIT_SECONDS, ends=False):
+        commit = _git("rev-parse", "HEAD", deadline=deadline).strip() or "unknown"
+        diff = _git("diff", "HEAD", "--", "suite", deadline=deadline) + _untracked(deadline)
     return {"commit": commit, "dirty": bool(diff), "diff": diff[:LARGEST_DIFF]}
 
 
 def is_committed(file: Path) -> bool:
     """Whether git has a file of the code just as it is now; never where there is no git to ask."""
-    path = str(file.resolve())
-    return bool(_git("ls-files", "--", path)) and not _git("status", "--porcelain", "--", path)
+    path, deadline = str(file.resolve()), time.monotonic() + GIT_SECONDS
+    with announced(f"git says whether {path} is committed", GIT_SECONDS, ends=False):
+        known = _git("ls-files", "--", path, deadline=deadline)
+        return bool(known) and _git("status", "--porcelain", "--", path, deadline=deadline, failed="?") == ""
 
 
-def _untracked() -> str:
+def _untracked(deadline: float) -> str:
     """The text of files that git does not know yet: a method somebody has just written."""
-    names = _git("ls-files", "--others", "--exclude-standard", "--", "suite").splitlines()
-    return "".join(f"+++ {name}\n{(ROOT / name).read_text(errors='replace')}" for name in names)
+    names = _git("ls-files", "--others", "--exclude-standard", "--", "suite", deadline=deadline)
+    return "".join(f"+++ {name}\n{(ROOT / name).read_text(errors='replace')}" for name in names.splitlines())
 
 
-def _git(*words: str) -> str:
+def _git(*words: str, deadline: float, failed: str = "") -> str:
+    """What git says until `deadline`, by time.monotonic(); `failed` where it says nothing."""
+    left = deadline - time.monotonic()
     try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=max(0, left))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return failed
+    return done.stdout if done.returncode == 0 else failed
 
 
 def _version(package: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.record import jsonl
 from suite.record.events import LATEST, MOST_COUNTED, is_number
+from suite.record.files import open_to_append
 from suite.record.journal import Journal
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def _sample(journal: Journal, file: Path, ended: threading.Event) -> None:
             values = {k: round(v, 1) for k, v in _busy(gpus).items()}
             if journal.replaced:
                 return
-            with suppress(OSError), file.open("a") as stream:
-                stream.write(jsonl.sealed({"time": time.time(), "step": step, "values": values}))
+            line = jsonl.sealed({"time": time.time(), "step": step, "values": values})
+            with suppress(OSError), open_to_append(file) as stream:
+                stream.write(line.encode())
                 step += 1
 
 

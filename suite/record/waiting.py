@@ -22,10 +22,11 @@ LOCK_SECONDS = 600.0
 
 
 @contextmanager
-def announced(words: str, ends_after: float | None = None) -> Iterator[None]:
+def announced(words: str, ends_after: float | None = None, *, ends: bool = True) -> Iterator[None]:
     """Print `words`, what this waits for, to standard error where it lasts longer than ANNOUNCE_SECONDS.
 
-    A wait inside a library that lasts `ends_after` seconds ends the process with status 1: nothing else ends it.
+    A wait inside a library that lasts `ends_after` seconds ends the process with status 1, as nothing else ends it,
+    unless the caller `ends` the wait itself: then it is off.
     """
     over = threading.Event()
 
@@ -34,7 +35,7 @@ def announced(words: str, ends_after: float | None = None) -> Iterator[None]:
             return
         limit = f", for {ends_after:.0f} s at most" if ends_after else ""
         print(f"{words}{limit}", file=sys.stderr, flush=True)
-        if ends_after and not over.wait(ends_after - ANNOUNCE_SECONDS):
+        if ends_after and ends and not over.wait(ends_after - ANNOUNCE_SECONDS):
             print(f"error: after {ends_after:.0f} s, {words}; given up", file=sys.stderr, flush=True)
             os._exit(1)
 
@@ -45,9 +46,13 @@ def announced(words: str, ends_after: float | None = None) -> Iterator[None]:
         over.set()
 
 
-def no_locks(folder: str | Path, error: OSError) -> SuiteError:
-    """The error for a folder on a disk that cannot say who holds a file, such as NFS without its lock service."""
-    return SuiteError(
+class NoLocksError(SuiteError):
+    """A disk cannot say who holds a file, such as NFS without its lock service."""
+
+
+def no_locks(folder: str | Path, error: OSError) -> NoLocksError:
+    """The error for a folder on such a disk."""
+    return NoLocksError(
         f"{folder} has no locks ({error.strerror}), so that two processes could do the same work at once; choose a "
         f"disk that has with --runs, or have it mounted with flock"
     )
