@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from analysis.errors import AnalysisError
 from analysis.read import mlflow, run_folders
+from analysis.read.plan import REQUIRED
 from suite.cli.main import main
 from suite.launch import local_jobs
 from suite.record import synced
@@ -79,6 +80,14 @@ def test_a_row_that_is_none_is_an_error_in_a_line_and_has_no_other_folder_read(
     with pytest.raises(AnalysisError, match="plan the sweep again") as refused:
         run_folders.load(runs, "demo")
     assert "THE SECRET" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_runs_csv_with_a_number_that_none_is_is_an_error_in_a_line(tmp_path: Path) -> None:
+    cells = dict.fromkeys(("key", "state", *REQUIRED, *run_folders.DERIVED), "x")
+    cells |= {"top1": "1.0", "seed": "9" * 30, "weight_bits": "8", "act_bits": "8", "drop": "1.0"}
+    (tmp_path / "runs.csv").write_text(f"{','.join(cells)}\n{','.join(cells.values())}\n")
+    with pytest.raises(AnalysisError, match="runs.csv is no table of runs: "):
+        run_folders.from_csv(tmp_path / "runs.csv")
 
 
 @pytest.mark.usefixtures("embedded")

@@ -105,7 +105,7 @@ def from_csv(file: Path) -> pd.DataFrame:
         older = [name for name in OWN if name not in read]  # columns that an older version did not write
         whole = pd.concat([read, pd.DataFrame(None, read.index, older, dtype=object)], axis=1)
         return _typed(whole).astype({"drop": "float64"})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise AnalysisError(f"{file} is no table of runs: {error}; {remedy}") from error
 
 

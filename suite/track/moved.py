@@ -38,8 +38,10 @@ def former_folder(database: Path) -> str:
 
 def follow_folder(database: Path) -> None:
     """Let all addresses in `database` that begin with a former folder of it begin with the one that it lies in."""
-    here = database.resolve().parent
-    while former := former_folder(database):
+    here, followed = database.resolve().parent, set[str]()
+    # A trigger in the database of somebody else may put an address back.
+    while (former := former_folder(database)) and former not in followed:
+        followed.add(former)
         with closing(sqlite3.connect(database, timeout=60)) as opened, opened:
             for table, column in ADDRESSES:
                 _replace(opened, table, column, f"{former}/", f"{here.as_uri()}/")

@@ -99,6 +99,16 @@ def test_a_link_in_the_place_of_the_database_or_its_lock_is_not_opened(tmp_path:
     assert (tmp_path / "secret").read_text() == "secret"
 
 
+def test_a_database_that_puts_an_address_back_is_followed_once(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere" / places.ARTIFACTS / "demo"
+    trigger = "create trigger t after update on experiments begin update experiments "
+    trigger += f"set artifact_location = '{elsewhere.as_uri()}' where name = 'demo'; end"
+    foreign(tmp_path, home, trigger, elsewhere)
+    with pytest.raises(SuiteError, match="experiment demo in .* which is not in"):
+        sync.sync("demo", [STAGE], tmp_path)
+    assert not elsewhere.exists()
+
+
 def test_a_runs_folder_that_is_a_link_is_synced(tmp_path: Path, database: bytes) -> None:
     real, runs = tmp_path / "disk", tmp_path / "runs"
     real.mkdir()
