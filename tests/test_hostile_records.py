@@ -145,5 +145,7 @@ def test_a_launch_that_is_none_has_no_jobs(tmp_path: Path, text: str) -> None:
 def test_a_progress_that_is_none_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "progress.json").write_text(text)
     assert read_progress(tmp_path) is None
-    (tmp_path / "progress.json").write_text('{"doing": "\x9bx", "part": 7, "loss": "y", "top1": 3.0}')
+    (tmp_path / "progress.json").write_text(
+        '{"doing": "\x9bx", "part": 7, "loss": "y", "top1": 3.0, "x": 1e999}'
+    )
     assert read_progress(tmp_path) == {"doing": "?x", "part": 1.0, "top1": 3.0}

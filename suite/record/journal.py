@@ -19,7 +19,7 @@ from typing import Any
 from suite.recipe import FORMAT
 from suite.recipe.errors import SuiteError
 from suite.record import files, jsonl
-from suite.record.events import JournalReader, unreadable
+from suite.record.events import JournalReader, is_number, unreadable
 from suite.record.lease import ReplacedError, holder, lease_of
 
 ARTIFACT = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
@@ -231,8 +231,8 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """The last progress that the run in `folder` recorded, or None."""
     content = files.read_object(folder / "progress.json")
-    part = content.get("part")
-    if not isinstance(content.get("doing"), str) or type(part) not in (int, float) or math.isnan(part):
+    doing, part = content.get("doing"), content.get("part")
+    if not isinstance(doing, str) or not isinstance(part, int | float) or part != part:
         return None
-    known = {name: value for name, value in content.items() if value is None or type(value) in (int, float)}
-    return {**known, "doing": files.printable(content["doing"]), "part": min(1.0, max(0.0, part))}
+    known = {name: value for name, value in content.items() if value is None or is_number(value)}
+    return {**known, "doing": files.printable(doing), "part": min(1.0, max(0.0, part))}

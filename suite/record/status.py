@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from suite.recipe import Stage
 from suite.record import lease
-from suite.record.events import JournalReader, read_finished
+from suite.record.events import JournalReader, is_number, read_finished
 from suite.record.files import printable
 from suite.record.journal import counted_metrics, read_events, read_outcome
 
@@ -194,7 +194,7 @@ class Statuses:
 
 def _number(value: Any) -> float | None:
     """`value` where it is a number: somebody else may have written the outcome."""
-    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
+    return float(value) if is_number(value) else None
 
 
 def _alive_at(folder: Path, last: Mapping[str, Any]) -> float | None:
