@@ -113,17 +113,15 @@ def summed(x: Codes, weight: Integers, layer: Any) -> torch.Tensor:
     given = {"x": x.q + moved, "w": w, "xz": torch.tensor(x.zero_point + moved), "wz": zero}
     arrays = {name: value.numpy().astype(np.uint8) for name, value in given.items()}
     infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, a.shape) for name, a in arrays.items()]
-    how = (
-        {
+    how: dict[str, Any] = {}
+    if isinstance(layer, CONVOLUTIONS):
+        how = {
             "pads": [*layer.padding] * 2,
             "strides": [*layer.stride],
             "dilations": [*layer.dilation],
             "group": layer.groups,
             "kernel_shape": [*layer.kernel_size],
         }
-        if isinstance(layer, CONVOLUTIONS)
-        else {}
-    )
     node = helper.make_node("ConvInteger" if how else "MatMulInteger", list(arrays), ["y"], **how)
     output = helper.make_tensor_value_info("y", TensorProto.INT32, None)
     graph = helper.make_graph([node], "one", infos, [output])

@@ -67,7 +67,7 @@ def export(stage: Stage, folders: Folders, request: Request) -> tuple[Path, Path
         "simulated_top1": 100 * float(_right(simulation).double().mean()),
         "agreement": found,
         "warnings": warnings,
-        "layers": layers(simulation.model),
+        "layers": layers(simulation.model, contents[file.suffix] if request.to == "onnx" else b""),
         "joints": list(joints),
     }
     return file, _write(contents, record, file), record
@@ -154,15 +154,19 @@ def _right(simulation: Simulation) -> Tensor:
     return simulation.logits.argmax(1) == labels
 
 
-def layers(model: nn.Module) -> list[dict[str, Any]]:
-    """Width, scale and zero point of each weight and input, as they are stored."""
+def layers(model: nn.Module, onnx: bytes = b"") -> list[dict[str, Any]]:
+    """Width, scale and zero point of each weight and input, as they are stored: in this ONNX file, whose weights may
+    be unsigned or int4, else as int8 or int16."""
+    in_file = onnx_graph.stored_weights(onnx) if onnx else {}
     found: dict[str, dict[str, Any]] = {}
     for name, module in model.named_modules():
         if isinstance(module, LAYERS) and (weight := integers_of(module)) is not None:
-            _, zero = onnx_graph.stored(weight)
+            q, zero = onnx_graph.stored(weight)
+            plain = name.removesuffix(".layer")
             entry: dict[str, Any] = {"bits": weight.bits, "axis": 0 if weight.scale.dim() else None}
             entry |= {"scale": weight.scale.tolist(), "zero_point": zero.tolist()}
-            found.setdefault(name.removesuffix(".layer"), {})["weight"] = entry
+            entry |= {"type": str(q.dtype).removeprefix("torch.")} | in_file.get(plain, {})
+            found.setdefault(plain, {})["weight"] = entry
         elif isinstance(module, Quantizer):
             grid = levels_of(module)
             ends = {"quant_min": grid.quant_min, "quant_max": grid.quant_max, "bits": grid.bits}

@@ -112,7 +112,8 @@ class IntegerNetwork(nn.Module):
 
     def _computed(self, node: fx.Node, known: dict[fx.Node, Value]) -> Value:
         if gives_shape(node):
-            return called(self.network, node, lambda one: _integers(known[one]))
+            shape: Value = called(self.network, node, lambda one: _integers(known[one]))
+            return shape
         given = [known[one] for one in node.all_input_nodes]
         module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, Quantizer):

@@ -223,6 +223,22 @@ def _store_int4(made: ModelProto) -> None:
     graph.value_info.extend(named)
 
 
+def stored_weights(content: bytes) -> dict[str, dict[str, Any]]:
+    """By the layers of an ONNX file, the type of a weight's integers and their zero points, as the file has them."""
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    stored = {one.name: one for one in graph.initializer}
+    found: dict[str, dict[str, Any]] = {}
+    for node in graph.node:
+        names = scopes_of(node) if node.op_type == "DequantizeLinear" else []
+        if len(names) > 1 and node.input[0] in stored:
+            zero = onnx.numpy_helper.to_array(stored[node.input[2]]).astype(int).tolist()
+            kind = onnx.TensorProto.DataType.Name(stored[node.input[0]].data_type).lower()
+            found[names[-2]] = {"type": kind, "zero_point": zero}
+    return found
+
+
 def rounded_tensors(made: ModelProto) -> dict[str, str]:
     """Of every quantizer, by the name of its module, the tensor of integers that it gives, in the graph's order."""
     found: dict[str, str] = {}

@@ -31,8 +31,8 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, Quantizer):
             levels = levels_of(module)
             found[f"{_of_input(name)}_scale"] = levels.scale
-            for own in ("zero_point", *ENDS, "bits"):
-                found[f"{_of_input(name)}_{own}"] = torch.tensor(getattr(levels, own), dtype=torch.int32)
+            for part in ("zero_point", *ENDS, "bits"):
+                found[f"{_of_input(name)}_{part}"] = torch.tensor(getattr(levels, part), dtype=torch.int32)
             replaced |= {f"{name}.{own}" for own in module.state_dict()}
         elif isinstance(module, LAYERS) and (weight := integers_of(module)) is not None:
             plain = name.removesuffix(".layer")

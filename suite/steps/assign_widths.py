@@ -209,7 +209,7 @@ class AssignWidths(Step):
             budget["latency_ms"] = self.latency_ms
             free = {name: pair for name, pair in widths.items() if name not in kept}
             whole["latency_ms"] = sum(self.times.milliseconds(name, *pair) for name, pair in free.items())
-        content = {"format": 1, "by": self.by, "budget": budget, **whole, "size_mb": size}
+        content: dict[str, Any] = {"format": 1, "by": self.by, "budget": budget, **whole, "size_mb": size}
         if doubt := doubtful(traces):
             content["warnings"] = [doubt]
             warnings.warn(doubt, stacklevel=2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from fakes.exported import Finished
@@ -10,12 +13,14 @@ from hypothesis import strategies as st
 
 from suite.export import agreement
 from suite.export.agreement import Simulation
+from suite.export.exporting import layers
 from suite.export.onnx_file import could_clip, onnx_file
 from suite.export.onnx_graph import _moved
 from suite.export.rebuild import rebuilt
 from suite.export.request import Request
 from suite.methods.adaround import Adaround
 from suite.methods.scheme import Scheme
+from suite.quantizers.layers import layer_of
 from suite.recipe import Calibration
 from suite.recipe.method import Method
 
@@ -42,21 +47,24 @@ def test_a_channel_that_spans_more_does_not(ends: tuple[int, int]) -> None:
     assert _moved(torch.tensor([[0, 0], ends]), True, 4) is None
 
 
-def kinds_of(finished: Finished, method: Method) -> tuple[dict[str, int], dict[str, list[int]], Simulation]:
-    """Of each layer the type of its stored weight and its zero points."""
+def kinds_of(finished: Finished, method: Method) -> tuple[dict[str, str], dict[str, list[int]], Simulation]:
+    """Of each layer the type of its stored weight and its zero points, as the record of an export has them; with them
+    the file gives the weight of the simulation."""
     import onnx
 
     source = rebuilt(finished.recipe(method), finished.folders)
     simulation = Simulation.of(source.model, source.images("test"), None)
     content, _ = onnx_file(simulation, Request(), {}, [])
-    graph = onnx.load_from_string(content).graph
-    stored = {one.name: one for one in graph.initializer}
+    stored = {one.name: one for one in onnx.load_from_string(content).graph.initializer}
     kinds, zeros = {}, {}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0].endswith(".q"):
-            name = node.input[0].removesuffix(".q")
-            kinds[name] = stored[node.input[0]].data_type
-            zeros[name] = onnx.numpy_helper.to_array(stored[node.input[2]]).astype(int).flatten().tolist()
+    for entry in layers(source.model, content):
+        name, weight = entry["name"], entry["weight"]
+        kinds[name], zeros[name] = weight["type"], np.ravel(weight["zero_point"]).tolist()
+        q = onnx.numpy_helper.to_array(stored[f"{name}.q"]).astype(int)
+        shape = [-1, *[1] * (q.ndim - 1)]
+        zero, scale = (np.reshape(weight[one], shape) for one in ("zero_point", "scale"))
+        layer: Any = layer_of(source.model.get_submodule(name))
+        assert np.allclose((q - zero) * scale, layer.weight.detach().numpy(), atol=1e-6)
     return kinds, zeros, simulation
 
 
@@ -64,24 +72,20 @@ def test_without_vnni_only_layers_that_could_clip_are_unsigned_and_narrow_ones_s
     finished: Finished, needs_onnx: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """4 bits with 8 at the ends: the narrow layers took a whole byte each before."""
-    from onnx import TensorProto
-
     monkeypatch.setattr(agreement, "has_vnni", lambda: False)
     kinds, _, simulation = kinds_of(finished, Scheme(4, 4, calibration=CALIBRATION, first_last=8))
     clips = could_clip(simulation.model)
     assert set(clips) <= {"stem", "linear"} and clips
-    assert {name for name, kind in kinds.items() if kind == TensorProto.UINT8} == set(clips)
-    assert {name for name, kind in kinds.items() if kind == TensorProto.INT4} == {"conv1", "conv2", "short"}
+    assert {name for name, kind in kinds.items() if kind == "uint8"} == set(clips)
+    assert {name for name, kind in kinds.items() if kind == "int4"} == {"conv1", "conv2", "short"}
 
 
 def test_channels_with_zero_points_of_their_own_are_int4_too_and_agree(
     finished: Finished, needs_onnx: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The levels of adaround reach from -8 to 8 over the channels, 16 in each; onnx_file compares the answers."""
-    from onnx import TensorProto
-
     monkeypatch.setattr(agreement, "has_vnni", lambda: True)
     kinds, zeros, _ = kinds_of(finished, Adaround(4, 4, iterations=2, batch=16, feed=CALIBRATION))
-    narrow = {name for name, kind in kinds.items() if kind == TensorProto.INT4}
+    narrow = {name for name, kind in kinds.items() if kind == "int4"}
     assert narrow == {"conv1", "conv2", "short"}
     assert any(zero for name in narrow for zero in zeros[name])
