@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,11 @@ COUNT = 10_000
 
 def row(number: int) -> dict[str, Any]:
     top1 = 90 - number / COUNT
-    cells: list[list[Any]] = [[f"amax w8a8 seed {number}"], [("amax", "histogram")[number % 2]], ["8 / 8", 808]]
+    cells: list[list[Any]] = [
+        [f"amax w8a8 seed {number}"],
+        [("amax", "histogram")[number % 2]],
+        ["8 / 8", 808],
+    ]
     cells += [[str(number), number], [f"{top1:.2f}", top1], ["", None], ["0.27", 0.27]]
     cells += [[STATES[number % 5]], ["1", 1], ["0123456789"], ["AMD EPYC, 1 thread"]]
     return {"key": f"{number:016x}", "cells": cells}
@@ -34,7 +37,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     data = {"columns": [column.title for column in COLUMNS], "rows": [row(n) for n in range(COUNT)]}
     part = Rows("Every run", COLUMNS, data, ("amax", "histogram"), STATES)
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(html.render("Many", "Sweep many", [Section("runs", "All runs", [part])]), encoding="utf-8")
+    file.write_text(
+        html.render("Many", "Sweep many", [Section("runs", "All runs", [part])]), encoding="utf-8"
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page()
