@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm import client, sbatch
-from slurm.arrays import Array
+from slurm.arrays import Array, read_array
 from slurm.attempts import Task, suspects
 from slurm.cluster import BUDGETS, Cluster, largest_array, without
 from suite.launch.grouping import jobs
@@ -71,7 +71,7 @@ class Sender:
         """All that was written down, sent or not."""
         found = []
         for file in sorted(self.folder.glob("suite-*/array.json")):
-            found.append(_read_array(file))
+            found.append(read_array(file))
         return found
 
     def send(self, pending: Sequence[Stage]) -> list[Array]:
@@ -183,12 +183,12 @@ class Sender:
         finds by the name whether SLURM has it; no other launcher asks before that sbatch has ended."""
         record = self.folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(dataclasses.asdict(array), record)
+        array.write(record)
         file = record.with_name("sbatch.sh")
         file.write_text(text)
         answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
         recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
-        write_json(dataclasses.asdict(recorded), record)
+        recorded.write(record)
         return recorded
 
     def adopt(self) -> list[Array]:
@@ -196,21 +196,22 @@ class Sender:
         by a launcher that died before it could note the id are found by their name."""
         listed = self.arrays()
         unsure = [array for array in listed if array.job_id is None]
-        there: dict[str, str] = {}
-        for state in (
-            *client.ended(a.name for a in unsure).values(),
-            *client.queued(a.name for a in unsure).values(),
-        ):
-            there[state.name] = state.id.split("_")[0]
+        there = self._ids(unsure)
         for array in unsure:
             record = self.folder / array.name / "array.json"
             listed.remove(array)
             if array.name in there:
                 listed.append(dataclasses.replace(array, job_id=there[array.name]))
-                write_json(dataclasses.asdict(listed[-1]), record)
+                listed[-1].write(record)
             else:
                 record.unlink()
         return listed
+
+    def _ids(self, arrays: Sequence[Array]) -> dict[str, str]:
+        """By name the job ids that SLURM has of arrays."""
+        names = [array.name for array in arrays]
+        states = (*client.ended(names).values(), *client.queued(names).values())
+        return {state.name: state.id.split("_")[0] for state in states}
 
     def alive(self, arrays: Sequence[Array]) -> list[tuple[Array, int]]:
         """The tasks that wait or run, and may yet."""
@@ -235,21 +236,3 @@ class Sender:
             write_json(commit_and_diff(), fresh / "commit.json")
             fresh.rename(copy)
         return copy
-
-
-def _read_array(file: Path) -> Array:
-    """The array of a record. Raises SuiteError for one that is damaged: its name is that of its content."""
-    name = file.parent.name
-    try:
-        content = json.loads(file.read_text())
-        tasks = tuple(tuple(task) for task in content.pop("tasks"))
-        after = tuple((needed, index) for needed, index in content.pop("after"))
-        array = Array(tasks=tasks, after=after, **content)
-        is_whole = array.name == name
-    except (ValueError, TypeError, KeyError, AttributeError):
-        is_whole = False
-    if not is_whole:
-        raise SuiteError(
-            f"{file} is damaged; end its jobs with scancel --name={name}, remove {file.parent} and launch again"
-        )
-    return array

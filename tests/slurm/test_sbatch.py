@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
@@ -17,7 +16,6 @@ from fakes.cluster import CLUSTER
 from fakes.user import SWEEP
 
 from slurm import sbatch
-from slurm.arrays import Array
 from slurm.attempts import JobAttempt, Task
 from slurm.cluster import Cluster, largest_array, read_cluster
 from slurm.launcher import Slurm
@@ -175,29 +173,6 @@ def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
     assert (record.parent / "ended-0.1").read_text() == "1\n"
     write_json({"format": 1, "key": key, "top1": 1.0}, tmp_path / key / "outcome.json")
     assert task.end(0) == 0
-
-
-@pytest.mark.parametrize("damage", ["half", "a key", "the owner", "no object"])
-def test_a_record_of_an_array_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
-    array = Array((("0123456789abcdef",), ("fedcba9876543210",)), 1, "me", job_id="7")
-    file = tmp_path / "slurm" / array.name / "array.json"
-    file.parent.mkdir(parents=True)
-    write_json(dataclasses.asdict(array), file)
-    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
-    assert sender.arrays() == [array]
-    text = file.read_text()
-    changed = {
-        "half": text[: len(text) // 2],
-        "a key": text.replace("0123", "1123"),
-        "the owner": text.replace('"me"', '"mf"'),
-        "no object": "7",
-    }
-    file.write_text(changed[damage])
-    remedy = (
-        f"is damaged; end its jobs with scancel --name={array.name}, remove {file.parent} and launch again"
-    )
-    with pytest.raises(SuiteError, match=re.escape(remedy)):
-        sender.arrays()
 
 
 def test_the_events_of_an_attempt_are_its_own_whatever_the_clock_says() -> None:
