@@ -187,7 +187,12 @@ class Sender:
         file = record.with_name("sbatch.sh")
         file.write_text(text)
         answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
-        recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
+        job = client.number_in(answer) or self._ids([array]).get(array.name)
+        if job is None:
+            raise SuiteError(
+                f"sbatch gave no job's number but {answer.strip()[:200]!r}, and squeue has no job {array.name}"
+            )
+        recorded = dataclasses.replace(array, job_id=job)
         recorded.write(record)
         return recorded
 
