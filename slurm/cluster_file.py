@@ -69,12 +69,18 @@ def _table(at: Location, value: object) -> Mapping[str, object]:
     return value
 
 
+KEPT = r"BASHOPTS|BASH_VERSINFO|E?UID|PPID|SHELLOPTS|SLURM_(ARRAY_|JOB_|RESTART_COUNT|STEP_).*|SLURM_JOBID"
+"""The variables that bash takes no other values of, and those by which a job knows which it is."""
+
+
 def _variables(at: Location, value: object) -> None:
     for name, content in _table(at, value).items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ClusterError(
                 (*at, name), "is no name of an environment variable; use letters, digits and _"
             )
+        if re.fullmatch(KEPT, name):
+            raise ClusterError((*at, name), "is set by bash or SLURM; leave the line out")
         if not isinstance(content, str):
             raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
         if "\0" in content:

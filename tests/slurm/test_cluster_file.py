@@ -64,6 +64,8 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("[environment]\nA = 'x'\nOMP_NUM_THREADS = 4", "line 6: environment.OMP_NUM_THREADS must be text in quotes"),
         ("[environment]\nX = true", "line 5: environment.X must be text in quotes, got True"),
         ('[environment]\n"A B" = "1"', "line 5: environment.A B is no name of an environment variable"),
+        ('[environment]\nUID = "0"', "line 5: environment.UID is set by bash or SLURM; leave the line out"),
+        ('[environment]\nSLURM_ARRAY_TASK_ID = "0"', "line 5: environment.SLURM_ARRAY_TASK_ID is set by bash or"),
         ("sbatch = 'x'", "line 4: sbatch must be a table"),
         ("[sbatch]\ngres = 'gpu:4'\nMem = 1", "line 6: sbatch.Mem is no long option"),
         ("[sbatch]\n--mem = 1", "line 5: sbatch.--mem is no long option; write its name without the leading --"),
