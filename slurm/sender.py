@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,17 +228,38 @@ class Sender:
         return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in alive]
 
     def _snapshot(self) -> Path:
-        """A copy of the code as it is now, which is what the jobs run, however long they wait."""
+        """A copy of the code as it is now, which is what the jobs run, however long they wait. One that is there is
+        read again: where files of it were changed, purged or added it is replaced."""
         names = ("suite", "slurm")
-        files = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
-        content = b"".join(str(f.relative_to(ROOT)).encode() + b"\0" + f.read_bytes() for f in files)
+        listed = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
+        files = {file.relative_to(ROOT): file.read_bytes() for file in listed}
+        content = b"".join(str(name).encode() + b"\0" + text for name, text in files.items())
         copy = self.folder / "code" / hashlib.sha256(content).hexdigest()[:16]
-        if not copy.exists():
-            fresh = copy.with_suffix(".writing")
-            shutil.rmtree(fresh, ignore_errors=True)
-            for file in files:
-                (fresh / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, fresh / file.relative_to(ROOT))
+        if not _holds(copy, files):
+            fresh, old = copy.with_suffix(".writing"), copy.with_suffix(".old")
+            for folder in (fresh, old):
+                shutil.rmtree(folder, ignore_errors=True)
+            for name, text in files.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(text)
             write_json(commit_and_diff(), fresh / "commit.json")
+            if os.path.lexists(copy):
+                copy.rename(old)
             fresh.rename(copy)
+            shutil.rmtree(old, ignore_errors=True)
         return copy
+
+
+def _holds(copy: Path, files: Mapping[Path, bytes]) -> bool:
+    """Whether a copy of the code has these files and no others. Its bytecode, which Python makes anew, is removed."""
+    if copy.is_symlink():
+        return False
+    for folder in list(copy.rglob("__pycache__")):
+        shutil.rmtree(folder, ignore_errors=True)
+    found = [path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir()]
+    try:
+        there = {path.relative_to(copy): path.read_bytes() for path in found if not path.is_symlink()}
+        json.loads(there.pop(Path("commit.json")))
+    except (OSError, KeyError, ValueError, RecursionError):
+        return False
+    return len(found) == len(there) + 1 and there == files

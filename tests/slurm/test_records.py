@@ -1,9 +1,10 @@
-"""Damage to the record of an array of jobs is noticed, wherever it is; records of older versions are read."""
+"""Damage to the record of an array of jobs, or to the code that jobs run, is noticed; older records are read."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from slurm.cluster import Cluster
 from slurm.sender import Sender
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, write_json
+from suite.record.provenance import ROOT
 
 ARRAY = Array(
     (("0123456789abcdef",), ("fedcba9876543210",)), 1, "me", (("suite-0", 3),), job_id="4711", retries={"node": 5},
@@ -73,3 +75,48 @@ def test_the_record_of_a_sweep_that_an_older_version_sent_is_read(tmp_path: Path
     assert b"crc32" not in file.read_bytes()
     assert Sender(Folders(tmp_path, tmp_path), Cluster()).arrays() == [ARRAY]
     assert Task(file, 1, tmp_path).keys == ["fedcba9876543210"]
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if not path.is_dir()
+    } | {path.relative_to(folder): b"a link" for path in folder.rglob("*") if path.is_symlink()}
+
+
+def _linked(copy: Path) -> None:
+    copy.rename(copy.with_name("elsewhere"))
+    copy.symlink_to(copy.with_name("elsewhere"))
+
+
+def _link_inside(copy: Path) -> None:
+    (copy / "slurm").rename(copy.with_name("elsewhere"))
+    (copy / "slurm").symlink_to(copy.with_name("elsewhere"))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "changed": lambda copy: (copy / "suite" / "__init__.py").write_text("import os"),
+    "purged": lambda copy: (copy / "slurm" / "worker.py").unlink(),
+    "purged but for its folders": lambda copy: [file.unlink() for file in copy.rglob("*.*")],
+    "a module more": lambda copy: (copy / "torch.py").write_text("import os"),
+    "bytecode": lambda copy: (copy / "suite" / "__pycache__" / "x.pyc").write_bytes(b"?"),
+    "the commit": lambda copy: (copy / "commit.json").write_text("{"),
+    "a link to it": _linked,
+    "a link in it": _link_inside,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_copy_of_the_code_is_read_again_and_replaced_where_it_differs(
+    tmp_path: Path, damage: str
+) -> None:
+    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
+    copy = sender._snapshot()
+    whole = everything(copy)
+    texts = {name: text for name, text in whole.items() if name != Path("commit.json")}
+    assert texts == {name: (ROOT / name).read_bytes() for name in texts} and len(texts) > 50
+    (copy / "suite" / "__pycache__").mkdir()
+    DAMAGES[damage](copy)
+    assert sender._snapshot() == copy
+    assert everything(copy) == whole and not copy.is_symlink()
+    inode = (copy / "suite").stat().st_ino
+    assert sender._snapshot() == copy and (copy / "suite").stat().st_ino == inode, "one that is whole stays"
