@@ -90,7 +90,7 @@ def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobSt
     are left out; none where the cluster keeps no accounting. By name it does not find those that were cancelled while
     they waited for others.
     """
-    asked = [(f"--name={some}", "--starttime=now-60days") for some in _lists(names)]
+    asked: list[tuple[str, ...]] = [(f"--name={some}", "--starttime=now-60days") for some in _lists(names)]
     asked += [(f"--jobs={some}",) for some in _lists(ids)]
     columns = "--format=JobID%40,JobName%60,State%30,ExitCode,NodeList%200"
     try:

@@ -42,7 +42,7 @@ def text(
     )
     # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
     srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log"]
-    own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.cpus_per_rank}
+    own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.asked.cpus_per_rank}
     python = [sys.executable, "-u", "-m"]
     ranks = shlex.join([*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data])
     attempts = shlex.join([*python, "slurm.attempts", record, runs])
@@ -82,7 +82,9 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     """What one job asks for, by sbatch's names; None for what it does not ask for."""
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
-    needless = {IN_PLACE_OF[name]: None for name in cluster.sbatch if name in IN_PLACE_OF}
+    needless = {
+        IN_PLACE_OF[name]: None for name, value in cluster.sbatch.items() if value and name in IN_PLACE_OF
+    }
     asked: dict[str, str | int | None] = {
         "partition": cluster.partition,
         "account": cluster.account,
@@ -153,5 +155,5 @@ def _environment(cluster: Cluster) -> list[str]:
     # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
     # folder named suite or slurm where the job was sent from is taken for the code.
     # A node whose driver is broken ends the job, which else would compute on its CPU.
-    device = {"SUITE_DEVICE": "cuda"} if cluster.gpus_per_node else {}
+    device = {"SUITE_DEVICE": "cuda"} if cluster.asked.gpus_per_node else {}
     return _exports(device | cluster.environment | {"SLURM_EXPORT_ENV": "ALL"})
