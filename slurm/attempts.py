@@ -286,6 +286,9 @@ if __name__ == "__main__":
     record, runs, exit_status = sys.argv[1:]
     array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     task = Task(Path(record), array_index, Path(runs))
-    ends_with = task.end(int(exit_status))
+    try:
+        ends_with = task.end(int(exit_status))
+    except SuiteError as error:
+        sys.exit(f"error: {error}")
     task.settle(ends_with)
     sys.exit(ends_with)

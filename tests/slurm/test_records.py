@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +123,14 @@ def test_the_copy_of_the_code_is_read_again_and_replaced_where_it_differs(
     assert everything(copy) == whole and not copy.is_symlink()
     inode = (copy / "suite").stat().st_ino
     assert sender._snapshot() == copy and (copy / "suite").stat().st_ino == inode, "one that is whole stays"
+
+
+def test_a_job_whose_record_is_damaged_ends_with_what_to_do(tmp_path: Path) -> None:
+    file = recorded(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b"4711", b"4701"))
+    words = [sys.executable, "-m", "slurm.attempts", str(file), str(tmp_path), "1"]
+    names = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "n1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | names
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {file} is damaged; end its jobs with scancel --name={ARRAY.name}")
