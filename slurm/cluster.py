@@ -92,7 +92,8 @@ class Cluster:
             return self
         tables = {name: dict(own.pop(name, {})) for name in TABLES}  # type: ignore[call-overload]
         sbatch = without_options_of(own, self.sbatch) | tables["sbatch"]
-        return replace(self, **own, sbatch=sbatch, srun=self.srun | tables["srun"], training={}, recipe={})  # type: ignore[arg-type]
+        own |= {"sbatch": sbatch, "srun": self.srun | tables["srun"], "training": {}, "recipe": {}}
+        return replace(self, **own)  # type: ignore[arg-type]
 
     @property
     def asked(self) -> Cluster:
