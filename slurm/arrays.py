@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suite.recipe.errors import SuiteError
+from suite.record.files import read_sealed_json, write_sealed_json
 
 ENDED = "ended-{}.{}"
 """The file beside a record that says that an attempt of a task, by its index and SLURM's restarts, ended as it should,
@@ -36,3 +41,38 @@ class Array:
     def task_id(self, index: int) -> str:
         """SLURM's name of a task; an array of one is a plain job."""
         return f"{self.job_id}_{index}" if len(self.tasks) > 1 else str(self.job_id)
+
+    def write(self, file: Path) -> None:
+        """Its record, whole or not at all, with a checksum."""
+        write_sealed_json(asdict(self), file)
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """What the record of an array holds; one of an older version has no checksum. Raises SuiteError where it is
+    damaged."""
+    try:
+        return read_sealed_json(file.read_bytes())
+    except (ValueError, RecursionError):
+        raise _damaged(file) from None
+
+
+def read_array(file: Path) -> Array:
+    """The array of a record. Raises SuiteError where it is damaged: its name is that of its content."""
+    content = read_record(file)
+    try:
+        tasks = tuple(tuple(task) for task in content.pop("tasks"))
+        after = tuple((needed, index) for needed, index in content.pop("after"))
+        array = Array(tasks=tasks, after=after, **content)
+        is_whole = array.name == file.parent.name
+    except (ValueError, TypeError, KeyError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise _damaged(file)
+    return array
+
+
+def _damaged(file: Path) -> SuiteError:
+    return SuiteError(
+        f"{file} is damaged; end its jobs with scancel --name={file.parent.name}, remove {file.parent} and launch "
+        f"again"
+    )

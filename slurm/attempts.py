@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm import client, end_causes
-from slurm.arrays import ENDED
+from slurm.arrays import ENDED, read_record
 from suite.launch.ends import exit_error, record_failure
 from suite.launch.local_process import last_event
 from suite.recipe.errors import SuiteError
@@ -81,8 +81,8 @@ class Task:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The record of its array."""
-        return dict(json.loads(self.record.read_text()))
+        """The record of its array. Raises SuiteError where it is damaged."""
+        return read_record(self.record)
 
     @property
     def skip_list(self) -> Path:
@@ -286,6 +286,9 @@ if __name__ == "__main__":
     record, runs, exit_status = sys.argv[1:]
     array_index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     task = Task(Path(record), array_index, Path(runs))
-    ends_with = task.end(int(exit_status))
+    try:
+        ends_with = task.end(int(exit_status))
+    except SuiteError as error:
+        sys.exit(f"error: {error}")
     task.settle(ends_with)
     sys.exit(ends_with)

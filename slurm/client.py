@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from suite.recipe.errors import SuiteError
@@ -30,6 +30,9 @@ REMEDIES = {
 """What to do, by a part of the error that SLURM prints."""
 
 PATIENCE_SECONDS = 60
+
+LONGEST_WORD = 100_000
+"""Bytes of one word of a command; Linux takes 131,071."""
 
 
 OURS = ("SLURM_CONF", "SLURM_CLUSTERS")
@@ -75,13 +78,11 @@ class JobState:
 
 def queued(names: Iterable[str]) -> dict[str, JobState]:
     """By id, the jobs of these names that wait or run, each task of an array by itself."""
-    listed = sorted(names)
-    answer = (
-        ask("squeue", "--all", "--noheader", "--array", "--format=%i|%j|%T|%r|%N", *_named(listed))
-        if listed
-        else ""
-    )
-    return {state.id: state for state in map(_parsed, answer.splitlines())}
+    columns = "--format=%i|%j|%T|%r|%N"
+    answers = [
+        ask("squeue", "--all", "--noheader", "--array", columns, f"--name={some}") for some in _lists(names)
+    ]
+    return {state.id: state for answer in answers for state in map(_parsed, answer.splitlines())}
 
 
 def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobState]:
@@ -89,19 +90,17 @@ def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobSt
     are left out; none where the cluster keeps no accounting. By name it does not find those that were cancelled while
     they waited for others.
     """
-    listed, numbers = sorted(names), sorted(ids)
-    if not listed and not numbers:
-        return {}
-    which = [*_named(listed), "--starttime=now-60days"] if listed else [f"--jobs={','.join(numbers)}"]
+    asked: list[tuple[str, ...]] = [(f"--name={some}", "--starttime=now-60days") for some in _lists(names)]
+    asked += [(f"--jobs={some}",) for some in _lists(ids)]
     columns = "--format=JobID%40,JobName%60,State%30,ExitCode,NodeList%200"
     try:
-        answer = ask("sacct", "-X", "--noheader", "--parsable2", columns, *which)
+        answers = [ask("sacct", "-X", "--noheader", "--parsable2", columns, *which) for which in asked]
     except SuiteError:
         if keeps_accounting():
             raise
         return {}
     found: dict[str, JobState] = {}
-    for state in map(_parsed, answer.splitlines()):
+    for state in (_parsed(line) for answer in answers for line in answer.splitlines()):
         if state.state not in ("PENDING", "RUNNING", "REQUEUED"):
             found |= {one: replace(state, id=one) for one in expanded(state.id)}
     return found
@@ -129,8 +128,22 @@ def expanded(identity: str) -> list[str]:
     return [f"{found[1]}_{task}" for task in tasks]
 
 
-def _named(names: Sequence[str]) -> list[str]:
-    return [f"--name={','.join(names)}"]
+def _lists(words: Iterable[str]) -> list[str]:
+    """The words with commas between them, in order, in texts that a command takes."""
+    lists: list[str] = []
+    for word in sorted(words):
+        if lists and len(lists[-1]) + len(word) < LONGEST_WORD:
+            lists[-1] += f",{word}"
+        else:
+            lists.append(word)
+    return lists
+
+
+def number_in(answer: str) -> str | None:
+    """The job's number in what `sbatch --parsable` prints, alone or before its cluster's name, in a line of its own: a
+    site may greet before it. None where there is none."""
+    found = re.findall(r"^(\d+)(?:;[\w.-]+)?\s*$", answer, re.MULTILINE | re.ASCII)
+    return found[-1] if found else None
 
 
 def _parsed(line: str) -> JobState:

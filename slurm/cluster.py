@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from slurm.client import ask
-from slurm.cluster_file import ClusterError, check_setup, check_types, line_of, read_toml
+from slurm.cluster_error import ClusterError
+from slurm.cluster_file import TABLES, check_setup, check_types, line_of, read_toml
+from slurm.options import FIELDS, in_place_of, without_options_of
 from suite.recipe.errors import SuiteError
 
 EARLY_SECONDS = 60
@@ -23,7 +25,8 @@ class Cluster:
     """A cluster.toml: what each job asks for. Times in minutes or seconds as named, memory in 10^9 bytes a rank.
 
     sbatch, srun: further options by their long names; true is an option without a value, false leaves out one that
-    the suite would set. training, recipe: what a job that trains, or any other, asks for instead.
+    the suite would set. training, recipe: what a job that trains, or any other, asks for instead; the tables sbatch
+    and srun in them add to those of the cluster.
     """
 
     partition: str | None = None
@@ -71,6 +74,11 @@ class Cluster:
                 f"{self.gpus_per_node} is less than ranks_per_node {self.ranks_per_node}; each rank has a GPU of its "
                 f"own: lower ranks_per_node",
             )
+        try:
+            _ = self.asked
+        except ClusterError as error:
+            option = next((name for name in FIELDS.get(error.at[0], ()) if name in self.sbatch), error.at[0])
+            raise ClusterError(("sbatch", option), error.message) from None
         for table in ("training", "recipe"):
             try:
                 self.of(trains=table == "training")
@@ -79,8 +87,21 @@ class Cluster:
 
     def of(self, trains: bool) -> Cluster:
         """What a job asks for that trains, or that does not."""
-        own = self.training if trains else self.recipe
-        return replace(self, **own, training={}, recipe={}) if own else self  # type: ignore[arg-type]
+        own = dict(self.training if trains else self.recipe)
+        if not own:
+            return self
+        tables = {name: dict(own.pop(name, {})) for name in TABLES}  # type: ignore[call-overload]
+        sbatch = without_options_of(own, self.sbatch) | tables["sbatch"]
+        own |= {"sbatch": sbatch, "srun": self.srun | tables["srun"], "training": {}, "recipe": {}}
+        return replace(self, **own)  # type: ignore[arg-type]
+
+    @property
+    def asked(self) -> Cluster:
+        """What a job gets: with what [sbatch] asks for in the place of the other values."""
+        if not self.sbatch:
+            return self
+        values = in_place_of(self.sbatch, self.ranks_per_node)
+        return replace(self, **values, sbatch={}, training={}, recipe={})  # type: ignore[arg-type]
 
     def nodes(self, world_size: int) -> int:
         """How many nodes that many ranks take. Raises SuiteError where they do not fill them."""
@@ -132,6 +153,7 @@ def largest_array() -> int:
 def check_cluster(cluster: Cluster, nodes: int) -> None:
     """Raise SuiteError for what the cluster would refuse: an unknown partition, too long a time, too many GPUs a node,
     more nodes than there are."""
+    cluster = cluster.asked
     rows = [
         line.split("|") for line in ask("sinfo", "--all", "--noheader", "--format=%R|%l|%D|%G").splitlines()
     ]
@@ -160,8 +182,8 @@ def check_cluster(cluster: Cluster, nodes: int) -> None:
 
 def _partitions(cluster: Cluster) -> list[str]:
     """The partitions that jobs may go to: the cluster's default, where none is named."""
-    if cluster.partition:
-        return cluster.partition.split(",")
+    if named := cluster.asked.partition:
+        return named.split(",")
     listed = ask("sinfo", "--all", "--noheader", "--format=%P").split()
     default = [name.removesuffix("*") for name in listed if name.endswith("*")] or listed
     return default[:1]

@@ -10,18 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm.cluster_error import ClusterError, Location
+from slurm.options import check_options
 from suite.recipe.errors import SuiteError
-
-Location = tuple[str, ...]
-"""Where a value lies in the file: ("minutes",), or ("retries", "node") in the table [retries]."""
-
-
-class ClusterError(SuiteError):
-    """A value of a cluster file is wrong; `at` is where it lies, the message what is wrong and what to write."""
-
-    def __init__(self, at: Location, message: str) -> None:
-        super().__init__(f"{'.'.join(at)} {message}")
-        self.at, self.message = at, message
 
 
 def _text(at: Location, value: object) -> None:
@@ -69,40 +60,34 @@ def _table(at: Location, value: object) -> Mapping[str, object]:
     return value
 
 
+KEPT = r"BASHOPTS|BASH_VERSINFO|E?UID|PPID|SHELLOPTS|SLURM_(ARRAY_|JOB_|RESTART_COUNT|STEP_).*|SLURM_JOBID"
+"""The variables that bash takes no other values of, and those by which a job knows which it is."""
+
+
 def _variables(at: Location, value: object) -> None:
     for name, content in _table(at, value).items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ClusterError(
                 (*at, name), "is no name of an environment variable; use letters, digits and _"
             )
+        if re.fullmatch(KEPT, name):
+            raise ClusterError((*at, name), "is set by bash or SLURM; leave the line out")
         if not isinstance(content, str):
             raise ClusterError((*at, name), f'must be text in quotes, got {content!r}; write {name} = "..."')
         if "\0" in content:
             raise ClusterError((*at, name), "holds a NUL character; leave it out")
 
 
-OWN_OPTIONS = (
-    "array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes",
-    "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "unbuffered",
-    "wait", "wrap",
-)  # fmt: skip
-"""The options of sbatch and srun that decide whether a job goes on; no table may set them."""
-
-
 def _options(at: Location, value: object) -> None:
-    for name, content in _table(at, value).items():
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-            raise ClusterError((*at, name), "is no long option; write its name without the leading --")
-        if name in OWN_OPTIONS:
-            raise ClusterError((*at, name), "is set by the suite; leave the line out")
-        if not isinstance(content, (str, int)) or "\n" in str(content) or "\0" in str(content):
-            raise ClusterError((*at, name), f"must be text, a whole number, true or false, got {content!r}")
+    check_options(at, _table(at, value))
 
 
 def _request(at: Location, value: object) -> None:
-    for name in _table(at, value):
-        if name not in REQUEST:
-            raise ClusterError((*at, name), f"cannot be set here; there is {', '.join(REQUEST)}")
+    for name, content in _table(at, value).items():
+        if name in TABLES:
+            _options((*at, name), content)
+        elif name not in REQUEST:
+            raise ClusterError((*at, name), f"cannot be set here; there is {', '.join((*REQUEST, *TABLES))}")
 
 
 REQUEST = (
@@ -110,6 +95,9 @@ REQUEST = (
     "partition", "qos", "warning_seconds",
 )  # fmt: skip
 """What [training] and [recipe] may ask for otherwise."""
+
+TABLES = ("sbatch", "srun")
+"""The tables in them: [training.sbatch] and so on."""
 
 
 def _counts(at: Location, value: object) -> None:

@@ -60,7 +60,7 @@ class Slurm:
 
     @property
     def on_gpu(self) -> bool:
-        return self.settings.of(trains=True).gpus_per_node > 0
+        return self.settings.of(trains=True).asked.gpus_per_node > 0
 
     def check(self, stages: Sequence[Stage]) -> None:
         for trains in {stage.trains_by is not None for stage in stages}:
@@ -79,7 +79,7 @@ class Slurm:
             shown.append((title, text))
         hours = {"GPU-hours": 0.0, "core-hours": 0.0}
         for array, _ in planned:
-            job = self.settings.of(array.trains)
+            job = self.settings.of(array.trains).asked
             unit, each = ("GPU-hours", 1) if job.gpus_per_node else ("core-hours", job.cpus_per_rank)
             hours[unit] += len(array.tasks) * array.world_size * each * job.minutes / 60
         spent = " and ".join(f"{count:,.0f} {unit}" for unit, count in hours.items() if count) or "0 hours"

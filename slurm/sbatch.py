@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def text(
     )
     # One rank that fails ends the others. srun takes no --cpus-per-task from sbatch since SLURM 22.05.
     srun = ["srun", "--unbuffered", "--output", f"{log}_%t.log"]
-    own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.cpus_per_rank}
+    own: dict[str, str | int] = {"kill-on-bad-exit": 1, "cpus-per-task": cluster.asked.cpus_per_rank}
     python = [sys.executable, "-u", "-m"]
     ranks = shlex.join([*srun, *_words(own | cluster.srun), *python, "slurm.worker", record, runs, data])
     attempts = shlex.join([*python, "slurm.attempts", record, runs])
@@ -49,7 +50,7 @@ def text(
         "#!/bin/bash",
         *(f"#SBATCH {word}" for word in _words(dict(sorted(options.items())), shlex.quote)),
         "#SBATCH --requeue",
-        f"ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
+        f"suite_ended={shlex.quote(str(folder))}/{ENDED.format(*THIS_ATTEMPT)}",
         *_body(cluster, code, ranks, attempts),
     ]
     return "\n".join(lines) + "\n"
@@ -81,7 +82,9 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     """What one job asks for, by sbatch's names; None for what it does not ask for."""
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
-    needless = {IN_PLACE_OF[name]: None for name in cluster.sbatch if name in IN_PLACE_OF}
+    needless = {
+        IN_PLACE_OF[name]: None for name, value in cluster.sbatch.items() if value and name in IN_PLACE_OF
+    }
     asked: dict[str, str | int | None] = {
         "partition": cluster.partition,
         "account": cluster.account,
@@ -103,31 +106,54 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
 def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
     """The lines of a script that start the `ranks` and, where these fail, ask for further `attempts`."""
     setup = [f"eval {shlex.quote(chr(10).join(cluster.setup))}"] if cluster.setup else []
+    asked_in_it = [
+        '[ -e "$suite_ended" ] || (  # Python may need what `setup` loads',
+        *setup,
+        "suite_code",
+        f'exec {attempts} "$suite_status"',
+        ")",
+    ]
     return [
-        "suite_environment() {",
-        *_environment(cluster, code),
+        f"suite_path=$PATH{_path_of_slurm()}",
+        "readonly suite_ended suite_path",
+        "suite_code() {",
+        *_exports({"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}),
+        'export PATH="$PATH:$suite_path"',
         "}",
+        "suite_environment() {",
+        *_environment(cluster),
+        "suite_code",
+        "}",
+        "(  # a shell of its own: whatever `setup` and [environment] do, the lines below decide how the job ends",
         "suite_environment",
-        "(  # a shell of its own: whatever `setup` does, the lines below decide how the job ends",
         *setup,
         "suite_environment",
-        f"command {ranks} || exec {attempts} $?",
+        f"exec {ranks}",
         ")",
-        "status=$?",
-        f'[ -e "$ended" ] || exec {attempts} $status',
-        'read -r status < "$ended"',
-        "exit $status",
+        "suite_status=$?",
+        "suite_code",
+        f'[ -e "$suite_ended" ] || {attempts} "$suite_status"',
+        *(asked_in_it if setup else []),
+        f'[ -e "$suite_ended" ] || exec {attempts} "$suite_status"',
+        'read -r suite_status < "$suite_ended"',
+        'exit "$suite_status"',
     ]
 
 
-def _environment(cluster: Cluster, code: Path) -> list[str]:
-    """The lines of a script that set what the suite needs, after `setup`, which may have set something else."""
+def _path_of_slurm() -> str:
+    """Where SLURM's commands are here, to be appended to a PATH: a site may hand on no environment to jobs."""
+    found = shutil.which("scontrol")
+    return f":{shlex.quote(str(Path(found).parent))}" if found else ""
+
+
+def _exports(values: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+
+
+def _environment(cluster: Cluster) -> list[str]:
+    """The lines of a script that set what the ranks need, after `setup`, which may have set something else."""
     # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
     # folder named suite or slurm where the job was sent from is taken for the code.
-    own = {"PYTHONPATH": str(code), "SLURM_EXPORT_ENV": "ALL", "PYTHONSAFEPATH": "1"}
     # A node whose driver is broken ends the job, which else would compute on its CPU.
-    device = {"SUITE_DEVICE": "cuda"} if cluster.gpus_per_node else {}
-    return [
-        f"export {name}={shlex.quote(value)}"
-        for name, value in {**device, **cluster.environment, **own}.items()
-    ]
+    device = {"SUITE_DEVICE": "cuda"} if cluster.asked.gpus_per_node else {}
+    return _exports(device | cluster.environment | {"SLURM_EXPORT_ENV": "ALL"})

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from slurm import client, sbatch
-from slurm.arrays import Array
+from slurm.arrays import Array, read_array
 from slurm.attempts import Task, suspects
 from slurm.cluster import BUDGETS, Cluster, largest_array, without
 from suite.launch.grouping import jobs
@@ -71,7 +72,7 @@ class Sender:
         """All that was written down, sent or not."""
         found = []
         for file in sorted(self.folder.glob("suite-*/array.json")):
-            found.append(_read_array(file))
+            found.append(read_array(file))
         return found
 
     def send(self, pending: Sequence[Stage]) -> list[Array]:
@@ -183,12 +184,17 @@ class Sender:
         finds by the name whether SLURM has it; no other launcher asks before that sbatch has ended."""
         record = self.folder / array.name / "array.json"
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(dataclasses.asdict(array), record)
+        array.write(record)
         file = record.with_name("sbatch.sh")
         file.write_text(text)
         answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
-        recorded = dataclasses.replace(array, job_id=answer.strip().split(";")[0])
-        write_json(dataclasses.asdict(recorded), record)
+        job = client.number_in(answer) or self._ids([array]).get(array.name)
+        if job is None:
+            raise SuiteError(
+                f"sbatch gave no job's number but {answer.strip()[:200]!r}, and squeue has no job {array.name}"
+            )
+        recorded = dataclasses.replace(array, job_id=job)
+        recorded.write(record)
         return recorded
 
     def adopt(self) -> list[Array]:
@@ -196,21 +202,22 @@ class Sender:
         by a launcher that died before it could note the id are found by their name."""
         listed = self.arrays()
         unsure = [array for array in listed if array.job_id is None]
-        there: dict[str, str] = {}
-        for state in (
-            *client.ended(a.name for a in unsure).values(),
-            *client.queued(a.name for a in unsure).values(),
-        ):
-            there[state.name] = state.id.split("_")[0]
+        there = self._ids(unsure)
         for array in unsure:
             record = self.folder / array.name / "array.json"
             listed.remove(array)
             if array.name in there:
                 listed.append(dataclasses.replace(array, job_id=there[array.name]))
-                write_json(dataclasses.asdict(listed[-1]), record)
+                listed[-1].write(record)
             else:
                 record.unlink()
         return listed
+
+    def _ids(self, arrays: Sequence[Array]) -> dict[str, str]:
+        """By name the job ids that SLURM has of arrays."""
+        names = [array.name for array in arrays]
+        states = (*client.ended(names).values(), *client.queued(names).values())
+        return {state.name: state.id.split("_")[0] for state in states}
 
     def alive(self, arrays: Sequence[Array]) -> list[tuple[Array, int]]:
         """The tasks that wait or run, and may yet."""
@@ -221,35 +228,38 @@ class Sender:
         return [(a, n) for a in arrays for n in range(len(a.tasks)) if a.task_id(n) in alive]
 
     def _snapshot(self) -> Path:
-        """A copy of the code as it is now, which is what the jobs run, however long they wait."""
+        """A copy of the code as it is now, which is what the jobs run, however long they wait. One that is there is
+        read again: where files of it were changed, purged or added it is replaced."""
         names = ("suite", "slurm")
-        files = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
-        content = b"".join(str(f.relative_to(ROOT)).encode() + b"\0" + f.read_bytes() for f in files)
+        listed = [file for name in names for file in sorted((ROOT / name).rglob("*.py"))]
+        files = {file.relative_to(ROOT): file.read_bytes() for file in listed}
+        content = b"".join(str(name).encode() + b"\0" + text for name, text in files.items())
         copy = self.folder / "code" / hashlib.sha256(content).hexdigest()[:16]
-        if not copy.exists():
-            fresh = copy.with_suffix(".writing")
-            shutil.rmtree(fresh, ignore_errors=True)
-            for file in files:
-                (fresh / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, fresh / file.relative_to(ROOT))
+        if not _holds(copy, files):
+            fresh, old = copy.with_suffix(".writing"), copy.with_suffix(".old")
+            for folder in (fresh, old):
+                shutil.rmtree(folder, ignore_errors=True)
+            for name, text in files.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(text)
             write_json(commit_and_diff(), fresh / "commit.json")
+            if os.path.lexists(copy):
+                copy.rename(old)
             fresh.rename(copy)
+            shutil.rmtree(old, ignore_errors=True)
         return copy
 
 
-def _read_array(file: Path) -> Array:
-    """The array of a record. Raises SuiteError for one that is damaged: its name is that of its content."""
-    name = file.parent.name
+def _holds(copy: Path, files: Mapping[Path, bytes]) -> bool:
+    """Whether a copy of the code has these files and no others. Its bytecode, which Python makes anew, is removed."""
+    if copy.is_symlink():
+        return False
+    for folder in list(copy.rglob("__pycache__")):
+        shutil.rmtree(folder, ignore_errors=True)
+    found = [path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir()]
     try:
-        content = json.loads(file.read_text())
-        tasks = tuple(tuple(task) for task in content.pop("tasks"))
-        after = tuple((needed, index) for needed, index in content.pop("after"))
-        array = Array(tasks=tasks, after=after, **content)
-        is_whole = array.name == name
-    except (ValueError, TypeError, KeyError, AttributeError):
-        is_whole = False
-    if not is_whole:
-        raise SuiteError(
-            f"{file} is damaged; end its jobs with scancel --name={name}, remove {file.parent} and launch again"
-        )
-    return array
+        there = {path.relative_to(copy): path.read_bytes() for path in found if not path.is_symlink()}
+        json.loads(there.pop(Path("commit.json")))
+    except (OSError, KeyError, ValueError, RecursionError):
+        return False
+    return len(found) == len(there) + 1 and there == files

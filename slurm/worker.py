@@ -20,10 +20,15 @@ def main(record: str, runs: str, data: str) -> int:
     Stop().listen()  # SLURM may warn of the time limit while Python still imports
     from slurm.attempts import RETRIES_EXHAUSTED, Task
     from suite.cli.main import main as suite
+    from suite.recipe.errors import SuiteError
 
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))  # which torch reads
     task = Task(Path(record), int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), Path(runs))
-    keys, is_first = task.keys, os.environ["SLURM_PROCID"] == "0"
+    try:
+        keys, is_first = task.keys, os.environ["SLURM_PROCID"] == "0"
+    except SuiteError as error:  # the record is damaged
+        print(f"error: {error}", flush=True)
+        return 1
     if not keys:
         if is_first:
             task.settle(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,15 @@ COMMAND = ROOT / "slurm" / "local" / "cluster"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "slurmdbd", "munged", "mariadbd")
 HELD_AT = 10
 """The step at which a training is held: one of those at which several ranks check whether they shall stop."""
+CHANGED = """
+import sys
+from pathlib import Path
+from slurm import sender
+sender.ROOT = Path({code!r})
+from suite.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""A command of the suite whose jobs run other code than its own."""
 HOLD = """
 import signal
 from pathlib import Path
@@ -171,6 +181,7 @@ class Place(User):
         super().__init__(folder, "slurm")
         self.by = ("--on", "slurm", "--cluster", "cluster.toml")
         self.cluster = cluster
+        self.program: str | None = None
         self.settings(CLUSTER)
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         self.environment = cluster.environment | self.environment | {"PATH": path}
@@ -203,14 +214,18 @@ class Place(User):
         return max(found)
 
     def change(self, more: str) -> None:
-        """Put `more` at the end of suite/run/training.py in the copy of the code that jobs sent later run."""
-        from slurm.cluster import Cluster as Settings
-        from slurm.sender import Sender
-        from suite.record.files import Folders
+        """Put `more` at the end of suite/run/training.py in the code that jobs sent later run."""
+        code = self.folder / "changed"
+        for name in ("suite", "slurm"):
+            shutil.copytree(
+                ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+            )
+        training = code / "suite" / "run" / "training.py"
+        training.write_text(training.read_text() + more)
+        self.program = CHANGED.format(code=str(code))
 
-        Sender(Folders(self.runs, self.folder), Settings()).planned([], 1)
-        [code] = self.runs.glob("slurm/code/*/suite/run/training.py")
-        code.write_text(code.read_text() + more)
+    def attempt(self, *words: str, program: str | None = None) -> subprocess.CompletedProcess[str]:
+        return super().attempt(*words, program=program or self.program)
 
     def hold(self) -> None:
         """Let trainings wait at the step HELD_AT until `release` or a signal."""

@@ -14,8 +14,10 @@ from random import Random
 import pytest
 from fakes import ROOT
 from fakes.byte_faults import DAMAGES, FILES
+from fakes.cluster import PROGRAMS
 from fakes.faults import FAULTS
 from fakes.machine import Machine
+from fakes.missing import missing
 from fakes.world import World
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler, cc")
@@ -129,10 +131,15 @@ def test_every_round_has_the_files_and_so_the_keys_of_the_run_that_nobody_distur
 
 
 @pytest.mark.long
-def test_twelve_faults_lose_nothing_here_and_under_torchrun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launchers", [("here", "torchrun"), ("slurm",)], ids=" and ".join)
+def test_some_faults_lose_nothing(tmp_path: Path, launchers: tuple[str, ...]) -> None:
     """As `make campaign` runs it: with a network of its own, which this process cannot take."""
-    words = ["--faults", "12", "--seed", "7", "--on", "here", "torchrun", "--out", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
+    if "slurm" in launchers:
+        path = environment["PATH"] = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        if lacking := [program for program in PROGRAMS if not shutil.which(program, path=path)]:
+            missing(f"no {', '.join(lacking)}, so no SLURM is started; run tests/system-packages as root")
+    words = ["--faults", "12", "--seed", "7", "--on", *launchers, "--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "campaign", *words], cwd=ROOT, env=environment, capture_output=True, text=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from fakes import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm.cluster import Cluster, read_cluster
+from slurm import sbatch as script
+from slurm.cluster import Cluster, check_cluster, read_cluster
 from slurm.cluster_file import CHECKS, line_of
+from slurm.launcher import Slurm
 from suite.recipe.errors import SuiteError
+from suite.record.files import Folders
 
 ABOVE = '# What the cluster is asked for.\npartition = "main"\n\n'
 """Three lines that are right."""
@@ -64,6 +68,8 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("[environment]\nA = 'x'\nOMP_NUM_THREADS = 4", "line 6: environment.OMP_NUM_THREADS must be text in quotes"),
         ("[environment]\nX = true", "line 5: environment.X must be text in quotes, got True"),
         ('[environment]\n"A B" = "1"', "line 5: environment.A B is no name of an environment variable"),
+        ('[environment]\nUID = "0"', "line 5: environment.UID is set by bash or SLURM; leave the line out"),
+        ('[environment]\nSLURM_ARRAY_TASK_ID = "0"', "line 5: environment.SLURM_ARRAY_TASK_ID is set by bash or"),
         ("sbatch = 'x'", "line 4: sbatch must be a table"),
         ("[sbatch]\ngres = 'gpu:4'\nMem = 1", "line 6: sbatch.Mem is no long option"),
         ("[sbatch]\n--mem = 1", "line 5: sbatch.--mem is no long option; write its name without the leading --"),
@@ -72,6 +78,29 @@ def read(folder: Path, text: str | bytes) -> Cluster:
         ("[srun]\noutput = 'x'", "line 5: srun.output is set by the suite"),
         ("[sbatch]\nmem = 1.5", "line 5: sbatch.mem must be text, a whole number, true or false, got 1.5"),
         ('[sbatch]\ncomment = "a\\n#SBATCH --x"', "line 5: sbatch.comment must be text, a whole number"),
+        ("[sbatch]\nmem-per-cpu = -4", "line 5: sbatch.mem-per-cpu must be a size such as 4000, \"4000M\" or"),
+        ("[srun]\nmem = '4 GB'", "line 5: srun.mem must be a size"),
+        ('[sbatch]\naccount = ""', "line 5: sbatch.account must not be empty, got ''; write it, or leave the line"),
+        ('[sbatch]\nreservation = "a b"', "line 5: sbatch.reservation must be one word, got 'a b'"),
+        ('[sbatch]\ncomment = "  "', "line 5: sbatch.comment must not be empty"),
+        ('[sbatch]\ntime = "bogus"', 'line 5: sbatch.time must be minutes, "hours:minutes:seconds" or "days-hours"'),
+        ("[sbatch]\ntime = 3", "line 5: sbatch.time leaves a job no time: of its minutes (3)"),
+        ("[sbatch]\nexclude = true", 'line 5: sbatch.exclude needs a value, got true; write exclude = "..."'),
+        ("[sbatch]\ngres = 4", 'line 5: sbatch.gres must be names and numbers such as "gpu:a100:4", got 4'),
+        ("[sbatch]\ngres = 'gpu:a100:2'", "line 5: sbatch.gres 2 is less than ranks_per_node 4; each rank has a GPU"),
+        ("[sbatch]\ngpus-per-node = 'x'", "line 5: sbatch.gpus-per-node must be a number, or a type and a number"),
+        ("[sbatch]\ncpus-per-task = 0", "line 5: sbatch.cpus-per-task must be a whole number from 1, got 0"),
+        ("[sbatch]\nthreads-per-core = -1", "line 5: sbatch.threads-per-core must not be below 0, got -1"),
+        ('[sbatch]\ncomment = "a\\rb"', "line 5: sbatch.comment must be text, a whole number"),
+        ("[sbatch]\nno-requeu = true", "line 5: sbatch.no-requeu is short for no-requeue, which is set by the suite"),
+        ("[sbatch]\narra = '0-5'", "line 5: sbatch.arra is short for array, which is set by the suite; leave the"),
+        ("[sbatch]\ndepend = 'afterok:1'", "line 5: sbatch.depend is short for dependency, which is set by the"),
+        ("[sbatch]\nclusters = 'b'", "line 5: sbatch.clusters is set by the suite"),
+        ("[sbatch]\npart = 'b'", "line 5: sbatch.part is short for partition; write that"),
+        ("[recipe]\n[recipe.sbatch]\nmem = 'x'", "line 6: recipe.sbatch.mem must be a size"),
+        ("[training.srun]\noutput = 'x'", "line 5: training.srun.output is set by the suite"),
+        ("[training]\nsrun = 3", "line 5: training.srun must be a table"),
+        ("[training.sbatch]\ntime = '3:00'", "line 5: training.sbatch.time leaves a job no time"),
         ("[training]\nsetup = []", "line 5: training.setup cannot be set here; there is account, constraint"),
         ("[recipe]\nminutes = '5'", "line 5: recipe.minutes must be a whole number"),
         ("[recipe]\nminutes = 1", "line 5: recipe.minutes leaves a job no time"),
@@ -110,6 +139,89 @@ def test_a_job_that_trains_and_any_other_may_ask_for_different_things(tmp_path: 
     assert (found.of(trains=True).qos, found.of(trains=False).qos) == (None, "short")
     assert found.of(trains=False).gpus_per_node == 4 and found.gpus_per_node == 0
     assert Cluster().of(trains=True) == Cluster()
+
+
+def options(
+    cluster: Cluster, trains: bool, of: str = "gres|gpus|exclusive|mem|cpu-bind|time|DEVICE"
+) -> list[str]:
+    """What a job's script asks sbatch and srun for, of the options that are named."""
+    place = Path("/runs")
+    text = script.text(
+        place / "suite-x", 1, 1, (), cluster.of(trains), Folders(place, place), place / "code", ()
+    )
+    return sorted(re.findall(rf"(?:--|SUITE_)(?:{of})[^\s]*", text))
+
+
+def test_what_sbatch_asks_for_can_be_left_out_for_some_jobs(tmp_path: Path) -> None:
+    all_of_it = """
+gpus_per_node = 4
+[sbatch]
+gres = "gpu:a100:4"
+exclusive = true
+[srun]
+cpu-bind = "none"
+"""
+    usual = [
+        "--cpu-bind=none",
+        "--exclusive",
+        "--gres=gpu:a100:4",
+        "--mem=8000MB",
+        "--time=240",
+        "SUITE_DEVICE=cuda",
+    ]
+    assert options(read(tmp_path, all_of_it), trains=True) == usual
+    found = read(
+        tmp_path,
+        all_of_it
+        + "[recipe]\ngpus_per_node = 0\nminutes = 20\n[recipe.sbatch]\nexclusive = false\nmem = false\n"
+        "[recipe.srun]\ncpu-bind = false\n[training.sbatch]\ngres = false\ntime = '1-0'\n",
+    )
+    assert options(found, trains=False) == ["--time=20"]
+    assert options(found, trains=True) == [
+        "--cpu-bind=none", "--exclusive", "--gpus-per-node=1", "--mem=8000MB", "--time=1-0", "SUITE_DEVICE=cuda",
+    ]  # fmt: skip
+    assert found.of(trains=True).asked.minutes == 1440
+    others = read(tmp_path, "[sbatch]\ngres = 'gpu:4,lscratch:10'\nmem = '9G'\n[recipe]\ngpus_per_node = 0")
+    assert options(others, trains=False) == ["--gres=lscratch:10", "--mem=9G", "--time=240"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[sbatch]\npartition = 'gpu'\ngres = 'gpu:a100:4'", ""),
+        ("partition = 'cpu'\n[sbatch]\npartition = 'gpu'", ""),
+        ("[sbatch]\npartition = 'nowhere'", "there is no partition 'nowhere'; there is cpu, gpu"),
+        ("minutes = 30\n[sbatch]\ntime = '1-0'", "minutes 1440 is over partition cpu's limit of 60"),
+        ("[sbatch]\ntime = '1:00:00'", ""),
+        (
+            "minutes = 30\n[sbatch]\ngres = 'gpu:a100:8'",
+            "gpus_per_node 8 is more than the 0 that a node of cpu has",
+        ),
+        (
+            "[sbatch]\npartition = 'gpu'\ngpus-per-task = 2",
+            "gpus_per_node 8 is more than the 4 that a node of gpu",
+        ),
+        (
+            "[sbatch]\nnice = -5\ncomment = \"it's $(id)\"\ntime = 60\nlicenses = 'a:2'\nexclusive = 'user'",
+            "",
+        ),
+    ],
+)
+def test_what_sbatch_asks_for_is_what_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str
+) -> None:
+    """On a cluster whose default partition has no GPUs and ends jobs after an hour; the other has four a node."""
+    rows = "cpu|1:00:00|4|(null)\ngpu|infinite|4|gpu:4\n"
+    monkeypatch.setattr("slurm.cluster.ask", lambda *words: "cpu*\ngpu\n" if "--format=%P" in words else rows)
+    found = read(tmp_path, text)
+    assert Slurm(Folders(tmp_path, tmp_path), tmp_path / "cluster.toml").on_gpu == (
+        "gres" in text or "task" in text
+    )
+    if complaint:
+        with pytest.raises(SuiteError, match=re.escape(complaint)):
+            check_cluster(found, 1)
+    else:
+        check_cluster(found, 1)
 
 
 def test_every_field_of_a_cluster_has_a_check() -> None:

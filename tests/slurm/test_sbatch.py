@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +17,6 @@ from fakes.cluster import CLUSTER
 from fakes.user import SWEEP
 
 from slurm import sbatch
-from slurm.arrays import Array
 from slurm.attempts import JobAttempt, Task
 from slurm.cluster import Cluster, largest_array, read_cluster
 from slurm.launcher import Slurm
@@ -42,7 +41,8 @@ def test_the_scripts_that_are_sent(tmp_path: Path) -> None:
     )
     cluster = read_cluster(tmp_path / "cluster.toml")
     listed, _ = sweeps.find(str(tmp_path / "own.py")).stages(["--ranks", "8", "--seeds", "2"])
-    planned = Sender(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed), 1001)
+    with mock.patch.object(shutil, "which", "/SLURM/bin/{}".format):
+        planned = Sender(Folders(tmp_path / "runs", tmp_path / "data"), cluster).planned(plan(listed), 1001)
     text = re.sub(r"/code/\w+", "/code/DIGEST", "\n".join(text for _, text in planned))
     text = text.replace(str(tmp_path), "/PLACE").replace(sys.executable, "/PYTHON")
     if os.environ.get("UPDATE"):
@@ -82,7 +82,7 @@ def test_options_of_the_cluster_file_are_added_and_take_the_place_of_the_suites(
         for line in sbatch.text(
             tmp_path / "suite-x", 1, 1, (), cluster, Folders(tmp_path, tmp_path), tmp_path, ()
         ).splitlines()
-        if line.startswith("command srun")
+        if line.startswith("exec srun")
     )
     assert "--container-image=/a b.sqsh" in shlex.split(srun) and "--kill-on-bad-exit=0" in srun
 
@@ -96,6 +96,7 @@ exit "${STATUS}"
 
 DECIDES = """#!/bin/bash
 echo "$@" >> decided
+printf '%s\\n' "$(command -v scontrol)" "${PYTHONHOME-}" > environment
 [ "$2" = slurm.attempts ] && shift
 echo 9 > "${MARK}"
 exit 9
@@ -127,24 +128,28 @@ SETUP = {
 }
 
 
-@pytest.mark.parametrize("status", [0, 1, 75])
-@pytest.mark.parametrize("kind", SETUP)
-def test_no_line_of_setup_changes_how_a_job_ends(tmp_path: Path, kind: str, status: int) -> None:
-    """What failed is asked about, once: there it is queued again. Only what rank 0 has called done ends well."""
-    place, record = tmp_path / "it's here", tmp_path / "it's here" / "suite-x"
+def of_a_job(folder: Path, cluster: Cluster, status: int) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The folder of a job whose ranks end with `status`, and what bash says to its script."""
+    place, record = folder / "it's here", folder / "it's here" / "suite-x"
     record.mkdir(parents=True)
-    for name, text in {"srun": WORKS, "python": DECIDES}.items():
+    for name, text in {"srun": WORKS, "python": DECIDES, "scontrol": "#!/bin/bash"}.items():
         (place / name).write_text(text)
         (place / name).chmod(0o755)
     with mock.patch.object(sys, "executable", str(place / "python")):
-        cluster = Cluster(setup=("export FROM_SETUP=1", "ulimit -c 0", *SETUP[kind]))
         text = sbatch.text(record, 1, 1, (), cluster, Folders(place, place), place / "code", ())
     names = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_RESTART_COUNT": "2", "STATUS": str(status)}
     environment = {"PATH": f"{place}:{os.environ['PATH']}", "MARK": str(record / "ended-4.2"), **names}
     (place / "job.sh").write_text(text)
-    done = subprocess.run(
-        ["bash", "job.sh"], cwd=place, env=environment, capture_output=True, text=True, timeout=60
-    )
+    how = {"cwd": place, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+    return place, subprocess.run(["bash", "job.sh"], **how)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("status", [0, 1, 75])
+@pytest.mark.parametrize("kind", SETUP)
+def test_no_line_of_setup_changes_how_a_job_ends(tmp_path: Path, kind: str, status: int) -> None:
+    """What failed is asked about, once: there it is queued again. Only what rank 0 has called done ends well."""
+    setup = ("export FROM_SETUP=1", "ulimit -c 0", *SETUP[kind])
+    place, done = of_a_job(tmp_path, Cluster(setup=setup), status)
     ran = (place / "seen").exists()
     asked = (place / "decided").read_text().splitlines() if (place / "decided").exists() else []
     assert len(asked) == (0 if ran and status == 0 else 1), done.stderr
@@ -154,6 +159,32 @@ def test_no_line_of_setup_changes_how_a_job_ends(tmp_path: Path, kind: str, stat
         assert path == str(place / "code") or "readonly" in str(SETUP[kind])
         assert rest == ["1", "0"], "what setup sets is there for the ranks"
         assert [line.split()[-1] for line in asked] == ([str(status)] if status else [])
+
+
+@pytest.mark.parametrize("status", [0, 75])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ended": "/dev/null", "suite_ended": "/dev/null"},
+        {"PATH": "/opt/x"},
+        {"status": "0", "suite_status": "0", "suite_path": "/"},
+        {"PYTHONPATH": "/opt/x", "PYTHONHOME": "/opt/x", "PYTHONSAFEPATH": ""},
+        {"POSIXLY_CORRECT": "1", "BASH_ENV": "/dev/null", "IFS": "/"},
+    ],
+    ids=lambda names: next(iter(names)),
+)
+def test_nothing_in_environment_changes_how_a_job_ends(
+    tmp_path: Path, environment: dict[str, str], status: int
+) -> None:
+    """The ranks have it. What becomes of the job is decided without, where SLURM's commands are found."""
+    place, done = of_a_job(tmp_path, Cluster(environment=environment | {"FROM_SETUP": "x y"}), status)
+    assert (place / "seen").read_text().splitlines()[:2] == [str(place / "code"), "x y"], done.stderr
+    asked = (place / "decided").read_text().splitlines() if status else []
+    assert done.returncode == (9 if status else 0), done.stderr
+    assert [line.split()[-1] for line in asked] == ([str(status)] if status else [])
+    if status:
+        path, home = (place / "environment").read_text().splitlines()
+        assert path == str(place / "scontrol") and home == os.environ.get("PYTHONHOME", "")
 
 
 def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
@@ -175,29 +206,6 @@ def test_a_job_whose_ranks_never_began_fails_and_one_that_is_done_ends_well(
     assert (record.parent / "ended-0.1").read_text() == "1\n"
     write_json({"format": 1, "key": key, "top1": 1.0}, tmp_path / key / "outcome.json")
     assert task.end(0) == 0
-
-
-@pytest.mark.parametrize("damage", ["half", "a key", "the owner", "no object"])
-def test_a_record_of_an_array_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
-    array = Array((("0123456789abcdef",), ("fedcba9876543210",)), 1, "me", job_id="7")
-    file = tmp_path / "slurm" / array.name / "array.json"
-    file.parent.mkdir(parents=True)
-    write_json(dataclasses.asdict(array), file)
-    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
-    assert sender.arrays() == [array]
-    text = file.read_text()
-    changed = {
-        "half": text[: len(text) // 2],
-        "a key": text.replace("0123", "1123"),
-        "the owner": text.replace('"me"', '"mf"'),
-        "no object": "7",
-    }
-    file.write_text(changed[damage])
-    remedy = (
-        f"is damaged; end its jobs with scancel --name={array.name}, remove {file.parent} and launch again"
-    )
-    with pytest.raises(SuiteError, match=re.escape(remedy)):
-        sender.arrays()
 
 
 def test_the_events_of_an_attempt_are_its_own_whatever_the_clock_says() -> None:

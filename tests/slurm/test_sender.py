@@ -21,7 +21,7 @@ def waiting(cluster: Cluster) -> Iterator[None]:
 
 KILLED = """
 import os, sys
-from slurm import client, cluster, sender
+from slurm import arrays, client, cluster, sender
 left = calls = int(os.environ["CALLS"])
 def count(function):
     def counted(*words, **named):
@@ -37,6 +37,7 @@ def count(function):
     return counted
 client.ask = cluster.ask = count(client.ask)
 sender.write_json = count(sender.write_json)
+arrays.write_sealed_json = count(arrays.write_sealed_json)
 from suite.__main__ import main
 status = main(sys.argv[1:])
 print(calls - left, file=open("steps", "w"))

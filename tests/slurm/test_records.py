@@ -1,0 +1,136 @@
+"""Damage to the record of an array of jobs, or to the code that jobs run, is noticed; older records are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm.arrays import Array
+from slurm.attempts import Task
+from slurm.cluster import Cluster
+from slurm.sender import Sender
+from suite.recipe.errors import SuiteError
+from suite.record.files import Folders, write_json
+from suite.record.provenance import ROOT
+
+ARRAY = Array(
+    (("0123456789abcdef",), ("fedcba9876543210",)), 1, "me", (("suite-0", 3),), job_id="4711", retries={"node": 5},
+    trains=False,
+)  # fmt: skip
+
+
+def recorded(folder: Path) -> Path:
+    file = folder / "slurm" / ARRAY.name / "array.json"
+    file.parent.mkdir(parents=True)
+    ARRAY.write(file)
+    return file
+
+
+@pytest.mark.parametrize("damage", ["half", "a key", "the owner", "no object", "brackets"])
+def test_a_record_of_an_array_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    file = recorded(tmp_path)
+    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
+    assert sender.arrays() == [ARRAY]
+    text = file.read_text()
+    changed = {
+        "half": text[: len(text) // 2],
+        "a key": text.replace("0123", "1123"),
+        "the owner": text.replace('"me"', '"mf"'),
+        "no object": "7",
+        "brackets": "[" * 100_000,
+    }
+    file.write_text(changed[damage])
+    remedy = (
+        f"is damaged; end its jobs with scancel --name={ARRAY.name}, remove {file.parent} and launch again"
+    )
+    with pytest.raises(SuiteError, match=re.escape(remedy)):
+        sender.arrays()
+    with pytest.raises(SuiteError, match=re.escape(remedy)):
+        _ = Task(file, 0, tmp_path).content
+
+
+def test_a_bit_that_flips_in_any_byte_of_a_record_is_noticed(tmp_path: Path) -> None:
+    """Those of job_id, world_size, trains, retries and after too, which are not in the name of the array."""
+    file = recorded(tmp_path)
+    sender, whole = Sender(Folders(tmp_path, tmp_path), Cluster()), file.read_bytes()
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        file.write_bytes(flipped)
+        with pytest.raises(SuiteError, match="is damaged"):
+            sender.arrays()
+        with pytest.raises(SuiteError, match="is damaged"):
+            _ = Task(file, 0, tmp_path).content
+    file.write_bytes(whole)
+    assert sender.arrays() == [ARRAY]
+
+
+def test_the_record_of_a_sweep_that_an_older_version_sent_is_read(tmp_path: Path) -> None:
+    file = recorded(tmp_path)
+    write_json(dataclasses.asdict(ARRAY), file)
+    assert b"crc32" not in file.read_bytes()
+    assert Sender(Folders(tmp_path, tmp_path), Cluster()).arrays() == [ARRAY]
+    assert Task(file, 1, tmp_path).keys == ["fedcba9876543210"]
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if not path.is_dir()
+    } | {path.relative_to(folder): b"a link" for path in folder.rglob("*") if path.is_symlink()}
+
+
+def _linked(copy: Path) -> None:
+    copy.rename(copy.with_name("elsewhere"))
+    copy.symlink_to(copy.with_name("elsewhere"))
+
+
+def _link_inside(copy: Path) -> None:
+    (copy / "slurm").rename(copy.with_name("elsewhere"))
+    (copy / "slurm").symlink_to(copy.with_name("elsewhere"))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "changed": lambda copy: (copy / "suite" / "__init__.py").write_text("import os"),
+    "purged": lambda copy: (copy / "slurm" / "worker.py").unlink(),
+    "purged but for its folders": lambda copy: [file.unlink() for file in copy.rglob("*.*")],
+    "a module more": lambda copy: (copy / "torch.py").write_text("import os"),
+    "bytecode": lambda copy: (copy / "suite" / "__pycache__" / "x.pyc").write_bytes(b"?"),
+    "the commit": lambda copy: (copy / "commit.json").write_text("{"),
+    "a link to it": _linked,
+    "a link in it": _link_inside,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_copy_of_the_code_is_read_again_and_replaced_where_it_differs(
+    tmp_path: Path, damage: str
+) -> None:
+    sender = Sender(Folders(tmp_path, tmp_path), Cluster())
+    copy = sender._snapshot()
+    whole = everything(copy)
+    texts = {name: text for name, text in whole.items() if name != Path("commit.json")}
+    assert texts == {name: (ROOT / name).read_bytes() for name in texts} and len(texts) > 50
+    (copy / "suite" / "__pycache__").mkdir()
+    DAMAGES[damage](copy)
+    assert sender._snapshot() == copy
+    assert everything(copy) == whole and not copy.is_symlink()
+    inode = (copy / "suite").stat().st_ino
+    assert sender._snapshot() == copy and (copy / "suite").stat().st_ino == inode, "one that is whole stays"
+
+
+def test_a_job_whose_record_is_damaged_ends_with_what_to_do(tmp_path: Path) -> None:
+    file = recorded(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b"4711", b"4701"))
+    words = [sys.executable, "-m", "slurm.attempts", str(file), str(tmp_path), "1"]
+    names = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "n1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | names
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {file} is damaged; end its jobs with scancel --name={ARRAY.name}")
