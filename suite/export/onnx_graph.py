@@ -134,9 +134,9 @@ def prepared(model: nn.Module, unsigned: Collection[str]) -> nn.Module:
 def onnx_model(model: nn.Module, example: Tensor, unsigned: Collection[str] = ()) -> ModelProto:
     """`model`, a quantized network of which all is on grids, as ONNX of a dynamic batch: "images" to "logits".
 
-    example: float32 [2 or more, channels, height, width]. unsigned: the layers whose weights are uint8
-    instead of int8. Weights of which a channel has 16 integers in a row at most are int4 all the same: their sums are
-    small. Raises NoIntegersError where torch's exporter fails.
+    example: float32 [2 or more, channels, height, width]. unsigned: the layers whose weights are uint8. Of the others
+    those whose channels have 16 integers in a row at most are int4. Raises NoIntegersError where torch's exporter
+    fails.
     """
     import onnx
 
@@ -189,8 +189,8 @@ def _strip(made: ModelProto) -> None:
 
 
 def _store_int4(made: ModelProto) -> None:
-    """Weights whose channels have 16 integers in a row at most take half a byte each; their zero points are of their
-    own then, since the exporter shares equal ones, and lie in -8..7 as well."""
+    """Weights, but unsigned ones, whose channels have 16 integers in a row at most take half a byte each; their zero
+    points are of their own then, since the exporter shares equal ones, and lie in -8..7 as well."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = made.graph
@@ -199,7 +199,7 @@ def _store_int4(made: ModelProto) -> None:
         if node.op_type != "DequantizeLinear" or node.input[0] not in by_name:
             continue
         q, zero = (by_name[name] for name in (node.input[0], node.input[2]))
-        if q.data_type not in (TensorProto.INT8, TensorProto.UINT8):
+        if q.data_type != TensorProto.INT8:
             continue
         values, zeros = (torch.from_numpy(numpy_helper.to_array(one).astype(int)) for one in (q, zero))
         apart = values - (zeros.reshape([-1, *[1] * (values.dim() - 1)]) if zeros.dim() else zeros)

@@ -47,14 +47,16 @@ def test_a_channel_that_spans_more_does_not(ends: tuple[int, int]) -> None:
     assert _moved(torch.tensor([[0, 0], ends]), True, 4) is None
 
 
-def kinds_of(finished: Finished, method: Method) -> tuple[dict[str, str], dict[str, list[int]], Simulation]:
+def kinds_of(
+    finished: Finished, method: Method, request: Request | None = None
+) -> tuple[dict[str, str], dict[str, list[int]], Simulation]:
     """Of each layer the type of its stored weight and its zero points, as the record of an export has them; with them
     the file gives the weight of the simulation."""
     import onnx
 
     source = rebuilt(finished.recipe(method), finished.folders)
     simulation = Simulation.of(source.model, source.images("test"), None)
-    content, _ = onnx_file(simulation, Request(), {}, [])
+    content, _ = onnx_file(simulation, request or Request(), {}, [])
     stored = {one.name: one for one in onnx.load_from_string(content).graph.initializer}
     kinds, zeros = {}, {}
     for entry in layers(source.model, content):
@@ -89,3 +91,10 @@ def test_channels_with_zero_points_of_their_own_are_int4_too_and_agree(
     narrow = {name for name, kind in kinds.items() if kind == "int4"}
     assert narrow == {"conv1", "conv2", "short"}
     assert any(zero for name in narrow for zero in zeros[name])
+
+
+def test_all_weights_are_unsigned_where_that_is_asked_for(finished: Finished, needs_onnx: None) -> None:
+    """Of 4 bits too: runtimes compute layers of int4 weights in float32."""
+    recipe = Scheme(4, 4, calibration=CALIBRATION, first_last=8)
+    kinds, _, _ = kinds_of(finished, recipe, Request(unsigned_weights=True))
+    assert set(kinds.values()) == {"uint8"} and len(kinds) == 5
