@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -142,9 +141,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
     words = sys.argv[1:] if words is None else list(words)
     spell_what_cannot_be_written()
-    rich.reconfigure(
-        width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 160), emoji=False
-    )
+    rich.reconfigure(width=None if sys.stdout.isatty() else 160, emoji=False)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:

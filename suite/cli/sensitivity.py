@@ -64,10 +64,9 @@ def sensitivity(
     for table in costs_tables(record, console.width):
         console.print(table)
     console.print(ranks_table(record["correlations"]))
-    file = folders.runs / stage.key / "artifacts" / "sensitivity.json"
+    file, start = folders.runs / stage.key / "artifacts" / "sensitivity.json", record["float"]
     console.print(
-        f"{record['images']} training images; float: loss {record['float']['loss']:.4f}, top-1 "
-        f"{record['float']['top1']:.2f} %; in {file}",
+        f"{record['images']} training images; float: loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
         soft_wrap=True,
         markup=False,
         highlight=False,

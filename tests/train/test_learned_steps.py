@@ -180,6 +180,8 @@ def test_steps_learn_over_two_ranks_as_on_one(tmp_path: Path) -> None:
         words = {said.split("\n")[-2] for said in together(world_size, script, tmp_path)}
         assert len(words) == 1, "all ranks have the same"
         found.append([float(word) for word in words.pop().split()])
-    assert found[0] == pytest.approx(found[1], rel=1e-4) and len(found[0]) == 4
+    assert (
+        found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-6) and len(found[0]) == 4
+    )  # of moves of about 0.03
     start = learned_values(learning(METHODS[0], small())).values()
     assert found[0] != pytest.approx(list(start), rel=1e-3)
