@@ -70,7 +70,7 @@ def stages() -> list[Stage]:
     found: list[Stage] = [training(f"O{n}", half) for n in (1, 2, 3) for half in ("float16", "bfloat16")]
     methods = [small(kind) for kind in find().values()]
     methods += [small(QatSymmetric, feed=sgd("O2")), small(QatSymmetric, feed=sgd("O1", "bfloat16"))]
-    methods += [small(Lsq, damping=Damping(), feed=sgd("O2")), small(Lsq, freezing=Freezing())]
+    methods += [small(Lsq, damping=Damping(), feed=sgd("O2")), small(Lsq, freezing=Freezing(max_bits=8))]
     methods += [
         small(QatSymmetric, **{how: True}) for how in ("ranges_move", "running_extreme", "from_scratch")
     ]
