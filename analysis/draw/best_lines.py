@@ -15,20 +15,27 @@ from analysis.draw.style import QUIET, line_styles
 
 MOST = 8
 """Lines of a panel: more could not be distinguished."""
+EASY_BITS = 8
+"""From this width up hardly a method loses anything: which of them is first there is mostly chance."""
 LETTERS = 26
 """Of a line of a name; a longer name goes on below."""
 
 
 def best(rows: Sequence[Record]) -> tuple[list[str], int]:
-    """The names of the MOST lines with the smallest drops, by their mean rank over the widths that they have, in the
-    order of `rows`; and how many lines there are."""
+    """The names of at most MOST lines, in the order of `rows`, and how many lines there are.
+
+    At each width, narrow ones first, the line with the smallest drop is taken, then at each the second, and so on; the
+    widths from EASY_BITS up count when all lines of narrower ones are taken. So no line is taken while another
+    that is better at each of its widths is left out.
+    """
     table = pd.DataFrame([row for row in rows if row["n"] and row["drop"] == row["drop"]])
     if not len(table):
         return [], 0
-    table["rank"] = table.groupby("weight_bits")["drop"].rank(pct=True)
-    ranks = table.groupby("line", sort=False)["rank"].mean()
-    chosen = set(ranks.nsmallest(MOST).index)
-    return [name for name in ranks.index if name in chosen], len(ranks)
+    table["place"] = table.groupby("weight_bits")["drop"].rank(method="first")
+    table["is_easy"] = table["weight_bits"] >= EASY_BITS
+    order = table.sort_values(["is_easy", "place", "weight_bits"])["line"].unique()
+    chosen, every = set(order[:MOST]), table["line"].unique()
+    return [name for name in every if name in chosen], len(every)
 
 
 def panel(axes: Axes, rows: Sequence[Record], title: str) -> None:

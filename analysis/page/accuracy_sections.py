@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.compare import pareto
 from analysis.compare.configurations import FLOAT_BITS, by_network, hole, point
-from analysis.draw import accuracy, cost
+from analysis.draw import accuracy, best_lines, cost
 from analysis.draw import drop as drops
 from analysis.draw.axes import LEAST
 from analysis.draw.style import WIDE
@@ -32,8 +32,9 @@ def by_bits(results: Results) -> Section:
     )
     caption = (
         "Bars: 95 % intervals; where they overlap widely, the order may be chance. The axis of drops is logarithmic, "
-        f"and {LEAST:g} points or less stand at its end. Hollow: as the source published it, of this data set and of "
-        "its own network."
+        f"and {LEAST:g} points or less stand at its end. The best of many: at each width the method that loses least, "
+        f"then the second, and so on; widths of {best_lines.EASY_BITS} bits or more come last. Hollow: as the source "
+        "published it, of this data set and of its own network."
     )
 
     def draw(width: float) -> Figure:
