@@ -25,6 +25,15 @@ def is_sound(row: Mapping[str, Any]) -> bool:
     return wanted is not False and all(parameters.get(name) == value for name, value in wanted.items())
 
 
+def source_title(source: str) -> str:
+    """A source by its title and its number, for where nothing else says which it is.
+
+    >>> source_title("002")
+    'Handwritten-Quantization (002)'
+    """
+    return _published().title(source)
+
+
 def reruns(comparison: pd.DataFrame) -> dict[str, set[str]]:
     """By source the quantized configurations that re-run one of its published numbers."""
     found: dict[str, set[str]] = {}

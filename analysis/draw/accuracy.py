@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.compare.configurations import FLOAT_BITS, by_network
-from analysis.compare.roles import is_sound, reruns
+from analysis.compare.roles import is_sound, reruns, source_title
 from analysis.draw import best_lines, lines
 from analysis.draw.axes import bar
 from analysis.draw.lines import Record
@@ -22,6 +23,8 @@ RERUN: tuple[Any, ...] = ("--", (0, (5, 1, 1, 1, 1, 1)), (0, (2, 1)))
 CORRECTED: tuple[Any, ...] = ("-", (0, (12, 2)), "-.")
 """How the lines of a source are dashed: the first of each for its first line of a method."""
 FLOAT_TITLES = {FLOAT_BITS: "float"}
+TITLE_LETTERS = 27
+"""Of a line of the title of a source's panel."""
 PARTS = (("weights and activations", False), ("weights alone", True))
 
 
@@ -154,7 +157,7 @@ def _source_panel(
             markersize=own.size + 3, markerfacecolor="none", markeredgecolor=own.colour,
             markeredgewidth=1.3, zorder=4,
         )  # fmt: skip
-    axes.set_title(f"source {source}")
+    axes.set_title(textwrap.fill(source_title(source), TITLE_LETTERS, break_on_hyphens=False))
     networks = {row["published_model"] for row in numbers if isinstance(row["published_model"], str)}
     if networks:
         axes.text(0.02, 0.03, f"published: {', '.join(sorted(networks))}", transform=axes.transAxes, color=QUIET,

@@ -74,7 +74,7 @@ def test_published_values_are_drawn_hollow_at_the_width_they_are_stored_at(tmp_p
     panels = [
         axes
         for axes in accuracy.figure(summary, comparison).axes
-        if axes.get_title(loc="left") == "source 003"
+        if axes.get_title(loc="left").split() == ["Post-Training", "Quantization", "(003)"]
     ]
     lines = [line for axes in panels for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert sorted(float(y) for line in lines for y in line.get_ydata()) == [83.99, 90.26]
