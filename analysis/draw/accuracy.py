@@ -48,7 +48,8 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
         for title, bests, sources in networks:
             for place, (name, rows) in enumerate(bests):
                 axes = figure.add_subplot(_cell(grid, line, place, len(bests), columns, 3))
-                best_lines.panel(axes, rows, f"{title}: {name}" if columns > 1 else f"{title}:\n{name}")
+                words = f"{title}: {name}" if columns > 1 else f"{title}:\n{name}"
+                best_lines.panel(axes, rows, words, 42 if columns == 1 else 104 // len(bests))
                 best_axes.append((axes, rows))
             line += len(bests) if columns == 1 else min(1, len(bests))
             for place, (source, rows, numbers) in enumerate(sources):

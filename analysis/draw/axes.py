@@ -36,7 +36,7 @@ def drops(axes: Axes, values: Iterable[float], name: Literal["x", "y"]) -> None:
 
 
 def _tick(value: float, _: object) -> str:
-    return f"{value:g}" + ("\nor less" if value <= LEAST else "")
+    return ("\N{LESS-THAN OR EQUAL TO} " if value <= LEAST else "") + f"{value:g}"
 
 
 def bar(row: Mapping[str, Any], metric: str = "top1") -> list[list[float]]:

@@ -126,7 +126,7 @@ def test_a_failure_at_chance_leaves_room_for_a_difference_of_a_point() -> None:
         axes.transData.transform([(0, 1.5), (0, 0.5), (0, 80.0), (0, LEAST)])
     )
     assert better - worse > 0.08 and bottom > 0 and end < 1
-    assert axes.yaxis.get_major_formatter()(LEAST) == "0.1\nor less"
+    assert axes.yaxis.get_major_formatter()(LEAST) == "\N{LESS-THAN OR EQUAL TO} 0.1"
 
 
 def test_figures_of_a_sweep_that_has_not_run_are_drawn(tmp_path: Path) -> None:
