@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.compare.configurations import FLOAT_BITS, by_network
-from analysis.compare.roles import is_sound, reruns, source_title
+from analysis.compare.roles import are_sound, reruns, source_title
 from analysis.draw import best_lines, lines
 from analysis.draw.axes import bar
 from analysis.draw.lines import Record
@@ -35,8 +35,7 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
     The best panels show methods that do what their name says. `width` in inches; below NARROW panels stand in one
     column.
     """
-    sound = [is_sound(row) for row in configurations.to_dict("records")]
-    table = configurations.assign(line=lines.named(configurations), sound=sound)
+    table = configurations.assign(line=lines.named(configurations), sound=are_sound(configurations))
     settings = rc(width)
     with matplotlib.rc_context(settings):
         networks = [(title, _bests(rows), _sources(rows, comparison)) for title, rows in by_network(table)]

@@ -116,7 +116,10 @@ def against_cost(results: Results) -> Section:
     """Accuracy against model size, and against latency where it was measured."""
     alt = "Drop from float against {}, each configuration a point. A dashed line joins those that nothing {} equals. "
     alt += "The table below lists the front."
-    caption = "Against size as stored. Named: the front, which no other configuration beats in both."
+    caption = (
+        "Against size as stored. With a number: the front, which no other configuration that does what its method's "
+        "name says beats in both; the others are pale. Hollow: a re-run of a source, with its defect."
+    )
     parts: list[Part] = [
         _costs(
             "size",
@@ -132,7 +135,7 @@ def against_cost(results: Results) -> Section:
     if len(results.latency):
         caption = (
             "Against the latency of the exported networks, integers everywhere, as `suite latency` measured it; top-1 "
-            "and drop are those of that runtime, on the images it answered."
+            "and drop are those of that runtime, on the images it answered. Few networks are drawn as bars."
         )
         alt = alt.format("the time an image takes", "faster")
         parts.append(_costs("latency", results.latency, pareto.LATENCY, alt, caption, results))
@@ -158,7 +161,7 @@ def _front(results: Results, points: pd.DataFrame, what: str, unit: str, caption
                 wording.number(row["top1"]), wording.spread({"expected": row["n"]} | row), results.marks(row)
             ),
         ]
-        for row in pareto.front(points, what).to_dict("records")
+        for row in pareto.sound_front(points, what).to_dict("records")
     ]
     columns = [Column("configuration"), Column(unit, True), Column("top-1 %", True)]
     return Table(caption, columns, rows, notes_of(rows, results.differences.words))
