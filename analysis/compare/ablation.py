@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.compare.roles import source_title
 from analysis.compare.significance import correct, paired
 from analysis.read.run_folders import parameters
 
@@ -86,6 +87,6 @@ def _published(row: dict[str, Any], comparison: pd.DataFrame) -> str:
         (comparison["configuration"] == row["configuration"]) & (comparison["metric"] == "top1")
     ]
     return "; ".join(
-        f"{one['published_label']} ({one['source']}): {one['published']:.2f}"
+        f"{one['published_label']}, {source_title(one['source'])}: {one['published']:.2f}"
         for one in mine.to_dict("records")
     )

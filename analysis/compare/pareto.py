@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pandas as pd
 
-Record = dict[str, Any]
-
+from analysis.compare.roles import are_sound
 
 SIZE, LATENCY = "model_size_mb", "image_ms"
 
@@ -23,3 +21,10 @@ def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
             kept.append(index)
             best, last = row["top1"], row[cost]
     return known.loc[kept]
+
+
+def sound_front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The front of the configurations that do what their method's name says, or of all where none of them is
+    quantized: what a source got by a defect is no choice that one has."""
+    sound = points[are_sound(points)]
+    return front(sound if (sound["method"] != "float").any() else points, cost)

@@ -21,8 +21,24 @@ def _published() -> Published:
 def is_sound(row: Mapping[str, Any]) -> bool:
     """Whether a configuration has the parameters with which its method does what its name says."""
     wanted = _published().sound.get(row["method"], {})
-    parameters = json.loads(row["configuration"])
+    # Exported in bfloat16 it is `{...}, bfloat16`.
+    parameters, _ = json.JSONDecoder().raw_decode(row["configuration"])
     return wanted is not False and all(parameters.get(name) == value for name, value in wanted.items())
+
+
+def are_sound(configurations: pd.DataFrame) -> pd.Series[bool]:
+    """Of each row of a table of configurations whether it is sound."""
+    found = [is_sound(row) for row in configurations.to_dict("records")]
+    return pd.Series(found, configurations.index, dtype=bool)
+
+
+def source_title(source: str) -> str:
+    """A source by its title and its number, for where nothing else says which it is.
+
+    >>> source_title("002")
+    'Handwritten-Quantization (002)'
+    """
+    return _published().title(source)
 
 
 def reruns(comparison: pd.DataFrame) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.compare.configurations import FLOAT_BITS, by_network
-from analysis.compare.roles import is_sound, reruns
+from analysis.compare.roles import are_sound, reruns, source_title
 from analysis.draw import best_lines, lines
 from analysis.draw.axes import bar
 from analysis.draw.lines import Record
@@ -22,6 +23,8 @@ RERUN: tuple[Any, ...] = ("--", (0, (5, 1, 1, 1, 1, 1)), (0, (2, 1)))
 CORRECTED: tuple[Any, ...] = ("-", (0, (12, 2)), "-.")
 """How the lines of a source are dashed: the first of each for its first line of a method."""
 FLOAT_TITLES = {FLOAT_BITS: "float"}
+TITLE_LETTERS = 27
+"""Of a line of the title of a source's panel."""
 PARTS = (("weights and activations", False), ("weights alone", True))
 
 
@@ -32,8 +35,7 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
     The best panels show methods that do what their name says. `width` in inches; below NARROW panels stand in one
     column.
     """
-    sound = [is_sound(row) for row in configurations.to_dict("records")]
-    table = configurations.assign(line=lines.named(configurations), sound=sound)
+    table = configurations.assign(line=lines.named(configurations), sound=are_sound(configurations))
     settings = rc(width)
     with matplotlib.rc_context(settings):
         networks = [(title, _bests(rows), _sources(rows, comparison)) for title, rows in by_network(table)]
@@ -45,7 +47,8 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
         for title, bests, sources in networks:
             for place, (name, rows) in enumerate(bests):
                 axes = figure.add_subplot(_cell(grid, line, place, len(bests), columns, 3))
-                best_lines.panel(axes, rows, f"{title}: {name}" if columns > 1 else f"{title}:\n{name}")
+                words = f"{title}: {name}" if columns > 1 else f"{title}:\n{name}"
+                best_lines.panel(axes, rows, words, 42 if columns == 1 else 104 // len(bests))
                 best_axes.append((axes, rows))
             line += len(bests) if columns == 1 else min(1, len(bests))
             for place, (source, rows, numbers) in enumerate(sources):
@@ -154,7 +157,7 @@ def _source_panel(
             markersize=own.size + 3, markerfacecolor="none", markeredgecolor=own.colour,
             markeredgewidth=1.3, zorder=4,
         )  # fmt: skip
-    axes.set_title(f"source {source}")
+    axes.set_title(textwrap.fill(source_title(source), TITLE_LETTERS, break_on_hyphens=False))
     networks = {row["published_model"] for row in numbers if isinstance(row["published_model"], str)}
     if networks:
         axes.text(0.02, 0.03, f"published: {', '.join(sorted(networks))}", transform=axes.transAxes, color=QUIET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -36,7 +37,16 @@ def drops(axes: Axes, values: Iterable[float], name: Literal["x", "y"]) -> None:
 
 
 def _tick(value: float, _: object) -> str:
-    return f"{value:g}" + ("\nor less" if value <= LEAST else "")
+    return ("\N{LESS-THAN OR EQUAL TO} " if value <= LEAST else "") + f"{value:g}"
+
+
+def minus(text: str) -> str:
+    """`text` with the minus signs of its numbers as axes have them.
+
+    >>> minus("top-1 -0.5") == "top-1 \N{MINUS SIGN}0.5"
+    True
+    """
+    return re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
 
 
 def bar(row: Mapping[str, Any], metric: str = "top1") -> list[list[float]]:

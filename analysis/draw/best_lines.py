@@ -15,26 +15,38 @@ from analysis.draw.style import QUIET, line_styles
 
 MOST = 8
 """Lines of a panel: more could not be distinguished."""
+EASY_BITS = 8
+"""From this width up hardly a method loses anything: which of them is first there is mostly chance."""
+MARKER_LETTERS = 2.5
+"""The room of the marker before a name, in letters."""
 LETTERS = 26
 """Of a line of a name; a longer name goes on below."""
 
 
 def best(rows: Sequence[Record]) -> tuple[list[str], int]:
-    """The names of the MOST lines with the smallest drops, by their mean rank over the widths that they have, in the
-    order of `rows`; and how many lines there are."""
+    """The names of at most MOST lines, in the order of `rows`, and how many lines there are.
+
+    At each width, narrow ones first, the line with the smallest drop is taken, then at each the second, and so on; the
+    widths from EASY_BITS up count when all lines of narrower ones are taken. So no line is taken while another
+    that is better at each of its widths is left out.
+    """
     table = pd.DataFrame([row for row in rows if row["n"] and row["drop"] == row["drop"]])
     if not len(table):
         return [], 0
-    table["rank"] = table.groupby("weight_bits")["drop"].rank(pct=True)
-    ranks = table.groupby("line", sort=False)["rank"].mean()
-    chosen = set(ranks.nsmallest(MOST).index)
-    return [name for name in ranks.index if name in chosen], len(ranks)
+    table["place"] = table.groupby("weight_bits")["drop"].rank(method="first")
+    table["is_easy"] = table["weight_bits"] >= EASY_BITS
+    order = table.sort_values(["is_easy", "place", "weight_bits"])["line"].unique()
+    chosen, every = set(order[:MOST]), table["line"].unique()
+    return [name for name in every if name in chosen], len(every)
 
 
-def panel(axes: Axes, rows: Sequence[Record], title: str) -> None:
-    """Draw the best lines of `rows`, configurations with their `line`; `name_ends` names them."""
+def panel(axes: Axes, rows: Sequence[Record], title: str, letters: int) -> None:
+    """Draw the best lines of `rows`, configurations with their `line`; `name_ends` names them. `letters` have room in
+    a line of the title."""
     names, count = best(rows)
-    axes.set_title(title + (f", the best {len(names)} of {count}" if count > len(names) else ""))
+    which = f"the best {len(names)} of {count}" if count > len(names) else ""
+    fits = len(title.splitlines()[-1]) + len(which) + 2 <= letters
+    axes.set_title(title + (", " if fits else ",\n") * bool(which) + which)
     drawn = [row for row in rows if row["line"] in names]
     places = lines.positions(drawn or rows)
     lines.ticks(axes, places)
@@ -50,8 +62,9 @@ def panel(axes: Axes, rows: Sequence[Record], title: str) -> None:
 
 
 def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
-    """Write the name of each line that `panel` drew beside its end, right of the narrowest width, none over another;
-    the figure's layout is fixed. `size` is that of the letters, points."""
+    """Write the name of each line that `panel` drew beside its end, right of the narrowest width, none over another:
+    the line's marker, joined to the end by a thin line of its colour, and the name. The figure's layout is fixed;
+    `size` is that of the letters, points."""
     names, _ = best(rows)
     drawn = [row for row in rows if row["line"] in names and row["drop"] == row["drop"]]
     if not drawn:
@@ -63,14 +76,12 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
     order = sorted(
         last.values(), key=lambda row: -shown(row["drop"])
     )  # from the bottom up: the axis is turned
-    colours = {
-        name: style["color"]
-        for (_, name), style in line_styles((r["method"], r["line"]) for r in drawn).items()
-    }
+    styles = line_styles((row["method"], row["line"]) for row in drawn)
     words = [textwrap.fill(short[row["line"]], LETTERS, break_on_hyphens=False) for row in order]
     box, inch = axes.get_window_extent(), axes.figure.dpi
     heights = [(text.count("\n") + 1) * size * 1.25 / 72 * inch / box.height for text in words]
-    wide = max(max(map(len, text.splitlines())) for text in words) * size * 0.58 / 72 * inch / box.width
+    letter = size * 0.58 / 72 * inch / box.width
+    wide = (max(max(map(len, text.splitlines())) for text in words) + MARKER_LETTERS) * letter
     end = max(places.values())
     right = end + 0.25 + (end + 0.6) * min(wide, 0.6) / (1 - min(wide, 0.6)) + 0.1
     axes.set_xlim(-0.35, right)
@@ -79,13 +90,13 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
     wanted = [float(to_axes.transform((0, shown(row["drop"])))[1]) for row in order]
     text_x = float(to_axes.transform((end + 0.25, 1))[0])
     for row, text, y in zip(order, words, spread_out(wanted, heights, -0.12, 1.0), strict=True):
-        point = (places[row["weight_bits"]], shown(row["drop"]))
-        axes.annotate(
-            text, point, xytext=(text_x, y), textcoords="axes fraction", fontsize=size, va="center",
-            color=colours[row["line"]], annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.5, "linestyle": ":", "shrinkA": 1,
-                        "shrinkB": 4, "relpos": (0, 0.5)},
-        )  # fmt: skip
+        style, marker_x = styles[row["method"], row["line"]], text_x + letter
+        end_x, end_y = to_axes.transform((places[row["weight_bits"]], shown(row["drop"])))
+        leader = style | {"linestyle": (0, (1, 2)), "linewidth": 1, "markevery": [1]}
+        leader["markersize"] = style["markersize"] * size / 11
+        axes.plot([end_x, marker_x], [end_y, y], transform=axes.transAxes, clip_on=False, zorder=2, **leader)
+        axes.text(text_x + MARKER_LETTERS * letter, y, text, transform=axes.transAxes, fontsize=size,
+                  va="center")  # fmt: skip
 
 
 def _short(rows: Sequence[Record]) -> dict[str, str]:

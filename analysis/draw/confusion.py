@@ -25,8 +25,8 @@ CHANGES = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100)
 
 
 def figure(found: Sequence[Confusion]) -> Figure:
-    """For each network its confusion in images and, beside it, by how many images that of `damaged` differs; coloured
-    by the share of a true class. Networks of more than LARGEST classes are left out."""
+    """For each network its confusion, in percent of the images of the true class, and beside it by how much that of
+    `damaged` differs. Networks of more than LARGEST classes are left out."""
     drawn = [one for one in found if len(one.classes) <= LARGEST]
     side = max(len(one.classes) * (0.42 if len(one.classes) <= NUMBERED else 0.22) for one in drawn)
     with matplotlib.rc_context(RC | {"axes.grid": False}):
@@ -50,13 +50,14 @@ def _panel(
     palette = matplotlib.colormaps[colours]
     norm = BoundaryNorm(bounds, palette.N, extend="min" if bounds is PERCENTS else "neither")
     centres = np.arange(len(one.classes)) + 0.5
-    mesh = cells(axes, share, palette, norm, images if len(centres) <= NUMBERED else None)
+    mesh = cells(axes, share, palette, norm, share if len(centres) <= NUMBERED else None, ".1f")
     axes.set_title(textwrap.fill(title, 44))
     axes.set_xticks(centres, one.classes, rotation=90 * (max(map(len, one.classes)) > 3), fontsize=8)
     axes.set_yticks(centres, one.classes, fontsize=8)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
-    label = "% of the true class" if bounds is PERCENTS else "change, % of the true class"
+    label = "% of the images of the true class"
+    label = f"change ({label})" if bounds is CHANGES else label
     assert axes.figure is not None
     axes.figure.colorbar(mesh, ax=axes, label=label, shrink=0.7, aspect=22, pad=0.02, spacing="uniform",
                          ticks=bounds, format="{x:g}")  # fmt: skip

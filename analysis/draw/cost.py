@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from itertools import count, pairwise
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.path import Path
-from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from matplotlib.transforms import Bbox
 
 from analysis.compare.configurations import point
-from analysis.compare.pareto import LATENCY, SIZE, Record, front
+from analysis.compare.pareto import LATENCY, SIZE, sound_front
+from analysis.compare.roles import are_sound
+from analysis.draw import cost_bars, point_names
 from analysis.draw.axes import bar, drops, ends, shown
 from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, rc, style_of
 
@@ -28,40 +28,58 @@ TITLES = {SIZE: "size of the model as stored (MB)", LATENCY: "latency of the exp
 SHORT = 5
 
 
-# A name farther from its point than this many points is joined to it by a line.
-CLOSE = 9
-# Where the name of a point may be drawn, in points from it: the nearest offset that is free is used.
-OFFSETS = [(x * far, y * far) for far in (1, 1.8, 2.8, 4) for x, y in ((8, -8), (-8, 8), (8, 8), (-8, -8))]
+PALE = 0.45
+"""How opaque a point is that is not on the front."""
+HIGH = 4.4
+"""Inches of a panel of points."""
+LETTERS = 24
+"""Of a line of a name in the legend."""
 
 
 def figure(points: pd.DataFrame, cost: str, width: float = WIDE) -> Figure:
     """Drop from float, with its 95 % interval, against `cost`, SIZE or LATENCY, one panel for each model, data set
-    and, for LATENCY, `panel`; `width` in inches. The stepped line is the front; its points are named, the others are
-    faint."""
+    and, for LATENCY, `panel`; `width` in inches. The stepped line is the front (`pareto.sound_front`); its points are
+    numbered and named in the legend, the others are pale, and those with a source's defect hollow. A panel of few
+    points has bars."""
+    panels = _panels(points, cost)
+    fronts = [sound_front(rows, cost) if not cost_bars.is_few(rows) else rows[:0] for _, rows in panels]
+    handles = _legend([rows for _, rows in panels if not cost_bars.is_few(rows)], fronts)
+    narrow = width < NARROW
+    heights = [cost_bars.height(rows, narrow) if cost_bars.is_few(rows) else HIGH for _, rows in panels]
+    lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
+    with matplotlib.rc_context(rc(width)):
+        high = sum(heights) + 0.1 * lines if narrow else max(sum(heights), 0.205 * lines + 0.4)
+        figure = Figure(figsize=(width, high), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        if handles:
+            place: Any = "outside lower center" if narrow else "outside right upper"
+            figure.legend(handles=handles, loc=place, ncols=2 if narrow else 1)
+        letters = int((width - 0.7) * 13) if narrow else int((width - 2.4) * 10.8)
+        for axes, (title, rows), best in zip(grid, panels, fronts, strict=True):
+            axes.set_title(textwrap.fill(title, letters))
+            axes.set_xlabel(TITLES[cost])
+            if cost_bars.is_few(rows):
+                cost_bars.panel(axes, rows, cost, narrow=narrow)
+            else:
+                _panel(axes, rows, best, cost)
+        laid_out(figure)  # numbers are drawn on the layout as it is
+        numbers = count(1)
+        for axes, (_, rows), best in zip(grid, panels, fronts, strict=True):
+            named = [(str(next(numbers)), (row[cost], shown(row["drop"]))) for row in best.to_dict("records")]
+            places = list(zip(rows[cost], map(shown, rows["drop"]), strict=True))
+            point_names.name(axes, named, places, _lines(rows, best, cost))
+    return figure
+
+
+def _panels(points: pd.DataFrame, cost: str) -> list[tuple[str, pd.DataFrame]]:
+    """The title of each panel and what it shows, with whether each is `sound`."""
     names = ["model", "dataset"] + (["panel"] if cost == LATENCY else [])
     # A float network drops by nothing from itself.
     measured = (points["method"] != "float") | points["drop"].notna()
-    points = points.assign(drop=points["drop"].where(measured, 0.0))
+    points = points.assign(drop=points["drop"].where(measured, 0.0), sound=are_sound(points))
     points = points[points["drop"].notna() & points[cost].notna()]
-    panels = [(_title(key), rows) for key, rows in points.groupby(names, sort=False)] or [
-        ("no finished run", points)
-    ]
-    methods = list(dict.fromkeys(points["method"]))
-    narrow = width < NARROW
-    with matplotlib.rc_context(rc(width)):
-        height = max(4.4 * len(panels), 0.205 * (len(methods) + 4) + 0.8)
-        figure = Figure(figsize=(width, height + 0.1 * len(methods) * narrow), layout="constrained")
-        grid = figure.subplots(len(panels), 1, squeeze=False)
-        place: Any = "outside lower center" if narrow else "outside right upper"
-        figure.legend(handles=_legend(methods), loc=place, ncols=2 if narrow else 1)
-        wanted = []  # of each panel, its points and those of the front
-        for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
-            axes.set_title(title)
-            wanted.append((rows, _panel(axes, rows, cost)))
-        laid_out(figure)  # names are drawn on the layout as it is
-        for axes, (rows, best) in zip(grid[:, 0], wanted, strict=True):
-            _name(axes, rows, best, cost)
-    return figure
+    found = [(_title(key), rows) for key, rows in points.groupby(names, sort=False)]
+    return found or [("no finished run", points)]
 
 
 def _title(key: Sequence[str]) -> str:
@@ -69,24 +87,36 @@ def _title(key: Sequence[str]) -> str:
     return f"{model} on {dataset}" + "".join(f", {name}" for name in device)
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
-    best = front(rows, cost)
+def _panel(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None:
     chosen = set(best["configuration"])
     for row in rows.to_dict("records"):
         style = style_of(row["method"])
         axes.errorbar(
             [row[cost]], [shown(row["drop"])], yerr=bar(row, "drop"), color=style.colour, marker=style.marker,
-            markersize=style.size, elinewidth=1, alpha=1.0 if row["configuration"] in chosen else 0.45, zorder=3,
+            markersize=style.size, markerfacecolor=style.colour if row["sound"] else "none", elinewidth=1,
+            alpha=1.0 if row["configuration"] in chosen else PALE, zorder=3,
         )  # fmt: skip
     axes.step(
         best[cost], [shown(drop) for drop in best["drop"]], where="post", color=QUIET, linewidth=1,
         linestyle=(0, (4, 3)), zorder=2,
     )  # fmt: skip
     drops(axes, [value for row in rows.to_dict("records") for value in ends(row, "drop")], "y")
-    axes.set_xlabel(TITLES[cost])
     if len(rows):
         cost_axis(axes, rows[cost])
-    return best
+
+
+def _lines(rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> list[list[tuple[float, float]]]:
+    """What a name must not cover, each as the places of a line: the intervals, and the steps of the front."""
+    found = []
+    for row in rows.to_dict("records"):
+        (below,), (above,) = bar(row, "drop")
+        if below + above > 0:
+            middle = shown(row["drop"])
+            found.append([(row[cost], middle - below), (row[cost], middle + above)])
+    steps = [(row[cost], shown(row["drop"])) for row in best.to_dict("records")]
+    for (left, high), (right, low) in pairwise(steps):
+        found.append([(left, high), (right, high), (right, low)])
+    return found
 
 
 def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
@@ -106,63 +136,31 @@ def cost_axis(axes: Axes, costs: pd.Series[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _name(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, cost: str) -> None:
-    """Name the points of the front where no name covers another, a point, or the line from a name to its point; one
-    without room stays unnamed."""
-    frame = axes.get_window_extent()
-    taken = [
-        Bbox.from_bounds(x - 4, y - 4, 8, 8)
-        for x, y in _pixels(axes, rows[cost], [shown(drop) for drop in rows["drop"]])
-    ]
-    point_in_pixels = axes.figure.dpi / 72
-    names: list[Bbox] = []
-    leaders: list[Path] = []
-    for row in best.iloc[::-1].to_dict("records"):
-        text = _note(axes, row, cost, *OFFSETS[0])
-        size = text.get_window_extent()
-        text.remove()
-        ((left, bottom),) = _pixels(axes, [row[cost]], [shown(row["drop"])])
-        for x, y in OFFSETS:
-            corner = left + x * point_in_pixels, bottom + y * point_in_pixels
-            x0 = corner[0] - (size.width if x < 0 else 0)
-            y0 = corner[1] - (size.height if y < 0 else 0)
-            box = Bbox.from_bounds(x0, y0, size.width, size.height).padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            leader = Path([(left, bottom), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
-            is_crossed = any(leader.intersects_bbox(other, filled=False) for other in names)
-            is_crossed |= any(other.intersects_bbox(box, filled=False) for other in leaders)
-            if inside and not is_crossed and not any(box.overlaps(other) for other in taken):
-                _note(axes, row, cost, x, y)
-                taken.append(box)
-                names.append(box)
-                leaders += [leader] * (abs(x) > CLOSE)
-                break
-
-
-def _note(axes: Axes, row: Record, cost: str, x: float, y: float) -> Annotation:
-    arrow = {"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkB": 3} if abs(x) > CLOSE else None
-    return axes.annotate(
-        point(row), (row[cost], shown(row["drop"])), xytext=(x, y), textcoords="offset points", fontsize=8,
-        ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top", arrowprops=arrow, zorder=5,
-    )  # fmt: skip
-
-
-def _pixels(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    if not len(xs):
+def _legend(shown: Sequence[pd.DataFrame], fronts: Sequence[pd.DataFrame]) -> list[Line2D]:
+    """How the points of panels are drawn, and which those on the fronts are, by their numbers."""
+    if not shown:
         return []
-    return [(float(x), float(y)) for x, y in axes.transData.transform(np.column_stack([xs, ys]))]
-
-
-def _legend(methods: Sequence[str]) -> list[Line2D]:
-    handles = [
-        Line2D(
-            [], [], linestyle="none", label=method, color=style_of(method).colour, marker=style_of(method).marker,
-            markersize=style_of(method).size,
-        )
-        for method in methods
-    ]  # fmt: skip
-    handles.append(Line2D([], [], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="front"))
+    points = pd.concat(shown)
+    marks: dict[str, Any] = {"linestyle": "none", "color": QUIET, "marker": "o"}
+    handles = [_handle(method, method) for method in dict.fromkeys(points["method"])]
+    handles.append(Line2D([], [], label="not on the front", **marks | {"alpha": PALE}))
+    if not points["sound"].all():
+        handles.append(Line2D([], [], label="with a source's defect", **marks | {"markerfacecolor": "none"}))
     handles.append(
         Line2D([], [], color=BASELINE, linestyle="none", marker="|", markersize=9, label="95 % interval")
     )
+    handles.append(Line2D([], [], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="front:"))
+    best = [row for front in fronts for row in front.to_dict("records")]
+    for number, row in enumerate(best, 1):
+        name = textwrap.fill(
+            f"{number}  {point(row)}", LETTERS, subsequent_indent="   ", break_on_hyphens=False
+        )
+        handles.append(_handle(row["method"], name))
     return handles
+
+
+def _handle(method: str, label: str) -> Line2D:
+    style = style_of(method)
+    return Line2D(
+        [], [], linestyle="none", label=label, color=style.colour, marker=style.marker, markersize=style.size
+    )

@@ -8,13 +8,17 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.compare.configurations import by_network
 from analysis.compare.layers import NEAREST
+from analysis.draw.axes import minus
 from analysis.draw.style import QUIET, RC, contrast, style_of
 from analysis.read.layer_records import TENSORS
 
@@ -29,6 +33,10 @@ CELL_INCHES, NARROW_INCHES, ROW_INCHES = 0.4, 0.19, 0.3
 NUMBERED = 26
 LABEL_LETTERS = 36
 METHODS = 4
+INNER: Any = (0, (2, 2))
+"""How the ends of the range of the narrowest channel are dashed."""
+KEY_INCHES = 0.22
+"""Of a line of the legend below histograms."""
 
 
 def heat_map(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
@@ -90,8 +98,10 @@ def table(layers: pd.DataFrame, tensor: str, column: str) -> pd.DataFrame:
     return mine.pivot(index="configuration", columns="layer", values=column).astype("float64")
 
 
-def cells(axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, numbers: Any = None) -> Any:
-    """Draw a matrix from the top, NaN empty, and in its cells the whole `numbers` where they are given."""
+def cells(
+    axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, numbers: Any = None, layout: str = ".0f"
+) -> Any:
+    """Draw a matrix from the top, NaN empty, and in its cells the `numbers`, where they are given, in this layout."""
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, norm=norm, edgecolors="none")
     axes.set_ylim(len(values), 0)
     axes.tick_params(length=0, left=False, bottom=False)
@@ -99,7 +109,7 @@ def cells(axes: Axes, values: Any, colours: Colormap, norm: BoundaryNorm, number
         if np.isfinite(value):
             paper = to_hex(colours(norm(value)))
             ink = LIGHT_TEXT if contrast(paper, LIGHT_TEXT) > contrast(paper, DARK_TEXT) else DARK_TEXT
-            text = f"{numbers[row, column]:.0f}".replace("-", "\N{MINUS SIGN}")
+            text = minus(format(numbers[row, column], layout))
             # A text inside a cell needs no room of its own, and to measure hundreds of them takes seconds.
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=ink,
                       in_layout=False)  # fmt: skip
@@ -126,7 +136,8 @@ def compared(shown: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
-    """Weights and inputs of the selected layers before rounding, a column a configuration, with the range it chose."""
+    """Weights and inputs of the selected layers before rounding, a column a configuration, with the range it chose; a
+    legend below."""
     lines: list[tuple[list[Record], str, str, pd.DataFrame]] = []
     for _, group in by_network(shown):
         mine = layers[layers["configuration"].isin(group["configuration"])]
@@ -135,8 +146,10 @@ def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
             lines += [(columns, layer, tensor, mine) for tensor in TENSORS]
     width = max(len(columns) for columns, *_ in lines)
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(2.7 * width + 0.9, 1.75 * len(lines) + 0.3))
-        grid = figure.subplots(len(lines), width, squeeze=False, gridspec_kw=_places(width, len(lines)))
+        room = KEY_INCHES * (1 if width > 1 else 3)
+        size = (2.7 * width + 0.9, 1.75 * len(lines) + 0.3 + room)
+        figure = Figure(figsize=size)
+        grid = figure.subplots(len(lines), width, squeeze=False, gridspec_kw=_places(width, len(lines), room))
         for line, (columns, layer, tensor, mine) in zip(grid, lines, strict=True):
             wanted = mine[(mine["layer"] == layer) & (mine["tensor"] == tensor)].set_index("configuration")
             for axes in line[len(columns) :]:
@@ -145,14 +158,28 @@ def histograms(shown: pd.DataFrame, layers: pd.DataFrame) -> Figure:
                 known = row["configuration"] in wanted.index
                 _histogram(axes, row, wanted.loc[[row["configuration"]]].iloc[0] if known else None)
             line[0].set_ylabel(f"{layer}\n{TITLES[tensor]}", fontsize=8)
+        figure.legend(handles=_key(grid), loc="lower left", ncols=3 if width > 1 else 1, fontsize=8,
+                      bbox_to_anchor=(0.9 / size[0], 0.0))  # fmt: skip
     return figure
 
 
-def _places(columns: int, rows: int) -> dict[str, float]:
-    """Where panels of one size stand, in inches from each other; a layout that measures every label takes as long as
-    all else that is drawn."""
-    wide, high, gap = 2.7 * columns + 0.9, 1.75 * rows + 0.3, 0.64
-    left, right, top, bottom = 1.0, 0.12, 0.42, 0.28
+def _key(grid: Any) -> list[Artist]:
+    """What is drawn in the panels of histograms."""
+    found: list[Artist] = [
+        Patch(facecolor=QUIET, alpha=0.4, label="values before rounding"),
+        Line2D([], [], color=QUIET, linewidth=1.6, label="ends of the range"),
+    ]
+    if any(line.is_dashed() for axes in grid.flat for line in axes.lines):
+        words = "ends of the range of the narrowest channel"
+        found.append(Line2D([], [], color=QUIET, linewidth=1.2, linestyle=INNER, label=words))
+    return found
+
+
+def _places(columns: int, rows: int, below: float) -> dict[str, float]:
+    """Where panels of one size stand, in inches from each other, with as many inches free `below`; a layout that
+    measures every label takes as long as all else that is drawn."""
+    wide, high, gap = 2.7 * columns + 0.9, 1.75 * rows + 0.3 + below, 0.64
+    left, right, top, bottom = 1.0, 0.12, 0.42, 0.28 + below
     panel = (
         (wide - left - right - gap * (columns - 1)) / columns,
         (high - top - bottom - gap * (rows - 1)) / rows,
@@ -189,7 +216,7 @@ def _histogram(axes: Axes, row: Record, tensor: Any) -> None:
         axes.axvline(end, color=colour, linewidth=1.6)
     for end in (tensor["low_inner"], tensor["high_inner"]):
         if end not in ends and low - room <= end <= high + room:
-            axes.axvline(end, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
+            axes.axvline(end, color=colour, linewidth=1.2, linestyle=INNER)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_title(
         f"{textwrap.shorten(row['point'], 30, placeholder='…')}\n{words(tensor)}", fontsize=8, loc="left"
@@ -200,4 +227,4 @@ def words(tensor: Any) -> str:
     """The noise and the range of one tensor: `17.3 dB, 0.1 to 0.42`."""
     noise = "no rounding" if np.isnan(tensor["sqnr_db"]) else f"{tensor['sqnr_db']:.1f} dB"
     span = f", {tensor['low']:.3g} to {tensor['high']:.3g}" if np.isfinite(tensor["low"]) else ", no range"
-    return f"{noise}{span}".replace("-", "\N{MINUS SIGN}")
+    return minus(f"{noise}{span}")

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.draw.axes import minus
 from analysis.draw.style import BASELINE, QUIET, RC
 
 BETTER, WORSE = "#0072B2", "#D55E00"
@@ -80,7 +81,7 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], baseline: float) -> None:
         else:
             _bar(axes, index, row, before, half)
             change = "" if math.isnan(row["difference"]) else f"  ({row['difference']:+.2f})"
-            axes.text(1.01, index, f"{row['top1']:.2f}{change}", va="center", transform=beside)
+            axes.text(1.01, index, minus(f"{row['top1']:.2f}{change}"), va="center", transform=beside)
         before = row["top1"]
 
 

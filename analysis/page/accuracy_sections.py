@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.compare import pareto
 from analysis.compare.configurations import FLOAT_BITS, by_network, hole, point
-from analysis.draw import accuracy, cost
+from analysis.draw import accuracy, best_lines, cost
 from analysis.draw import drop as drops
 from analysis.draw.axes import LEAST
 from analysis.draw.style import WIDE
@@ -32,8 +32,9 @@ def by_bits(results: Results) -> Section:
     )
     caption = (
         "Bars: 95 % intervals; where they overlap widely, the order may be chance. The axis of drops is logarithmic, "
-        f"and {LEAST:g} points or less stand at its end. Hollow: as the source published it, of this data set and of "
-        "its own network."
+        f"and {LEAST:g} points or less stand at its end. The best of many: at each width the method that loses least, "
+        f"then the second, and so on; widths of {best_lines.EASY_BITS} bits or more come last. Hollow: as the source "
+        "published it, of this data set and of its own network."
     )
 
     def draw(width: float) -> Figure:
@@ -115,7 +116,10 @@ def against_cost(results: Results) -> Section:
     """Accuracy against model size, and against latency where it was measured."""
     alt = "Drop from float against {}, each configuration a point. A dashed line joins those that nothing {} equals. "
     alt += "The table below lists the front."
-    caption = "Against size as stored. Named: the front, which no other configuration beats in both."
+    caption = (
+        "Against size as stored. With a number: the front, which no other configuration that does what its method's "
+        "name says beats in both; the others are pale. Hollow: a re-run of a source, with its defect."
+    )
     parts: list[Part] = [
         _costs(
             "size",
@@ -131,7 +135,7 @@ def against_cost(results: Results) -> Section:
     if len(results.latency):
         caption = (
             "Against the latency of the exported networks, integers everywhere, as `suite latency` measured it; top-1 "
-            "and drop are those of that runtime, on the images it answered."
+            "and drop are those of that runtime, on the images it answered. Few networks are drawn as bars."
         )
         alt = alt.format("the time an image takes", "faster")
         parts.append(_costs("latency", results.latency, pareto.LATENCY, alt, caption, results))
@@ -157,7 +161,7 @@ def _front(results: Results, points: pd.DataFrame, what: str, unit: str, caption
                 wording.number(row["top1"]), wording.spread({"expected": row["n"]} | row), results.marks(row)
             ),
         ]
-        for row in pareto.front(points, what).to_dict("records")
+        for row in pareto.sound_front(points, what).to_dict("records")
     ]
     columns = [Column("configuration"), Column(unit, True), Column("top-1 %", True)]
     return Table(caption, columns, rows, notes_of(rows, results.differences.words))

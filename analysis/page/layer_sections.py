@@ -109,10 +109,10 @@ def classes(results: Results) -> Section | None:
     parts: list[Part] = [Lines([_chosen(one) for one in confusions])]
     if any(len(one.classes) <= confusion.LARGEST for one in confusions):
         alt = (
-            "Confusion matrix of the float network in test images, true classes in rows, and beside it by how many "
-            "images that of a damaged network differs. The tables below hold the same numbers."
+            "Confusion matrix of the float network in percent of each true class, a row each, and beside it by "
+            "how much that of a damaged network differs. The tables below hold the test images behind them."
         )
-        caption = "Numbers: test images. Colours: their share of the true class. Empty: none, or no change."
+        caption = "Numbers and colours: percent of the images of the true class. Empty: none, or no change."
         parts.append(Picture("confusion", confusion.figure(confusions), alt, caption))
     parts += [_matrix(one) if len(one.classes) <= confusion.LARGEST else _swaps(one) for one in confusions]
     return Section("classes", "Which class is taken for which", parts)

@@ -86,7 +86,7 @@ def _names(numbers: pd.DataFrame) -> str:
 
 
 def _published(row: dict[str, Any], configuration: dict[str, Any], results: Results) -> list[Cell]:
-    source = f"{wording.published(row)}, {row['metric'].replace('top', 'top-')}"
+    source = f"{wording.published_by(row)}, {row['metric'].replace('top', 'top-')}"
     model = row["published_model"] if isinstance(row["published_model"], str) else "no model named"
     verdict, tone = row["verdict"], TONES.get(row["verdict"], "")
     beside = "" if math.isnan(row["tolerance"]) else f"± {row['tolerance']:.2f}"

@@ -46,6 +46,10 @@ class Published:
     sources: Mapping[str, str] = field(default_factory=dict)
     sound: Mapping[str, Mapping[str, Any] | Literal[False]] = field(default_factory=dict)
 
+    def title(self, source: str) -> str:
+        """A source by its title and its number: `Handwritten-Quantization (002)`."""
+        return f"{self.sources[source].partition(':')[0]} ({source})"
+
     def drop(self, number: Number) -> float | None:
         """Float accuracy minus `number`, in points; None where the source states no float accuracy."""
         if number.baseline is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.compare.configurations import FLOAT_BITS
+from analysis.compare.roles import source_title
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NO-BREAK SPACE}"
@@ -63,6 +64,16 @@ def published(row: Mapping[str, Any]) -> str:
     '8bit hist (002)'
     """
     return f"{row['published_label']} ({row['source']})" + (", best epoch" if row["published_best"] else "")
+
+
+def published_by(row: Mapping[str, Any]) -> str:
+    """The same with the source's title, for where the number alone would not say which it is.
+
+    >>> published_by({"published_label": "8bit hist", "source": "002", "published_best": False})
+    '8bit hist, Handwritten-Quantization (002)'
+    """
+    best = ", best epoch" if row["published_best"] else ""
+    return f"{row['published_label']}, {source_title(row['source'])}{best}"
 
 
 def bits(width: int) -> str:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from suite import sweeps
 from suite.cli.following import show_pages
-from suite.cli.methods import print_source
+from suite.cli.methods import listed_sources, print_source
 from suite.cli.options import (
     FOLDERS,
     LAUNCH,
@@ -125,7 +125,10 @@ def launch(
 
 
 def explain(
-    source: Annotated[Literal["000", "001", "002", "003", "004"], Parameter(help="the source's number")],
+    source: Annotated[
+        Literal["000", "001", "002", "003", "004"],
+        Parameter(help=f"number of the source: {listed_sources()}"),
+    ],
     /,
     *words: ExplainWords,
     how: LaunchOptions = LAUNCH,

@@ -49,6 +49,11 @@ def published_sources() -> Mapping[str, str]:
     return published.load().sources
 
 
+def listed_sources() -> str:
+    """The number and the title of each source: `000 Quantization, 001 Quantization on Pytorch, ...`."""
+    return ", ".join(f"{number} {about.partition(':')[0]}" for number, about in published_sources().items())
+
+
 def print_source(number: str) -> None:
     """Say what a source is: `source 002, Handwritten-Quantization: a README by ...`."""
     line = f"source {number}, {published_sources()[number]}"

@@ -71,7 +71,7 @@ def test_a_step_is_listed_with_its_switch_its_change_and_its_interval(tmp_path: 
     )
     assert "| per layer: on | 99.70 | -0.10 | -0.30 to +0.10 | 1.000 |" in text
     assert "| weight bits: 5 → 4 | not run |  |  |  |" in text
-    assert "**k_sigma w9**, published as 8 bit (003): 90.26" in text
+    assert "**k_sigma w9**, published as 8 bit, Post-Training Quantization (003): 90.26" in text
 
 
 def test_no_text_of_the_figure_overlaps_another(tmp_path: Path) -> None:

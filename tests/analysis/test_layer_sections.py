@@ -120,8 +120,31 @@ def test_the_figures_draw_the_numbers_and_the_ranges_in_the_methods_colour(tmp_p
     panel = layers.histograms(found.shown, found.layers).axes[0]
     lines = {line.get_xdata()[0]: line.get_color() for line in panel.lines}  # type: ignore[index]
     assert set(lines) == {-1.0, -0.5, 0.5, 1.0} and set(lines.values()) == {"#E69F00"}
-    assert [text.get_text() for text in confusion.figure(found.confusions).axes[0].texts].count("98") == 10
+    assert [text.get_text() for text in confusion.figure(found.confusions).axes[0].texts].count("98.0") == 10
     assert layers.selected(found.layers) == ["conv1", "layer3.1.conv2", "linear"]
+
+
+def test_a_legend_says_what_the_lines_of_a_histogram_are(evidence: Any) -> None:
+    (legend,) = layers.histograms(evidence.shown, evidence.layers).legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == [
+        "values before rounding", "ends of the range", "ends of the range of the narrowest channel"
+    ]  # fmt: skip
+    outer = evidence.layers.assign(low_inner=evidence.layers["low"], high_inner=evidence.layers["high"])
+    (legend,) = layers.histograms(evidence.shown, outer).legends
+    assert len(legend.get_texts()) == 2, "no dashed line is drawn"
+
+
+def test_a_confusion_has_numbers_of_the_unit_of_its_colours() -> None:
+    counts = np.array([[30, 10], [0, 400]])
+    one = compared.Confusion("a on b", ("x", "y"), counts, counts - np.array([[3, -3], [-4, 4]]), "amax w4a4")
+    left, right, *bars = confusion.figure([one]).axes
+    assert [text.get_text() for text in left.texts] == ["75.0", "25.0", "100.0"]
+    minus = "\N{MINUS SIGN}"
+    assert [text.get_text() for text in right.texts] == [f"{minus}7.5", "7.5", "1.0", f"{minus}1.0"]
+    assert [bar.get_ylabel() for bar in bars] == [
+        "% of the images of the true class", "change (% of the images of the true class)"
+    ]  # fmt: skip
 
 
 HUGE = {

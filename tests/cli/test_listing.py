@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fakes.sweeps import small
 
+from analysis.read import published
 from suite import sweeps
 from suite.cli.main import COMMANDS, main
 from suite.methods.amax import Amax
@@ -53,6 +54,9 @@ def test_the_help_of_explain_shows_its_options(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert all(option in said for option in ("--weights", "--model", "--scratch-epochs"))
     assert "--source" not in said, "explain takes the source as its argument"
+    words = " ".join(said.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", "").split())
+    for number, about in published.load().sources.items():
+        assert f"{number} {about.partition(':')[0]}" in words, "by its number alone nobody knows a source"
 
 
 def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps to draw, and the texts of a figure."""
+"""Sweeps to draw, figures of every kind, and the texts of a figure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import BboxBase
 
+from analysis.draw import accuracy, confusion, cost, drop, layers, waterfall
 from analysis.read import published
+from analysis.report import results
+from fakes import explained, layer_records
 from fakes.runs_folder import finish, plan, stage
+from suite.sweeps.stored import save_sweep
 
 
 def twenty(runs: Path) -> None:
@@ -27,6 +31,35 @@ def twenty(runs: Path) -> None:
             stages.append(stage(names[place], bits, seed, start))
             finish(runs, stages[-1], max(10.0, 91.9 - place * (8 - bits) ** 2 / 6 + seed / 10))
     plan(runs, *stages)
+
+
+def every_kind(runs: Path) -> list[Figure]:
+    """A figure of each kind that shows accuracies, layers or steps."""
+    twenty(runs / "many")
+    many = results.load(runs / "many", "small")
+    start = stage("float", 32, 0)
+    quantized = stage("qat_symmetric", 4, 0, start)
+    plan(runs / "few", start, quantized)
+    for one in (start, quantized):
+        finish(runs / "few", one, 90.0)
+        layer_records.record(runs / "few", one)
+    few = results.load(runs / "few", "small")
+    listed = explained.stages("002")
+    for wrong, step in enumerate(listed):
+        explained.finish(runs / "steps", step, np.arange(1000) >= 9 * wrong)
+    save_sweep(runs / "steps", "explain-002", {}, listed)
+    steps = results.load(runs / "steps", "explain-002")
+    assert steps.chain is not None
+    return [
+        accuracy.figure(many.summary, many.comparison),
+        drop.figure(many.marked, many.summary, many.comparison),
+        cost.figure(many.summary, "model_size_mb"),
+        cost.figure(few.summary, "model_size_mb"),
+        layers.heat_map(few.evidence.shown, few.evidence.layers),
+        layers.histograms(few.evidence.shown, few.evidence.layers),
+        confusion.figure(few.evidence.confusions),
+        waterfall.figure(steps.chain, steps.float_top1),
+    ]
 
 
 def texts(figure: Figure) -> list[Text]:
