@@ -18,6 +18,7 @@ from suite.launch import local_jobs
 from suite.recipe.errors import SuiteError
 from suite.record import files, lease, provenance, waiting
 from suite.record.journal import Journal
+from suite.run import checkpoint
 
 
 def test_a_lease_with_a_flipped_bit_is_shown_and_the_stage_starts(tmp_path: Path) -> None:
@@ -64,6 +65,14 @@ def test_no_link_in_a_run_directory_is_written_through(tmp_path: Path, name: str
             Journal(folder).artifact("layers.json", b"{}")
     assert secret.is_dir() or secret.read_text() == "secret"
     assert not secret.is_dir() or not list(secret.iterdir())
+
+
+def test_a_checkpoint_takes_the_place_of_a_link_where_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "checkpoint.writing").symlink_to(tmp_path / "secret")
+    record = checkpoint.save({"epoch": 1}, tmp_path / "checkpoint.pt")
+    assert checkpoint.load(tmp_path / "checkpoint.pt", record["sha256"]) == {"epoch": 1}
+    assert (tmp_path / "secret").read_text() == "secret" and not (tmp_path / "checkpoint.pt").is_symlink()
 
 
 def test_no_link_beside_a_launch_or_a_run_is_written_through(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def _record(file: Path) -> dict[str, Any]:
         return dict(json.loads(files.read_bytes(_beside(file))))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise SuiteError(
             f"{_beside(file)}, the record beside the file, cannot be read: {error}; export it again, or move it away"
         ) from error

@@ -78,10 +78,8 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
     """Whole or not at all, and on disk when this returns unless `sync` is off. A full disk raises OSError and keeps
     nothing."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.writing")
-    fresh.unlink(missing_ok=True)  # of a process of this number that was killed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(fresh, flags, 0o666), "wb") as stream:
+        with open_fresh(fresh) as stream:
             stream.write(content)
             stream.flush()
             if sync:
@@ -90,6 +88,13 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def open_fresh(path: Path) -> BinaryIO:
+    """`path` for writing, made anew: what a killed process left there, or a link of somebody else, is removed."""
+    path.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return cast(BinaryIO, os.fdopen(os.open(path, flags, 0o666), "wb"))
 
 
 def open_to_append(path: Path) -> BinaryIO:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe.errors import SuiteError
-from suite.record.files import sha256
+from suite.record.files import open_fresh, sha256
 
 KEPT = 2
 """How many states to resume from stay: the newest, and the one before should that be torn."""
@@ -21,7 +21,7 @@ def _write(state: dict[str, Any], fresh: Path) -> str:
     import torch  # here, and not above: `status` reads JSON and does not wait for it
 
     try:
-        with fresh.open("wb") as stream:
+        with open_fresh(fresh) as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
