@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import ROOT
-from fakes.figures import overlapping, texts, twenty
+from fakes.figures import apart_and_inside, overlapping, texts, twenty
 from matplotlib.axes import Axes
 from matplotlib.cbook import pts_to_poststep
-from matplotlib.figure import Figure
 from matplotlib.path import Path as Line
 from matplotlib.text import Annotation, Text
 
@@ -122,16 +121,6 @@ def few(rows: int, panels: int = 2) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def all_inside(figure: Figure) -> list[str]:
-    found = texts(figure)
-    boxes = [Text.get_window_extent(text) for text in found]
-    assert [(found[a].get_text(), found[b].get_text()) for a, b in overlapping(boxes)] == []
-    width, height = figure.get_size_inches() * figure.dpi
-    for text, box in zip(found, boxes, strict=True):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text.get_text()
-    return [text.get_text() for text in found]
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 def test_every_text_of_a_panel_of_few_points_is_inside_and_none_is_over_another(
@@ -139,7 +128,7 @@ def test_every_text_of_a_panel_of_few_points_is_inside_and_none_is_over_another(
 ) -> None:
     """Names of two points ran together, and a title left its panel."""
     figure = cost.figure(few(rows), LATENCY, width)
-    words = all_inside(figure)
+    words = apart_and_inside(figure)
     bars = [len(axes.patches) for axes in figure.axes]
     assert bars == ([rows] * 2 if rows <= cost_bars.FEW else [0] * 2)
     assert bool(figure.legends) == (rows > cost_bars.FEW)

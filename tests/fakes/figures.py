@@ -86,3 +86,14 @@ def _ticks_beyond_the_limits(figure: Figure) -> set[int]:
         ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
         drawn |= {id(tick.label1) for tick in ticks if low <= tick.get_loc() <= high}
     return every - drawn
+
+
+def apart_and_inside(figure: Figure) -> list[str]:
+    """The texts of a drawn figure, of which no two overlap and none leaves the figure."""
+    found = texts(figure)
+    boxes = [Text.get_window_extent(text) for text in found]
+    assert [(found[a].get_text(), found[b].get_text()) for a, b in overlapping(boxes)] == []
+    width, height = figure.get_size_inches() * figure.dpi
+    for text, box in zip(found, boxes, strict=True):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text.get_text()
+    return [text.get_text() for text in found]
