@@ -101,4 +101,5 @@ def _panel(
         return
     axes.set_xlabel("epoch")
     axes.set_ylabel("times its first value")
+    axes.ticklabel_format(axis="y", useOffset=False)  # "+1" above the axis would lie over the title
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -95,3 +95,13 @@ def test_lines_are_relative_to_the_value_before_training_or_the_first_that_is_kn
     relative = learned.lines(without)[0].relative
     assert math.isnan(relative[0]) and relative[1:].tolist() == [1.0, 2.0]
     assert np.isnan(learned.lines(across)[0].relative).all()
+
+
+def test_the_axis_of_step_sizes_that_hardly_move_is_not_shifted() -> None:
+    """matplotlib would write 0.0001 and, over the title, "+1"."""
+    name = "learned_conv1_input_scale"
+    found = curve({0: {name: 0.5}, 1: {name: 0.50005, "train_loss": 1.0}})
+    assert found is not None
+    figure = learned.figure({"lsq w4a4": found})
+    figure.draw_without_rendering()
+    assert {axes.yaxis.get_offset_text().get_text() for axes in figure.axes} == {""}
