@@ -127,6 +127,20 @@ def is_gpu(one: str) -> bool:
     return re.split("[:=/]", one)[0].lower() == "gpu"
 
 
+OWN_NAMES = {"gpus_per_node": "gpus-per-node", "memory_gb_per_rank": "mem"}
+"""The suite's own option for a value of a cluster, where an option of another name can take its place."""
+
+
+def needless(sbatch: Options) -> list[str]:
+    """The suite's own options whose place others in [sbatch] take; a `gres` without a GPU takes that of none."""
+    given = {
+        name
+        for name, value in sbatch.items()
+        if value and (name != "gres" or any(map(is_gpu, str(value).split(","))))
+    }
+    return [own for name, own in OWN_NAMES.items() if given & set(FIELDS[name])]
+
+
 def without_options_of(fields: Mapping[str, object], sbatch: Options) -> dict[str, str | int]:
     """The options of [sbatch] but for those that take the place of `fields`, which a more special table sets."""
     replaced = {option for name in fields for option in FIELDS.get(name, ())}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from slurm.arrays import ENDED
 from slurm.cluster import Cluster
+from slurm.options import needless
 from suite.record.files import Folders
 
 
@@ -59,15 +60,6 @@ def text(
 THIS_ATTEMPT = "${SLURM_ARRAY_TASK_ID:-0}", "${SLURM_RESTART_COUNT:-0}"
 """Its task and number, in a script."""
 
-IN_PLACE_OF = {
-    "gpus": "gpus-per-node",
-    "gpus-per-task": "gpus-per-node",
-    "gres": "gpus-per-node",
-    "mem-per-cpu": "mem",
-    "mem-per-gpu": "mem",
-}
-"""An option of [sbatch], and the one of the suite's that it makes needless."""
-
 
 def _words(options: Mapping[str, str | int | None], written: Callable[[str], str] = str) -> list[str]:
     """Options as words of a command, values as `written`; True is one without a value, False and None are none."""
@@ -82,9 +74,6 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
     """What one job asks for, by sbatch's names; None for what it does not ask for."""
     nodes = cluster.nodes(world_size)
     ranks = world_size // nodes
-    needless = {
-        IN_PLACE_OF[name]: None for name, value in cluster.sbatch.items() if value and name in IN_PLACE_OF
-    }
     asked: dict[str, str | int | None] = {
         "partition": cluster.partition,
         "account": cluster.account,
@@ -100,7 +89,7 @@ def _options(world_size: int, cluster: Cluster) -> dict[str, str | int | None]:
         "open-mode": "append",  # a further attempt writes after the one before
         "kill-on-invalid-dep": "yes",
     }
-    return asked | needless | cluster.sbatch
+    return asked | dict.fromkeys(needless(cluster.sbatch)) | cluster.sbatch
 
 
 def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
@@ -117,6 +106,7 @@ def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
         f"suite_path=$PATH{_path_of_slurm()}",
         "readonly suite_ended suite_path",
         "suite_code() {",
+        # without PYTHONSAFEPATH a folder suite or slurm where the job was sent from is taken for the code
         *_exports({"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}),
         'export PATH="$PATH:$suite_path"',
         "}",
@@ -152,8 +142,7 @@ def _exports(values: Mapping[str, str]) -> list[str]:
 
 def _environment(cluster: Cluster) -> list[str]:
     """The lines of a script that set what the ranks need, after `setup`, which may have set something else."""
-    # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default. Without PYTHONSAFEPATH a
-    # folder named suite or slurm where the job was sent from is taken for the code.
+    # Without SLURM_EXPORT_ENV srun hands nothing on where a site exports nothing by default.
     # A node whose driver is broken ends the job, which else would compute on its CPU.
     device = {"SUITE_DEVICE": "cuda"} if cluster.asked.gpus_per_node else {}
     return _exports(device | cluster.environment | {"SLURM_EXPORT_ENV": "ALL"})

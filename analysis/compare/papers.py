@@ -105,7 +105,7 @@ def _row(number: Number, found: Published, trains: bool, ours: Sequence[Mapping[
     edges, loss = convention(number), found.drop(number)
     row, is_alike = _beside(number, edges, trains, ours)
     params = json.loads(row["configuration"]) if row else {}
-    half = of_mean(0.0, number.spread, number.runs)[1]
+    half = of_mean(0.0, number.spread, number.runs)[1] if number.runs > 1 else 0.0
     return {
         "paper": number.label,
         "source": number.source,
@@ -120,13 +120,13 @@ def _row(number: Number, found: Published, trains: bool, ours: Sequence[Mapping[
         "best": number.best,
         "published": number.value,
         "loss": math.nan if loss is None else loss,
-        "half": 0.0 if math.isnan(half) else half,
+        "half": half,
         "label": row.get("label", ""),
         "n": row.get("n", 0),
         **{name: row.get(name, math.nan) for name in ("top1", "drop", "drop_low", "drop_high")},
         "own_edges": _own_edges(params) if row else "",
         "own_carried": _own_carried(params) if row else "",
-        "verdict": _verdict(loss, 0.0 if math.isnan(half) else half, row, is_alike),
+        "verdict": _verdict(loss, half, row, is_alike),
     }
 
 

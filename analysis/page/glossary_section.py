@@ -20,7 +20,7 @@ WORDS = {
     "BatchNorm re-estimated": "Its statistics are computed again on the quantized network.",
     "first and last layer": "Edge layers; many methods leave them at 8 bits or float.",
     "SQNR": "Signal to quantization noise, in dB: the power of a tensor over that of its rounding error.",
-    "front": "The configurations that no other beats in both accuracy and cost, without those of a source's defect.",
+    "front": "Of the configurations without a source's defect, those that no other beats in both accuracy and cost.",
     "p": "How often a difference at least this large comes by chance; corrected for the number of tests (Holm).",
 }
 

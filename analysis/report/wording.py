@@ -67,7 +67,7 @@ def published(row: Mapping[str, Any]) -> str:
 
 
 def published_by(row: Mapping[str, Any]) -> str:
-    """The same with the source's title, for where the number alone would not say which it is.
+    """As `published`, with the source's title, for where its number alone would not say which it is.
 
     >>> published_by({"published_label": "8bit hist", "source": "002", "published_best": False})
     '8bit hist, Handwritten-Quantization (002)'

@@ -32,9 +32,7 @@ def of_npz(file: Path, split: str) -> Arrays:
             pixels, labels = content[f"x_{split}"], content[f"y_{split}"]
     except SuiteError:
         raise
-    except (
-        Exception
-    ) as error:  # of a damaged file: of zipfile, zlib, tokenize, ..., and MemoryError of its header
+    except Exception as error:  # zipfile's, zlib's, tokenize's, and MemoryError of a damaged header
         why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise SuiteError(
             f"{file} is no .npz of plain arrays: {why}; save it with "

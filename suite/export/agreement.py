@@ -37,8 +37,6 @@ ONE_FLIP_IN, MEAN_DIFFERENCE = 2000, 0.02
 """The most that may differ where the arithmetic is the same: float32 sums in another order move few values across a
 rounding."""
 NOISE_BUT_ONE_IN = 1000
-FEW_IMAGES = 2000
-"""Below which one flip is more than the bound's share."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
 X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
@@ -182,11 +180,11 @@ def difference(reference: Tensor, found: Tensor, noise: float = 0.0) -> dict[str
 
 def few_images(images: int) -> str:
     """A warning where a comparison on so many images says little; else empty."""
-    if images >= FEW_IMAGES:
+    if images >= ONE_FLIP_IN:
         return ""
     return (
-        f"compared on {images} images, of which one answer may flip: the bound of 1 in {ONE_FLIP_IN} needs "
-        f"{FEW_IMAGES} or more"
+        f"compared on {images} images, of which one answer may flip: the bound of 1 in {ONE_FLIP_IN} needs as many, "
+        f"or more"
     )
 
 

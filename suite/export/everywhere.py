@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
 from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
-from suite.networks.graph import BATCH_NORM
+from suite.networks.graph import BATCH_NORM, Tracer
 from suite.quantizers.affine import Grid
 from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.observers import MinMax
@@ -26,20 +26,11 @@ from suite.recipe.errors import SuiteError, in_a_line
 BITS = 8
 
 
-class Tracer(fx.Tracer):
-    """Keeps quantizers, quantized layers and every BatchNorm whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """True also of the suite's own."""
-        kept = isinstance(m, (Quantized, Quantizer, BATCH_NORM))
-        return kept or super().is_leaf_module(m, module_qualified_name)
-
-
 def traced(model: nn.Module) -> fx.GraphModule:
     """A copy of `model` as a graph. Raises SuiteError where torch.fx cannot trace it."""
     model = copy.deepcopy(model).eval()
     try:
-        return fx.GraphModule(model, Tracer().trace(model))
+        return fx.GraphModule(model, Tracer((Quantized, Quantizer)).trace(model))
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
         raise SuiteError(
             f"torch.fx cannot trace the network ({in_a_line(error)}); rewrite its forward so that it does not depend "

@@ -135,7 +135,7 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: Collection[str] = ()
     """`model`, a quantized network of which all is on grids, as ONNX of a dynamic batch: "images" to "logits".
 
     example: float32 [2 or more, channels, height, width]. unsigned: the layers whose weights are uint8. Of the others
-    those whose channels have 16 integers in a row at most are int4. Raises NoIntegersError where torch's exporter
+    those whose channels span at most 16 integers are int4. Raises NoIntegersError where torch's exporter
     fails.
     """
     import onnx
@@ -189,7 +189,7 @@ def _strip(made: ModelProto) -> None:
 
 
 def _store_int4(made: ModelProto) -> None:
-    """Weights, but unsigned ones, whose channels have 16 integers in a row at most take half a byte each; their zero
+    """Weights, but unsigned ones, whose channels span at most 16 integers take half a byte each; their zero
     points are of their own then, since the exporter shares equal ones, and lie in -8..7 as well."""
     from onnx import TensorProto, helper, numpy_helper
 

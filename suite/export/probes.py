@@ -49,7 +49,8 @@ def probed(
         elif reason := _why_not(runtime, simulation, compiled):
             found[runtime] = {"skipped": reason}
         else:
-            found[runtime] = _tried(network, runtime, images, reference)
+            noise = compared.get("same_arithmetic", {}).get("noise", 0.0)
+            found[runtime] = _tried(network, runtime, images, reference, noise)
     return found
 
 
@@ -68,7 +69,9 @@ def _why_not(runtime: str, simulation: Simulation, compiled: bool) -> str:
     return ""
 
 
-def _tried(network: Exported, runtime: str, images: torch.Tensor, reference: torch.Tensor) -> dict[str, Any]:
+def _tried(
+    network: Exported, runtime: str, images: torch.Tensor, reference: torch.Tensor, noise: float = 0.0
+) -> dict[str, Any]:
     batch = min(agreement.BATCH, len(images))
     try:
         made = engine(network, runtime, "int8", batch, torch.get_num_threads())
@@ -77,7 +80,7 @@ def _tried(network: Exported, runtime: str, images: torch.Tensor, reference: tor
         return {"skipped": str(error)}
     except Exception as error:  # some kernels say only when they compute what they do not take
         return {"skipped": f"{type(error).__name__}: {error}"}
-    return _judged(agreement.difference(reference, logits) | {"kernels": made.kernels})
+    return _judged(agreement.difference(reference, logits, noise) | {"kernels": made.kernels})
 
 
 def _judged(measured: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from suite.methods.equalized import Equalized
+from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.steps import CorrectBias
 
 
 @dataclass(frozen=True)
 class BiasCorrection(Equalized):
-    """Fields as of `equalized`, but that nothing is equalized; `how` as of CorrectBias."""
+    """Fields as of `equalized`, without `relu6`; `how` as of CorrectBias."""
 
     per: Literal["tensor", "channel"] = "channel"
     how: Literal["empirical", "analytic"] = "empirical"
@@ -24,6 +25,13 @@ class BiasCorrection(Equalized):
     name: ClassVar[str] = "bias_correction"
     revision: ClassVar[int] = 2
     """1 searched the range of a weight over two octaves, too few at 2 bits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relu6 != "kept":
+            raise SuiteError(
+                "bias_correction equalizes nothing, so relu6 is not for it; use equalized or dfq"
+            )
 
     def before(self) -> tuple[Step, ...]:
         """Nothing."""

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from suite.networks.graph import BATCH_NORM, Tracer
 from suite.quantizers.batch_norm import fold
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.quantizers.reconstruction import error_of, values
-from suite.quantizers.units import Part, Tracer, Unit, parts_of
+from suite.quantizers.units import Part, Unit, parts_of
 from suite.recipe.errors import SuiteError
-
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class Correction:
@@ -104,7 +103,7 @@ class Correction:
 def expected_inputs(network: nn.Module) -> dict[str, Tensor]:
     """The expected input of each layer that gets a BatchNorm's output or its ReLU, float32 [channels], by name."""
     found = {}
-    for node in Tracer().trace(network).nodes:
+    for node in Tracer((Quantized,)).trace(network).nodes:
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             continue

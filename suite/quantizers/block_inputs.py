@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain, count
 from operator import is_not
 
 from torch import fx, nn
 
 from suite.networks.graph import ADD, Tracer
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
 
@@ -30,21 +31,24 @@ def round_block_inputs(model: nn.Module) -> nn.Module:
     the layers that read what the block gets; as an fx.GraphModule in which all modules keep their names. A block
     stays as it is where none of these layers rounds its input.
 
-    Raises SuiteError as `check_block_inputs`.
+    Raises SuiteError as `check_block_inputs`, and where these layers' inputs have different widths.
     """
     graph = _graph(model)
     found = _block_inputs(model, graph)
     traced = fx.GraphModule(model, graph)
     for fork, readers in found:
-        held = [traced.get_submodule(name) for name in readers]
-        rounding = next(
-            (one.input for one in held if isinstance(one, Quantized) and one.input is not None), None
-        )
-        if rounding is None:
+        held = [one for name in readers if isinstance(one := traced.get_submodule(name), Quantized)]
+        given = [one.input for one in held if one.input is not None]
+        if not given:
             continue
+        if len({quantizer.grid.bits for quantizer in given}) > 1:
+            raise SuiteError(
+                f"{', '.join(readers)} get one rounded input together with carried='rounded', but have inputs of "
+                f"different widths; give them one width, or use carried='float'"
+            )
+        rounding = given[0]
         for one in held:
-            if isinstance(one, Quantized):
-                one.input = None
+            one.input = None
         name = _free_name(traced, readers[0].rpartition(".")[0])
         traced.add_submodule(name, BlockInput(rounding, readers))
         with graph.inserting_after(fork):
@@ -101,12 +105,10 @@ def _block_inputs(model: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, list
 
 def _is_layer(model: nn.Module, node: fx.Node) -> bool:
     module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-    return isinstance(module.layer if isinstance(module, Quantized) else module, LAYERS)
+    return isinstance(layer_of(module), LAYERS)
 
 
 def _free_name(model: nn.Module, parent: str) -> str:
     names = {name for name, _ in model.named_modules()}
     own = f"{parent}.block_input" if parent else "block_input"
-    return next(
-        name for name in (own, *(f"{own}_{n}" for n in range(1, len(names) + 1))) if name not in names
-    )
+    return next(name for name in chain((own,), (f"{own}_{n}" for n in count(1))) if name not in names)

@@ -34,7 +34,7 @@ def equalize(model: nn.Module, relu6: Relu6 = "kept") -> tuple[tuple[str, str], 
     Raises SuiteError where torch.fx cannot trace the model.
     """
     graph = _graph(model.eval(), relu6)
-    check_traces(graph)
+    _check_traces(graph)
     if relu6 == "replaced":
         for name in graph.clipped:
             model.set_submodule(name, nn.ReLU())
@@ -72,7 +72,7 @@ def _links(model: nn.Module, graph: Graph) -> list[list[tuple[str, str]]]:
     ]
 
 
-def check_traces(graph: Graph) -> None:
+def _check_traces(graph: Graph) -> None:
     """Raise SuiteError where torch.fx cannot trace the model."""
     if graph.untraced:
         raise SuiteError(
@@ -84,7 +84,7 @@ def check_traces(graph: Graph) -> None:
 def check_equalizes(model: nn.Module, relu6: Relu6 = "kept") -> None:
     """Raise SuiteError where torch.fx cannot trace the model, and where no channels of it can be scaled."""
     graph = _graph(model, relu6)
-    check_traces(graph)
+    _check_traces(graph)
     if any(_links(model, graph)):
         return
     through = " but through ReLU6, which relu6='replaced' makes ReLU" if graph_of(model).clipped else ""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from suite.networks.graph import Tracer
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.recipe.errors import SuiteError
@@ -48,14 +49,6 @@ class Part:
     output: fx.Node
     nodes: tuple[fx.Node, ...]
     units: tuple[Unit, ...]
-
-
-class Tracer(fx.Tracer):
-    """Keeps quantized layers and BatchNorm whole, beside the modules of torch.nn."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, (Quantized, nn.modules.batchnorm._BatchNorm))
-        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def parts_of(model: nn.Module, unit: Literal["layer", "block", "network"]) -> tuple[Part, ...]:
@@ -111,7 +104,7 @@ def check_divides(model: nn.Module) -> None:
 
 def _traced(model: nn.Module) -> list[fx.Node]:
     try:
-        return list(Tracer().trace(model).nodes)
+        return list(Tracer((Quantized,)).trace(model).nodes)
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SuiteError(

@@ -25,8 +25,8 @@ LOCK_SECONDS = 600.0
 def announced(words: str, ends_after: float | None = None, *, ends: bool = True) -> Iterator[None]:
     """Print `words`, what this waits for, to standard error where it lasts longer than ANNOUNCE_SECONDS.
 
-    A wait inside a library that lasts `ends_after` seconds ends the process with status 1, as nothing else ends it,
-    unless the caller `ends` the wait itself: then it is off.
+    After `ends_after` seconds the process ends with status 1, since nothing else ends a wait inside a library. Where
+    the caller ends the wait itself by then, `ends` is False, and the time is only printed.
     """
     over = threading.Event()
 

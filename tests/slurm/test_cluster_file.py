@@ -183,6 +183,13 @@ cpu-bind = "none"
     assert found.of(trains=True).asked.minutes == 1440
     others = read(tmp_path, "[sbatch]\ngres = 'gpu:4,lscratch:10'\nmem = '9G'\n[recipe]\ngpus_per_node = 0")
     assert options(others, trains=False) == ["--gres=lscratch:10", "--mem=9G", "--time=240"]
+    one = read(
+        tmp_path,
+        "ranks_per_node = 1\n[sbatch]\ngres = 'gpu:4,lscratch:10'\nmem = '9G'\n[recipe]\ngpus_per_node = 1",
+    )
+    assert {"--gpus-per-node=1", "--gres=lscratch:10"} <= set(options(one, trains=False)), (
+        "no GPU stands in gres"
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,21 @@ from suite.steps import Insert, TrainOn
 CARRIED = ("float", "rounded")
 
 
+class Forked(nn.Module):
+    """A block whose shortcut is a layer too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.shortcut = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.conv(x) + self.shortcut(x))
+        found: torch.Tensor = self.linear(x.mean((2, 3)))
+        return found
+
+
 def test_a_shortcut_carries_what_its_blocks_layers_get() -> None:
     """By hand: the rounded input is one tensor, of the grid of the block's first layer when that rounds it itself."""
     network, x = residual(), images()
@@ -118,3 +133,17 @@ def test_a_network_whose_shortcuts_cannot_be_rounded_is_refused_with_what_to_do(
         Mixed(Scheme(4, 4, carried="rounded"))
     with pytest.raises(SuiteError, match="carried='rounded' is for schemes that do not train"):
         Scheme(4, 4, carried="rounded", training=(TrainOn(Sgd(1, 8, 0.1)),))
+
+
+def test_layers_that_read_one_rounded_input_have_it_at_one_width() -> None:
+    wider = Scheme(4, 4, by_layer=(("shortcut", 4, 8),), calibration=CALIBRATION, carried="rounded")
+    with pytest.raises(SuiteError, match="conv, shortcut get one rounded input together .* different widths"):
+        quantized(wider.steps(), InMemoryFeed(Forked().eval(), images()))
+    both = Scheme(
+        4, 4, by_layer=(("conv", 4, 8), ("shortcut", 4, 8)), calibration=CALIBRATION, carried="rounded"
+    )
+    model = quantized(both.steps(), InMemoryFeed(Forked().eval(), images()))
+    [held] = [one for one in model.modules() if isinstance(one, BlockInput)]
+    assert held.input is not None and held.input.grid.bits == 8
+    with pytest.raises(SuiteError, match="relu6 is not for it"):
+        BiasCorrection(relu6="replaced")
