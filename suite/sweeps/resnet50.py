@@ -2,7 +2,7 @@
 
 It starts from the checkpoint of the repository, which `--train` makes again. The recipes are those that answer a
 question: the sources' numbers as published, from three draws of calibration images where the source calibrates; each
-sound method at 8, 6, 4 and 3 bits; treatments of BatchNorm and of the first and last layer.
+sound method at 8, 6, 4 and 3 bits, and `best` at 4 and 3; treatments of BatchNorm and of the first and last layer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from suite.methods.amax import Amax
+from suite.methods.best import Best
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.entropy import Entropy
 from suite.methods.histogram import Histogram
@@ -128,7 +129,7 @@ def of_other_sources() -> list[Method]:
 
 
 def sound(draw: Calibration) -> list[Method]:
-    """Each sound method at 8, 6, 4 and 3 bits, but for what `of_002` has."""
+    """Each sound method at 8, 6, 4 and 3 bits, but for what `of_002` has; `best`, which learns, at 4 and 3."""
     methods: list[Method] = [BuiltinInt8(feed=draw)]
     for bits in (8, 6, 4, 3):
         methods += [
@@ -139,7 +140,8 @@ def sound(draw: Calibration) -> list[Method]:
             Linear(bits, map_back=True, input_cast=False, rounding="nearest", every_tensor=False),
             KSigma(bits, per_layer=True),
         ]
-    return [*methods, *(Histogram(bits, bits, feed=draw) for bits in (6, 3)), Percentile(6, 6, feed=draw)]
+    methods += [Histogram(6, 6, feed=draw), Histogram(3, 3, feed=draw), Percentile(6, 6, feed=draw)]
+    return [*methods, Best(4, 4, feed=draw), Best(3, 3, feed=draw)]
 
 
 def treated(draw: Calibration) -> list[tuple[Method, dict[str, Any]]]:
