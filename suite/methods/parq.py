@@ -5,7 +5,8 @@ infinite from `until`, a part of the training, on: 1 / slope falls by a sigmoid 
 passes unchanged. The levels are sums of -v or v, found greedily by least squares for each weight; from 8 bits on they
 are even. As in the authors' command for ResNet-20, inputs stay float, and three quarters of the training harden the
 weights. The authors train from scratch (`from_scratch`; by default the float network is trained on), and give the
-first and the last layer the width of the rest: here that is first_last, 8 bits by default.
+first and the last layer the width of the rest: here that is first_last, 8 bits by default (the sweep `lowbit` has
+`--first-last rest`).
 """
 
 from __future__ import annotations
