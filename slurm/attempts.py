@@ -27,6 +27,7 @@ from suite.launch.local_process import last_event
 from suite.recipe.errors import SuiteError
 from suite.record.cause import Cause, cause_of
 from suite.record.journal import read_events, read_outcome
+from suite.record.keys import read_skipped
 from suite.run import checkpoint
 
 RETRIES_EXHAUSTED = 76
@@ -91,8 +92,8 @@ class Task:
 
     @property
     def skipped(self) -> set[str]:
-        """The stages in that file."""
-        return set(json.loads(self.skip_list.read_text())) if self.skip_list.exists() else set()
+        """The stages in that file. Raises SuiteError where it is damaged."""
+        return read_skipped(self.skip_list)
 
     @property
     def keys(self) -> list[str]:
@@ -106,16 +107,16 @@ class Task:
 
     @property
     def attempts(self) -> list[JobAttempt]:
-        """All attempts of it so far; a torn line is left out."""
+        """All attempts of it so far; a line that is torn or damaged is left out."""
         found: dict[int, JobAttempt] = {}
-        for line in self._file.read_text().splitlines() if self._file.exists() else ():
+        for line in self._file.read_bytes().splitlines() if self._file.exists() else ():
             try:
                 content = json.loads(line)
                 if "cause" in content:
                     found[content["number"]] = replace(found[content["number"]], **content)
                 else:
                     found[content["number"]] = JobAttempt(**content)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return list(found.values())
 

@@ -25,7 +25,7 @@ from slurm.cluster import BUDGETS, Cluster, largest_array, without
 from suite.launch.grouping import jobs
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
-from suite.record.files import Folders, write_json
+from suite.record.files import Folders, read_bytes, write_json
 from suite.record.provenance import ROOT, commit_and_diff
 from suite.record.waiting import lock_exclusively
 
@@ -53,12 +53,20 @@ class Sender:
 
     @property
     def _owner(self) -> str:
-        """A number that this runs folder keeps: another folder with the same sweep has jobs of other names."""
+        """A number that this runs folder keeps: another folder with the same sweep has jobs of other names. A new one
+        takes the place of one that is damaged: jobs that were sent have their own in their records."""
         file = self.folder / "owner"
-        if not file.exists():
+        try:
+            owner = json.loads(read_bytes(file))
+        except (FileNotFoundError, ValueError, RecursionError):
+            owner = None
+        except OSError as error:
+            raise SuiteError(f"{file} {error}; move it away") from None
+        if not owner or not isinstance(owner, str):
+            owner = uuid.uuid4().hex
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(uuid.uuid4().hex, file)
-        return str(json.loads(file.read_text()))
+            write_json(owner, file)
+        return owner
 
     @contextmanager
     def only_one(self) -> Iterator[int]:

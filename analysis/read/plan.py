@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from analysis.errors import AnalysisError
 from analysis.read.older import stages_as_today
 from suite.record import files
+from suite.record.keys import is_key
 
 FORMAT = 1
 REQUIRED = ("model", "dataset", "seed", "method", "weight_bits", "act_bits")
@@ -45,7 +45,7 @@ def _wrong(stage: Mapping[str, Any]) -> str:
     """What of a stage that lacks nothing cannot be; keys name run directories, so that one with a `/` would have
     another folder read."""
     needs, params = stage["needs"], stage["params"]
-    if not isinstance(needs, list) or not all(map(_is_key, (stage["key"], *needs))):
+    if not isinstance(needs, list) or not all(map(is_key, (stage["key"], *needs))):
         return "a key that is not 16 hex digits"
     if not isinstance(stage["name"], str) or not isinstance(stage["kind"], str):
         return "a name or a kind that is no text"
@@ -55,7 +55,3 @@ def _wrong(stage: Mapping[str, Any]) -> str:
     bad = [name for name, kind in kinds.items() if type(params[name]) is not kind]
     bad += [name for name in WHOLE if name not in bad and abs(params[name]) >= 2**63]
     return ", ".join(f"params.{name} {reprlib.repr(params[name])}" for name in bad)
-
-
-def _is_key(key: Any) -> bool:
-    return isinstance(key, str) and re.fullmatch("[0-9a-f]{16}", key) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import literal
 from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
+from suite.record.keys import read_skipped
 from suite.record.lease import ReplacedError
 from suite.record.waiting import announced
 from suite.stop import REQUEUE, Stop
@@ -80,10 +80,10 @@ def _end_beside_kernels() -> NoReturn:
     os._exit(1)
 
 
-def _skipped() -> list[str]:
+def _skipped() -> set[str]:
     """The stages that were cancelled while this process works on others, from the file that SUITE_SKIPPED names."""
-    file = Path(os.environ.get("SUITE_SKIPPED", ""))
-    return list(json.loads(file.read_text())) if file.is_file() else []
+    file = os.environ.get("SUITE_SKIPPED")
+    return read_skipped(Path(file)) if file else set()
 
 
 def verify_resume(

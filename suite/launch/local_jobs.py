@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -14,9 +13,7 @@ from typing import Any
 
 from suite.record import lease
 from suite.record.files import open_to_append, read_object, write_json
-
-KEY = re.compile("[0-9a-f]{16}")
-"""Of a stage, and the name of its run directory."""
+from suite.record.keys import is_key, read_skipped
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Launch:
         cannot name a run directory is left out."""
         listed = self._content.get("jobs")
         jobs = [job for job in listed if isinstance(job, list)] if isinstance(listed, list) else []
-        known = [[key for key in job if isinstance(key, str) and KEY.fullmatch(key)] for job in jobs]
+        known = [[key for key in job if is_key(key)] for job in jobs]
         return [job for job in known if job]
 
     @property
@@ -65,14 +62,14 @@ class Launch:
 
     @property
     def skipped(self) -> set[str]:
-        """The stages in that file."""
-        return set(json.loads(self.skip_list.read_text())) if self.skip_list.exists() else set()
+        """The stages in that file. Raises SuiteError where it is damaged."""
+        return read_skipped(self.skip_list)
 
     @property
     def open_jobs(self) -> list[list[str]]:
         """The stages of the jobs that wait or run, but for those that were cancelled."""
         file, skipped = self.folder / "ended", self.skipped
-        ended = set(file.read_text().split()) if file.exists() else set()
+        ended = set(file.read_text(errors="replace").split()) if file.exists() else set()
         return [[key for key in job if key not in skipped] for job in self.jobs if job[0] not in ended]
 
     def note_ended(self, job: str) -> None:

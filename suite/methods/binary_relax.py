@@ -7,35 +7,20 @@ factor an epoch. Levels, inputs and first and last layer are those of `parq`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from suite.methods.lsq import LearnedMethod
-from suite.recipe import FLOAT_BITS
-from suite.recipe.method import Step
-from suite.recipe.settings import NEW
+from suite.methods.parq import HardenedMethod
 from suite.steps import BinaryRelax as Rounding
-from suite.steps import Lsq, StartUntrained, Uniform
+from suite.steps import Uniform
 
 
 @dataclass(frozen=True)
-class BinaryRelax(LearnedMethod):
-    """Where inputs are rounded, their step sizes learn as in `lsq`. from_scratch: train the network anew, as the
-    authors do, and not on from its float weights."""
-
-    act_bits: int = FLOAT_BITS
-    from_scratch: bool = field(default=False, metadata=NEW, kw_only=True)
-    until: float = 0.75
+class BinaryRelax(HardenedMethod):
+    """Nothing but how its weights harden is its own."""
 
     name: ClassVar[str] = "binary_relax"
 
     @property
     def weights(self) -> Uniform:
         return Rounding(until=self.until)
-
-    @property
-    def inputs(self) -> Uniform:
-        return Lsq(unsigned=True)
-
-    def steps(self) -> tuple[Step, ...]:
-        return (*([StartUntrained()] if self.from_scratch else []), *super().steps())

@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_choice, check_widths
-from suite.recipe.method import Method, Step
+from suite.recipe.method import Method, Relu6, Step
 from suite.recipe.naming import width_words
 from suite.recipe.settings import NEW
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
-from suite.steps.equalize import Relu6
 from suite.steps.insert import Carried
 from suite.steps.learned import OCTAVES
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.blocks import in_blocks
-from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq, positive
+from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq
 
 UNIFORM_FROM = 8
 """Bits from which on a tensor has even levels, as the authors' first and last layer."""
@@ -58,7 +58,7 @@ class _Apot(LearnedQuantizer):
 
     def end(self) -> None:
         if not self.is_uniform:
-            self.scale = positive(self.alpha) / self.grid.quant_max
+            self.scale = self.in_effect("alpha") / self.grid.quant_max
 
     @property
     def magnitude_bits(self) -> int:
@@ -73,7 +73,7 @@ class ApotInput(_Apot):
     def rounded(self, x: Tensor) -> Tensor:
         if self.is_uniform:
             return lsq(x, self.scale, self.grid, 0.0)
-        return apot(x, positive(self.alpha), self.magnitude_bits, True, self.grid.signed)
+        return apot(x, self.in_effect("alpha"), self.magnitude_bits, True, self.grid.signed)
 
 
 class ApotWeight(_Apot):
@@ -91,7 +91,7 @@ class ApotWeight(_Apot):
             return lsq(x, self.grid.symmetric(amax, checked=False)[0], self.grid, 0.0)
         std, mean = torch.std_mean(x.detach().float())
         normalized = (x.float() - mean) / std.clamp_min(torch.finfo(torch.float32).tiny)
-        return apot(normalized, positive(self.alpha), self.magnitude_bits, False).to(x.dtype)
+        return apot(normalized, self.in_effect("alpha"), self.magnitude_bits, False).to(x.dtype)
 
 
 def apot(x: Tensor, alpha: Tensor, bits: int, clips_gradient: bool, signed: bool = True) -> Tensor:

@@ -8,20 +8,16 @@ weights that make the channel and that take it.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from suite.networks.graph import BATCH_NORM, Graph, graph_of
 from suite.recipe.errors import SuiteError
+from suite.recipe.method import Relu6
 
 LIMIT = 30
 """Rounds over a chain of more than two layers, whose scales depend on each other; each brings the ranges closer."""
-
-
-Relu6 = Literal["kept", "replaced"]
-"""What becomes of a ReLU6 between two layers: it stays, and with it the scale of its channels, or becomes a ReLU."""
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite.quantizers.affine import Grid
 from suite.quantizers.blocks import in_blocks
-from suite.quantizers.lsq import SMALLEST_STEP, LearnedQuantizer, in_dtype
+from suite.quantizers.lsq import LearnedQuantizer, in_dtype, positive
 
 
 class Ewgs(LearnedQuantizer):
@@ -17,6 +17,7 @@ class Ewgs(LearnedQuantizer):
     low)), with the first range kept, so that what the layer gets stays in its units."""
 
     LEARNED: ClassVar[tuple[str, ...]] = ("low", "high")
+    SIGNED: ClassVar[tuple[str, ...]] = ("low", "high")
     low: Tensor
     high: Tensor
     first: Tensor
@@ -56,23 +57,23 @@ class EwgsWeight(Ewgs):
         self.first, self.span = torch.full_like(self.high, -1.0), torch.full_like(self.high, 2.0)
 
     def _set_levels(self) -> None:
-        gain = self.gain if hasattr(self, "gain") else self.high
-        self.scale = 2 * gain.abs() / self.grid.quant_max
+        gain = self.in_effect("gain") if hasattr(self, "gain") else self.high
+        self.scale = 2 * gain / self.grid.quant_max
         self.zero_point = torch.full_like(self.scale, self.grid.quant_max / 2)
 
     def rounded(self, x: Tensor) -> Tensor:
-        return (super().rounded(x.float()) * self.gain.abs()).to(x.dtype)
+        return (super().rounded(x.float()) * self.in_effect("gain")).to(x.dtype)
 
 
 def ewgs(
     x: Tensor, low: Tensor, high: Tensor, first: Tensor, span: Tensor, steps: int, scaling: float
 ) -> Tensor:
-    """first + span * q, q = round(c * steps) / steps and c = clamp((x - low) / (high - low), 0, 1); the dtype of `x`.
+    """first + span * q, q = round(c * steps) / steps and c = clamp((x - low) / |high - low|, 0, 1); the dtype of `x`.
 
     The gradient g that reaches c is that of q times 1 + scaling * sign(g) * (c - q); with a scaling of 0 it is the
     straight-through estimator's. All but `x`: float32 []; first and span get none.
     """
-    result: Tensor = _Ewgs.apply(x, low, high, first, span, steps, scaling)  # type: ignore[no-untyped-call]
+    result: Tensor = _Ewgs.apply(x, low, positive(high - low), first, span, steps, scaling)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -84,17 +85,17 @@ class _Ewgs(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         low: Tensor,
-        high: Tensor,
+        size: Tensor,
         first: Tensor,
         span: Tensor,
         steps: int,
         scaling: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, low, high, span)
+        ctx.save_for_backward(x, low, size, span)
         ctx.steps, ctx.scaling = steps, scaling
 
         def rounded(x: Tensor) -> Tensor:
-            q = _part(x, low, high).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
+            q = _part(x, low, size).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
             return in_dtype(q, x.dtype)
 
         result: Tensor = in_blocks(rounded, x)
@@ -102,11 +103,11 @@ class _Ewgs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, high, span = ctx.saved_tensors
-        size, steps, scaling = _size(low, high), ctx.steps, -ctx.scaling
+        x, low, size, span = ctx.saved_tensors
+        steps, scaling = ctx.steps, -ctx.scaling
 
         def gradients(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            part, g = _part(x, low, high), g.float() * span
+            part, g = _part(x, low, size), g.float() * span
             clamped = part.clamp(0, 1)
             lost = (clamped * steps).round_().div_(steps).sub_(clamped)  # q - c
             g = torch.addcmul(g, lost, g.abs(), value=scaling)  # g * sign(g) is its magnitude
@@ -115,12 +116,8 @@ class _Ewgs(torch.autograd.Function):
             return passed.to(x.dtype), passed.sum(), (passed * clamped).sum()
 
         passed, all_of_it, by_part = in_blocks(gradients, x, grad[0])
-        return passed, by_part - all_of_it, -by_part, None, None, None, None
+        return passed, -all_of_it, -by_part, None, None, None, None
 
 
-def _size(low: Tensor, high: Tensor) -> Tensor:
-    return (high - low).clamp_min(SMALLEST_STEP)
-
-
-def _part(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return (x.float() - low).div_(_size(low, high))
+def _part(x: Tensor, low: Tensor, size: Tensor) -> Tensor:
+    return (x.float() - low).div_(size)

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid
 from suite.quantizers.blocks import in_blocks
-from suite.quantizers.histogram import PATTERNS, Histograms
 from suite.quantizers.layers import Quantized
-from suite.quantizers.observers import Dynamic, Observer
+from suite.quantizers.observers import Observer
 from suite.quantizers.quantizer import Quantizer
 
 SMALLEST_STEP = 2.0**-64
@@ -60,6 +59,8 @@ class LearnedQuantizer(Quantizer):
     """
 
     LEARNED: ClassVar[tuple[str, ...]] = ("scale",)
+    SIGNED: ClassVar[tuple[str, ...]] = ()
+    """Those of LEARNED that may be negative: ends of a range and offsets, and neither step sizes nor clips."""
     SYMMETRIC: ClassVar[bool] = True
     of_weight = False
     """Whether it rounds a weight; `start_learning` sets it."""
@@ -91,6 +92,12 @@ class LearnedQuantizer(Quantizer):
         """`x` rounded, with the gradients by which everything learns."""
         raise NotImplementedError
 
+    def in_effect(self, name: str) -> Tensor:
+        """What is learned by this name, as it counts: of SIGNED as it is, of the others the magnitude, since an
+        optimizer's step may put it across zero. Beyond zero training is the mirror image, and gives the same."""
+        value: Tensor = getattr(self, name)
+        return value if name in self.SIGNED else positive(value)
+
     def begin(self) -> None:
         """Set the LEARNED buffers from scale, zero_point and grid, as calibration left them."""
 
@@ -117,14 +124,13 @@ class LearnedQuantizer(Quantizer):
         """Set scale, zero_point and grid from what was learned, for reports and exports."""
 
     def freeze(self) -> None:
-        """What was learned is a buffer from now on, and so no weight of the network."""
+        """What was learned is a buffer from now on, as it counts, and so no weight of the network."""
         super().freeze()
-        for name in self.LEARNED:
-            if name in self._parameters:
-                value = getattr(self, name).detach().clone()
-                delattr(self, name)
-                self.register_buffer(name, value)
         with torch.no_grad():
+            for name in self.LEARNED:
+                value = self.in_effect(name).clone()
+                self._parameters.pop(name, None)
+                self.register_buffer(name, value)
             self.end()
 
     def settled(self, x: Tensor) -> Tensor:
@@ -142,16 +148,13 @@ class Lsq(LearnedQuantizer):
     def begin(self) -> None:
         self.grid = replace(self.grid, narrow=False)
 
-    def end(self) -> None:
-        self.scale = positive(self.scale)
-
     def rounded(self, x: Tensor) -> Tensor:
-        scale = by_channel(positive(self.scale), x, self.axis)
+        scale = by_channel(self.in_effect("scale"), x, self.axis)
         return lsq(x, scale, self.grid, gradient_scale(x, self.grid, self.axis, self.of_weight))
 
 
 def positive(step: Tensor) -> Tensor:
-    """The magnitude of a step size, SMALLEST_STEP or more: an optimizer's step may put it across zero."""
+    """The magnitude of a step size, SMALLEST_STEP or more."""
     return step.abs().clamp_min(SMALLEST_STEP)
 
 
@@ -245,37 +248,6 @@ def in_dtype(rounded: Tensor, dtype: torch.dtype) -> Tensor:
     return rounded.to(dtype)
 
 
-class MeanMagnitude(Dynamic):
-    """LSQ's first step size, 2 * mean|x| / sqrt(quant_max), of the tensor seen last."""
-
-    def forward(self, x: Tensor) -> None:
-        super().forward(x)
-        magnitude = x.detach().float().abs()
-        dims = [dim for dim in range(x.dim()) if dim != self.axis]
-        self._mean = magnitude.mean() if self.axis is None or not dims else magnitude.mean(dims)
-
-    def limits(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(-amax, amax) with amax the step size times quant_max; NaN where an extreme is not finite."""
-        amax = self._mean * (2 * math.sqrt(grid.quant_max))
-        return -amax, amax
-
-
-def mean_magnitude(seen: Histograms, bits: list[int], unsigned: bool) -> Tensor:
-    """float32 [L, widths]: quant_max times the same first step size, 2 * mean|x| / sqrt(quant_max), of what was seen.
-
-    unsigned: layers without a negative value are rounded to 0..2^bits - 1.
-    """
-    patterns = torch.arange(PATTERNS // 2, dtype=torch.int32, device=seen.counts.device) << 16
-    values = patterns.view(torch.float32).double()
-    counts = seen.magnitudes
-    finite = values.isfinite()
-    mean = (counts[:, finite] * values[finite]).sum(1) / counts.sum(1)
-    free = (seen.low >= 0) & unsigned
-    ends = [[Grid(width, signed=not one).quant_max for width in bits] for one in free.tolist()]
-    largest = torch.tensor(ends, dtype=torch.float64, device=mean.device)
-    return (2 * mean[:, None] * largest.sqrt()).float()
-
-
 def start_learning(model: nn.Module) -> None:
     """Each LearnedQuantizer of `model` begins to learn. Raises SuiteError for an input that saw nothing."""
     for module in model.modules():
@@ -290,10 +262,12 @@ def start_learning(model: nn.Module) -> None:
 
 
 def learned_values(model: nn.Module) -> dict[str, float]:
-    """The value of each parameter that learns, of several the mean, by its name. Waits for the device once."""
-    found = {name: value for name, value in model.named_parameters() if isinstance(value, Learned)}
-    if not found:
-        return {}
-    return dict(
-        zip(found, torch.stack([value.detach().mean() for value in found.values()]).tolist(), strict=True)
-    )
+    """The value of each parameter that learns, as it counts, of several the mean, by its name. Waits for the device
+    once."""
+    quantizers = ((at, one) for at, one in model.named_modules() if isinstance(one, LearnedQuantizer))
+    found = {
+        f"{at}.{name}".lstrip("."): one.in_effect(name).detach().mean()
+        for at, one in quantizers
+        for name, _ in one.named_parameters(recurse=False)
+    }
+    return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True)) if found else {}

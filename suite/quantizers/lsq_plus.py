@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.lsq import LearnedQuantizer, gradient_scale, lsq, positive
+from suite.quantizers.lsq import LearnedQuantizer, gradient_scale, lsq
 from suite.quantizers.observers import Dynamic
 
 
@@ -18,18 +18,18 @@ class LsqPlus(LearnedQuantizer):
     LEARNED: ClassVar[tuple[str, ...]] = ("scale", "offset")
     offset: Tensor
 
+    SIGNED: ClassVar[tuple[str, ...]] = ("offset",)
     SYMMETRIC = False
 
     def begin(self) -> None:
         self.register_buffer("offset", -self.zero_point * self.scale)
 
     def end(self) -> None:
-        self.scale = positive(self.scale)
         self.zero_point = -self.offset / self.scale
 
     def rounded(self, x: Tensor) -> Tensor:
         factor = gradient_scale(x, self.grid, None, self.of_weight)
-        return lsq(x, positive(self.scale), self.grid, factor, self.offset)
+        return lsq(x, self.in_effect("scale"), self.grid, factor, self.offset)
 
 
 class Deviations(Dynamic):

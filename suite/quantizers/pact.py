@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite.quantizers.affine import Grid
 from suite.quantizers.blocks import in_blocks
-from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq, positive
+from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq
 
 
 class Pact(LearnedQuantizer):
@@ -25,10 +25,10 @@ class Pact(LearnedQuantizer):
         self.register_buffer("alpha", self.scale * self.grid.quant_max)
 
     def end(self) -> None:
-        self.scale = positive(self.alpha) / self.grid.quant_max
+        self.scale = self.in_effect("alpha") / self.grid.quant_max
 
     def rounded(self, x: Tensor) -> Tensor:
-        return pact(x, positive(self.alpha), self.grid)
+        return pact(x, self.in_effect("alpha"), self.grid)
 
 
 def pact(x: Tensor, alpha: Tensor, grid: Grid) -> Tensor:

@@ -14,6 +14,10 @@ BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
 """Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
 that stay while training. Re-estimated: statistics of the quantized network, of images cropped as for training."""
 
+Relu6 = Literal["kept", "replaced"]
+"""What becomes of a ReLU6 between two layers whose channels are equalized: it stays, and with it the scale of its
+channels, or becomes a ReLU."""
+
 
 class Feed(Protocol):
     """What a step may ask for. A run makes one (suite.run.feed), and so does suite.quantize() in a notebook.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from suite.record.cause import Cause
-from suite.record.files import write_json
+from suite.record.cause import CAUSES, Cause
+from suite.record.files import read_object, write_json
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,20 @@ def reported_failure(folder: Path, within_seconds: float = 0) -> Failure | None:
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.1)
-    first = min((json.loads(file.read_text()) for file in files), key=lambda content: float(content["time"]))
-    return Failure(f"rank {first['rank']}: {first['error']}", first["cause"], first["traceback"])
+    return min(map(_read, files), key=lambda reported: reported[0])[1]
+
+
+def _read(file: Path) -> tuple[float, Failure]:
+    """When a rank reported a failure, in seconds since 1970, and which. A file that is damaged still says that the
+    rank failed; it counts as the last."""
+    content = read_object(file)
+    try:
+        reported = Failure(
+            f"rank {content['rank']}: {content['error']}", content["cause"], content["traceback"]
+        )
+        if reported.cause not in CAUSES:
+            raise ValueError
+        return float(content["time"]), reported
+    except (KeyError, TypeError, ValueError):
+        rank = file.stem.removeprefix("rank-")
+        return math.inf, Failure(f"rank {rank}: it failed; what it wrote in {file.name} is damaged", "code")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -12,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.recipe.errors import SuiteError
+from suite.record.files import read_object
 from suite.record.waiting import announced
 
 if TYPE_CHECKING:
@@ -60,10 +61,15 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit_and_diff() -> dict[str, Any]:
-    """commit, dirty and diff of the code: of git or, in a copy that was made for jobs, of git then."""
+    """commit, dirty and diff of the code: of git or, in a copy that was made for jobs, of git then. Raises SuiteError
+    where the file of a copy that says so is damaged."""
     copied = ROOT / "commit.json"
     if copied.exists():
-        return dict(json.loads(copied.read_text()))
+        if (content := read_object(copied)).keys() != {"commit", "dirty", "diff"}:
+            raise SuiteError(
+                f"{copied} of the copy of the code is damaged; launch again, which makes it anew"
+            )
+        return content
     deadline = time.monotonic() + GIT_SECONDS
     with announced(f"git says what the code in {ROOT} is", GIT_SECONDS, ends=False):
         commit = _git("rev-parse", "HEAD", deadline=deadline).strip() or "unknown"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from suite.recipe.errors import check_choice
-from suite.recipe.method import Feed, Step
+from suite.recipe.method import Feed, Relu6, Step
 from suite.recipe.settings import NEW
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Relu6 = Literal["kept", "replaced"]
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ class MeanMagnitude(RangeOfHistogram):
     """The range of LSQ's first step size, 2 * mean|x| / sqrt(quant_max) (arXiv 1902.08153)."""
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.lsq import MeanMagnitude as Watching
+        from suite.quantizers.mean_magnitude import MeanMagnitude as Watching
 
         return Watching(axis)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.lsq import mean_magnitude
+        from suite.quantizers.mean_magnitude import mean_magnitude
 
         return mean_magnitude(seen, list(bits), unsigned)
 

@@ -1,8 +1,9 @@
 """Quantization-aware training at 4, 3 and 2 bits: LSQ and everything it has to beat, from one float network.
 
 Weights and inputs at 4, 3 and 2 bits, and weights alone at 4 and 2. First and last layer have 8 bits, of APoT their
-inputs are float; `first_last` gives all methods one convention. At 3 bits LSQ also runs with damped weights, with
-frozen weights, and with BatchNorm estimated again after training.
+inputs are float; `first_last` gives all methods one convention: `rest`, the width of the rest, is that of PARQ's
+paper. At 3 bits LSQ also runs with damped weights, with frozen weights, and with BatchNorm estimated again after
+training.
 
 Without `epochs` each method has a schedule for a GPU, from where it was published for CIFAR-10; with it all have the
 same, so that a CPU can compare them, at 0.01 or `lr`. An `lr` is chosen by the loss on the training images, which a
@@ -66,7 +67,7 @@ HE = replace(FINE_TUNING, epochs=200, lr=0.1, schedule="steps", milestones=(100,
 PARQ = replace(HE, weight_decay=2e-4, milestones=(80, 120, 150))
 """PARQ's `qat_resnet_cifar10.sh`, which trains from scratch."""
 
-FirstLast = Literal["own", "8", "32", "apot"]
+FirstLast = Literal["own", "8", "32", "apot", "rest"]
 OSCILLATING = 3
 """Bits at which LSQ runs with damped and with frozen weights, for which the authors have a threshold."""
 THRESHOLD = 0.011
@@ -86,8 +87,8 @@ def sweep(
     lr: Annotated[float, "learning rate of trainings of equal length, with --epochs; 0: 0.01"] = 0.0,
     first_last: Annotated[
         FirstLast,
-        "first and last layer of every method: 8 bits, 32 for float, apot: weights 8 bits and inputs float; "
-        "own: 8 bits, of APoT as apot",
+        "first and last layer of every method: 8 bits, 32 for float, apot: weights 8 bits and inputs float, rest: as "
+        "the rest; own: 8 bits, of APoT as apot",
     ] = "own",
 ) -> Sequence[Recipe]:
     """Each method at each width."""
@@ -140,7 +141,10 @@ def _with_first_last(recipe: Recipe, how: FirstLast) -> Recipe:
         return recipe
     method, before = recipe.method, recipe.continues
     assert isinstance(method, LearnedMethod)
-    weights, inputs = (8, FLOAT_BITS) if how == "apot" else (int(how), int(how))
+    if how == "rest":
+        weights, inputs = method.weight_bits, method.act_bits
+    else:
+        weights, inputs = (8, FLOAT_BITS) if how == "apot" else (int(how), int(how))
     usual = None if inputs == weights and not isinstance(method, Apot) else inputs
     method = replace(method, first_last=weights, first_last_inputs=usual)
     return replace(recipe, method=method, continues=before and _with_first_last(before, how))

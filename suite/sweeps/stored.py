@@ -13,6 +13,7 @@ from suite.recipe import FORMAT, Stage, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of, to_json
 from suite.record.files import printable, read_object, write_json
+from suite.record.keys import is_key
 from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
 from suite.sweeps.values import VALUES, from_json
 
@@ -240,5 +241,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 def _is_row(row: dict[str, Any]) -> bool:
     """Whether its keys are such as name run directories, and all else is there."""
-    keys = all(re.fullmatch("[0-9a-f]{16}", key) for key in (row["key"], *row["needs"]))
-    return keys and isinstance(row["stage"], dict) and isinstance(row["name"], str)
+    return (
+        all(map(is_key, (row["key"], *row["needs"])))
+        and isinstance(row["stage"], dict)
+        and isinstance(row["name"], str)
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized
-from suite.quantizers.lsq import Lsq, by_channel, positive
+from suite.quantizers.lsq import Lsq, by_channel
 from suite.recipe.errors import SuiteError
 from suite.recipe.settings import Damping, Freezing
 
@@ -117,7 +117,7 @@ def _weights(model: nn.Module) -> Iterator[tuple[Lsq, Tensor]]:
 
 
 def _scale(quantizer: Lsq, weight: Tensor) -> Tensor:
-    return by_channel(positive(quantizer.scale.detach()), weight, quantizer.axis)
+    return by_channel(quantizer.in_effect("scale").detach(), weight, quantizer.axis)
 
 
 def _levels(quantizer: Lsq, weight: Tensor) -> Tensor:

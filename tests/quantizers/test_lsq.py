@@ -19,13 +19,12 @@ from suite.quantizers.lsq import (
     LearnedQuantizer,
     Learning,
     Lsq,
-    MeanMagnitude,
     by_channel,
     gradient_scale,
     learned_values,
     lsq,
-    mean_magnitude,
 )
+from suite.quantizers.mean_magnitude import MeanMagnitude, mean_magnitude
 from suite.quantizers.observers import Dynamic
 
 GRIDS = st.builds(Grid, st.integers(2, 8), st.booleans())

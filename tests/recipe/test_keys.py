@@ -37,7 +37,7 @@ def variants(weights: Path) -> Iterator[tuple[str, list[str]]]:
                 taught = ["--teacher", str(weights)]
                 yield name, [*checkpoint, "--epochs", "2", "--bfloat16", "--progressive"]
                 yield name, [*checkpoint, "--epochs", "2", *taught]
-                for convention in ("32", "apot"):
+                for convention in ("32", "apot", "rest"):
                     yield name, [*checkpoint, "--epochs", "2", "--first-last", convention]
         else:
             yield name, []

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fakes.learned import learning
+from fakes.trainings import digits, small
 
+from analysis.compare.papers import treatment
 from suite.methods.apot import Apot
 from suite.methods.ewgs import Ewgs
 from suite.methods.lsq import LearnedMethod, Lsq
 from suite.methods.parq import Parq
+from suite.quantizers.layers import Quantized
 from suite.recipe import Damping, Freezing, Recipe
 from suite.recipe.errors import SuiteError
 from suite.sweeps.float_network import FloatNetwork
@@ -51,8 +55,41 @@ def test_first_and_last_layer_of_every_method_follow_one_convention(
     }[convention]
 
 
+def test_first_and_last_layer_as_the_rest_have_the_widths_of_each_method(float_network: FloatNetwork) -> None:
+    recipes = list(sweep(float_network, epochs=2, progressive=True, first_last="rest"))
+    continued = [recipe.continues for recipe in recipes if recipe.continues]
+    assert len(continued) == 4
+    for method in methods(recipes + continued):
+        assert method.first_last == method.weight_bits
+        own = method.first_last_inputs
+        assert (method.first_last if own is None else own) == method.act_bits, method.name
+        assert treatment(method.edges, method.weight_bits, method.act_bits) == "as the rest"
+    as_usual = list(sweep(float_network, epochs=2, progressive=True))
+    assert len(recipes) == len(as_usual) and not {r.key for r in recipes} & {r.key for r in as_usual}
+
+
+def test_every_method_learns_with_a_first_and_a_last_layer_as_the_rest(float_network: FloatNetwork) -> None:
+    """At 2 bits the input of the first layer, which may be negative, has three or four levels."""
+    found = {
+        (type(method), method.act_bits): method
+        for method in methods(list(sweep(float_network, epochs=2, first_last="rest")))
+        if method.weight_bits == 2
+    }
+    assert len(found) == 12
+    x = digits(8).normalized(digits(8).pixels)
+    for method in found.values():
+        model = learning(method, small())
+        layers = [module for module in model.modules() if isinstance(module, Quantized)]
+        assert [(q.grid.bits if q else 32) for layer in layers for q in (layer.weight, layer.input)] == [
+            2,
+            method.act_bits,
+        ] * len(layers)
+        model(x).square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()), method.name
+
+
 def test_another_convention_is_refused(float_network: FloatNetwork) -> None:
-    with pytest.raises(SuiteError, match="first_last '16' is unknown; use one of own, 8, 32, apot"):
+    with pytest.raises(SuiteError, match="first_last '16' is unknown; use one of own, 8, 32, apot, rest"):
         sweep(float_network, first_last="16")  # type: ignore[arg-type]
 
 
