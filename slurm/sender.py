@@ -26,7 +26,7 @@ from suite.launch.grouping import jobs
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders, read_bytes, write_json
-from suite.record.provenance import ROOT, commit_and_diff
+from suite.record.provenance import COPIED, ROOT, commit_and_diff, of_copy
 from suite.record.waiting import lock_exclusively
 
 LIGHT_JOBS = 4
@@ -250,7 +250,7 @@ class Sender:
             for name, text in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(text)
-            write_json(commit_and_diff(), fresh / "commit.json")
+            write_json(commit_and_diff(), fresh / COPIED)
             if os.path.lexists(copy):
                 copy.rename(old)
             fresh.rename(copy)
@@ -267,7 +267,8 @@ def _holds(copy: Path, files: Mapping[Path, bytes]) -> bool:
     found = [path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir()]
     try:
         there = {path.relative_to(copy): path.read_bytes() for path in found if not path.is_symlink()}
-        json.loads(there.pop(Path("commit.json")))
-    except (OSError, KeyError, ValueError, RecursionError):
+        of_copy(copy / COPIED)
+        del there[Path(COPIED)]
+    except (OSError, KeyError, SuiteError):
         return False
     return len(found) == len(there) + 1 and there == files

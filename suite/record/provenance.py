@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ROOT = Path(__file__).parent.parent.parent
+COPIED = "commit.json"
+"""The file in a copy of the code that says what `commit_and_diff` said when it was made."""
 LARGEST_DIFF = 200_000
 GIT_SECONDS = 30.0
 """How long git may take to say what the code is: on a disk that hangs it never does."""
@@ -61,20 +63,21 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit_and_diff() -> dict[str, Any]:
-    """commit, dirty and diff of the code: of git or, in a copy that was made for jobs, of git then. Raises SuiteError
-    where the file of a copy that says so is damaged."""
-    copied = ROOT / "commit.json"
-    if copied.exists():
-        if (content := read_object(copied)).keys() != {"commit", "dirty", "diff"}:
-            raise SuiteError(
-                f"{copied} of the copy of the code is damaged; launch again, which makes it anew"
-            )
-        return content
+    """commit, dirty and diff of the code: of git or, in a copy that was made for jobs, of git then (`of_copy`)."""
+    if (copied := ROOT / COPIED).exists():
+        return of_copy(copied)
     deadline = time.monotonic() + GIT_SECONDS
     with announced(f"git says what the code in {ROOT} is", GIT_SECONDS, ends=False):
         commit = _git("rev-parse", "HEAD", deadline=deadline).strip() or "unknown"
         diff = _git("diff", "HEAD", "--", "suite", deadline=deadline) + _untracked(deadline)
     return {"commit": commit, "dirty": bool(diff), "diff": diff[:LARGEST_DIFF]}
+
+
+def of_copy(file: Path) -> dict[str, Any]:
+    """What COPIED of a copy of the code says: commit, dirty and diff. Raises SuiteError where it is damaged."""
+    if (content := read_object(file)).keys() != {"commit", "dirty", "diff"}:
+        raise SuiteError(f"{file} of the copy of the code is damaged; launch again, which makes it anew")
+    return content
 
 
 def is_committed(file: Path) -> bool:

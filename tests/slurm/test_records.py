@@ -103,6 +103,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a module more": lambda copy: (copy / "torch.py").write_text("import os"),
     "bytecode": lambda copy: (copy / "suite" / "__pycache__" / "x.pyc").write_bytes(b"?"),
     "the commit": lambda copy: (copy / "commit.json").write_text("{"),
+    "another commit": lambda copy: (copy / "commit.json").write_text("7"),
     "a link to it": _linked,
     "a link in it": _link_inside,
 }
