@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 CPU = torch.device("cpu")
 
@@ -199,7 +199,7 @@ def _reason() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     return "torch says nothing"
 
 

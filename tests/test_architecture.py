@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -206,6 +208,15 @@ def test_no_file_has_more_than_300_lines_and_no_function_more_than_50() -> None:
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 long += [f"{place}:{node.name}: {lines} lines"] * (lines > FUNCTION_LINES)
     assert not long, "\n".join(["too long:", *long])
+
+
+def test_the_examples_in_docstrings_are_right() -> None:
+    """Those of the suite; tests/analysis/test_output.py has those of the analysis."""
+    files = [
+        file for file in code() if file.relative_to(ROOT).parts[0] != "analysis" and ">>>" in file.read_text()
+    ]
+    done = [doctest.testmod(importlib.import_module(name_of(file))) for file in files]
+    assert sum(one.failed for one in done) == 0 and sum(one.attempted for one in done) > 10
 
 
 def test_what_begins_with_an_underscore_is_used_in_its_own_file_alone() -> None:

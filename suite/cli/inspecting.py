@@ -16,7 +16,7 @@ from suite.networks.channels_last import channels_last
 from suite.networks.checkpoint_reading import read
 from suite.ranks import Ranks, keep_freed_memory
 from suite.recipe import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Dataset, Network
-from suite.recipe.errors import no_checkpoint
+from suite.recipe.errors import first_line, no_checkpoint
 from suite.recipe.settings import CIFAR100_MEAN, CIFAR100_STD, RESNETS
 from suite.record import files
 from suite.train.evaluate import Score, evaluate
@@ -101,7 +101,7 @@ def _accuracies(network: Network, model: nn.Module, folder: Path) -> str:
             images = datasets.load(Dataset(name, mean, std), "test", folder, torch.device("cpu"))
             *_, score = evaluate(channels_last(model), images, Ranks())
         except Exception as error:  # without the data, or of a network for images of another size
-            _say(f"  accuracy not measured: {(str(error) or type(error).__name__).splitlines()[0]}")
+            _say(f"  accuracy not measured: {first_line(error)}")
             return ""
         assert isinstance(score, Score)
         results[kind] = score.top1

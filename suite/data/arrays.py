@@ -8,7 +8,7 @@ import numpy as np
 
 from suite.networks.zoo import before_import
 from suite.recipe import Dataset, user_files
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 """The arrays of an .npz, as Keras names them."""
@@ -33,9 +33,8 @@ def of_npz(file: Path, split: str) -> Arrays:
     except SuiteError:
         raise
     except Exception as error:  # zipfile's, zlib's, tokenize's, and MemoryError of a damaged header
-        why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise SuiteError(
-            f"{file} is no .npz of plain arrays: {why}; save it with "
+            f"{file} is no .npz of plain arrays: {first_line(error)}; save it with "
             f"numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from None
     return checked(pixels, labels, f"{file}, {split}")
@@ -63,7 +62,7 @@ def of_loader(dataset: Dataset, split: str, folder: Path) -> Arrays:
         pixels, labels = map(np.asarray, loaded)
     except Exception as error:  # of images of several sizes, or tensors on a GPU
         raise SuiteError(
-            f"{dataset.name}, {split}: what it gave is no array: {str(error).splitlines()[0]}; return numpy arrays of "
+            f"{dataset.name}, {split}: what it gave is no array: {first_line(error)}; return numpy arrays of "
             f"images of one size and of their labels"
         ) from None
     return checked(pixels, labels, f"{dataset.name}, {split}")

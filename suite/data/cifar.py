@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from suite.data import arrays
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 CIFAR10_SHA256 = {
     "train": "32b25bb65187cdb40e66b2bd4dbb2de04f62e2d521f74c46a56f39f2afb56e96",
@@ -77,11 +77,10 @@ def _from_batches(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.n
         labels = np.concatenate([np.asarray(part[entry], dtype=np.int64) for part in parts])
         return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     except Exception as error:  # of files that are missing, cut off, or something else
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         shown = name.upper().replace("CIFAR", "CIFAR-")
         raise SuiteError(
-            f"no intact {shown} in {folder} ({reason}); it needs {place} or {name}.npz; name another folder with "
-            f"--data, or let --download fetch it"
+            f"no intact {shown} in {folder} ({first_line(error)}); it needs {place} or {name}.npz; name another "
+            f"folder with --data, or let --download fetch it"
         ) from None
 
 

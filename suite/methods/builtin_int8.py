@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.recipe import Calibration
-from suite.recipe.errors import SuiteError, check_choice, not_finite
+from suite.recipe.errors import SuiteError, check_choice, first_line, not_finite
 from suite.recipe.method import Feed, Method, Step
 from suite.steps import RunCalibration
 
@@ -119,9 +119,9 @@ def _converted(prepared: GraphModule, engine: str) -> GraphModule:
 
 
 def _cannot(error: Exception) -> SuiteError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return SuiteError(
-        f"torch.ao.quantization cannot make an int8 network of this one: {reason}; leave builtin_int8 out for it"
+        f"torch.ao.quantization cannot make an int8 network of this one: {first_line(error)}; leave builtin_int8 out "
+        f"for it"
     )
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from suite.networks import build
 from suite.networks.channels_last import channels_last
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan, user_files
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 from suite.recipe.settings import NETWORKS
 
 
@@ -145,10 +145,8 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 def _reason(network: Network, error: Exception) -> str:
     """The error's first line, with the line of the user's file where it is of one."""
-    if network.sha256:
-        text = str(user_files.broken(user_files.file_of(network.sha256), error)).splitlines()[0]
-    else:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    own = user_files.broken(user_files.file_of(network.sha256), error) if network.sha256 else error
+    text = first_line(own)
     if "view size is not compatible" in text:
         text += (
             " Images and weights are channels last in memory here: write x.flatten(1) for x.view(len(x), -1)."

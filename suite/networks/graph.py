@@ -18,6 +18,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from suite.networks.own_forward import has_own_forward
 from suite.networks.ties import joined
+from suite.recipe.errors import first_line
 
 MULTIPLY: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear)
 """The modules that multiply: convolutions of 1 to 3 dimensions, transposed too, and linear layers."""
@@ -129,9 +130,8 @@ def graph_of(
     try:
         nodes = list(tracer.trace(model).nodes)
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         names = tuple(name for name, module in model.named_modules() if multiplies(module))
-        return Graph(names, names[:1], names[-1:], untraced=reason)
+        return Graph(names, names[:1], names[-1:], untraced=first_line(error))
     return _Reader(model, nodes, multiplies).graph()
 
 

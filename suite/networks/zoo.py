@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from suite.recipe import Network, user_files
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 
 def of_torchvision(name: str, classes: int) -> nn.Module:
@@ -45,7 +45,7 @@ def of_timm(name: str, classes: int) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     except Exception as error:  # of a name behind the point that is none, for example
-        raise SuiteError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from error
+        raise SuiteError(f"timm cannot make {name}: {first_line(error)}") from error
     return model
 
 

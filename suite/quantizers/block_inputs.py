@@ -15,7 +15,7 @@ from torch import fx, nn
 from suite.networks.graph import ADD, Tracer
 from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 
 class BlockInput(Quantized):
@@ -68,9 +68,9 @@ def _graph(model: nn.Module) -> fx.Graph:
     try:
         return Tracer((Quantized,)).trace(model)
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SuiteError(
-            f"torch.fx cannot trace the network ({reason}), so its residual blocks are not known; use carried='float'"
+            f"torch.fx cannot trace the network ({first_line(error)}), so its residual blocks are not known; use "
+            f"carried='float'"
         ) from None
 
 

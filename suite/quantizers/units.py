@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from suite.networks.graph import Tracer
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
-from suite.recipe.errors import SuiteError
+from suite.recipe.errors import SuiteError, first_line
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     *(nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Dropout),
@@ -106,10 +106,9 @@ def _traced(model: nn.Module) -> list[fx.Node]:
     try:
         return list(Tracer((Quantized,)).trace(model).nodes)
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SuiteError(
-            f"torch.fx cannot trace the network ({reason}), so its blocks are not known; take a method that needs no "
-            f"blocks, or rewrite the network's forward so that it does not depend on values"
+            f"torch.fx cannot trace the network ({first_line(error)}), so its blocks are not known; take a method "
+            f"that needs no blocks, or rewrite the network's forward so that it does not depend on values"
         ) from None
 
 

@@ -89,11 +89,21 @@ def check_kinds(owner: object, **kinds: type | tuple[type, ...]) -> None:
             raise SuiteError(f"{type(owner).__name__}.{name} must be a {named}, got {got}")
 
 
-def in_a_line(error: BaseException) -> str:
-    """An error of another library: its class and the first line of what it says, 300 letters at most.
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error of another library says; the name of its class where it says nothing.
 
-    >>> in_a_line(ValueError("no\nmore"))
-    'ValueError: no'
+    >>> first_line(ValueError("no\nmore")), first_line(ValueError())
+    ('no', 'ValueError')
     """
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__
+
+
+def in_a_line(error: BaseException) -> str:
+    r"""An error of another library: its class and the first line of what it says, 300 letters at most.
+
+    >>> in_a_line(ValueError("no\nmore")), in_a_line(ValueError())
+    ('ValueError: no', 'ValueError')
+    """
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)}"[:300] if str(error).strip() else kind

@@ -19,6 +19,12 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(://)[^\s/@'\"]*@", r"\1", re.sub(r"([?&][\w-]*)=[^&\s'\"]*", r"\1=***", text))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without_secrets; the name of its class where it says nothing."""
+    lines = without_secrets(str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def without_login(address: str) -> str:
     """An address, `scheme://name:password@host/path`, without name and password.
 

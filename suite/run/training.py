@@ -19,6 +19,7 @@ from suite.quantizers.layers import bake
 from suite.quantizers.lsq import LearnedQuantizer, learned_values
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
+from suite.recipe.errors import in_a_line
 from suite.record.journal import counted_metrics, read_events
 from suite.run import layer_report
 from suite.run.attempt import CHECK_EVERY, Attempt
@@ -126,8 +127,7 @@ def eager_because(device: torch.device) -> str:
     try:
         torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(8, device=device))
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {lines[0]}"
+        return in_a_line(error)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -43,6 +45,17 @@ def test_timms_networks_are_built_where_timm_is_installed() -> None:
             networks.build(network)
         return
     assert networks.build(network).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_an_error_of_timms_without_a_text_is_reported_by_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_model(name: str, **_: object) -> None:
+        raise AssertionError
+
+    timm = ModuleType("timm")
+    vars(timm).update(__spec__=object(), is_model=lambda name: True, create_model=create_model)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    with pytest.raises(SuiteError, match="timm cannot make resnet18: AssertionError$"):
+        networks.build(Network("timm/resnet18"))
 
 
 @pytest.mark.parametrize(
