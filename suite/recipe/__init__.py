@@ -1,6 +1,6 @@
 """What to run: recipes as frozen values, known by their keys, and the plan of their stages. Imports no torch."""
 
-from suite.recipe.method import Method, method_name
+from suite.recipe.method import Method
 from suite.recipe.planning import over_ranks, plan
 from suite.recipe.settings import (
     CIFAR10_MEAN,
@@ -37,7 +37,6 @@ __all__ = [
     "Sgd",
     "Stage",
     "Training",
-    "method_name",
     "over_ranks",
     "plan",
 ]

@@ -122,8 +122,8 @@ class Method:
     """A way to quantize: its steps, in order. Methods are frozen dataclasses."""
 
     name: ClassVar[str]
-    """Of the file, in tables, and in keys and records, which is why it never changes. A class of the user's that has
-    none is named as its class."""
+    """As `k_sigma`: of the file, in tables, and in keys and records, which is why it never changes. A class of the
+    user's that has none is named as its class."""
     revision: ClassVar[int] = 1
     """Raised when the arithmetic changes, so that no older result is reused."""
     edges: ClassVar[str] = "as the rest"
@@ -174,8 +174,3 @@ class Method:
     def calibrates_on(self) -> Calibration | None:
         """The images that the method calibrates on; None where it needs none."""
         return next((step.calibration for step in self.steps() if step.calibration), None)
-
-
-def method_name(method: Method) -> str:
-    """The name of the method, as `k_sigma`: of its file, of its rows in tables, and in keys."""
-    return method.name

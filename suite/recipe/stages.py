@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from suite.recipe.errors import SuiteError, check_bits, check_choice, check_kinds
-from suite.recipe.method import BatchNorm, Method, Step, method_name
+from suite.recipe.method import BatchNorm, Method, Step
 from suite.recipe.method_check import check_own, check_teacher
 from suite.recipe.naming import (
     combined,
@@ -163,7 +163,7 @@ class Recipe(Stage):
         check_own(self.method)
         if self.trains_by:
             check_crop(self.start.dataset, self.trains_by)
-        name = method_name(self.method)
+        name = self.method.name
         check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
         own = self.method.batch_norm
         if self.batch_norm != "kept" and own not in ("kept", "trained"):
@@ -191,7 +191,7 @@ class Recipe(Stage):
         if not self.trains_by or not before.trains_by or self.from_scratch:
             raise SuiteError(
                 f"continues is for a training that begins with the weights of another; {name} or "
-                f"{method_name(before.method)} does not train, or begins untrained"
+                f"{before.method.name} does not train, or begins untrained"
             )
         if "folded" in (self.batch_norm, before.batch_norm):
             raise SuiteError("continues is not for folded BatchNorm; use 'kept' or 're-estimated'")
@@ -250,7 +250,7 @@ class Recipe(Stage):
         batch_norm = [] if self.batch_norm == "kept" else [f"BatchNorm {self.batch_norm}"]
         edges = [f"edges {width_words(self.edge_bits)}"] if self.edge_bits else []
         words = [
-            method_name(method),
+            method.name,
             width,
             *method_words(method),
             *batch_norm,
@@ -282,7 +282,7 @@ class Recipe(Stage):
         own = self.batch_norm if self.batch_norm != "kept" else self.method.batch_norm
         edges = width_words(self.edge_bits) if self.edge_bits else self.method.edges
         identity = {
-            "method": method_name(self.method),
+            "method": self.method.name,
             "weight_bits": self.method.weight_bits,
             "act_bits": self.method.act_bits,
             "seed": self.seed,

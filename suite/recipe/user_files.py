@@ -74,15 +74,11 @@ def note(where: Place, module: ModuleType | None = None) -> str:
     return sha256
 
 
-def sha256_of(file: Path) -> str:
+def _sha256(where: Place) -> str:
     """In hex: of the file, where it imports nothing beside it, and else of the SHA-256 of it and of what it imports.
 
     A file's top-level function `sweep` is left out, so that a sweep of another seed in the same file repeats nothing.
     """
-    return _sha256(place(file))
-
-
-def _sha256(where: Place) -> str:
     whole = with_imports(where)
     parts = {
         name: hashlib.sha256(_without_sweep(content)).hexdigest() for name, content in whole.content.items()

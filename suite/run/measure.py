@@ -14,7 +14,7 @@ from typing import Any
 
 from suite.methods.mse import Mse
 from suite.ranks import Ranks
-from suite.recipe import Recipe, Stage, method_name
+from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of
 from suite.record import files
@@ -52,7 +52,7 @@ def sensitivity(
         raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first")
     images_of(stage, "train", folders)
     recipe = stage if isinstance(stage, Recipe) else Recipe(stage, Mse())  # type: ignore[arg-type]
-    before, ranges = around_insert(steps_of(recipe), method_name(recipe.method))
+    before, ranges = around_insert(steps_of(recipe), recipe.method.name)
     with lock(folder) as lease:
         journal = Journal(folder, lease=lease, afterwards=True)
         try:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized
 from suite.quantizers.model_size import size_mb
-from suite.recipe import Dataset, Network, Pretrained, Recipe, method_name
+from suite.recipe import Dataset, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.run import pipeline
@@ -77,7 +77,7 @@ def test_a_method_is_a_frozen_value_that_survives_json(name: str) -> None:
         method.weight_bits = 3
     recipe = Recipe(START, method)
     assert from_json(to_json(recipe)) == recipe
-    assert method_name(method) == name
+    assert method.name == name
     assert isinstance(KINDS[name].revision, int) and "revision" in to_json(method)
 
 

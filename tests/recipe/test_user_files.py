@@ -38,35 +38,39 @@ def test_a_files_sha256_is_in_the_key_and_its_folder_is_not(tmp_path: Path, forg
     assert keys[0] == keys[1] != keys[2]
 
 
+def sha256_of(file: Path) -> str:
+    return user_files.resolved(f"{file}:build").sha256
+
+
 def test_what_a_file_imports_beside_it_is_part_of_its_sha256_and_its_function_sweep_is_not(
-    tmp_path: Path,
+    tmp_path: Path, forgetful: None
 ) -> None:
     own = write(tmp_path)
-    digests = [user_files.sha256_of(own)]
+    digests = [sha256_of(own)]
     text = own.read_text()
     own.write_text(text.replace("seeds: int = 1", "seeds: int = 5"))
-    assert user_files.sha256_of(own) == digests[0]
+    assert sha256_of(own) == digests[0]
     for name, content in (
         ("own.py", text + "WIDTH = 4\n"),
         ("my_methods.py", METHOD + "# changed\n"),
         ("my_parts.py", "SCALE = 2.0\n"),  # which my_methods imports
     ):
         (tmp_path / name).write_text(content)
-        digests.append(user_files.sha256_of(own))
+        digests.append(sha256_of(own))
     assert len(set(digests)) == 4
     (tmp_path / "not_imported.py").write_text("")
-    assert user_files.sha256_of(own) == digests[-1]
+    assert sha256_of(own) == digests[-1]
 
 
-def test_a_package_beside_the_file_belongs_to_it_whole(tmp_path: Path) -> None:
+def test_a_package_beside_the_file_belongs_to_it_whole(tmp_path: Path, forgetful: None) -> None:
     (tmp_path / "parts" / "deep").mkdir(parents=True)
     (tmp_path / "parts" / ".#x.py").symlink_to("of-an-editor")
     for name in ("parts/__init__.py", "parts/deep/__init__.py", "parts/deep/x.py"):
         (tmp_path / name).write_text("")
     (tmp_path / "one.py").write_text("def build():\n    from parts.deep import x\n")
-    before = user_files.sha256_of(tmp_path / "one.py")
+    before = sha256_of(tmp_path / "one.py")
     (tmp_path / "parts/deep/x.py").write_text("A = 1\n")
-    assert user_files.sha256_of(tmp_path / "one.py") != before
+    assert sha256_of(tmp_path / "one.py") != before
 
 
 def test_another_process_that_sees_the_runs_folder_alone_makes_the_same_stages(
