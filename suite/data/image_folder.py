@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data as loading
 
-from suite.data.images import drawn
+from suite.data.images import drawn, epoch_generator
 from suite.data.workers import (
     Decoder,
     Request,
@@ -232,7 +232,7 @@ class Streamed:
         batch. Every image comes once an epoch: the last batch is smaller, and a rank's share of it may be empty.
         """
         count = len(self)
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        generator = epoch_generator(seed, epoch)
         order = torch.randperm(count, generator=generator)
         seeds = torch.randint(2**62, (count,), generator=generator)
         starts = range(first * sgd.batch, count, sgd.batch)

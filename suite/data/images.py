@@ -64,7 +64,7 @@ class Images:
         of it may be empty. Everything random is on the device before the first batch, which then waits for nothing.
         """
         count, device, size = len(self), self.pixels.device, sgd.image_size(epoch, self.dataset)
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        generator = epoch_generator(seed, epoch)
         order = torch.randperm(count, generator=generator).to(device)
         offsets = torch.randint(0, 2 * sgd.pad + 1, (count, 2), generator=generator).to(device)
         mirrored = (torch.rand(count, generator=generator) < (0.5 if sgd.flip else 0.0)).to(device)
@@ -93,6 +93,12 @@ class Images:
         pixels, labels = (whole[ranks.rank :: ranks.world_size] for whole in (self.pixels, self.labels))
         for start in range(0, len(labels), batch):
             yield self.normalized(pixels[start : start + batch]), labels[start : start + batch]
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """What draws the order of an epoch and its crops, on the CPU. The factor is more than the epochs of any training,
+    so that no epoch of one seed is one of another's."""
+    return torch.Generator().manual_seed(seed * 100_003 + epoch)
 
 
 def augment(pixels: Tensor, pad: int, offsets: Tensor, mirrored: Tensor) -> Tensor:

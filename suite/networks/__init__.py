@@ -19,7 +19,12 @@ def build(network: Network) -> nn.Module:
 
     Raises SuiteError where torchvision or timm has no such network, timm is not installed, or the user's file fails.
     """
-    return by_its_modules(_built(replace(network, classes=network.classes or 10)))
+    return by_its_modules(_built(replace(network, classes=outputs(network))))
+
+
+def outputs(network: Network) -> int:
+    """How many values the network gives for an image: its classes; 10 where no data set has said how many."""
+    return network.classes or 10
 
 
 def _built(network: Network) -> nn.Module:

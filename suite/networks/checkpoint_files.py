@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.networks import build
+from suite.networks import build, outputs
 from suite.networks.checkpoint_reading import Unread, is_safetensors, read, without_code
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
@@ -269,9 +269,9 @@ def _check_fits(state: State, expected: State, network: Network, file: Path) -> 
         for name in reshaped[:1]
     ]
     if network.name in NETWORKS:
-        kind = f"{network.name} with shortcut {network.shortcut} and {network.classes or 10} classes"
+        kind = f"{network.name} with shortcut {network.shortcut} and {outputs(network)} classes"
         remedy = "name its architecture with --model, --shortcut and --classes"
     else:
-        kind = f"{network.name} with {network.classes or 10} classes"
+        kind = f"{network.name} with {outputs(network)} classes"
         remedy = "name the network that it was saved of, or another file"
     raise SuiteError(f"{file} is not a {kind}: {'; '.join(facts)}; {remedy}")

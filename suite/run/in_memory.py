@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.data.images import drawn
+from suite.data.images import drawn, epoch_generator
 from suite.networks.own_forward import by_its_modules
 from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
@@ -207,7 +207,7 @@ class Labelled:
         self, sgd: Sgd, seed: int, epoch: int, ranks: Ranks, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, labels) of each batch of an epoch from the `first` on."""
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        generator = epoch_generator(seed, epoch)
         order = torch.randperm(len(self), generator=generator).to(self.images.device)
         for part in islice(torch.split(order, sgd.batch), first, None):
             yield self.images[part], self.labels[part]

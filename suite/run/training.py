@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.networks import outputs
 from suite.quantizers.batch_norm import FrozenBatchNorm, estimate_again
 from suite.quantizers.hardening import hardened_parts
 from suite.quantizers.layers import bake
@@ -163,6 +164,6 @@ def score(
     if attempt.start_top1 is not None and judged and progress.top1 < attempt.start_top1:
         facts = {"epoch": step, "top1": progress.top1, "start_top1": attempt.start_top1}
         attempt.journal.write("below_start", **facts)
-    named = start.network.classes or 10, images.names or None  # as networks.build makes it
+    named = outputs(start.network), images.names or None
     confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
     return {**values, "images": progress.images, "correct": progress.packed}, confusion
