@@ -217,13 +217,13 @@ def extrapolated(
     times: dict[str, list[float]] = {}
     began = clock.now()
 
-    def told(state: object, part: float, words: str) -> None:
+    def note_time(state: object, part: float, words: str) -> None:
         name = words.partition(",")[0]
         times.setdefault(name, []).append(clock.now())
         if len(times[name]) == counted:
             print(words.rpartition(",")[0], flush=True)
 
-    Reconstruction(model, settings).run(images, None, told)
+    Reconstruction(model, settings).run(images, None, note_time)
     iterations = sum(
         statistics.median(b - a for a, b in pairwise(found)) for found in times.values() if found[1:]
     )

@@ -74,7 +74,8 @@ class Ranks:
         return values
 
     def leave(self) -> None:
-        """Part from the other ranks when all are here: one that ends while others still talk may abort them."""
+        """Part from the other ranks when all are here: one that ends while others still communicate may
+        abort them."""
         if self.world_size > 1:
             distributed.barrier()
             distributed.destroy_process_group()
@@ -118,9 +119,9 @@ def keep_freed_memory() -> None:
     """Use the memory of freed tensors for new ones. glibc gives every tensor above 32 MB back to the system, and each
     new one costs its page faults again: 40 % of an evaluation of ResNet-50 (docs/experiments.md). Does nothing where
     the environment says how malloc works, or without glibc."""
-    said = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    is_configured = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt and not said:
+    if mallopt and not is_configured:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)  # never
 

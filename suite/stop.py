@@ -28,17 +28,17 @@ class Stop:
     def listen(self) -> Stop:
         """Set the flag from now on; call it in the main thread. Forked processes that inherit this ignore them.
 
-        Where another Stop has listened already, what it heard counts: a process may listen from its first line on,
-        before its imports, since a signal that comes meanwhile would kill it.
+        Where another Stop has listened already, the signal that it noted counts: a process may listen from its first
+        line on, before its imports, since a signal that comes meanwhile would kill it.
         """
         earlier = getattr(signal.getsignal(signal.SIGUSR2), "__self__", None)
         for number in ASKING:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._note_signal)
         if isinstance(earlier, Stop):
             self.asked_by = earlier.asked_by
         return self
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:
             return
         if self.asked_by and number == signal.SIGINT:

@@ -232,7 +232,7 @@ def test_when_a_rank_is_killed_the_others_end_within_seconds_and_the_record_says
     second.kill()
     assert first.wait(limit(60)) != 0
     now = status_of(training, tmp_path / "runs")
-    assert now.state == "failed" and "another rank ended without a word" in now.error, first.communicate()
+    assert now.state == "failed" and "another rank ended without a message" in now.error, first.communicate()
 
 
 @pytest.mark.long
@@ -257,7 +257,7 @@ def test_when_a_rank_of_torchrun_is_killed_the_others_end_within_seconds_and_the
     if victim == 0:
         assert now.state == "stopped"  # it could write no last word; the lock says that nobody works on it
     else:
-        assert now.state == "failed" and "another rank ended without a word" in now.error, said[-2000:]
+        assert now.state == "failed" and "another rank ended without a message" in now.error, said[-2000:]
 
 
 FAILING = """

@@ -84,12 +84,11 @@ def line_styles(
     for method, line in dict.fromkeys(lines):
         own = style_of(method)
         markers = [own.marker, *(marker for marker in MARKERS if marker != own.marker)]
-        free = (look for look in product([own.colour], markers, dashes) if look not in used)
-        look = next(free, (own.colour, own.marker, dashes[0]))
-        used.add(look)
-        styles[method, line] = {
-            "color": look[0], "marker": look[1], "linestyle": look[2], "markersize": 9 if look[1] == "*" else 6
-        }  # fmt: skip
+        free = (one for one in product([own.colour], markers, dashes) if one not in used)
+        colour, marker, dash = chosen = next(free, (own.colour, own.marker, dashes[0]))
+        used.add(chosen)
+        size = 9 if marker == "*" else 6
+        styles[method, line] = {"color": colour, "marker": marker, "linestyle": dash, "markersize": size}
     return styles
 
 

@@ -19,6 +19,7 @@ from benchmarks.conformance import page, tensors
 from benchmarks.conformance.compare import Compared, compared
 from benchmarks.conformance.settings import SETTINGS, NotOfferedError, Toolkit
 from benchmarks.conformance.toolkits import TOOLKITS
+from suite.recipe.errors import in_a_line
 from suite.record.provenance import provenance
 
 
@@ -29,8 +30,7 @@ def probed(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         try:
             versions[name] = TOOLKITS[name].version()
         except Exception as error:
-            said = (str(error).splitlines() or [""])[0]
-            skipped[name] = f"{type(error).__name__}: {said}"
+            skipped[name] = in_a_line(error)
     return versions, skipped
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.conformance.compare import Compared
 from benchmarks.conformance.settings import Range
+from suite.recipe.errors import in_a_line
 
 LINES = """\
 import torch
@@ -55,14 +56,14 @@ def printed(program: str) -> str:
         try:
             exec(program, {})
         except Exception as error:
-            print(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            print(in_a_line(error))
     return out.getvalue()
 
 
 def differs(output: str, toolkit: str) -> bool:
     """Whether the two lines of a reproducer tell something else."""
-    said = [line.split(" ", 1)[1] if line.startswith("ours ") else line for line in output.splitlines()]
-    return len(said) == 2 and said[0] != said[1].removeprefix(f"{toolkit} ")
+    results = [line.split(" ", 1)[1] if line.startswith("ours ") else line for line in output.splitlines()]
+    return len(results) == 2 and results[0] != results[1].removeprefix(f"{toolkit} ")
 
 
 def _range(range_: Range) -> str:

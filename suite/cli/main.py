@@ -210,5 +210,5 @@ def _do(words: Sequence[str]) -> int:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """A closed terminal and a polite kill end a launch as Ctrl-C does: with its workers."""
+    """SIGHUP of a closed terminal and SIGTERM end a launch as Ctrl-C does: with its workers."""
     raise KeyboardInterrupt

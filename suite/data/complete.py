@@ -54,7 +54,7 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
     from suite.data.image_folder import Streamed
     from suite.networks.fit import check_takes_one
 
-    told = set[Path]()
+    reported = set[Path]()
     for stage in plan(stages):
         start = stage.start if isinstance(stage, Recipe) else stage
         if not isinstance(start, (Training, Pretrained)):
@@ -63,9 +63,9 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
             datasets.load(start.dataset, name, folder, torch.device("cpu")) for name in ("train", "test")
         )
         for split in (train, test):
-            if isinstance(split, Streamed) and split.is_own and split.folder not in told:
-                told.add(split.folder)
-                _tell_what_is_left_out(split)
+            if isinstance(split, Streamed) and split.is_own and split.folder not in reported:
+                reported.add(split.folder)
+                _print_what_is_left_out(split)
         most = 1 + max(int(train.labels.max()), int(test.labels.max()))
         wanted = start.network.classes
         # The label of an image in a class folder is the place of that folder among the others: one folder less, and
@@ -102,7 +102,7 @@ def _single_image(sgd: Sgd, images: int) -> str:
     return ""
 
 
-def _tell_what_is_left_out(split: Streamed) -> None:
+def _print_what_is_left_out(split: Streamed) -> None:
     hidden = f"{split.skipped} hidden or empty files or broken links" if split.skipped else ""
     if left_out := ", ".join(filter(None, (hidden, split.others))):
         print(f"{split.folder}: {len(split)} images; left out: {left_out}", flush=True)

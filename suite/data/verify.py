@@ -42,7 +42,7 @@ def check(
     parts = [(split, start) for split in splits for start in range(0, len(split), 256)]
     total, done, damaged = sum(map(len, splits)), 0, list[str]()
     with ThreadPoolExecutor(THREADS) as pool:
-        for count, faults in pool.map(_look, parts):
+        for count, faults in pool.map(_check_part, parts):
             done += count
             damaged += faults
             if report:
@@ -58,8 +58,8 @@ ENDS = {"JPEG": (b"\xff\xda", b"\xff\xd9"), "PNG": (b"IDAT", b"IEND\xaeB`\x82")}
 """Of a format: what begins the last part of a file, and what ends it."""
 
 
-def _look(part: tuple[Streamed, int]) -> tuple[int, list[str]]:
-    """At 256 files or what is left of a split: how many they are, and what is wrong with each damaged one."""
+def _check_part(part: tuple[Streamed, int]) -> tuple[int, list[str]]:
+    """Of 256 files or what is left of a split: how many they are, and what is wrong with each damaged one."""
     split, start = part
     faults, files = [], split.files[start : start + 256]
     for file, size in zip(files, split.sizes[start : start + 256], strict=True):

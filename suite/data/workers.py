@@ -133,7 +133,7 @@ class Workers(context.ForkServerContext):
     NCCL hold, and spawned ones would each import torch, for seconds and hundreds of MB.
 
     Server and workers begin with a mask of signals: what asks the whole process group to stop is for the main process
-    to hear, which then still needs its workers.
+    alone, which then still needs its workers.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Workers(context.ForkServerContext):
 
 
 class Handle(popen_forkserver.Popen):
-    """Of a worker. DataLoader and Python end workers left over by SIGTERM, which these do not hear, and wait."""
+    """Of a worker. DataLoader and Python end workers left over by SIGTERM, which these block, and wait."""
 
     def terminate(self) -> None:
         self.kill()

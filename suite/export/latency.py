@@ -55,7 +55,7 @@ def measure(
     stages: Sequence[Stage], folders: Folders, asked: Asked, doing: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
     """Measure the recipes, integers everywhere, and the float networks that they start from; the file of the record,
-    in the runs folder, and the record. `doing` hears what is being done.
+    in the runs folder, and the record. `doing` is called with what is being done.
 
     A runtime that was not named and does not take a network is skipped for it, with its reason. Raises SuiteError as
     `export` does, where a runtime that was named does not take a network, and where none is installed; nothing is

@@ -78,7 +78,7 @@ def compared_onnx(
             found["integer_kernels"]["first_difference"] = at
             apart += f"; the first input that differs is that of {at['layer']}"
         if not agreement.has_vnni() and clips:
-            warnings.append(f"{apart}: it has no VNNI, as said above")
+            warnings.append(f"{apart}: it has no VNNI, as noted above")
             return found
         named = agreement.layers_with_integer_biases(made, result)
         biases = _with_rounded_biases(simulation, named)

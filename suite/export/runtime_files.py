@@ -111,4 +111,4 @@ def _judge(whose: str, integer: dict[str, Any], clips: tuple[str, ...], warnings
     )
     if agreement.has_vnni() or not clips:
         raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
-    warnings.append(f"{apart}: it has no VNNI, as said above")
+    warnings.append(f"{apart}: it has no VNNI, as noted above")

@@ -35,7 +35,7 @@ Samples = tuple[list[float], list[float]]
 def interleaved(
     runs: Sequence[Callable[[], Any]], seconds: float, doing: Callable[[str], None]
 ) -> list[Samples]:
-    """The samples of each of `runs`, which take about so many seconds each; `doing` hears which round it is."""
+    """The samples of each of `runs`, which take about so many seconds each; `doing` is called with the round."""
     for run in runs:
         for _ in range(WARM_UP):
             run()

@@ -7,7 +7,7 @@ per output channel; nothing is folded. The grid is signed also after ReLU, where
 Scheme(inputs=Uniform(Percentile())).
 
 Where the source misleads: it calibrates in training mode and quantizes meanwhile, so BatchNorm's statistics are
-re-estimated on quantized activations without a word: many points up at 4 bits (`train_mode`).
+re-estimated on quantized activations, which it does not mention: many points up at 4 bits (`train_mode`).
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ _HUGE = torch.finfo(torch.float32).max * (1 - 2**-23)
 
 
 def _finite(scale: Tensor, steps: int) -> Tensor:
-    """`scale`, made smaller by a hair where rounding would have put the last of `steps` beyond float32."""
+    """`scale`, made slightly smaller where rounding would have put the last of `steps` beyond float32."""
     if not scale.isfinite().all():
         raise not_finite("a range to quantize is wider than float32 can hold, or")
     return scale.clamp_max(_HUGE / steps)

@@ -26,7 +26,7 @@ class Correction:
         self.model, self.guarded = model.eval(), guarded
         self.parts = parts_of(model, "block")
         has_norm = any(isinstance(module, BATCH_NORM) for module in model.modules())
-        self.float = _float_twin(model, reference if has_norm else fold(copy.deepcopy(reference)))
+        self.float = _float_copy(model, reference if has_norm else fold(copy.deepcopy(reference)))
 
     def run(self, images: Tensor, shifts: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:
         """Correct layer after layer: by `shifts`, of each layer's output by channel, or else by what the images show.
@@ -146,10 +146,10 @@ def _inputs(layer: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _float_twin(model: nn.Module, reference: nn.Module) -> nn.Module:
+def _float_copy(model: nn.Module, reference: nn.Module) -> nn.Module:
     """A copy of the model with the weights and biases of the reference and without quantizers."""
-    twin = copy.deepcopy(model)
-    for name, layer in twin.named_modules():
+    copied = copy.deepcopy(model)
+    for name, layer in copied.named_modules():
         if isinstance(layer, Quantized):
             layer.input = layer.weight = None
             if isinstance(layer, BlockInput):
@@ -158,4 +158,4 @@ def _float_twin(model: nn.Module, reference: nn.Module) -> nn.Module:
                 layer.layer = copy.deepcopy(reference.get_submodule(name))
             except AttributeError:
                 raise SuiteError(f"the float network has no layer {name!r} to correct the bias of") from None
-    return twin
+    return copied

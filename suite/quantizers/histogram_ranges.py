@@ -173,7 +173,8 @@ def _signed(seen: Histograms) -> tuple[Tensor, Tensor]:
 
 
 def _ended(edges: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """float64 [L, bins + 1]: the outermost bins end at low and high, [L], and a hair: one value has a width too."""
+    """float64 [L, bins + 1]: the outermost bins end at low and high, [L], and 2^-20 of these beyond: a bin of one
+    value has a width too."""
     low, high = low.double()[:, None], high.double()[:, None]
     return edges.clamp(low - 2.0**-20 * low.abs(), high + 2.0**-20 * high.abs())
 

@@ -1,6 +1,6 @@
 """What a user's Python file imports of the files around it: that is part of it, and goes where it goes.
 
-Python's own rules, told from the text: nothing is imported here.
+By Python's own rules, read from the text: nothing is imported here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def imports_of(content: bytes) -> tuple[Import, ...]:
 
 
 def _files_of(imported: Import, file: Path, folders: list[Path]) -> tuple[Path, list[Path]]:
-    """(the folder in which Python has to look, the files) of what a file imports; no files of an installed package."""
+    """(the folder in which Python searches, the files) of what a file imports; no files of an installed package."""
     if imported.level:
         return _relative(imported, file)
     if imported.parts[0] not in ("suite", "slurm"):

@@ -33,7 +33,7 @@ def explained(error: Exception, folder: Path, world_size: int) -> Failure:
         if elsewhere:
             found = elsewhere
         elif any(words in found.error for words in LOST_PEER):
-            words = f"another rank ended without a word, as when it is killed ({found.error})"
+            words = f"another rank ended without a message, perhaps killed ({found.error})"
             found = replace(found, error=words)
     if found.cause == "diverged":
         whole = checkpoint.resumable(folder)

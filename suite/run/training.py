@@ -117,8 +117,8 @@ def eager_because(device: torch.device) -> str:
     """Why trainings on `device` go without torch.compile; empty where they are compiled.
 
     A GPU compiles one small kernel to see whether that works: it needs a C compiler and Python's headers. The
-    processes that compile for this one begin here, deaf to what asks to stop: a scheduler sends it to them too, and
-    they would end in the middle of a kernel.
+    processes that compile for this one begin here, with the signals blocked that ask to stop: a scheduler sends them
+    to these processes too, which would end in the middle of a kernel.
     """
     if device.type != "cuda":
         return "on a CPU"

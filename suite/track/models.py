@@ -37,7 +37,8 @@ MODEL, NO_MODEL = "model", "no_model"
 
 def add_models(sweep: str, folders: Folders, doing: Callable[[str], None]) -> list[str]:
     """Give every version of the sweep that an alias names, and that has none yet, its model; a line for each that gets
-    none, and one where the packages are missing. `doing` hears which is made. Safe to repeat, and to be cut off.
+    none, and one where the packages are missing. `doing` is called with the one that is made. Safe to repeat, and to
+    be cut off.
 
     Raises AwayError where MLflow fails.
     """
