@@ -6,6 +6,7 @@ difference in accuracy is that of the switch. Two recipes are compared image by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ def chains(marked: pd.DataFrame) -> list[list[dict[str, Any]]]:
         else:
             result.append([row])
     return result
+
+
+def title(first: Mapping[str, Any]) -> str:
+    """The title of a chain: the method and the widths that its `first` recipe is named by.
+
+    >>> title({"name": "linear w8 no weights evaluated batch statistics seed 0"})
+    'linear w8'
+    """
+    return " ".join(first["name"].split()[:2])
 
 
 def _names(marked: pd.DataFrame) -> list[str]:

@@ -93,6 +93,16 @@ def correct(runs: Path, key: str) -> Bits | None:
         return None  # `run_folders.load` reports what is wrong with the file
 
 
+def stacked(results: Sequence[tuple[Bits | None, Bits | None]]) -> tuple[Bits, Bits] | None:
+    """The results of pairs of runs as (before, after), bool [pairs, images] each; None without a pair, where a run did
+    not record its images, and where not all have equally many."""
+    sizes = {None if bits is None else len(bits) for pair in results for bits in pair}
+    if len(sizes) != 1 or None in sizes:
+        return None
+    before, after = zip(*results, strict=True)
+    return np.stack(before), np.stack(after)
+
+
 def paired(before: Bits | None, after: Bits | None) -> dict[str, float]:
     """The change in top-1 from `before` to `after`, points, with a 95 % interval and McNemar's exact p.
 

@@ -187,11 +187,7 @@ def _per_image(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> tuple[Bits
     same = all(
         old["test_sha256"] is not None and old["test_sha256"] == new["test_sha256"] for old, new in pairs
     )
-    lengths = {None if bits is None else len(bits) for pair in read for bits in pair}
-    if not same or len(lengths) != 1 or None in lengths:
-        return None
-    olds, news = zip(*read, strict=True)
-    return np.stack(olds), np.stack(news)
+    return significance.stacked(read) if same else None
 
 
 def _float_stages(a: Side, b: Side, pairs: Sequence[tuple[Row, Row]]) -> str:

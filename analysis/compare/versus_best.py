@@ -117,11 +117,10 @@ def _compared(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]
     data = {run["test_sha256"] for pair in pairs for run in pair}
     if len(data) > 1 or None in data:
         return row | {"verdict": UNKNOWN_DATA if None in data else OTHER_DATA}
-    results = [(read(best["key"]), read(run["key"])) for best, run in pairs]
-    lengths = {None if bits is None else len(bits) for pair in results for bits in pair}
-    if len(lengths) > 1 or None in lengths:
+    results = significance.stacked([(read(best["key"]), read(run["key"])) for best, run in pairs])
+    if results is None:
         return row | {"verdict": NO_IMAGES}
-    before, after = (np.stack(side) for side in zip(*results, strict=True))
+    before, after = results
     row |= significance.paired(before, after) | {"by": "images"}
     if any(_is_trained(run) for pair in pairs for run in pair) and not np.array_equal(before, after):
         row |= significance.doubtful(row, _over_trainings(pairs)) | {"by": "both"}

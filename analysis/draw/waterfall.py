@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib
@@ -12,21 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.compare.ablation import title
 from analysis.draw.axes import minus
 from analysis.draw.style import BASELINE, QUIET, RC
 
 BETTER, WORSE = "#0072B2", "#D55E00"
 MOST = 60.0
 """Points of top-1 that a panel spans before it shows all of 0 to 100."""
-
-
-def title(first: Mapping[str, Any]) -> str:
-    """The title of a chain: the method and the widths that its first recipe is named by.
-
-    >>> title({"name": "linear w8 no weights evaluated batch statistics seed 0"})
-    'linear w8'
-    """
-    return " ".join(first["name"].split()[:2])
 
 
 def figure(table: pd.DataFrame, baseline: float) -> Figure:

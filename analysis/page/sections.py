@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.compare import agreement
+from analysis.compare import ablation, agreement
 from analysis.compare.configurations import FLOAT_BITS, JOURNALS, MLFLOW, by_network
 from analysis.draw import training_curves, waterfall
 from analysis.page.accuracy_sections import hole_cell
@@ -130,7 +130,7 @@ def switches(results: Results) -> Section | None:
             [Cell(switch), *(Cell(text.replace("-", wording.MINUS)) for text in rest)]
             for switch, *rest in map(ablation_table.cells, chain.to_dict("records"))
         ]
-        parts.append(Table(f"{waterfall.title(first)}{source}", columns, rows, {}))
+        parts.append(Table(f"{ablation.title(first)}{source}", columns, rows, {}))
     files = {
         "steps.csv": results.chain.to_csv(index=False),
         "steps.md": ablation_table.markdown(results.chain),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.waterfall import title
+from analysis.compare.ablation import title
 from analysis.report.wording import chance
 
 

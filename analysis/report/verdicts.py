@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.compare import agreement, configurations, significance
@@ -76,16 +75,16 @@ def load(runs: Path) -> Verdicts:
 
 def _evidence(runs: Path, row: Mapping[str, Any], done: Mapping[Any, pd.DataFrame]) -> dict[str, Any]:
     ran, labelled = (_by_seed(done.get(row[name])) for name in ("configuration", "labelled"))
-    results = [
-        [significance.correct(runs, side[seed]["key"]) for side in (ran, labelled)]
+    both = [
+        (significance.correct(runs, ran[seed]["key"]), significance.correct(runs, labelled[seed]["key"]))
         for seed in ran
         if seed in labelled
     ]
-    sizes = {None if bits is None else len(bits) for pair in results for bits in pair}
+    results = significance.stacked(both)
     found: dict[str, Any] = dict.fromkeys(("low", "high", "p"), math.nan)
     found["change"] = row["ours_labelled"] - row["ours"]
-    if row["metric"] == "top1" and len(sizes) == 1 and None not in sizes:
-        found = significance.paired(*(np.stack(side) for side in zip(*results, strict=True)))
+    if row["metric"] == "top1" and results is not None:
+        found = significance.paired(*results)
         found["change"] = found.pop("difference")
     return {"run": _named(ran), "run_labelled": _named(labelled)} | found
 

@@ -19,3 +19,12 @@ def test_imports_of_the_analysis_point_down() -> None:
                     assert LAYERS.index(module.split(".")[1]) <= number, f"{file} imports {module}"
                     checked += 1
     assert checked > 60
+
+
+def test_tables_and_texts_are_made_without_drawing() -> None:
+    for layer in ("read", "compare", "report"):
+        for file in sorted((ROOT / "analysis" / layer).glob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module]
+                assert not [name for name in names if name.startswith(("analysis.draw", "matplotlib"))], file
