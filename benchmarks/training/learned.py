@@ -29,7 +29,7 @@ from suite.run.pipeline import quantized
 from suite.steps import Distillation, TrainOn
 from suite.train.distillation import taught_by
 from suite.train.fit import Step, fit
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 
 METHODS: dict[str, LearnedMethod] = {
     "lsq": Lsq(4, 4),
@@ -47,7 +47,7 @@ METHODS: dict[str, LearnedMethod] = {
 """Weights and inputs of 4 bits, of `parq` and `binary_relax` weights alone; the last three are LSQ."""
 
 
-class AtTheEnd(Calmed):
+class AtTheEnd(OscillationControl):
     """Damps and freezes as at the end of a training, where both work in full."""
 
     def penalty(self, working: nn.Module, part: float) -> Tensor | None:
@@ -96,7 +96,7 @@ def walk(
     """A training of `network` as `method` trains it, None in float, on the `batches` again and again."""
     placed: nn.Module = network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss: Any = None
-    calmed = None
+    control = None
     if method is not None:
         images = torch.cat([x for x, _ in batches])
         feed = InMemoryFeed(placed, images)
@@ -104,10 +104,10 @@ def walk(
             loss = taught_by(feed.teacher(by.teacher), by.temperature, by.labels)
         placed = learning(method, feed, Calibration(len(images), how.batch))
         if method.damping or method.freezing:
-            calmed = AtTheEnd(method.damping, method.freezing)
-            calmed.begin(placed)
+            control = AtTheEnd(method.damping, method.freezing)
+            control.begin(placed)
     ready = cast(Any, Repeated(batches))
-    steps = fit(placed, ready, how, 0, ranks, compiled=compiled, loss=loss, calmed=calmed)
+    steps = fit(placed, ready, how, 0, ranks, compiled=compiled, loss=loss, control=control)
     return (step for step in steps if not step.epoch_ended)
 
 

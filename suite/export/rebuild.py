@@ -24,7 +24,7 @@ from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.start import crops, images_of, load_float, load_trained, observed, views
 from suite.train.fit import Loss
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class StageFeed(InMemoryFeed):
         return observed(network, self.batches(calibration), calibration, digest, folder)[0]
 
     def train(
-        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, control: OscillationControl | None = None
     ) -> None:
         """No training: what was learned is loaded afterwards. One batch is seen, so that every range is one."""
         model.train()

@@ -57,10 +57,10 @@ class Feed(Protocol):
         """quantizers.histogram.Histograms of the inputs of the layers of the network that the steps began with, which
         is the reference but where a recipe continues a training: one pass, shared by all methods."""
 
-    def train(self, model: Any, sgd: Sgd, loss: Any = None, calmed: Any = None) -> None:
-        """Train `model` in place, by cross entropy or by `loss`, a suite.train.fit.Loss; `calmed` is a
-        suite.train.oscillation.Calmed. In a run: over its ranks, recorded, and resumed where an earlier attempt
-        stopped."""
+    def train(self, model: Any, sgd: Sgd, loss: Any = None, control: Any = None) -> None:
+        """Train `model` in place, by cross entropy or by `loss`, a suite.train.fit.Loss; `control` is a
+        suite.train.oscillation.OscillationControl. In a run: over its ranks, recorded, and resumed where an earlier
+        attempt stopped."""
 
     def saved(self) -> dict[str, Any] | None:
         """What an earlier attempt saved of this step; None where this is the first."""

@@ -23,7 +23,7 @@ from suite.run.step_changes import StepChanges
 from suite.run.training import score_start, train
 from suite.train.distillation import Renormalized
 from suite.train.fit import Loss
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 
 COUNTS_OF_A_STEP = 1_000_000_000
 """The saved states of a run are numbered; each step has so many numbers, so that those of a later step are newer."""
@@ -126,7 +126,7 @@ class RunFeed:
         return seen
 
     def train(
-        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, control: OscillationControl | None = None
     ) -> None:
         """Train over the ranks of this run; where an earlier attempt stopped, from there. What is trained first is
         scored as it is without training, where it has all it needs for that."""
@@ -145,7 +145,7 @@ class RunFeed:
             saved_as=self._with_step,
             count_from=self._step * COUNTS_OF_A_STEP,
             loss=loss,
-            calmed=calmed,
+            control=control,
         )
         self.epochs += sgd.epochs
         self._keep_end(last.state)

@@ -20,7 +20,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.run.pipeline import quantized
 from suite.train.fit import Loss, fit
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 from suite.train.tally import DivergedError
 
 Images = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
@@ -151,14 +151,14 @@ class InMemoryFeed:
         return observe(self.reference, self.batches(calibration), LAYERS)
 
     def train(
-        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, calmed: Calmed | None = None
+        self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, control: OscillationControl | None = None
     ) -> None:
         """Train on all images, on one rank."""
         Ranks().check(sgd.world_size)
         torch.manual_seed(self.seed)
         with torch.enable_grad():
             images: Any = self._training_images()
-            for step in fit(model, images, sgd, self.seed, Ranks(), loss=loss, calmed=calmed):
+            for step in fit(model, images, sgd, self.seed, Ranks(), loss=loss, control=control):
                 if step.epoch_ended:
                     step.read()
         for name, value in model.named_parameters():  # of the last step, which no loss has seen

@@ -27,7 +27,7 @@ from suite.run.attempt import CHECK_EVERY, Attempt
 from suite.stop import ASKING
 from suite.train.evaluate import Score, evaluate
 from suite.train.fit import Loss, Step, fit
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 
 Confusion = Callable[[], dict[str, Any]]
 
@@ -42,7 +42,7 @@ def train(
     saved_as: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     count_from: int = 0,
     loss: Loss | None = None,
-    calmed: Calmed | None = None,
+    control: OscillationControl | None = None,
 ) -> Step:
     """Train `model` in place from `state`; evaluate as `sgd` says, but for the last epoch. Returns the last step.
 
@@ -52,7 +52,7 @@ def train(
     compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
     for number, step in enumerate(
-        fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss, calmed), start=1
+        fit(model, images, sgd, seed, attempt.ranks, state, compiled, loss, control), start=1
     ):
         if number > 1:  # the second step is compiled, which may take minutes
             attempt.last_step_at = time.monotonic()

@@ -66,15 +66,15 @@ class TrainOn(Step):
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Raises SuiteError where weights are to be damped or frozen and no step size learns."""
         from suite.train.distillation import taught_by
-        from suite.train.oscillation import Calmed
+        from suite.train.oscillation import OscillationControl
 
         by = self.distillation
         loss = taught_by(feed.teacher(by.teacher), by.temperature, by.labels) if by else None
         if not self.damping and not self.freezing:
             feed.train(model, self.trains, loss)
             return model
-        calmed = Calmed(self.damping, self.freezing)
-        calmed.begin(model)
-        feed.train(model, self.trains, loss, calmed)
-        calmed.end(model)
+        control = OscillationControl(self.damping, self.freezing)
+        control.begin(model)
+        feed.train(model, self.trains, loss, control)
+        control.end(model)
         return model

@@ -20,7 +20,7 @@ from suite.quantizers.observers import observe_over
 from suite.ranks import Ranks
 from suite.recipe import Sgd
 from suite.train.optimizer import learning_rate, make_optimizer
-from suite.train.oscillation import Calmed
+from suite.train.oscillation import OscillationControl
 from suite.train.precision import Mixed
 from suite.train.sync_batch_norm import synchronize_batch_norm
 from suite.train.tally import DivergedError, Reading, Tally
@@ -80,14 +80,14 @@ def fit(
     state: dict[str, Any] | None = None,
     compiled: bool = False,
     loss: Loss | None = None,
-    calmed: Calmed | None = None,
+    control: OscillationControl | None = None,
 ) -> Iterator[Step]:
     """Train the float32 `model` in place, from the beginning or from a Step's `state`; yields after each batch and at
     each epoch's end, when `model` holds the masters and statistics reached so far.
 
     The gradient is that of the mean over the whole batch, however it splits over the ranks. `compiled` trains through
     torch.compile, but for the very first batch, which gives ranges their shapes, and a last, smaller one, which would
-    be compiled for itself. `loss` is instead of cross entropy; `calmed` keeps weights from jumping.
+    be compiled for itself. `loss` is instead of cross entropy; `control` damps or freezes weights that oscillate.
     """
     if state:
         _load_model(model, state["model"])
@@ -110,7 +110,7 @@ def fit(
             usual = whole == sgd.batch and (epoch, number) != (0, 0)
             logits = mixed.forward(fast if usual else working, x)
             losses = loss(x, logits, labels) if loss else _cross_entropy(sgd, logits, labels)
-            overflow = _step(mixed, losses * (ranks.world_size / whole), calmed, part)
+            overflow = _step(mixed, losses * (ranks.world_size / whole), control, part)
             total = epoch * steps + number + 1
             right = (logits.detach().argmax(1) == labels).sum()
             tally.add(losses.detach(), right, len(labels), overflow, total)
@@ -132,13 +132,13 @@ def _set_schedules(mixed: Mixed, sgd: Sgd, epoch: int, number: int, steps: int) 
     return part
 
 
-def _step(mixed: Mixed, loss: Tensor, calmed: Calmed | None, part: float) -> Tensor:
-    """Mixed.step, with what `calmed` adds."""
-    if calmed is None:
+def _step(mixed: Mixed, loss: Tensor, control: OscillationControl | None, part: float) -> Tensor:
+    """Mixed.step, with what `control` adds."""
+    if control is None:
         return mixed.step(loss)
-    penalty = calmed.penalty(mixed.working, part)
+    penalty = control.penalty(mixed.working, part)
     overflow = mixed.step(loss if penalty is None else loss + penalty)
-    calmed.after_step(mixed.working, mixed.stepped, part)
+    control.after_step(mixed.working, mixed.stepped, part)
     return overflow
 
 

@@ -1,4 +1,4 @@
-"""Weights that jump to and fro between two levels while training, and two ways to calm them (arXiv 2203.11086).
+"""Weights that oscillate between two levels while training, and two ways to stop that (arXiv 2203.11086).
 
 Damping draws a weight towards its level; freezing keeps one that jumps too often where it was on average. Both are of
 weights whose step sizes learn (LSQ).
@@ -22,8 +22,9 @@ KEPT = ("level", "mean", "direction", "jumps", "frozen")
 sign of its last change; how often that turns, a running mean; and whether it is frozen, at round(mean)."""
 
 
-class Calmed:
-    """What `fit` does besides the loss: `penalty` is added to it, `after_step` changes the weights."""
+class OscillationControl:
+    """Damping, freezing or both, as `fit` applies them: `penalty` is added to the loss, `after_step` changes the
+    weights."""
 
     def __init__(self, damping: Damping | None, freezing: Freezing | None) -> None:
         self.damping, self.freezing = damping, freezing

@@ -28,7 +28,7 @@ from suite.recipe import Damping, Dataset, Freezing, Network, Precision, Recipe,
 from suite.recipe.errors import SuiteError
 from suite.steps import TrainOn
 from suite.train.fit import fit
-from suite.train.oscillation import KEPT, Calmed, rising
+from suite.train.oscillation import KEPT, OscillationControl, rising
 
 TRAINING = Training(Network("resnet20"), Dataset("digits"), Sgd(1, 100, 0.1))
 
@@ -47,16 +47,16 @@ def driven(
     """A weight whose first element follows `wave`, in step sizes; all others stay. Its quantizer, itself, and `jumps`
     of the first element after each step."""
     model = learning(Lsq(4, 4, first_last=4), small())
-    calmed = Calmed(None, how)
+    control = OscillationControl(None, how)
     quantizer, weight = first_weight(model)
     with torch.no_grad():
         weight.view(-1)[0] = wave[0] * positive(quantizer.scale)
-    calmed.begin(model)
+    control.begin(model)
     seen = []
     for step in range(steps):
         with torch.no_grad():
             weight.view(-1)[0] = wave[step % len(wave)] * positive(quantizer.scale)
-        calmed.after_step(model, model, part)
+        control.after_step(model, model, part)
         seen.append(quantizer.jumps.view(-1)[0].clone())
     return quantizer, weight, seen
 
@@ -95,7 +95,7 @@ def test_the_threshold_falls_by_half_a_cosine_after_begin() -> None:
 
 def test_damping_is_the_squared_distance_to_the_level_and_pulls_towards_it() -> None:
     model = learning(Lsq(3, 3), small())
-    penalty = Calmed(Damping(strength=0.5, begin=0.0), None).penalty(model, 1.0)
+    penalty = OscillationControl(Damping(strength=0.5, begin=0.0), None).penalty(model, 1.0)
     assert penalty is not None
     expected = 0.0
     for held in (module for module in model.modules() if isinstance(module, Quantized)):
@@ -113,7 +113,7 @@ def test_damping_is_the_squared_distance_to_the_level_and_pulls_towards_it() -> 
     to_level = lsq(weight, scale, quantizer.grid, 0.0).detach() - weight.detach()
     clipped = (weight < quantizer.grid.quant_min * scale) | (weight > quantizer.grid.quant_max * scale)
     assert (gradient[~clipped] * to_level[~clipped] <= 0).all() and (gradient[clipped] == 0).all()
-    assert Calmed(Damping(begin=0.5), None).penalty(model, 0.5) is None, "not before `begin`"
+    assert OscillationControl(Damping(begin=0.5), None).penalty(model, 0.5) is None, "not before `begin`"
 
 
 @pytest.mark.parametrize("level", ["O0", "O2"])
@@ -123,14 +123,14 @@ def test_a_training_with_both_goes_on_from_a_saved_state_to_the_same_bits(level:
 
     def trained(state: dict[str, Any] | None = None, stop_at: int = 0) -> tuple[nn.Module, Any]:
         model = learning(Lsq(4, 4, first_last=4), small())
-        calmed = Calmed(Damping(), how)
-        calmed.begin(model)
-        for step in fit(model, digits(100), sgd, 0, Ranks(), state, calmed=calmed):
+        control = OscillationControl(Damping(), how)
+        control.begin(model)
+        for step in fit(model, digits(100), sgd, 0, Ranks(), state, control=control):
             if step.total == stop_at:
                 return model, copy.deepcopy(step.state())
-        return model, calmed
+        return model, control
 
-    whole, calmed = trained()
+    whole, control = trained()
     rest, _ = trained(trained(stop_at=7)[1])
     for name, value in whole.state_dict().items():
         assert torch.equal(value, rest.state_dict()[name]), name
@@ -138,7 +138,7 @@ def test_a_training_with_both_goes_on_from_a_saved_state_to_the_same_bits(level:
     assert quantizer.frozen.any() and not quantizer.frozen.all()
     stays = (quantizer.mean * positive(quantizer.scale))[quantizer.frozen]
     assert torch.equal(weight[quantizer.frozen], stays)
-    calmed.end(whole)
+    control.end(whole)
     assert not any(name.endswith(tuple(f"weight.{kept}" for kept in KEPT)) for name in whole.state_dict())
 
 
@@ -153,18 +153,18 @@ def test_weights_of_more_than_max_bits_are_not_frozen_and_are_damped(kind: type[
     def tracked() -> list[bool]:
         return ["frozen" in dict(one.weight.named_buffers()) for one in held if one.weight is not None]
 
-    calmed = Calmed(Damping(begin=0.0), Freezing())
-    calmed.begin(model)
+    control = OscillationControl(Damping(begin=0.0), Freezing())
+    control.begin(model)
     assert tracked() == [bits <= 4 for bits in widths]
-    calmed.after_step(model, model, 1.0)
-    penalty = calmed.penalty(model, 1.0)
+    control.after_step(model, model, 1.0)
+    penalty = control.penalty(model, 1.0)
     assert penalty is not None
     first = held[0].layer.get_parameter("weight")
     (gradient,) = torch.autograd.grad(penalty, first)
     assert gradient.any(), "the authors damp every layer"
-    calmed.end(model)
+    control.end(model)
     assert not any(tracked())
-    whole = Calmed(None, Freezing(max_bits=8))
+    whole = OscillationControl(None, Freezing(max_bits=8))
     whole.begin(model)
     assert all(tracked())
 
@@ -177,9 +177,9 @@ def test_settings_that_are_none_and_networks_without_steps_that_learn_are_refuse
     with pytest.raises(SuiteError, match="Freezing.max_bits must be a whole number from 2 on, got 1"):
         Freezing(max_bits=1)
     with pytest.raises(SuiteError, match="use them with lsq"):
-        Calmed(Damping(), None).begin(small())
+        OscillationControl(Damping(), None).begin(small())
     with pytest.raises(SuiteError, match="at most 4 bits, and none has so few"):
-        Calmed(None, Freezing()).begin(learning(Lsq(5, 5), small()))
+        OscillationControl(None, Freezing()).begin(learning(Lsq(5, 5), small()))
 
 
 @pytest.mark.parametrize(
