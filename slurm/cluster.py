@@ -27,6 +27,8 @@ class Cluster:
     sbatch, srun: further options by their long names; true is an option without a value, false leaves out one that
     the suite would set. training, recipe: what a job that trains, or any other, asks for instead; the tables sbatch
     and srun in them add to those of the cluster.
+
+    Raises ClusterError, which names the value, for one of another type or out of its range.
     """
 
     partition: str | None = None

@@ -54,13 +54,14 @@ class Ranks:
                 distributed.broadcast(buffer, 0)
 
     def sum(self, counts: Tensor) -> Tensor:
-        """`counts` summed over all ranks; the same tensor on each."""
+        """`counts`, of any shape, summed over all ranks; the same tensor on each, and the one given."""
         if self.world_size > 1:
             distributed.all_reduce(counts)
         return counts
 
     def max(self, values: Tensor) -> Tensor:
-        """The largest of each of the `values` over all ranks; the same tensor on each."""
+        """The largest of each of the `values`, of any shape, over all ranks; the same tensor on each, and the one
+        given."""
         if self.world_size > 1:
             distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values

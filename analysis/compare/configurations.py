@@ -54,7 +54,8 @@ USUAL = {"batch_norm": "kept", "edges": "as the rest"}
 
 
 def load(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:
-    """A row a run, marked, and the curves by key, of which a runs.csv has none."""
+    """A row a run, marked, and the curves by key, of which a runs.csv has none. Raises AnalysisError where `source`
+    or the sweep in it is not there or cannot be used."""
     if source not in (JOURNALS, MLFLOW):
         if not Path(source).is_file():
             raise AnalysisError(f"--from {source!r} is no file; use {JOURNALS}, {MLFLOW} or a runs.csv")

@@ -163,7 +163,7 @@ def planned(runs: Path, sweep: str) -> list[dict[str, Any]]:
 
 def row(stage: Mapping[str, Any], journal: Journal, state: str, read: Read) -> dict[str, Any]:
     """The columns `OWN` of one stage. `state` is that of a run without an outcome; `read` gives what the run left as
-    "stage" and as "outcome"."""
+    "stage" and as "outcome". What of it cannot be used becomes the row's `problem`."""
     row: dict[str, Any] = {name: None for name in OWN}
     row |= {name: stage[name] for name in ("key", "name", "kind")}
     row["start"] = next(iter(stage["needs"]), None)

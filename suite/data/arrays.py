@@ -41,7 +41,8 @@ def of_npz(file: Path, split: str) -> Arrays:
 
 
 def of_loader(dataset: Dataset, split: str, folder: Path) -> Arrays:
-    """The same, of the function in the user's file that the data set names."""
+    """The same, of the function in the user's file that the data set names. Raises SuiteError, with the file's line,
+    where it fails, and for what are no such arrays."""
     before_import(dataset.sha256)
     load = user_files.load(user_files.Reference(dataset.name, dataset.sha256))
     file = user_files.file_of(dataset.sha256)

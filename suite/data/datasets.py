@@ -157,7 +157,8 @@ def _digits_file() -> Path:
 
 
 def download(dataset: Dataset, folder: Path) -> None:
-    """Fetch a data set that is not in `folder` yet, by torchvision, which checks its MD5."""
+    """Fetch a data set that is not in `folder` yet, by torchvision, which checks its MD5. Raises SuiteError where that
+    fails."""
     if dataset.name not in CLASSES or has_files(dataset.name, folder):
         return
     from suite.networks.torchvision_import import torchvision

@@ -63,7 +63,7 @@ def prefetch(workers: int, batch_bytes: int) -> int:
 
 def default_workers() -> int:
     """SUITE_DATA_WORKERS or, without it, the cores this process may use, shared with the other ranks that torchrun
-    started here: 1 to 16."""
+    started here: 1 to 16. Raises SuiteError where the variable is no whole number."""
     if wanted := os.environ.get("SUITE_DATA_WORKERS"):
         if not wanted.isdecimal():
             raise SuiteError(f"SUITE_DATA_WORKERS is {wanted!r}; set it to a whole number from 0 on")

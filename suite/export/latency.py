@@ -31,7 +31,10 @@ FOLDER = "latency"
 @dataclass(frozen=True)
 class Asked:
     """What to measure. threads: of each runtime. seconds: on the clock for each engine, about. images: of the test
-    split, evenly spread, whose answers are counted. runtimes: none for all that are installed."""
+    split, evenly spread, whose answers are counted. runtimes: none for all that are installed.
+
+    Raises SuiteError for a value that cannot be asked for.
+    """
 
     batches: tuple[int, ...] = (1, 128)
     threads: int = 1

@@ -30,7 +30,10 @@ class Request:
     """What to write. images: of the test split that are compared, evenly spread, None for all. unsigned_weights:
     uint8 with the zero point 128 instead of int8, which is right without VNNI too; None: where this machine has
     none, of the layers whose sums it would clip. probes: also compare every other runtime that is installed, and with
-    `compiled` TorchInductor, which takes a minute."""
+    `compiled` TorchInductor, which takes a minute.
+
+    Raises SuiteError for values that cannot be asked for, or not together.
+    """
 
     to: Format = "onnx"
     out: Path | None = None

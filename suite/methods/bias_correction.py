@@ -17,7 +17,7 @@ from suite.steps import CorrectBias
 
 @dataclass(frozen=True)
 class BiasCorrection(Equalized):
-    """Fields as of `equalized`, without `relu6`; `how` as of CorrectBias."""
+    """Fields as of `equalized`, without `relu6`, for which SuiteError is raised; `how` as of CorrectBias."""
 
     per: Literal["tensor", "channel"] = "channel"
     how: Literal["empirical", "analytic"] = "empirical"

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KSigma(Method):
-    """`weight_bits` stored bits, sign included, 2 to 16; alpha = k * std of the layer's or the first conv's weight."""
+    """`weight_bits` stored bits, sign included, 2 to 16; alpha = k * std of the layer's or the first conv's weight.
+
+    Raises SuiteError for another width, and for a k that is not above 0.
+    """
 
     weight_bits: int = 5
     k: float = 3.0

@@ -37,6 +37,8 @@ class Scheme(Method):
     of others. before: steps on the float network. after: steps on the network with rounded weights. training: steps
     before the weights are rounded for good, as (TrainOn(sgd),); what a rounding learns, it learns there. Without
     `calibration` every batch updates the range of `inputs`. carried: as of Insert.
+
+    Raises SuiteError for parts that do not go together.
     """
 
     weight_bits: int = 8

@@ -94,7 +94,8 @@ def understood(model: nn.Module, network: Network, content: Any, file: Path, not
 
 
 def weights_of(content: Any, file: Path, notes: list[str]) -> State:
-    """The weights among the `content` of `file`; adds to `notes` what was left out."""
+    """The weights among the `content` of `file`; adds to `notes` what was left out. Raises SuiteError where there are
+    none, or several, and for a tensor that nothing can be computed with."""
     while isinstance(content, Mapping):
         inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
         if not inside and not _holds_weights(content):

@@ -22,7 +22,8 @@ def has_own_forward(module: nn.Module) -> bool:
 
 
 def computed(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """What a convolution or linear layer gives for `x` with another `weight`, by its own forward where it has one."""
+    """What a convolution or linear layer gives for `x` with another `weight` of the same shape, by its own forward
+    where it has one."""
     bias = layer.bias
     assert isinstance(bias, Tensor) or bias is None
     if has_own_forward(layer):

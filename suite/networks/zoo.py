@@ -16,7 +16,8 @@ from suite.recipe.errors import SuiteError, first_line
 
 
 def of_torchvision(name: str, classes: int) -> nn.Module:
-    """The classifier that torchvision.models calls `name`, with random weights."""
+    """The classifier that torchvision.models calls `name`, with random weights. Raises SuiteError, with the nearest
+    names, where there is none."""
     from suite.networks.torchvision_import import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
@@ -28,7 +29,8 @@ def of_torchvision(name: str, classes: int) -> nn.Module:
 
 
 def of_timm(name: str, classes: int) -> nn.Module:
-    """The classifier that timm calls `name`, with random weights."""
+    """The classifier that timm calls `name`, with random weights. Raises SuiteError where timm cannot be imported, and
+    where it has or makes none."""
     if importlib.util.find_spec("timm") is None:
         raise SuiteError(f"timm/{name} needs the package timm, which is not installed; pip install timm")
     from suite.networks.torchvision_import import torchvision  # noqa: F401  (first: timm imports it)
@@ -65,7 +67,7 @@ def before_import(sha256: str) -> None:
 
 def of_user_file(network: Network) -> nn.Module:
     """What the function or class in the user's file makes; it gets the number of classes where it takes `classes` or
-    `num_classes`."""
+    `num_classes`. Raises SuiteError, with the file's line, where it fails, and where it makes no network."""
     before_import(network.sha256)
     make = user_files.load(user_files.Reference(network.name, network.sha256))
     if isinstance(make, nn.Module):

@@ -76,6 +76,9 @@ def _frozen(kind: Any) -> Any:
 
 
 def estimate_again(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """`model` itself, each BatchNorm's statistics the mean of what it meets on `batches`, behind quantized layers."""
+    """`model` itself, each BatchNorm's statistics the mean of what it meets on `batches`, behind quantized layers.
+
+    batches: normalized images, float32 [n, channels, height, width].
+    """
     torch.optim.swa_utils.update_bn(batches, model)
     return model

@@ -29,7 +29,8 @@ class Correction:
         self.float = _float_copy(model, reference if has_norm else fold(copy.deepcopy(reference)))
 
     def run(self, images: Tensor, shifts: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:
-        """Correct layer after layer: by `shifts`, of each layer's output by channel, or else by what the images show.
+        """Correct layer after layer: by `shifts`, float64 [channels] of each layer's output, or else by what the
+        images, float32 [n, channels, height, width], show.
 
         Returns of each layer its name, the error of its unit before and after, and whether it was corrected.
         """
@@ -51,7 +52,7 @@ class Correction:
         return found
 
     def _shift(self, part: Part, unit: Unit, name: str, quantized: Tensor, in_float: Tensor) -> Tensor:
-        """The mean over images and places of the layer's output, quantized minus float; float64 [channels]."""
+        """The mean over images and positions of the layer's output, quantized minus float; float64 [channels]."""
         node = next(node for node in unit.nodes if node.op == "call_module" and node.target == name)
         means = []
         for model, x in ((self.model, quantized), (self.float, in_float)):
@@ -80,7 +81,7 @@ class Correction:
         return layer
 
     def expected_shifts(self, reference: nn.Module) -> dict[str, Tensor]:
-        """What rounding the weights moves in the mean of each output, by channel, without images.
+        """What rounding the weights moves in the mean of each output, float64 [channels], without images.
 
         Of each layer whose input comes from BatchNorm, through ReLU or directly: there a channel is taken for normal,
         with the mean and the deviation that BatchNorm's bias and weight say. `reference`: with BatchNorm. Borders are

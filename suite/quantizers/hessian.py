@@ -34,7 +34,8 @@ def traces(
     seed: int = 0,
 ) -> dict[tuple[str, str], Trace]:
     """By (layer, "weight" or "input"): the traces of the layers `names` of `model`, evaluating, over `batches` of
-    images and labels, each with as many random `probes`. A layer that computes nothing is left out."""
+    images, float32 [n, channels, height, width], and labels, int64 [n], each with as many random `probes`. A layer
+    that computes nothing is left out. seed: of the probes."""
     generator = torch.Generator().manual_seed(seed)
     samples: dict[tuple[str, str], list[float]] = {}
     sizes: dict[tuple[str, str], int] = {}

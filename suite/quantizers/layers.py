@@ -33,6 +33,7 @@ class Quantized(nn.Module):
         self.layer, self.input, self.weight = layer, input, weight
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the layer gives for `x`, in the layer's own shapes, its input and its weight rounded."""
         if self.input is None:
             return self._layer(x)
         rounded = self.input(x)
@@ -237,8 +238,8 @@ def set_weight(
     name: str = "weight",
     limits: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Overwrite a parameter with quantized values; note how many bits each takes when stored, and the ends of the grid
-    in real units, one value each or one a channel."""
+    """Overwrite a parameter with quantized values, `weight` in its shape; note how many bits each takes when stored,
+    and the ends of the grid in real units, float32, one value each or one a channel."""
     getattr(layer, name).copy_(weight)
     layer.__dict__.setdefault("stored_bits", {})[name] = bits
     layer.__dict__.setdefault("stored_limits", {})[name] = limits

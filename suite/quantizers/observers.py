@@ -1,7 +1,8 @@
 """Observers watch a tensor and answer the range to quantize it in.
 
 Each is a Module whose buffers hold what was seen, so that it moves with the model and lies in its checkpoint.
-`forward(x)` watches and returns nothing; `range(grid)` answers (low, high), each of shape [] or [channels].
+`forward(x)` watches a tensor of any shape and float dtype and returns nothing; `range(grid)` answers (low, high),
+float32, each of shape [] or [channels].
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class MovingPercentile(Observer):
     """A moving average of each tensor's percentile of |x| (source 002's fake-hist, momentum on the new value).
 
     The percentile of n values is the k-th smallest with k = int(percentile * n), at least 1, as the source has it.
+    Watching raises SuiteError for a tensor that is empty or holds inf or NaN.
     """
 
     def __init__(self, percentile: float = 0.9999, momentum: float = 0.1) -> None:
@@ -168,7 +170,8 @@ class Histogram(Observer):
     """Counts of |x| in equal bins, negative and positive apart; answers the amax of least squared error.
 
     The upper edge is a power of two. When a larger value comes the edge doubles and neighbouring bins join, so
-    int64 counts stay exact and the result does not depend on the order or the size of the batches.
+    int64 counts stay exact and the result does not depend on the order or the size of the batches. Watching raises
+    SuiteError for a tensor that is empty or holds inf or NaN.
     """
 
     counts: Tensor
@@ -238,7 +241,8 @@ def _counts(values: Tensor, edge: Tensor, bins: int) -> Tensor:
 def extremes(x: Tensor, axis: int | None = None, ranks: Ranks = Observer.ranks) -> tuple[Tensor, Tensor]:
     """(min, max) over everything, or per channel of `axis`, on all `ranks`: float32 [] or [x.shape[axis]].
 
-    Where several ranks observe, one whose share of a batch is empty adds nothing.
+    Where several ranks observe, one whose share of a batch is empty adds nothing. Raises SuiteError for an empty
+    tensor on one rank.
     """
     x = x.detach()
     if x.numel() == 0 and ranks.world_size == 1:

@@ -72,6 +72,8 @@ class Quantizer(nn.Module):
             self.scale, self.zero_point = self.grid.affine(low, high, checked)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape and float dtype, watched and rounded as the mode says; in its shape and dtype. Raises
+        SuiteError for a range that is not finite, but while training, where nothing waits for the device."""
         watches = self.mode in ("observe", "dynamic") or (self.mode == "track" and self.training)
         if watches:
             assert self.observer is not None
@@ -89,7 +91,8 @@ class Quantizer(nn.Module):
         self.grid = replace(self.grid, bits=bits)
 
     def settled(self, x: Tensor) -> Tensor:
-        """`x` watched once more and rounded with the range that results."""
+        """`x`, a weight, watched once more and rounded with the range that results, which stays; in its shape and
+        dtype. Raises SuiteError where it holds inf or NaN."""
         assert self.observer is not None
         self.observer(x)
         self.set_range()
@@ -98,7 +101,8 @@ class Quantizer(nn.Module):
         return result
 
     def fix(self, low: Tensor, high: Tensor, never_negative: bool) -> None:
-        """Round in this range from now on; `never_negative` is what `unsigned` asks of the tensor."""
+        """Round in this range from now on: low and high float32, [] or one a channel of `axis`; `never_negative` is
+        what `unsigned` asks of the tensor. Raises SuiteError for a range that is not finite."""
         device = self.scale.device
         self._choose_grid(never_negative)
         self._take(low, high)

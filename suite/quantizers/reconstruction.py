@@ -147,7 +147,7 @@ class Reconstruction:
     def caches(
         self, part: Part, unit: Unit, quantized: Tensor, in_float: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(input in the quantized network, input in the float one, target) of a unit."""
+        """(input in the quantized network, input in the float one, target) of a unit, each with the images first."""
         given = values(self.model, part.nodes, part.input, unit.input, quantized)
         wanted = values(self.float, part.nodes, part.input, unit.input, in_float)
         return given, wanted, values(self.float, unit.nodes, unit.input, unit.output, wanted)

@@ -1,4 +1,5 @@
-"""What a recipe is made of: data set, network, precision, training, calibration. Frozen, checked when made."""
+"""What a recipe is made of: data set, network, precision, training, calibration. Frozen; one with a value
+that it cannot have raises SuiteError when it is made."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """A recipe is a value: which network, from which start, quantized how. Equal recipes have equal keys.
 
+One whose parts do not go together raises SuiteError when it is made.
 Nothing here imports torch: planning a sweep, asking its status and reading its records is arithmetic on values.
 """
 

@@ -251,7 +251,8 @@ def references(data: Any) -> set[Reference]:
 
 
 def keep(data: Any, folder: Path) -> None:
-    """Copy every file that the JSON of a stage refers to, with what it imports, into `folder`/KEPT/SHA256, once."""
+    """Copy every file that the JSON of a stage refers to, with what it imports, into `folder`/KEPT/SHA256, once.
+    Raises SuiteError where one has changed since."""
     for reference in references(data):
         kept = folder / KEPT / reference.sha256
         if kept.is_dir():

@@ -153,7 +153,8 @@ class InMemoryFeed:
     def train(
         self, model: nn.Module, sgd: Sgd, loss: Loss | None = None, control: OscillationControl | None = None
     ) -> None:
-        """Train on all images, on one rank."""
+        """Train on all images, on one rank. Raises SuiteError for a training of several, without images with labels,
+        and, as DivergedError, where the loss or a weight becomes inf or NaN."""
         Ranks().check(sgd.world_size)
         torch.manual_seed(self.seed)
         with torch.enable_grad():
@@ -193,7 +194,8 @@ class InMemoryFeed:
 
 
 class Labelled:
-    """Images with labels, in batches as fit() takes them: shuffled, not augmented."""
+    """Images, float32 [n, channels, height, width], with labels, int64 [n], in batches as fit() takes them: shuffled,
+    not augmented. Raises SuiteError where they are not equally many."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         if len(images) != len(labels):

@@ -44,6 +44,8 @@ class AssignWidths(Step):
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
     that take one tensor, or are added, are tied: all get the same widths.
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
+
+    Raises SuiteError for widths that are none, for a budget that is no limit, and without any.
     """
 
     by: By = "noise"

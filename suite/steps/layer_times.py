@@ -19,7 +19,7 @@ LayerTime = tuple[str, int, int, float]
 @dataclass(frozen=True)
 class LayerTimes:
     """times: of every kernel that was measured. A layer takes the fastest of those that hold its widths: one of 4 bits
-    runs on a kernel of 8 where there is none of 4."""
+    runs on a kernel of 8 where there is none of 4. Raises SuiteError for what is no LayerTime."""
 
     times: tuple[LayerTime, ...] = ()
 

@@ -131,7 +131,7 @@ def rounded_at(
     model: nn.Module, widths: Sequence[int], names: Sequence[str], ranges: Sequence[Step], feed: Feed
 ) -> Rounded:
     """What the method makes of the network at each of `widths`, in the layers `names`; `model` has quantizers that
-    have seen nothing, and stays so."""
+    have seen nothing, and stays so. Raises SuiteError where there is no layer."""
     from suite.quantizers.layers import bake, set_widths, without_quantizers
     from suite.quantizers.sensitivity import Rounded
 

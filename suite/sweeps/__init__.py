@@ -80,7 +80,8 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Sweep:
-    """The sweep of that name in this folder, or in the user's own file where `name` ends in .py."""
+    """The sweep of that name in this folder, or in the user's own file where `name` ends in .py. Raises SuiteError
+    where there is none, and where the file cannot be imported or has no function sweep()."""
     file = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
     if name.endswith(".py") and not file.is_file():
         raise SuiteError(f"no file {file}; give the path of your own sweep, or one of {', '.join(names())}")

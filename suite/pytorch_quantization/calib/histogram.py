@@ -31,7 +31,8 @@ class HistogramCalibrator(Calibrator):
     first bin. torch_hist: the bins begin at 0; without it, as numpy's, at the first tensor's smallest magnitude, and
     what is smaller later is passed over. grow_method: no longer means anything, as in NVIDIA's; other than None warns.
     `_calib_hist` has the counts and `_calib_bin_edges` the edges, None before a tensor other than zeros was seen.
-    Counts are int64, so they are exact where NVIDIA's float32 ones stop at 16,777,216.
+    Counts are int64, so they are exact where NVIDIA's float32 ones stop at 16,777,216. Raises SuiteError for an axis
+    and for a number of bins out of range.
     """
 
     def __init__(

@@ -16,7 +16,8 @@ from suite.recipe.errors import SuiteError, not_finite
 class MaxCalibrator(Calibrator):
     """The largest magnitude of all that was seen, in the shape of reduce_amax.
 
-    track_amax: keep the one of each tensor too, in `amaxs`.
+    track_amax: keep the one of each tensor too, in `amaxs`. `collect` raises SuiteError for a tensor that holds inf or
+    NaN, or whose amax has another shape than those before.
     """
 
     def __init__(
