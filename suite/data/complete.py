@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from suite.recipe import Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.recipe.serialize import replaced
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
 
     reported = set[Path]()
     for stage in plan(stages):
-        start = stage.start if isinstance(stage, Recipe) else stage
-        if not isinstance(start, (Training, Pretrained)):
-            continue
+        start = float_stage_of(stage)
         train, test = (
             datasets.load(start.dataset, name, folder, torch.device("cpu")) for name in ("train", "test")
         )

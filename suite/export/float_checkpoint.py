@@ -18,6 +18,7 @@ from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
 from suite.recipe import FLOAT_BITS, Pretrained, Recipe, Stage, Training
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.record.files import Folders, sha256, write_bytes
 from suite.record.journal import read_events, read_outcome, run_seconds
 from suite.run.start import images_of, load_float, load_trained
@@ -43,7 +44,7 @@ def share(stage: Training | Recipe, folders: Folders, file: Path) -> tuple[Path,
     outcome = read_outcome(folders.runs / stage.key)
     if outcome is None:
         raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first: suite run {stage.key}")
-    start = stage.start if isinstance(stage, Recipe) else stage
+    start = float_stage_of(stage)
     card, fresh = file.with_suffix(".md"), file.with_name(f"{file.stem}.{os.getpid()}.safetensors")
     halves = half(load_trained(stage, folders) if isinstance(stage, Recipe) else load_float(stage, folders))
     try:
@@ -84,7 +85,7 @@ def card_of(
     stage: Training | Recipe, outcome: dict[str, Any], folders: Folders, file: Path, score: Score, name: str
 ) -> str:
     """The card, as Markdown, of `file`, which will be called `name`."""
-    start, trained = stage.start if isinstance(stage, Recipe) else stage, _trainings(stage)
+    start, trained = float_stage_of(stage), _trainings(stage)
     events = [read_events(folders.runs / one.key) for one in trained]
     attempts = [event for journal in events for event in journal if event["event"] == "started"]
     commits = list(dict.fromkeys(event["commit"][:10] for event in attempts if event.get("commit")))

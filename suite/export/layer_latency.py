@@ -21,7 +21,8 @@ from suite.export import agreement
 from suite.export.exporting import check_installed
 from suite.export.timing import disturbed, interleaved, machine, median_interval, write
 from suite.networks.graph import QUANTIZED, is_called
-from suite.recipe import FLOAT_BITS, Recipe, Stage
+from suite.recipe import FLOAT_BITS, Stage
+from suite.recipe.planning import float_stage_of
 from suite.record.files import Folders
 from suite.run.start import load_float
 
@@ -50,7 +51,7 @@ def measure_layers(
     Raises SuiteError where ONNX Runtime is not installed, and for a stage that is not done.
     """
     check_installed()
-    start: Any = stage.start if isinstance(stage, Recipe) else stage
+    start = float_stage_of(stage)
     data = start.dataset
     x = torch.zeros(batch, data.channels, data.size, data.size)
     found = shapes(load_float(start, folders).eval(), x)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.launch.environment import worker_environment
-from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan, user_files
+from suite.recipe import Dataset, Network, Stage, plan, user_files
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.recipe.serialize import to_json
 from suite.record.files import Folders
 from suite.record.waiting import announced
@@ -60,10 +61,7 @@ def check_user_files(stages: Sequence[Stage], folders: Folders) -> None:
 def _make(row: dict[str, Any], folder: Path, data: Path, made: set[Network | Dataset]) -> None:
     """Make a stage as a worker does; what is in `made` was made already."""
     user_files.find_kept(row, folder)
-    stage = from_json(row)
-    start = stage.start if isinstance(stage, Recipe) else stage
-    if not isinstance(start, (Training, Pretrained)):
-        return
+    start = float_stage_of(from_json(row))
     if user_files.is_reference(start.network.name) and start.network not in made:
         from suite.networks import build  # which waits for torch
 

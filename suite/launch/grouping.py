@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from suite.recipe import Dataset, Pretrained, Recipe, Stage, Training
+from suite.recipe import Dataset, Pretrained, Recipe, Stage
+from suite.recipe.planning import float_stage_of
 
 Job = tuple[Stage, ...]
 
@@ -31,13 +32,6 @@ def jobs(stages: Sequence[Stage], parts: int, short: int = 0) -> list[Job]:
 def _is_short(stage: Stage, short: int) -> bool:
     alone = isinstance(stage, Recipe) and stage.world_size == 1 and len(stage.needs) == 1
     return alone and image_passes(stage) <= short
-
-
-def float_stage_of(stage: Stage) -> Training | Pretrained:
-    """The float network that a stage is or starts from."""
-    float_stage = stage if isinstance(stage, (Training, Pretrained)) else stage.needs[0]
-    assert isinstance(float_stage, (Training, Pretrained))
-    return float_stage
 
 
 def image_passes(stage: Stage) -> int:

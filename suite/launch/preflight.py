@@ -14,9 +14,10 @@ from suite.data.complete import check_data
 from suite.launch.as_worker import check_user_files
 from suite.networks import build, checkpoint_files
 from suite.networks.fit import check_networks
-from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan
+from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, plan
 from suite.recipe.errors import SuiteError, no_checkpoint
 from suite.recipe.method import Step
+from suite.recipe.planning import float_stage_of
 from suite.recipe.settings import NETWORKS
 from suite.record import files, lease
 from suite.record.files import Folders
@@ -48,7 +49,7 @@ def check(
     check_methods(stages)
     _check_over_ranks(stages)
     check_checkpoints(stages)
-    for dataset in {s.dataset for s in plan(stages) if isinstance(s, (Training, Pretrained))}:
+    for dataset in {float_stage_of(stage).dataset for stage in plan(stages)}:
         if download:
             datasets.download(dataset, folders.data)
         if datasets.in_files(dataset, folders.data):
@@ -103,7 +104,7 @@ def check_methods(stages: Sequence[Stage]) -> None:
     asked = set[tuple[Network, Dataset, Step]]()
     models: dict[Network, nn.Module] = {}
     for stage in plan(stages):
-        if not isinstance(stage, Recipe) or not isinstance(stage.start, (Training, Pretrained)):
+        if not isinstance(stage, Recipe):
             continue
         network, dataset = stage.start.network, stage.start.dataset
         for step in steps_of(stage):
@@ -122,8 +123,7 @@ def check_methods(stages: Sequence[Stage]) -> None:
 def _check_over_ranks(stages: Sequence[Stage]) -> None:
     """Raise SuiteError for a network whose BatchNorm cannot normalize by the images of all ranks, where it should."""
     shared = [s for s in plan(stages) if s.trains_by and s.world_size > 1 and s.trains_by.sync_batch_norm]
-    starts = [stage.start if isinstance(stage, Recipe) else stage for stage in shared]
-    for network in {start.network for start in starts if isinstance(start, (Training, Pretrained))}:
+    for network in {float_stage_of(stage).network for stage in shared}:
         if network.name not in NETWORKS:
             with torch.random.fork_rng(devices=[]):
                 check_synchronizes(build(network))

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from suite.data import datasets
-from suite.launch.grouping import float_stage_of
 from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.recipe.sources import source_file, sources
 from suite.record.journal import images_read
 from suite.record.provenance import ROOT, is_committed

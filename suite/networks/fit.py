@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from suite.networks import build
 from suite.networks.channels_last import channels_last
-from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, Training, plan, user_files
+from suite.recipe import Dataset, Network, Stage, plan, user_files
 from suite.recipe.errors import SuiteError, first_line
+from suite.recipe.planning import float_stage_of
 from suite.recipe.settings import NETWORKS
 
 
@@ -23,10 +24,9 @@ def check_networks(stages: Iterable[Stage]) -> None:
     """
     ranks: dict[tuple[Network, Dataset], int] = {}
     for stage in plan(stages):
-        start = stage.start if isinstance(stage, Recipe) else stage
-        if isinstance(start, (Training, Pretrained)):
-            pair = start.network, start.dataset
-            ranks[pair] = max(ranks.get(pair, 0), stage.world_size if stage.trains_by else 0)
+        start = float_stage_of(stage)
+        pair = start.network, start.dataset
+        ranks[pair] = max(ranks.get(pair, 0), stage.world_size if stage.trains_by else 0)
     for (network, dataset), most in ranks.items():
         if network.name not in NETWORKS or dataset.name not in Dataset.IMAGES:
             check_fits(network, dataset, trains=most > 0, shared=most > 1)

@@ -93,6 +93,8 @@ class Step:
 
     takes_long: ClassVar[bool] = False
     """Whether the step saves its state, so that a run that is killed in it goes on inside it."""
+    chooses_widths: ClassVar[bool] = False
+    """Whether the step gives layers widths that it finds itself."""
     starts_untrained: ClassVar[bool] = False
     """Whether the step begins again from the network's initial weights."""
 

@@ -1,4 +1,4 @@
-"""Plans: every stage once, each after what it needs."""
+"""Plans: every stage once, each after what it needs; and the float stage of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import replaced
 from suite.recipe.settings import Sgd
-from suite.recipe.stages import Stage
+from suite.recipe.stages import Pretrained, Recipe, Stage, Training
 
 
 def over_ranks(stage: Stage, world_size: int) -> Stage:
@@ -24,6 +24,13 @@ def over_ranks(stage: Stage, world_size: int) -> Stage:
             f"its method; give the method a field that holds it"
         )
     return shared
+
+
+def float_stage_of(stage: Stage) -> Training | Pretrained:
+    """The float network that a stage is, or that a recipe starts from."""
+    start = stage.start if isinstance(stage, Recipe) else stage
+    assert isinstance(start, (Training, Pretrained))
+    return start
 
 
 def plan(stages: Iterable[Stage]) -> tuple[Stage, ...]:

@@ -16,6 +16,7 @@ from suite.methods.mse import Mse
 from suite.ranks import Ranks
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.recipe.serialize import key_of
 from suite.record import files
 from suite.record.files import Folders
@@ -51,7 +52,7 @@ def sensitivity(
     if read_outcome(folder) is None:
         raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first")
     images_of(stage, "train", folders)
-    recipe = stage if isinstance(stage, Recipe) else Recipe(stage, Mse())  # type: ignore[arg-type]
+    recipe = stage if isinstance(stage, Recipe) else Recipe(float_stage_of(stage), Mse())
     before, ranges = around_insert(steps_of(recipe), recipe.method.name)
     with lock(folder) as lease:
         journal = Journal(folder, lease=lease, afterwards=True)

@@ -21,6 +21,7 @@ from suite.quantizers.layers import LAYERS
 from suite.ranks import CPU, Ranks
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
+from suite.recipe.planning import float_stage_of
 from suite.record import files
 from suite.record.files import Folders
 from suite.record.journal import images_read, read_events, read_outcome
@@ -94,7 +95,7 @@ def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
 def images_of(stage: Stage, split: str, folders: Folders) -> Images | Streamed:
     """A split of the data set of a finished stage, on the CPU. Raises SuiteError where its run, or that of its float
     stage, read other images than are in the data folder now."""
-    dataset = stage.start.dataset if isinstance(stage, Recipe) else stage.dataset  # type: ignore[attr-defined]
+    dataset = float_stage_of(stage).dataset
     images = datasets.load(dataset, split, folders.data, CPU)
     events = [read_events(folders.runs / one.key) for one in (stage, *stage.needs[:1])]
     if {images_read(journal).get(split) for journal in events} - {images.digest, None, ""}:

@@ -63,6 +63,7 @@ class AssignWidths(Step):
     times: LayerTimes = field(default=LayerTimes(), metadata=NEW)
 
     takes_long: ClassVar[bool] = True
+    chooses_widths: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("by", self.by, get_args(By))

@@ -102,21 +102,22 @@ def around_insert(steps: Sequence[Step], name: str) -> tuple[tuple[Step, ...], t
     """(the steps of the method `name` up to the one that inserts its quantizers, those behind it that give them their
     ranges). Raises SuiteError for a method that does not put quantizers on all layers of a trained network, and where
     shortcuts carry rounded values."""
-    steps = [step for step in steps if type(step).__name__ != "AssignWidths"]
-    at = [number for number, step in enumerate(steps) if isinstance(step, Insert)]
-    if len(at) != 1 or not steps[at[0]].sets_widths or any(step.starts_untrained for step in steps):
+    steps = [step for step in steps if not step.chooses_widths]
+    inserts = [(number, step) for number, step in enumerate(steps) if isinstance(step, Insert)]
+    at, insert = inserts[0] if len(inserts) == 1 else (0, None)
+    if insert is None or not insert.sets_widths or any(step.starts_untrained for step in steps):
         raise SuiteError(
             f"widths by layer are not for {name}, which gives its layers their widths in its own way or starts from "
             f"an untrained network; use a method that puts quantizers on all layers of a trained one"
         )
-    if getattr(steps[at[0]], "carried", "float") == "rounded":
+    if insert.carried == "rounded":
         raise SuiteError(
             f"widths by layer are not for {name} with carried='rounded', where a block's layers and its shortcut have "
             f"one quantizer together; use carried='float'"
         )
     kinds = (TakeRanges, RunCalibration, StartLearning)
-    ranges = itertools.takewhile(lambda step: isinstance(step, kinds), steps[at[0] + 1 :])
-    return tuple(steps[: at[0] + 1]), tuple(ranges)
+    ranges = itertools.takewhile(lambda step: isinstance(step, kinds), steps[at + 1 :])
+    return tuple(steps[: at + 1]), tuple(ranges)
 
 
 def check_candidates(widths: Sequence[int]) -> None:
