@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from suite.recipe.errors import SuiteError
 from suite.recipe.naming import unusual_fields
 from suite.recipe.settings import Calibration, Sgd
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 BatchNorm = Literal["kept", "folded", "frozen", "re-estimated"]
 """Kept: as the method has it. Folded into the convolutions before quantizing. Frozen: statistics
@@ -25,39 +28,39 @@ class Feed(Protocol):
     Batches are normalized images, float32 [n, channels, height, width], on the device of the model.
     """
 
-    reference: Any
-    """The float network (nn.Module) that is quantized. A step that changes what its layers see, replaces it."""
+    reference: nn.Module
+    """The float network that is quantized. A step that changes what its layers see, replaces it."""
 
     def begin(self, step: int) -> None:
         """The step of this number begins; what is saved is its own."""
 
-    def applied(self, step: Any, model: Any) -> None:
+    def applied(self, step: Step, model: nn.Module) -> None:
         """A step has made `model` what it is now; a run records what that changed."""
 
-    def untrained(self) -> Any:
+    def untrained(self) -> nn.Module:
         """The network as it was when its training began. Raises SuiteError where that is not known."""
 
-    def teacher(self, stage: Any) -> Any:
-        """The float network (nn.Module) that a Training or a Pretrained left, for images normalized as the others are;
+    def teacher(self, stage: Any) -> nn.Module:
+        """The float network that a Training or a Pretrained left, for images normalized as the others are;
         None is the one that is quantized."""
 
-    def batches(self, calibration: Calibration) -> Iterator[Any]:
+    def batches(self, calibration: Calibration) -> Iterator[Tensor]:
         """The images that `calibration` draws, the same on every rank."""
 
-    def labelled(self, calibration: Calibration) -> Iterator[tuple[Any, Any]]:
+    def labelled(self, calibration: Calibration) -> Iterator[tuple[Tensor, Tensor]]:
         """The same images with their labels, int64 [n]. Raises SuiteError where there are none."""
 
-    def crops(self, calibration: Calibration) -> Iterator[Any]:
+    def crops(self, calibration: Calibration) -> Iterator[Tensor]:
         """As many images, cropped and mirrored as for training: what BatchNorm's statistics are of."""
 
-    def views(self, calibration: Calibration, count: int) -> Iterator[Any]:
+    def views(self, calibration: Calibration, count: int) -> Iterator[Tensor]:
         """The images that `calibration` draws, `count` times, each time cropped and mirrored in another way."""
 
     def histograms(self, calibration: Calibration) -> Any:
         """quantizers.histogram.Histograms of the inputs of the layers of the network that the steps began with, which
         is the reference but where a recipe continues a training: one pass, shared by all methods."""
 
-    def train(self, model: Any, sgd: Sgd, loss: Any = None, control: Any = None) -> None:
+    def train(self, model: nn.Module, sgd: Sgd, loss: Any = None, control: Any = None) -> None:
         """Train `model` in place, by cross entropy or by `loss`, a suite.train.fit.Loss; `control` is a
         suite.train.oscillation.OscillationControl. In a run: over its ranks, recorded, and resumed where an earlier
         attempt stopped."""
@@ -76,7 +79,7 @@ class Feed(Protocol):
     def measured(self, **values: float) -> None:
         """Record numbers that a step found, such as the mean width, as metrics of the run."""
 
-    def before_rounding(self, model: Any) -> None:
+    def before_rounding(self, model: nn.Module) -> None:
         """To be called by the step that rounds the weights of `model` for good, just before: the report of the layers
         compares with them."""
 
@@ -111,12 +114,12 @@ class Step:
     def check(self) -> None:
         """Raise SuiteError where this machine cannot do it. Asked before a sweep starts."""
 
-    def check_network(self, model: Any, images: Any) -> None:
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
         """Raise SuiteError where the step cannot be applied to such a network: `model`, with any weights, which takes
         `images`. Leaves it as it was. Asked before a sweep starts, of each network that is not the suite's."""
 
-    def apply(self, model: Any, feed: Feed) -> Any:
-        """The changed `model` (nn.Module), which may be the one given, changed in place."""
+    def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
+        """The changed `model`, which may be the one given, changed in place."""
         raise NotImplementedError
 
 

@@ -23,7 +23,7 @@ class StartUntrained(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """The untrained network instead of `model`; it becomes the reference."""
-        untrained: nn.Module = feed.untrained()
+        untrained = feed.untrained()
         feed.reference = untrained
         return copy.deepcopy(untrained)
 
