@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 from suite.track.experiment import NOTE
 from suite.track.mlflow_run import MlflowRun, created, log, set_status
-from suite.track.uploads import Refusals
+from suite.track.uploads import Uploads
 
 
 def sync_report(
-    client: Any, experiment: str, run: MlflowRun | None, sweep: str, folder: Path, refusals: Refusals
+    client: Any, experiment: str, run: MlflowRun | None, sweep: str, folder: Path, uploads: Uploads
 ) -> MlflowRun:
     """The run with the files of `folder`, but for those that the artifact store refuses, which are tried again. A link
     is not followed: it may lead to what is nobody's business."""
@@ -30,8 +30,8 @@ def sync_report(
         return run
     listed: set[str] = set()
     if run:
-        refusals.check_place(run)
-        with refusals.reported("report", "to list the report's files"):
+        uploads.check_place(run)
+        with uploads.reported("report", "to list the report's files"):
             listed = {item.path for item in client.list_artifacts(run.run_id)}
     if run and listed - digests.keys():
         client.delete_run(run.run_id)  # MLflow cannot forget an artifact either
@@ -40,7 +40,7 @@ def sync_report(
         tags = {"stage_key": f"report {sweep}", "role": "report", "mlflow.source.type": "JOB"}
         tags["mlflow.source.name"] = f"suite report {sweep}"
         run = created(client, experiment, f"report {sweep}", tags)
-    refused = refusals.upload(run, files)
+    refused = uploads.upload(run, files)
     page, flow = f"#/experiments/{experiment}/runs/{run.run_id}", "workflowType=machine_learning"
     links = [f"[{name}]({page}/artifacts/{quote(name)}?{flow})" for name in files if name not in refused]
     tags = {

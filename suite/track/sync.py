@@ -26,7 +26,7 @@ from suite.track.report_run import sync_report
 from suite.track.result import sync_verdicts
 from suite.track.sync_run import FloatRun, sync_run
 from suite.track.ui_view import pages
-from suite.track.uploads import Refusals
+from suite.track.uploads import Uploads
 
 
 def sync(
@@ -94,10 +94,10 @@ class Syncer:
             with store.only_one(self.runs) as owner, store.explained(self.runs):
                 lines, checked = {} if refused is None else refused, store.is_embedded(self.runs)
                 known = self._known = self._asked(owner, lines)
-                refusals = Refusals(known.client, known.experiment, lines, self.runs if checked else None)
+                uploads = Uploads(known.client, known.experiment, lines, self.runs if checked else None)
                 statuses = [now for now in self.seen.of_all(self.stages) if now.last]
-                self._sync_runs(known, statuses, refusals)
-                self._sync_rest(known, statuses, report, refusals)
+                self._sync_runs(known, statuses, uploads)
+                self._sync_rest(known, statuses, report, uploads)
         except BaseException:
             self._known = None
             raise
@@ -116,14 +116,14 @@ class Syncer:
             known = _Known(client, experiment, plan, runs_by_key(client, experiment))
         return known
 
-    def _sync_runs(self, known: _Known, statuses: Sequence[Status], refusals: Refusals) -> None:
+    def _sync_runs(self, known: _Known, statuses: Sequence[Status], uploads: Uploads) -> None:
         by_key = {now.stage.key: now for now in statuses}
         for now in statuses:
             key = now.stage.key
             if known.settled.get(key) is now:
                 continue
             start = _float_run(now, by_key, known.by_key)
-            run = sync_run(known.client, known.experiment, known.by_key.get(key), now, start, refusals)
+            run = sync_run(known.client, known.experiment, known.by_key.get(key), now, start, uploads)
             known.by_key[key] = run
             # A run that goes on has samples of its node's load beside its journal, and one that has ended may still
             # write the last: it is settled when a further sync found it as it was. Refused files are tried again.
@@ -133,7 +133,7 @@ class Syncer:
             known.checked[key] = now
 
     def _sync_rest(
-        self, known: _Known, statuses: Sequence[Status], report: Path | None, refusals: Refusals
+        self, known: _Known, statuses: Sequence[Status], report: Path | None, uploads: Uploads
     ) -> None:
         """What is not of one run: the positions, the report, the description and the model versions."""
         client, experiment, sweep = known.client, known.experiment, self.sweep
@@ -147,7 +147,7 @@ class Syncer:
             known.noted = noted
         reported = known.by_key.get(f"report {sweep}")
         if report is not None and report.is_dir():
-            reported = sync_report(client, experiment, reported, sweep, report, refusals)
+            reported = sync_report(client, experiment, reported, sweep, report, uploads)
             known.by_key[f"report {sweep}"] = reported
             sync_verdicts(client, known.by_key, statuses, report)
         text = description(experiment, sweep, about(self.runs, sweep), reported)
@@ -156,7 +156,7 @@ class Syncer:
             known.description = text
         if shown != known.registered:
             show_best(client, experiment, ids)
-            with refusals.reported("registry", "to register the best recipes"):
+            with uploads.reported("registry", "to register the best recipes"):
                 register(client, sweep, best, known.by_key, served=bool(server))
                 known.registered = shown
 

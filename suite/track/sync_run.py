@@ -17,7 +17,7 @@ from suite.track.experiment import NOTE
 from suite.track.mlflow_run import MlflowRun, created, log, set_status
 from suite.track.result import configuration, drop_points, note
 from suite.track.tags import OLDER, RECORD, SYNCED, record
-from suite.track.uploads import Refusals
+from suite.track.uploads import Uploads
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
 
@@ -36,7 +36,7 @@ class FloatRun:
 
 
 def sync_run(
-    client: Any, experiment: str, run: MlflowRun | None, now: Status, start: FloatRun, refusals: Refusals
+    client: Any, experiment: str, run: MlflowRun | None, now: Status, start: FloatRun, uploads: Uploads
 ) -> MlflowRun:
     """Bring one run up to date; gives the run, which may be another than `run`."""
     cursor = run.synced if run else {}
@@ -78,7 +78,7 @@ def sync_run(
     # A clock may have been set back; no run ends before it began.
     set_status(client, run, status, int(max(began, *(event["time"] * 1000 for event in now.journal))))
     if waiting:  # last: a store that refuses or hangs costs the run nothing else
-        log(client, run, _upload(run, files, waiting, position, refusals))
+        log(client, run, _upload(run, files, waiting, position, uploads))
     return run
 
 
@@ -141,10 +141,10 @@ def _upload(
     files: Mapping[str, tuple[int, bytes | str]],
     waiting: Mapping[str, bytes],
     position: Mapping[str, Any],
-    refusals: Refusals,
+    uploads: Uploads,
 ) -> dict[str, str]:
     """Log those of `files` that are waiting; gives the tags that say what was refused and is to be tried again."""
-    refused = refusals.upload(run, waiting)
+    refused = uploads.upload(run, waiting)
     reached = min((files[name][0] - 1 for name in refused), default=position["files"])
     contents = {name: refused.get(name, content) for name, (_, content) in files.items()}
     return {

@@ -20,9 +20,9 @@ PATIENCE_SECONDS = 10.0
 """How long the artifact store may take to refuse files; the others then wait for the next sync."""
 
 
-class Refusals:
-    """Of one sync; `lines` has one for each kind of thing that was refused. `runs` is the runs folder where its
-    database says where files are written, which is checked."""
+class Uploads:
+    """Those of one sync; `lines` gets one for each kind of thing that MLflow refused. `runs` is the runs folder where
+    its database says where files are written, which is checked."""
 
     def __init__(self, client: Any, experiment: str, lines: dict[str, str], runs: Path | None = None) -> None:
         self._client, self._experiment, self.lines, self._runs = client, experiment, lines, runs

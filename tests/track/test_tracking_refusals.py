@@ -136,7 +136,7 @@ def test_a_refusal_is_reported_without_the_password_of_an_address(tmp_path: Path
     sync.sync("demo", [], tmp_path)
     client = MlflowClient(store.uri(tmp_path))
     experiment = client.get_experiment_by_name("demo").experiment_id
-    found = uploads.Refusals(client, experiment, {}).why(OSError("no http://bob:secret@host/x\nand more"))
+    found = uploads.Uploads(client, experiment, {}).why(OSError("no http://bob:secret@host/x\nand more"))
     assert found == "OSError: no http://host/x"
 
 
