@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,14 @@ def browse(page: Path) -> dict[str, float]:
     return found
 
 
+def spreads(heading: str, rows: Mapping[str, Sequence[float]], digits: int) -> None:
+    """Print the median, the least and the most of each row, under a `heading` of the names."""
+    print(f"{heading:28s}{'median':>10s}{'least':>10s}{'most':>10s}")
+    for name, values in rows.items():
+        shown = (statistics.median(values), min(values), max(values))
+        print(f"{name:28s}" + "".join(f"{value:10.{digits}f}" for value in shown))
+
+
 def main() -> None:
     """Print the table and, last, one JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -190,13 +199,8 @@ def main() -> None:
         f"{chosen.runs} runs of {chosen.epochs} epochs, {chosen.rounds} rounds, python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )
-    print(f"{'':28s}{'median':>10s}{'least':>10s}{'most':>10s}")
-    for name, values in (
-        ("report, seconds", seconds),
-        ("of them computing", busy),
-        ("peak memory, GiB", peaks),
-    ):
-        print(f"{name:28s}{statistics.median(values):10.2f}{min(values):10.2f}{max(values):10.2f}")
+    rows = {"report, seconds": seconds, "of them computing": busy, "peak memory, GiB": peaks}
+    spreads("", rows, digits=2)
     print(f"{'page, MiB':28s}{size:10.2f}")
     for name, value in in_browser.items():
         print(f"{name + ', seconds':28s}{value:10.3f}")

@@ -21,8 +21,6 @@ import math
 import os
 import platform
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +30,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.analysis import report, write_sweep
-from benchmarks.status import core_seconds, stages, write_finished
+from benchmarks.status import command, core_seconds, stages, write_finished
 from benchmarks.submission import SWEEP
 from suite.cli.live import Watch
 from suite.record.journal import Journal
@@ -43,7 +41,6 @@ from suite.sweeps.stored import save_sweep
 from suite.track import store
 from suite.track.follow import EVERY_SECONDS, Follower
 
-ROOT = Path(__file__).parent.parent
 COMMANDS = ("plan", "status", "report")
 EVENTS, BUSY = 100, 10
 """Events a second, and the runs that record them, while MLflow is kept up to date."""
@@ -51,17 +48,6 @@ RECIPES = 24
 """Of each training of the sweep that is planned."""
 
 Measured = dict[str, float]
-
-
-def command(folder: Path, *words: str) -> tuple[float, float]:
-    """(seconds on the clock, seconds of a core) of one `python -m suite ...` in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    before, began = os.times(), time.perf_counter()
-    arguments = [sys.executable, "-m", "suite", *words]
-    subprocess.run(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
-    took, after = time.perf_counter() - began, os.times()
-    return took, sum(after[2:4]) - sum(before[2:4])
 
 
 def idle_percent(runs: Path, count: int, seconds: float) -> float:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.analysis import spreads
 from suite.cli.live import CHECK_SECONDS, STATUS_SECONDS, Watch
 from suite.methods.amax import Amax
 from suite.methods.k_sigma import KSigma
@@ -82,14 +83,16 @@ def core_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def command(runs: Path) -> tuple[float, float]:
-    """(seconds on the clock, seconds of a core) of one `python -m suite status`."""
-    arguments = [sys.executable, "-m", "suite", "status", "big", "--runs", str(runs)]
+def command(folder: Path, *words: str) -> tuple[float, float]:
+    """(seconds on the clock, seconds of a core) of one `python -m suite ...` in `folder`, without a server of
+    MLflow's."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
     before, began = os.times(), time.perf_counter()
-    subprocess.run(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    arguments = [sys.executable, "-m", "suite", *words]
+    subprocess.run(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
     took, after = time.perf_counter() - began, os.times()
-    busy = sum(after[2:4]) - sum(before[2:4])
-    return took, busy
+    return took, sum(after[2:4]) - sum(before[2:4])
 
 
 def whole_journals(runs: Path, listed: Sequence[Stage]) -> None:
@@ -137,7 +140,7 @@ def main() -> None:
             write_finished(runs, stage)
         note_synced(runs, "big", {stage.key: 10**6 for stage in listed}, {})
         for _ in range(chosen.rounds):
-            clock, core = command(runs)
+            clock, core = command(runs, "status", "big", "--runs", str(runs))
             statuses, known = Statuses(runs), Known()
             measured = {
                 "status, on the clock": clock,
@@ -162,9 +165,7 @@ def report(chosen: argparse.Namespace, found: dict[str, list[float]], share: flo
         f"{chosen.stages} finished stages, {chosen.rounds} rounds, python {platform.python_version()}, "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
-    print(f"{'seconds':28s}{'median':>10s}{'least':>10s}{'most':>10s}")
-    for name, values in found.items():
-        print(f"{name:28s}{statistics.median(values):10.4f}{min(values):10.4f}{max(values):10.4f}")
+    spreads("seconds", found, digits=4)
     median = {name: statistics.median(values) for name, values in found.items()}
     watch = median["further check, with MLflow"] / STATUS_SECONDS
     print(f"share of a core, status --watch, a check every {STATUS_SECONDS:g} s: {100 * watch:.2f} %")
