@@ -141,8 +141,8 @@ def save(
     return paths
 
 
-def on_dark(colour: str, paper: str = DARK_PAPER) -> str:
-    """`colour` mixed with white until it stands out from a dark `paper` as WCAG asks of graphics, 3 to 1.
+def on_dark(colour: str) -> str:
+    """`colour` mixed with white until it stands out from the dark page as WCAG asks of graphics, 3 to 1.
 
     >>> on_dark("#E69F00")
     '#e69f00'
@@ -151,7 +151,7 @@ def on_dark(colour: str, paper: str = DARK_PAPER) -> str:
     """
     for part in range(0, 100, 5):
         mixed = "#" + "".join(f"{round(x + (255 - x) * part / 100):02x}" for x in _channels(colour))
-        if contrast(mixed, paper) >= GRAPHICS:
+        if contrast(mixed, DARK_PAPER) >= GRAPHICS:
             return mixed
     return "#ffffff"
 

@@ -49,11 +49,11 @@ def settings_of(tensor: str) -> list[Setting]:
     return [setting for setting in SETTINGS.values() if setting.symmetric in about_zero]
 
 
-def resnet20(images: int = 1) -> tuple[dict[str, Tensor], str]:
+def resnet20() -> tuple[dict[str, Tensor], str]:
     """(weights [out, rest] and inputs [channels, rest] of all its layers, where the weights are from).
 
-    The public checkpoint, where SUITE_TEST_RESNET20 names it; else random weights. The inputs are those of `images` of
-    noise, of the mean and deviation of normalized ones.
+    The public checkpoint, where SUITE_TEST_RESNET20 names it; else random weights. The inputs are those of an image
+    of noise, of the mean and deviation of normalized ones.
     """
     file = os.environ.get("SUITE_TEST_RESNET20")
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def resnet20(images: int = 1) -> tuple[dict[str, Tensor], str]:
         for name, module in layers
     ]
     with torch.no_grad():
-        model(torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        model(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     for hook in hooks:
         hook.remove()
     found |= {f"{name} weight": module.get_parameter("weight").detach().flatten(1) for name, module in layers}

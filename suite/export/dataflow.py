@@ -14,10 +14,13 @@ from suite.export.integer_network import Codes, IntegerNetwork, Sums
 from suite.export.nodes import gives_shape, is_relu, moves_only
 from suite.export.rebuild import rebuilt
 from suite.quantizers.integer import Multiplier, bits_needed
-from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
+from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of, no_layer
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
+
+IMAGES = 32
+"""Test images that pass through the network; the example is of the first."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Row:
     real: float
 
 
-def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> list[Row]:
+def dataflow(stage: Stage, layer: str, folders: Folders) -> list[Row]:
     """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
     folded. The example is the largest output of the first image and the first channel, and of its products that of the
     first input channel in the middle of the filter.
@@ -47,9 +50,9 @@ def dataflow(stage: Stage, layer: str, folders: Folders, images: int = 32) -> li
     network, _ = integer_everywhere(source.model, source.calibration())
     integers = IntegerNetwork(network, keeps=True)
     if layer not in integers.weights:
-        raise SuiteError(f"{layer!r} is no quantized layer; the layers are {', '.join(integers.weights)}")
+        raise no_layer(layer, integers.weights)
     test = source.images("test")
-    x = next(agreement.batches(test, min(images, len(test))))
+    x = next(agreement.batches(test, min(IMAGES, len(test))))
     integers(x)
     return _Way(integers, layer).rows()
 

@@ -77,7 +77,7 @@ def _check_traces(graph: Graph) -> None:
         )
 
 
-def check_equalizes(model: nn.Module, relu6: Relu6 = "kept") -> None:
+def check_equalizes(model: nn.Module, relu6: Relu6) -> None:
     """Raise SuiteError where torch.fx cannot trace the model, and where no channels of it can be scaled."""
     graph = _graph(model, relu6)
     _check_traces(graph)

@@ -17,7 +17,7 @@ TRUTHS = {"loss_alone": 1, "loss_all_but": -1}
 left float."""
 LEAST = 4
 """Of layers, below which there is no correlation."""
-RESAMPLES = 2000
+RESAMPLES, SEED = 2000, 0
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Correlation:
     high: float
 
 
-def correlations(costs: Sequence[Cost], seed: int = 0) -> list[Correlation]:
+def correlations(costs: Sequence[Cost]) -> list[Correlation]:
     """Of every score with every truth, where LEAST layers have both and neither is the same for all."""
     found = []
     for tensor, bits in dict.fromkeys((cost.tensor, cost.bits) for cost in costs):
@@ -48,12 +48,12 @@ def correlations(costs: Sequence[Cost], seed: int = 0) -> list[Correlation]:
                 values = np.array([pair for pair in pairs if None not in pair], dtype=np.float64)
                 if len(values) < LEAST or np.ptp(values, axis=0).min() == 0:
                     continue
-                rho, low, high = spearman(values[:, 0], sign * values[:, 1], seed)
+                rho, low, high = spearman(values[:, 0], sign * values[:, 1])
                 found.append(Correlation(score, truth, tensor, bits, len(values), rho, low, high))
     return found
 
 
-def spearman(one: Floats, other: Floats, seed: int = 0) -> tuple[float, float, float]:
+def spearman(one: Floats, other: Floats) -> tuple[float, float, float]:
     """(rho, low, high) of two samples of equal length: the 95 % interval of RESAMPLES bootstrap samples.
 
     >>> one = np.arange(8.0)
@@ -61,7 +61,7 @@ def spearman(one: Floats, other: Floats, seed: int = 0) -> tuple[float, float, f
     (1.0, -1.0)
     """
     count = len(one)
-    drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    drawn = np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
     rows = np.concatenate([np.arange(count)[None], drawn])
     ranks = [rankdata(values[rows], axis=1) - (count + 1) / 2 for values in (one, other)]
     squares = [(part**2).sum(1) for part in ranks]
