@@ -18,7 +18,7 @@ from analysis.read.curves import Curve
 from analysis.read.older import table_as_today
 from analysis.read.published import Published
 from analysis.read.run_folders import DERIVED, from_csv, parameters
-from suite.record.words import in_words, phrase
+from suite.record.words import in_words, is_seed, phrase
 
 JOURNALS, MLFLOW = "journals", "mlflow"
 """The sources of a table of runs, beside a runs.csv."""
@@ -84,11 +84,6 @@ def mark(runs: pd.DataFrame) -> pd.DataFrame:
     top1 = dict(zip(runs["key"], runs["top1"], strict=True))
     marked["drop"] = [top1.get(key, float("nan")) for key in runs["start"]] - runs["top1"]
     return marked
-
-
-def is_seed(name: str) -> bool:
-    """Whether runs of one configuration may differ in the parameter: a seed of the training or of its data."""
-    return name == "seed" or name.endswith("_seed")
 
 
 def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import configurations, significance
-from analysis.compare.configurations import IDENTITY, is_seed
+from analysis.compare.configurations import IDENTITY
 from analysis.compare.significance import LEVEL, Bits
 from analysis.errors import AnalysisError
 from analysis.read.run_folders import parameters
+from suite.record.words import is_seed
 
 Row: TypeAlias = dict[str, Any]
 

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import significance
-from analysis.compare.configurations import is_seed
 from analysis.compare.significance import LEVEL, Bits
 from analysis.read.run_folders import parameters
+from suite.record.words import is_seed
 
 Row: TypeAlias = dict[str, Any]
 Pairs: TypeAlias = Sequence[tuple[Row, Row]]

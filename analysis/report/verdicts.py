@@ -16,10 +16,10 @@ import pandas as pd
 
 from analysis.compare import agreement, configurations, significance
 from analysis.compare.agreement import JUDGED
-from analysis.compare.configurations import is_seed
 from analysis.errors import AnalysisError
 from analysis.read import published, run_folders
 from analysis.report import tables, to_judge, wording
+from suite.record.words import is_seed
 
 COLUMNS = (
     ("number", False), ("published %", True), ("re-run %", True), ("if done as labelled %", True), ("change", True),

@@ -52,7 +52,7 @@ class Watch:
         self.began = time.monotonic()
 
     def follow(self, ticks: Iterator[None]) -> None:
-        """Show how things stand until `ticks` ends, twice a second."""
+        """Show how far the stages are until `ticks` ends, twice a second."""
         if not self.console.is_terminal:
             for _ in _spaced(ticks, CHECK_SECONDS):
                 self._print(self._check_open())

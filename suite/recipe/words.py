@@ -7,6 +7,11 @@ import re
 CLASS = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)*(?=[(),]|$)")
 
 
+def is_seed(name: str) -> bool:
+    """Whether runs of one configuration may differ in the parameter: a seed of the training or of its data."""
+    return name == "seed" or name.endswith("_seed")
+
+
 def phrase(name: str, value: object) -> str:
     """A field and what it holds.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from suite.recipe import Recipe, Stage
 from suite.record.status import Status
+from suite.record.words import is_seed
 from suite.track.mlflow_run import MlflowRun, log
 from suite.track.run_contents import Point
 
@@ -116,18 +117,12 @@ def sync_verdicts(
         return
     for now in statuses if found else ():
         own = {
-            name: value
-            for name, value in now.stage.params.items()
-            if not _is_seed(name) and value is not None
+            name: value for name, value in now.stage.params.items() if not is_seed(name) and value is not None
         }
         if pairs := found.get(_sorted(own)):
             numbers, verdicts = zip(*pairs, strict=True)
             tags = {"published": "; ".join(numbers), "verdict": "; ".join(dict.fromkeys(verdicts))}
             log(client, runs[now.stage.key], tags)
-
-
-def _is_seed(name: str) -> bool:
-    return name == "seed" or name.endswith("_seed")
 
 
 def _sorted(params: Mapping[str, Any]) -> str:
