@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from analysis.errors import AnalysisError
 from analysis.report.readme_block import replaced
 from suite.record.files import printable
-from suite.record.spelled import spell_what_cannot_be_written
+from suite.record.terminal_text import spell_what_cannot_be_written
 
 if TYPE_CHECKING:
     from rich.console import Console

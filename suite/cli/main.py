@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from suite.record.files import printable
-from suite.record.spelled import default_shown, spell_what_cannot_be_written
+from suite.record.terminal_text import default_shown, spell_what_cannot_be_written
 
 COMMANDS = {
     "sweeps": (

@@ -53,7 +53,7 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
 
     from suite.data import datasets
     from suite.data.image_folder import Streamed
-    from suite.networks.fit import check_takes_one
+    from suite.networks.network_check import check_takes_one
 
     reported = set[Path]()
     for stage in plan(stages):

@@ -11,9 +11,9 @@ from torch import nn
 
 from suite.data import datasets, verify
 from suite.data.complete import check_data
-from suite.launch.as_worker import check_user_files
+from suite.launch.user_files_check import check_user_files
 from suite.networks import build, checkpoint_files
-from suite.networks.fit import check_networks
+from suite.networks.network_check import check_networks
 from suite.recipe import Dataset, Network, Pretrained, Recipe, Stage, plan
 from suite.recipe.errors import SuiteError, no_checkpoint
 from suite.recipe.method import Step

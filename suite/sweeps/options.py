@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
 from rich.console import Console
 
 from suite.recipe.errors import SuiteError
-from suite.record.spelled import default_shown
+from suite.record.terminal_text import default_shown
 
 TAKEN = [
     "runs",

@@ -11,9 +11,9 @@ from typing import Any
 
 from suite.recipe.errors import SuiteError
 from suite.track import store
+from suite.track.artifact_folders import check_inside
 from suite.track.mlflow_run import MlflowRun
 from suite.track.moved import ARTIFACTS
-from suite.track.places import check_inside
 from suite.track.tags import plan_tags
 from suite.track.ui_view import BEST_KEY, best_view, views
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from suite.recipe import FLOAT_BITS, Recipe
 from suite.record.status import Status
+from suite.track.artifact_folders import folder_within
 from suite.track.mlflow_run import MlflowRun
-from suite.track.places import folder_within
 from suite.track.result import configuration
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from suite.recipe.errors import SuiteError
 from suite.record.secrets import first_line, without_login, without_secrets
 from suite.record.waiting import lock_exclusively
+from suite.track.artifact_folders import check_is_no_link
 from suite.track.moved import follow_folder, former_folder
-from suite.track.places import check_is_no_link
 from suite.track.ui_view import pages
 
 SETTINGS = {

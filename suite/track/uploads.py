@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from suite.record.secrets import without_secrets
+from suite.track.artifact_folders import check_inside, check_is_no_link
 from suite.track.mlflow_run import MlflowRun
-from suite.track.places import check_inside, check_is_no_link
 
 PATIENCE_SECONDS = 10.0
 """How long the artifact store may take to refuse files; the others then wait for the next sync."""

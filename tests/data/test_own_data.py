@@ -14,7 +14,7 @@ from suite.data import datasets
 from suite.data.complete import check_data, completed
 from suite.data.images import Images
 from suite.methods.amax import Amax
-from suite.networks import fit
+from suite.networks import network_check
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
@@ -99,7 +99,7 @@ def test_arrays_of_more_channels_are_taken_where_the_data_set_says_how_many(tmp_
     assert isinstance(images, Images) and images.pixels.shape == (30, 5, 8, 8)
     assert next(iter(images.share(Ranks(), 4)))[0].shape == (4, 5, 8, 8)
     with pytest.raises(SuiteError, match="to have 3 channels, but got 5"):
-        fit.check_networks([done])
+        network_check.check_networks([done])
 
 
 def test_an_archive_in_the_place_of_a_data_set_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fakes.user_files import NETWORK
 from suite import networks
 from suite.data.complete import check_data
 from suite.methods.amax import Amax
-from suite.networks import fit
+from suite.networks import network_check
 from suite.networks.graph import graph_of, left_in_float
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
@@ -94,7 +94,7 @@ def of_file(folder: Path, text: str) -> Network:
 
 def test_a_users_network_fits_and_torchs_generator_is_left_as_it_was(tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    fit.check_fits(of_file(tmp_path, NETWORK), Dataset("digits", size=8), trains=True)
+    network_check.check_fits(of_file(tmp_path, NETWORK), Dataset("digits", size=8), trains=True)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -124,7 +124,7 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_runs(
         of_file(tmp_path, text), Dataset("digits", size=8), Sgd(1, 32, 0.1, precision=Precision("O0"))
     )
     with pytest.raises(SuiteError, match=words):
-        fit.check_networks([Recipe(training, Amax())])
+        network_check.check_networks([Recipe(training, Amax())])
 
 
 DIGITS = Dataset("digits", size=8)
@@ -150,13 +150,13 @@ def test_a_network_that_would_fail_or_be_another_in_a_run_is_refused(
 ) -> None:
     network = replace(of_file(tmp_path, odd.HEAD + text), name="my_net.py:Net")
     with pytest.raises(SuiteError, match=words):
-        fit.check_fits(network, DIGITS, trains=True)
+        network_check.check_fits(network, DIGITS, trains=True)
 
 
 @pytest.mark.parametrize("text", [odd.FIXED_BUFFER, odd.UNUSED, odd.RECURRENT, odd.U_NET, odd.NORM_IN_HEAD])
 def test_a_network_that_only_looks_odd_fits(tmp_path: Path, text: str) -> None:
     network = replace(of_file(tmp_path, odd.HEAD + text), name="my_net.py:Net")
-    fit.check_fits(network, DIGITS, trains=True)
+    network_check.check_fits(network, DIGITS, trains=True)
     left = left_in_float(networks.build(network))
     expected = {odd.RECURRENT: ("lstm.weight_ih_l0", "lstm.weight_hh_l0"), odd.U_NET: ("up.weight",)}
     assert left == expected.get(text, ("extra.weight",) if text == odd.UNUSED else ())
@@ -165,7 +165,7 @@ def test_a_network_that_only_looks_odd_fits(tmp_path: Path, text: str) -> None:
 def test_what_trainings_need_of_a_network_by_their_batches_and_ranks_is_checked(tmp_path: Path) -> None:
     unused = replace(of_file(tmp_path, odd.HEAD + odd.UNUSED), name="my_net.py:Net")
     with pytest.raises(SuiteError, match="extra.weight takes no part in what it gives, and ranks that share"):
-        fit.check_fits(unused, DIGITS, trains=True, shared=True)
+        network_check.check_fits(unused, DIGITS, trains=True, shared=True)
     (tmp_path / "other").mkdir()
     norm = replace(of_file(tmp_path / "other", odd.HEAD + odd.NORM_IN_HEAD), name="my_net.py:Net")
     sgd = Sgd(

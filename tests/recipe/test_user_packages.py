@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fakes.user_files import METHOD, NETWORK, SWEEP, forget
 
-from suite.launch import as_worker
-from suite.launch.as_worker import check_user_files
+from suite.launch import user_files_check
+from suite.launch.user_files_check import check_user_files
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, plan, user_files
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -122,13 +122,13 @@ def test_a_loader_that_draws_anew_each_time_is_refused(tmp_path: Path, forgetful
     with pytest.raises(
         SuiteError, match="one.py:load gave other test images or labels the second time; let it draw"
     ):
-        as_worker._load_twice(Dataset(f"{tmp_path}/one.py:load"), tmp_path)
+        user_files_check._load_twice(Dataset(f"{tmp_path}/one.py:load"), tmp_path)
 
 
 def test_a_file_whose_import_never_ends_is_given_up(
     tmp_path: Path, forgetful: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(as_worker, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(user_files_check, "PATIENCE_SECONDS", 0.5)
     (tmp_path / "my_net.py").write_text(NETWORK)
     stage = Training(Network(f"{tmp_path}/my_net.py:build"), Dataset("digits", size=8), SGD)
     monkeypatch.setattr("sys.executable", str(tmp_path / "endless"))

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from suite.recipe.errors import SuiteError
 from suite.record.journal import Journal, read_events
-from suite.track import places, store, sync
+from suite.track import artifact_folders, store, sync
 
 __all__ = ["embedded"]
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -52,7 +52,7 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("what", STATEMENTS)
 def test_a_database_that_names_another_place_has_nothing_written_there(tmp_path: Path, what: str) -> None:
-    home, artifacts = tmp_path / "home", tmp_path / places.ARTIFACTS / "demo"
+    home, artifacts = tmp_path / "home", tmp_path / artifact_folders.ARTIFACTS / "demo"
     artifacts.mkdir(parents=True)
     (artifacts / "link").symlink_to(home)
     foreign(tmp_path, home, STATEMENTS[what], artifacts)
@@ -66,7 +66,7 @@ def test_a_database_that_names_another_place_has_nothing_written_there(tmp_path:
 
 
 def test_a_link_in_the_place_of_an_artifact_is_not_written_through(tmp_path: Path) -> None:
-    home, artifacts = tmp_path / "home", tmp_path / places.ARTIFACTS / "demo"
+    home, artifacts = tmp_path / "home", tmp_path / artifact_folders.ARTIFACTS / "demo"
     foreign(tmp_path, home, "select 1 -- {home}", artifacts)
     client = MlflowClient(store.uri(tmp_path))
     (run,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
@@ -80,7 +80,7 @@ def test_a_link_in_the_place_of_an_artifact_is_not_written_through(tmp_path: Pat
 
 def test_a_folder_of_artifacts_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    (tmp_path / places.ARTIFACTS).symlink_to(tmp_path / "home")
+    (tmp_path / artifact_folders.ARTIFACTS).symlink_to(tmp_path / "home")
     write_run(tmp_path, STAGE)
     with pytest.raises(SuiteError, match="which is not in .*; nothing is written there"):
         sync.sync("demo", [STAGE], tmp_path)
@@ -100,7 +100,7 @@ def test_a_link_in_the_place_of_the_database_or_its_lock_is_not_opened(tmp_path:
 
 
 def test_a_database_that_puts_an_address_back_is_followed_once(tmp_path: Path) -> None:
-    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere" / places.ARTIFACTS / "demo"
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere" / artifact_folders.ARTIFACTS / "demo"
     trigger = "create trigger t after update on experiments begin update experiments "
     trigger += f"set artifact_location = '{elsewhere.as_uri()}' where name = 'demo'; end"
     foreign(tmp_path, home, trigger, elsewhere)
@@ -116,7 +116,7 @@ def test_a_runs_folder_that_is_a_link_is_synced(tmp_path: Path, database: bytes)
     write_run(runs, STAGE)
     (runs / "mlflow.db").write_bytes(database)
     sync.sync("demo", [STAGE], runs)
-    assert [file.name for file in (real / places.ARTIFACTS).rglob("*.*")] == ["curve.csv"]
+    assert [file.name for file in (real / artifact_folders.ARTIFACTS).rglob("*.*")] == ["curve.csv"]
 
 
 def test_a_model_version_whose_files_are_elsewhere_gives_way_to_one_of_the_run(tmp_path: Path) -> None:
