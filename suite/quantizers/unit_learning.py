@@ -53,6 +53,12 @@ class Settings:
         return first + (last - first) * (iteration - begun) / (self.iterations - begun)
 
 
+def _seed_of(seed: int, iteration: int) -> int:
+    """Of what one iteration draws: it does not depend on what earlier ones drew, so that a state that is resumed from
+    needs no generator. The factor is a prime, so that the iterations of neighbouring seeds draw otherwise."""
+    return seed + 7919 * iteration
+
+
 class Mask:
     """1 for elements that are kept and 0 for others, at random: windows of a pool, other ones in each iteration."""
 
@@ -63,7 +69,7 @@ class Mask:
 
     def begin(self, iteration: int) -> None:
         """What is drawn from here on depends on the seed and this number alone."""
-        self.generator.manual_seed(self.seed + 7919 * iteration)
+        self.generator.manual_seed(_seed_of(self.seed, iteration))
 
     def __call__(self, x: Tensor) -> Tensor:
         """In shape, strides, dtype and device of `x`, a tensor without gaps."""
@@ -155,7 +161,7 @@ class Learning:
     def _loss(self, caches: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Of the iteration at hand: squared error and regularizer."""
         given, in_float, target = caches
-        self.generator.manual_seed(self.seed + 7919 * self.iteration)
+        self.generator.manual_seed(_seed_of(self.seed, self.iteration))
         index = torch.randint(len(given), (self.settings.batch,), generator=self.generator)
         index = index.to(given.device, non_blocking=True)
         low = self.settings.bfloat16
