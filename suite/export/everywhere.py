@@ -18,7 +18,7 @@ from suite.export.levels import Integers, Levels, NoGridError, integers_of, leve
 from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
 from suite.networks.graph import BATCH_NORM, Tracer
 from suite.quantizers.affine import Grid
-from suite.quantizers.layers import LAYERS, Quantized, layer_of
+from suite.quantizers.layers import LAYERS, Quantized, layer_of, note_scale
 from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError, in_a_line
@@ -104,7 +104,7 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     folded = Integers(q, scale, weight.bits)
     layer.weight = nn.Parameter(folded.value, requires_grad=False)
     layer.bias = nn.Parameter((bias - mean) * factor + beta, requires_grad=False)
-    layer.__dict__["stored_scales"] = {"weight": scale}
+    note_scale(layer, scale)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from suite.networks.own_forward import has_own_forward
 from suite.quantizers.affine import fake_quantize
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
 
@@ -95,13 +95,13 @@ def _around(quantizer: Quantizer, zero_point: int, scale: Tensor) -> Tensor:
 
 def integers_of(layer: nn.Module) -> Integers | None:
     """Of the rounded weight of `layer`; None where it is float. Raises NoGridError."""
-    bits = layer.__dict__.get("stored_bits", {}).get("weight")
-    if bits is None:
+    noted = stored_parameters(layer).get("weight")
+    if noted is None:
         return None
     weight = layer.weight.detach()  # type: ignore[operator]
     assert isinstance(weight, Tensor)
-    noted = layer.__dict__.get("stored_scales", {}).get("weight")
-    if noted is not None and (found := _whole(weight, noted.detach().float(), bits)) is not None:
+    bits, scale = noted.bits, noted.scale
+    if scale is not None and (found := _whole(weight, scale.detach().float(), bits)) is not None:
         return found
     for scale in _steps(weight, bits):  # which sorts the whole weight
         if (found := _whole(weight, scale.detach().float(), bits)) is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from suite.export.levels import Integers, Levels, integers_of, levels_of
 from suite.networks.own_forward import computed
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer
 
 
@@ -62,7 +62,7 @@ def with_operators(
     for name, module in list(model.named_modules()):
         if isinstance(module, Quantizer):
             model.set_submodule(name, quantized(levels_of(module)))
-        elif isinstance(module, LAYERS) and "weight" in module.__dict__.get("stored_bits", {}):
+        elif isinstance(module, LAYERS) and "weight" in stored_parameters(module):
             weight = integers_of(module)
             holder = model.get_submodule(name.rpartition(".")[0])
             if weight is not None and not isinstance(holder, StoredWeight):

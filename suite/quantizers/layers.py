@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, overload
 
@@ -223,11 +224,34 @@ def bake(model: nn.Module) -> nn.Module:
                 rounded, grid = quantizer.settled(weight), quantizer.grid
                 limits = grid.limits(quantizer.scale, quantizer.zero_point)
                 set_weight(module.layer, rounded, grid.bits, limits=limits)
-                module.layer.__dict__.setdefault("stored_scales", {})["weight"] = quantizer.scale.detach()
+                note_scale(module.layer, quantizer.scale.detach())
                 module.weight = None
             if module.input is not None:
                 module.input.freeze()
     return model
+
+
+@dataclass(frozen=True)
+class StoredParameter:
+    """What is noted of a parameter that was rounded for good: the `bits` that each value takes when stored; the ends
+    of its grid in real units and the scale of its integers, float32, one value each or one a channel, None where not
+    known."""
+
+    bits: int
+    limits: tuple[Tensor, Tensor] | None = None
+    scale: Tensor | None = None
+
+
+def stored_parameters(layer: nn.Module | None) -> dict[str, StoredParameter]:
+    """Of the parameters of a layer that were rounded for good, by name; empty without any."""
+    found: dict[str, StoredParameter] = {} if layer is None else layer.__dict__.get("stored_parameters", {})
+    return found
+
+
+def note_scale(layer: nn.Module, scale: Tensor) -> None:
+    """Note the scale of the integers of a layer's rounded weight."""
+    known = stored_parameters(layer)
+    known["weight"] = replace(known["weight"], scale=scale)
 
 
 @torch.no_grad()
@@ -241,8 +265,7 @@ def set_weight(
     """Overwrite a parameter with quantized values, `weight` in its shape; note how many bits each takes when stored,
     and the ends of the grid in real units, float32, one value each or one a channel."""
     getattr(layer, name).copy_(weight)
-    layer.__dict__.setdefault("stored_bits", {})[name] = bits
-    layer.__dict__.setdefault("stored_limits", {})[name] = limits
+    layer.__dict__.setdefault("stored_parameters", {})[name] = StoredParameter(bits, limits)
 
 
 class CastInput(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from suite.networks.graph import BATCH_NORM
-from suite.quantizers.layers import Quantized
+from suite.quantizers.layers import Quantized, stored_parameters
 
 
 def size_mb(model: nn.Module) -> float:
@@ -16,9 +16,10 @@ def size_mb(model: nn.Module) -> float:
     """
     bits = 0
     for module in model.modules():
-        stored = module.__dict__.get("stored_bits", {})
+        stored = stored_parameters(module)
         for name, parameter in module.named_parameters(recurse=False):
-            bits += parameter.numel() * stored.get(name, 8 * parameter.element_size())
+            width = stored[name].bits if name in stored else 8 * parameter.element_size()
+            bits += parameter.numel() * width
         if isinstance(module, BATCH_NORM):
             bits += 2 * 32 * module.num_features
         if not isinstance(module, Quantized):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.quantizers.layers import Quantized
+from suite.quantizers.layers import Quantized, stored_parameters
 from suite.quantizers.unit_learning import NOTHING, Learning, Settings, restore_bias
 from suite.quantizers.units import Part, Unit, check_apart, parts_of, run
 from suite.recipe.errors import SuiteError, not_finite
@@ -188,7 +188,7 @@ def error_of(model: nn.Module, unit: Unit | Part, x: Tensor, target: Tensor) -> 
 
 def _take_ranges(layer: Quantized, settings: Settings) -> None:
     """Weight and input of the layer are rounded from now on, to the nearest."""
-    if layer.weight is None and settings.learns != "steps" and "stored_bits" in layer.layer.__dict__:
+    if layer.weight is None and settings.learns != "steps" and stored_parameters(layer.layer):
         raise SuiteError("the weights are rounded already; a reconstruction comes before Bake")
     if layer.weight is not None and layer.weight.observer is not None:
         weight = layer.layer.weight

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.hessian import Trace
-from suite.quantizers.layers import Quantized, layer_of
+from suite.quantizers.layers import Quantized, layer_of, stored_parameters
 from suite.quantizers.offsets import Call, loss_of, moved_by_input, moved_by_weight, offset
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -77,9 +77,9 @@ class Rounded:
     def tensors(self, name: str, bits: int) -> list[str]:
         """Which tensors of a layer are rounded at that width."""
         held = self.at[bits].get_submodule(name)
-        weight = layer_of(held).__dict__.get("stored_bits", {}).get("weight")
+        has_weight = "weight" in stored_parameters(layer_of(held))
         has_input = isinstance(held, Quantized) and held.input is not None
-        return ["weight"] * (weight is not None) + ["input"] * has_input
+        return ["weight"] * has_weight + ["input"] * has_input
 
     def with_tensor(self, name: str, tensor: str, bits: int) -> nn.Module:
         """The layer with that tensor alone rounded."""

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks.graph import is_called
-from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized
+from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized, stored_parameters
 from suite.quantizers.observers import observe_over
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
@@ -65,7 +65,7 @@ def float_weights(network: nn.Module, prepared: nn.Module) -> Weights:
     for name, layer in network.named_modules():
         if is_called(layer, LAYERS):
             module = _layer(_held(prepared, name))
-            if module is not None and "weight" in module.__dict__.get("stored_bits", {}):
+            if "weight" in stored_parameters(module):
                 module = layer  # rounded already
             weight = getattr(module, "weight", None)
             found[name] = weight.detach().clone() if isinstance(weight, Tensor) else None
@@ -139,7 +139,8 @@ def _weight_record(x: Tensor | None, module: nn.Module | None) -> Record | None:
     q = getattr(layer, "weight", None)
     if isinstance(module, Quantized) and module.weight is not None:  # not baked in
         return _record(x, module.weight(q), _range_of(module.weight)) if x is not None else None
-    limits = layer.__dict__.get("stored_limits", {}).get("weight") if layer is not None else None
+    stored = stored_parameters(layer).get("weight")
+    limits = stored.limits if stored else None
     if callable(q):  # a packed one of torch.ao
         q = q()
         q, limits = q.dequantize(), _integer_range(q)

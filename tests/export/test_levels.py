@@ -12,7 +12,7 @@ from suite.export.levels import NoGridError, integers_of, levels_of
 from suite.export.onnx_graph import QuantizeInput, stored
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.apot import ApotInput, ApotWeight
-from suite.quantizers.layers import set_weight
+from suite.quantizers.layers import note_scale, set_weight
 from suite.quantizers.lsq_plus import LsqPlus
 from suite.quantizers.observers import MinMax
 from suite.quantizers.pact import Pact, dorefa_weight
@@ -42,7 +42,7 @@ def test_a_noted_step_is_taken_where_it_gives_the_weight_and_a_stale_one_is_not(
     weight = torch.tensor([[2.0, 4.0, -6.0]])
     for noted, expected in ((1.0, 1.0), (0.3, 2.0)):
         layer = held(weight, 8)
-        layer.__dict__["stored_scales"] = {"weight": torch.tensor(noted)}
+        note_scale(layer, torch.tensor(noted))
         found = integers_of(layer)
         assert found is not None and float(found.scale) == expected and torch.equal(found.value, weight)
 
@@ -141,7 +141,7 @@ def test_stored_integers_and_zero_points_give_the_same_differences(
     generator = torch.Generator().manual_seed(seed)
     q = torch.randint(-127, 128, (3, 20), generator=generator) + torch.tensor([[0], [0], [offset]])
     layer = held(q.float(), 10)
-    layer.__dict__["stored_scales"] = {"weight": torch.ones(3)}
+    note_scale(layer, torch.ones(3))
     weight = integers_of(layer)
     assert weight is not None
     values, zero = stored(weight, unsigned)

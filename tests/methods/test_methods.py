@@ -13,7 +13,7 @@ from fakes.methods import EACH, KINDS, LIKE_ANOTHER, ONE_OF_A_KIND, images, inse
 from fakes.networks import two_blocks
 from torch import Tensor, nn
 
-from suite.quantizers.layers import Quantized
+from suite.quantizers.layers import Quantized, stored_parameters
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Dataset, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
@@ -158,9 +158,9 @@ def test_weights_take_no_more_values_than_their_bits_allow(name: str, bits: int)
     _, _, converted = made(name, bits)
     checked = 0
     for module in converted.modules():
-        if "weight" in module.__dict__.get("stored_bits", {}):
+        if noted := stored_parameters(module).get("weight"):
             weight: Tensor = module.weight.detach()  # type: ignore[assignment]
-            stored = module.__dict__["stored_bits"]["weight"]
+            stored = noted.bits
             method = make(name, bits)
             assert stored in (bits, getattr(method, "first_last", bits), *getattr(method, "widths", ()))
             channels = weight.flatten(1) if weight.dim() > 1 else weight[None]

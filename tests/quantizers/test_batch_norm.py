@@ -28,7 +28,7 @@ from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.methods.scheme import Scheme
 from suite.quantizers import batch_norm
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.model_size import size_mb
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Method, Network, Pretrained, Recipe, Sgd, Training
@@ -116,7 +116,8 @@ def test_the_first_and_the_last_layer_have_a_width_of_their_own(method: Method, 
     recipe = Recipe(START, method, edge_bits=bits)
     model = quantized(steps_of(recipe), InMemoryFeed(network(), x))
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
-    stored = [layer.__dict__.get("stored_bits", {}).get("weight") for layer in layers]
+    noted = [stored_parameters(layer).get("weight") for layer in layers]
+    stored = [one and one.bits for one in noted]
     first_last = bits if bits == 8 else None
     assert stored == [first_last, *[4] * (len(stored) - 2), first_last]
     held = [module for module in model.modules() if isinstance(module, Quantized)]

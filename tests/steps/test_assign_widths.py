@@ -18,7 +18,7 @@ from suite.methods.lsq import Lsq
 from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
 from suite.methods.scheme import Scheme
-from suite.quantizers.layers import Quantized, first_and_last, set_widths, widths_of
+from suite.quantizers.layers import Quantized, first_and_last, set_widths, stored_parameters, widths_of
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Calibration, Precision, Recipe, Sgd
 from suite.recipe.errors import SuiteError
@@ -45,7 +45,9 @@ def test_the_budgets_are_met_tied_layers_are_alike_and_the_model_has_the_widths_
     assert kept["size_mb"] == pytest.approx(size_mb(model)) == feed.values["size_mb"]
     for name, (weight_bits, input_bits) in found.items():
         held: Any = model.get_submodule(name)
-        assert held.layer.stored_bits["weight"] == weight_bits and held.input.grid.bits == input_bits
+        assert (
+            stored_parameters(held.layer)["weight"].bits == weight_bits and held.input.grid.bits == input_bits
+        )
     json.dumps(kept, allow_nan=False)
 
 

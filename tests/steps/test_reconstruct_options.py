@@ -14,6 +14,7 @@ from suite.data.images import Images
 from suite.methods.best import Best
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
+from suite.quantizers.layers import stored_parameters
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
 from suite.run.in_memory import InMemoryFeed
@@ -26,7 +27,7 @@ def test_scales_of_weights_are_learned_where_asked_for() -> None:
         unit["error"] <= unit["error_nearest"] for unit in feed.kept["reconstruction-both.json"]["units"]
     )
     layers: list[Any] = [found.get_submodule("blocks.0.conv1").layer for found in (without, model)]
-    scales = [layer.stored_scales["weight"] for layer in layers]
+    scales = [stored_parameters(layer)["weight"].scale for layer in layers]
     assert not torch.equal(*scales)
     weight = layers[1].weight.detach()
     integers = weight / scales[1][:, None, None, None]

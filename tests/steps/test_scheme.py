@@ -15,7 +15,7 @@ from suite.methods.amax import Amax
 from suite.methods.entropy import Entropy
 from suite.methods.mse import Mse
 from suite.methods.scheme import Scheme
-from suite.quantizers.layers import LAYERS, Quantized
+from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Method
@@ -106,7 +106,8 @@ def test_each_layer_has_the_width_that_is_named_for_it(network: nn.Module) -> No
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, Quantized):
-            bits = module.layer.__dict__.get("stored_bits", {}).get("weight", 32)
+            noted = stored_parameters(module.layer).get("weight")
+            bits = noted.bits if noted else 32
             found[name] = bits, module.input.grid.bits if module.input else 32
     layers = [name for name, module in network.named_modules() if isinstance(module, LAYERS)]
     expected = {name: (4, 4) for name in layers if name != "layer1.0.conv2"}
