@@ -79,9 +79,14 @@ def _from_batches(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.n
     except Exception as error:  # of files that are missing, cut off, or something else
         reason = (str(error) or type(error).__name__).splitlines()[0]
         shown = name.upper().replace("CIFAR", "CIFAR-")
+        found = (
+            f"no intact {shown} in {folder} ({reason})"
+            if (folder / place).exists()
+            else f"no {shown} in {folder}"
+        )
         raise SuiteError(
-            f"no intact {shown} in {folder} ({reason}); it needs {place} or {name}.npz; name another folder with "
-            f"--data, or let --download fetch it"
+            f"{found}; it needs {place} or {name}.npz; name another folder with "
+            f"--data, or let `suite launch --download` fetch it"
         ) from None
 
 
