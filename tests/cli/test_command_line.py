@@ -215,7 +215,7 @@ def test_a_runs_folder_that_cannot_be_written_is_reported(
         (["plan"], "parameter SWEEP requires an argument. See suite plan --help"),
         (
             ["plan", "cifar10"],
-            "cifar10 needs --weights: the checkpoint, a file of torch.save. See suite plan cifar10 --help",
+            "cifar10 needs --weights: .*torch.save, or .safetensors. See suite plan cifar10 --help",
         ),
         (["explain", "002", "--sedes", "3"], "Unknown option: --sedes. .*See suite explain --help"),
         (
