@@ -14,6 +14,7 @@ from suite.record.waiting import announced
 
 REMEDIES = {
     "Unable to contact": "slurmctld does not answer; try again presently: nothing is sent twice",
+    "Unknown host": "no slurmctld was found; use a login node of the cluster, or set SLURM_CONF",
     "SubmitJobLimit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
     "submit limit": "you may have no more jobs in the queue; launch again when some have ended: none is sent twice",
     "Disk quota": "free some space, or choose another folder with --runs",

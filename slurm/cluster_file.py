@@ -137,7 +137,8 @@ def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
         text = raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
         return text, tomllib.loads(text)
     except OSError as error:
-        raise SuiteError(f"cannot read {file}: {error}; slurm/cluster.toml is one to copy") from None
+        reason = error.strerror or str(error)
+        raise SuiteError(f"cannot read {file}: {reason}; copy slurm/cluster.toml and fill it in") from None
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise SuiteError(f"{file}, line {line}: it is not UTF-8; save it as UTF-8") from None

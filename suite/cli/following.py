@@ -38,7 +38,12 @@ def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: RunsOptions = 
     for by in launcher.every(folders):
         done += by.cancel(keys)
     others = f", and {done.stages} stages of jobs that go on with others" if done.stages else ""
-    console.print(f"{done.jobs} jobs of {name} cancelled{others}; resume {name} launches them again")
+    if done.jobs or done.stages:
+        console.print(
+            f"{done.jobs} jobs of {name} cancelled{others}; `suite resume {name}` launches them again"
+        )
+    else:
+        console.print(f"nothing of {name} runs or waits, so nothing was cancelled")
     if done.note:
         console.print(literal(done.note), soft_wrap=True)
     return 0

@@ -130,7 +130,7 @@ def table(record: dict[str, Any]) -> Table:
 
 def about(record: dict[str, Any]) -> list[str]:
     """Machine, what the table means, and what was skipped, a line each."""
-    ratio = "x float32: by processor time, of the first float network, in the same runtime and batch"
+    ratio = "x float32: times as fast as the first float network, by processor time, in the same runtime and batch"
     skipped = (f"skipped {what}: {why}" for what, why in record["skipped"].items())
     return [machine_line(record), ratio, *skipped]
 

@@ -20,6 +20,7 @@ from suite.cli.options import (
     FOLDERS,
     LAUNCH,
     LAUNCHER,
+    PLAN,
     Download,
     ExplainWords,
     FolderOptions,
@@ -28,6 +29,7 @@ from suite.cli.options import (
     LaunchOptions,
     Name,
     Only,
+    PlanOptions,
     SweepName,
     SweepWords,
 )
@@ -67,7 +69,7 @@ def show_plan(
     *words: SweepWords,
     only: Only = None,
     name: Name = None,
-    how: LauncherOptions = LAUNCHER,
+    how: PlanOptions = PLAN,
     folders: FolderOptions = FOLDERS,
 ) -> int:
     """Show each stage of a sweep: key, what it is, what it needs, done or pending; with --on also the jobs; what was
@@ -75,6 +77,10 @@ def show_plan(
     from suite.cli.tables import plan_summary, plan_table
 
     console, (name, every, options, about) = get_console(), _planned(sweep, words, name, folders.data)
+    if how.gpus_per_run is not None:
+        every, options = _over_ranks(
+            every, options, how.gpus_per_run, launcher.made(how.on, folders, **how.given)
+        )
     stages = matching(every, only)
     statuses = Statuses(folders.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
@@ -92,7 +98,7 @@ def show_plan(
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
     if note:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
-    if how != LAUNCHER:
+    if how != PLAN:
         _show_jobs(pending, how, folders)
     return 0
 

@@ -23,7 +23,7 @@ SweepWords = Annotated[
     Parameter(
         name="OPTIONS",
         allow_leading_hyphen=True,
-        help="options of the sweep; SWEEP --help shows them",
+        help="options of the sweep; `suite plan SWEEP --help` shows them",
     ),
 ]
 ExplainWords = Annotated[
@@ -88,20 +88,28 @@ class LauncherOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class LaunchOptions(LauncherOptions):
-    """How a sweep is launched."""
+class PlanOptions(LauncherOptions):
+    """What decides the jobs of a launch."""
 
     gpus_per_run: Annotated[
         Whole | None,
         Parameter(
-            help="GPUs that share each training, instead of as many as the sweep says; not with --on here"
+            help="GPUs that share each training, instead of as many as the sweep says; more than 1 not with --on here"
         ),
     ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LaunchOptions(PlanOptions):
+    """How a sweep is launched."""
+
     download: Download = False
     replace: Annotated[
         bool, Parameter(help="replace an earlier sweep that has this name and other stages")
     ] = False
 
 
-FOLDERS, RUNS, LAUNCHER, LAUNCH = FolderOptions(), RunsOptions(), LauncherOptions(), LaunchOptions()
+FOLDERS, RUNS = FolderOptions(), RunsOptions()
+LAUNCHER, PLAN, LAUNCH = LauncherOptions(), PlanOptions(), LaunchOptions()
 """Those of a command that is given none."""

@@ -78,9 +78,14 @@ def _from_batches(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.n
         return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     except Exception as error:  # of files that are missing, cut off, or something else
         shown = name.upper().replace("CIFAR", "CIFAR-")
+        found = (
+            f"no intact {shown} in {folder} ({first_line(error)})"
+            if (folder / place).exists()
+            else f"no {shown} in {folder}"
+        )
         raise SuiteError(
-            f"no intact {shown} in {folder} ({first_line(error)}); it needs {place} or {name}.npz; name another "
-            f"folder with --data, or let --download fetch it"
+            f"{found}; it needs {place} or {name}.npz; name another folder with "
+            f"--data, or let `suite launch --download` fetch it"
         ) from None
 
 

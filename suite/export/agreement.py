@@ -183,8 +183,8 @@ def few_images(images: int) -> str:
     if images >= ONE_FLIP_IN:
         return ""
     return (
-        f"compared on {images} images, of which one answer may flip: the bound of 1 in {ONE_FLIP_IN} needs as many, "
-        f"or more"
+        f"compared on {images} images, where one answer may differ; {ONE_FLIP_IN} or more are needed to check the "
+        f"bound of 1 in {ONE_FLIP_IN}"
     )
 
 

@@ -21,6 +21,7 @@ from suite.export.levels import NoIntegersError, integers_of, levels_of, refused
 from suite.export.onnx_file import differs, onnx_file
 from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.request import CONVENTIONS, Request
+from suite.export.runtimes import how_to_install
 from suite.quantizers.layers import LAYERS
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import CPU
@@ -106,9 +107,7 @@ def check_installed() -> None:
     """Raise SuiteError unless the packages of the extra `export` are there."""
     lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
     if lacking:
-        raise SuiteError(
-            f"ONNX needs {', '.join(lacking)}, not installed here; pip install 'quantization-suite[export]'"
-        )
+        raise SuiteError(f"ONNX needs {', '.join(lacking)}, not installed here; {how_to_install('export')}")
 
 
 def check_on_grids(source: Rebuilt) -> None:

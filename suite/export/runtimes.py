@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,12 +34,17 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """Processor flags of units that multiply bfloat16."""
 
 
+def how_to_install(extra: str) -> str:
+    """The command for an extra of pyproject.toml, in the environment that runs this."""
+    return f"in the suite's folder: {sys.executable} -m pip install --editable '.[{extra}]'"
+
+
 def why_not(runtime: str) -> str:
     """Why a runtime cannot be used here, with what to do; empty where it can."""
     extra, packages = PACKAGES[runtime]
     lacking = [name for name in packages if not importlib.util.find_spec(name)]
     if lacking:
-        return f"{', '.join(lacking)} is not installed; pip install 'quantization-suite[{extra}]'"
+        return f"{', '.join(lacking)} is not installed; {how_to_install(extra)}"
     if runtime == "torch_ao":
         return torch_ao.why_not()
     if runtime == "inductor":

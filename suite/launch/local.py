@@ -103,7 +103,9 @@ class Here:
         if listed:
             content = [[stage.key for stage in job] for job, _ in listed.values()]
             self._launch = local_jobs.record(self.folders.runs, self.name, content)
-        return Submitted(len(stages), f"to run, {self.slots} processes at a time")
+        return Submitted(
+            len(stages), f"to run, {self.slots} process{'' if self.slots == 1 else 'es'} at a time"
+        )
 
     def _side_by_side(self, stages: Sequence[Stage]) -> int:
         """How many slots these stages can fill."""

@@ -1,4 +1,4 @@
-"""All post-training methods at 8, 6, 4 and 3 bits on your checkpoint of a CIFAR-10 network."""
+"""The sources' post-training methods at 8, 6, 4 and 3 bits, adaround and best, on your CIFAR-10 checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from suite.sweeps.float_network import Classes, Model, Normalization, Shortcut, 
 
 
 def sweep(
-    weights: Annotated[Path, "the checkpoint, a file of torch.save"],
+    weights: Annotated[Path, "the checkpoint: a file of torch.save, or .safetensors"],
     model: Model = "resnet20",
     shortcut: Shortcut = "A",
     classes: Classes = 10,
@@ -30,7 +30,7 @@ def sweep(
     sha256: Annotated[str, "the checksum it must have"] = "",
     calibration_seeds: Annotated[int, "random choices of 1,024 calibration images"] = 1,
 ) -> Sequence[Recipe]:
-    """Every post-training method at every width."""
+    """Each of these methods at each of its widths."""
     start = pretrained(weights, model, shortcut, classes, normalization, sha256)
     recipes = {
         recipe.key: recipe

@@ -25,9 +25,15 @@ from suite.sweeps import quick
 
 NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "cifar10": (CIFAR10_MEAN, CIFAR10_STD)}
 
-Model = Annotated[str, Parameter(help="its architecture: resnet20, resnet32, resnet44, resnet56 or resnet50")]
+Model = Annotated[
+    str,
+    Parameter(
+        help="its architecture: resnet20, resnet32, resnet44, resnet56, resnet50, nin, torchvision/NAME, timm/NAME, "
+        "or yours, my_net.py:build"
+    ),
+]
 Shortcut = Annotated[
-    str, Parameter(help="how its blocks change shape: A (slice and pad) or B (1x1 convolution)")
+    str, Parameter(help="of a ResNet, how its blocks change shape: A (slice and pad) or B (1x1 convolution)")
 ]
 Classes = Annotated[int, Parameter(help="outputs of its last layer")]
 Normalization = Annotated[str, Parameter(help="mean and std it was trained with: imagenet or cifar10")]

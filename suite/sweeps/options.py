@@ -6,9 +6,10 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, convert
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, convert
 from rich.console import Console
 
 from suite.recipe.errors import SuiteError
@@ -41,6 +42,9 @@ class Options:
         # A paragraph is one line, which --help breaks where the terminal ends.
         self._about = re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", about)
         self._name, self._signature = name, _signature(function)
+        file = Path(function.__code__.co_filename)
+        of_suite = file.parent == Path(__file__).parent
+        self._command = "explain" if name == "explain" else f"plan {name if of_suite else file.name}"
         self._app = self._taking(self._signature)
 
     def _taking(self, signature: inspect.Signature) -> App:
@@ -66,9 +70,15 @@ class Options:
         try:
             _, bound, _ = self._app.parse_args(words, exit_on_error=False, print_error=False)
         except CycloptsError as error:
-            raise SuiteError(f"{explained(error, TAKEN)} See suite plan SWEEP --help") from None
+            raise SuiteError(f"{self._explained(error)} See suite {self._command} --help") from None
         bound.apply_defaults()
         return dict(bound.arguments)
+
+    def _explained(self, error: CycloptsError) -> str:
+        """What is wrong with the words; of an option that the sweep needs and was not given, what it is."""
+        if isinstance(error, MissingArgumentError) and error.keyword is None and error.argument:
+            return f"{self._name} needs {error.argument.name}: {error.argument.parameter.help}."
+        return explained(error, TAKEN)
 
     def print_help(self, console: Console, without: Collection[str] = ()) -> None:
         """Show what the sweep asks, and each option with its default; not those that the command gives itself."""

@@ -54,8 +54,8 @@ def test_a_missing_data_folder_is_named_before_anything_runs(
     words = ("launch", "cifar10", "--weights", checkpoint(tmp_path), "--runs", tmp_path / "runs")
     said = refused(capsys, *words, "--data", tmp_path / "nowhere")
     assert (
-        "no intact CIFAR-10 in" in said
-        and "name another folder with --data, or let --download fetch it" in said
+        "no CIFAR-10 in" in said
+        and "name another folder with --data, or let `suite launch --download` fetch it" in said
     )
     assert not list((tmp_path / "runs").glob("*/events.jsonl"))
 
@@ -214,13 +214,18 @@ def test_a_runs_folder_that_cannot_be_written_is_reported(
         (["lunch", "quick"], 'Unknown command "lunch". Did you mean "launch"? .*See suite --help'),
         (["plan"], "parameter SWEEP requires an argument. See suite plan --help"),
         (
+            ["plan", "cifar10"],
+            "cifar10 needs --weights: .*torch.save, or .safetensors. See suite plan cifar10 --help",
+        ),
+        (["explain", "002", "--sedes", "3"], "Unknown option: --sedes. .*See suite explain --help"),
+        (
             ["status", "quick", "--weights", "x"],
             "Unknown option: --weights. There is --only, --watch, --runs, --data. See suite status --help",
         ),
         (
             ["plan", "quick", "--sedes", "3"],
             "Unknown option: --sedes. Did you mean --seeds? Options of the sweep: --seeds, --epochs; of the command: "
-            "--runs, .*See suite plan SWEEP --help",
+            "--runs, .*See suite plan quick --help",
         ),
     ],
 )

@@ -30,6 +30,16 @@ def test_a_training_of_several_ranks_is_refused_here(
     assert "is shared by 4 ranks" in said and "--gpus-per-run 1" in said
 
 
+def test_plan_takes_the_number_of_gpus_that_share_a_training(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    words = ("plan", own, "--gpus-per-run", "2", "--runs", str(tmp_path))
+    assert "--on here gives it up to 1" in refused(capsys, *words)
+    assert main([*words, "--on", "torchrun", "--workers", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "world size 2" in said and ": 2 ranks, after nothing" in said
+
+
 def test_launch_run_status_and_sync_work_on_a_users_own_file(
     own: str, tmp_path: Path, database: bytes
 ) -> None:

@@ -81,7 +81,7 @@ def test_an_option_of_another_type_is_refused_with_its_name(
 ) -> None:
     (tmp_path / "typed.py").write_text(OPTIONS)
     said = refused(capsys, "plan", tmp_path / "typed.py", *words.split(), "--runs", tmp_path)
-    assert message in said and "See suite plan SWEEP --help" in said
+    assert message in said and "See suite plan typed.py --help" in said
 
 
 def test_the_help_of_a_sweep_shows_each_option_with_its_text_and_default(

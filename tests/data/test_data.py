@@ -171,5 +171,5 @@ def test_calibration_draws_by_its_seed_and_says_when_there_are_too_few() -> None
 
 
 def test_a_missing_folder_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match=r"no intact CIFAR-10 in .*nowhere.*name another folder with --data"):
+    with pytest.raises(SuiteError, match=r"no CIFAR-10 in .*nowhere.*name another folder with --data"):
         datasets.load(Dataset("cifar10"), "test", tmp_path / "nowhere", CPU)

@@ -98,7 +98,7 @@ def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason_unless_it_wa
     usable, skipped = usable_runtimes(Asked())
     assert usable == ("onnxruntime",) and set(skipped) == {"openvino", "inductor", "torch_ao"}
     assert skipped["torch_ao"] == "no quantized operators"
-    assert skipped["openvino"].endswith("pip install 'quantization-suite[openvino]'")
+    assert skipped["openvino"].endswith("-m pip install --editable '.[openvino]'")
     with pytest.raises(SuiteError, match="openvino: openvino is not installed"):
         usable_runtimes(Asked(runtimes=("openvino",)))
     there.clear()
