@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
 from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
 from suite.networks.graph import BATCH_NORM, Tracer
-from suite.quantizers.affine import Grid
+from suite.quantizers.affine import Grid, by_channel
 from suite.quantizers.layers import LAYERS, Quantized, layer_of, note_scale
 from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
@@ -98,8 +98,7 @@ def _scale_channels(layer: nn.Module, weight: Integers, batch_norm: nn.Module) -
     bias = layer.bias if layer.bias is not None else torch.zeros_like(mean)
     assert isinstance(gamma, Tensor) and isinstance(bias, Tensor)
     factor = (gamma / (var + float(batch_norm.eps)).sqrt()).detach()  # type: ignore[arg-type]
-    shape = [-1, *[1] * (weight.q.dim() - 1)]
-    q = weight.q * factor.sign().to(torch.int32).reshape(shape)
+    q = weight.q * by_channel(factor.sign().to(torch.int32), weight.q, 0)
     scale = torch.where(factor == 0, 1.0, factor.abs() * weight.scale)
     folded = Integers(q, scale, weight.bits)
     layer.weight = nn.Parameter(folded.value, requires_grad=False)

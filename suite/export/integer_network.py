@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from suite.export.levels import Integers, integers_of, levels_of
 from suite.export.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.quantizers import integer
+from suite.quantizers.affine import by_channel
 from suite.quantizers.integer import Accumulators
 from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
@@ -52,8 +53,7 @@ class Sums:
     @property
     def real(self) -> Tensor:
         """float32."""
-        shape = [1, -1, *[1] * (self.q.dim() - 2)]
-        return (self.q * (self.scale.reshape(shape) if self.scale.dim() else self.scale)).float()
+        return (self.q * by_channel(self.scale, self.q, 1)).float()
 
 
 Value = Tensor | Codes | Sums
@@ -156,7 +156,7 @@ class IntegerNetwork(nn.Module):
         total, scale = self.products(x, name, layer)
         if layer.bias is not None:
             bias = integer.integer_bias(layer.bias.detach(), scale, name)  # type: ignore[operator]
-            total = total + bias.reshape([1, -1, *[1] * (total.dim() - 2)])
+            total = total + by_channel(bias, total, 1)
         return Sums(self.sums(total, name), scale)
 
     def products(self, x: Codes, name: str, layer: nn.Module) -> tuple[Tensor, Tensor]:
@@ -193,7 +193,7 @@ class IntegerNetwork(nn.Module):
         if isinstance(value, Sums):
             moved, scale = self._called(node, value.q.double(), known), value.scale
             if scale.dim():  # what was a channel may be several now, or elsewhere
-                shaped = scale.reshape([1, -1, *[1] * (value.q.dim() - 2)]).expand(value.q.shape)
+                shaped = by_channel(scale, value.q, 1).expand(value.q.shape)
                 of_one = self._called(node, shaped.contiguous(), known)[0]
                 scale = of_one.reshape(len(of_one), -1)[:, 0]
             return Sums(moved.long(), scale)
@@ -237,7 +237,7 @@ def _relu(value: Value, module: nn.Module | None) -> Value:
         q = value.q.clamp_min(0)
         if six is not None:
             ends = torch.round(six / value.scale).long()
-            q = torch.minimum(q, ends.reshape([1, -1, *[1] * (q.dim() - 2)]) if ends.dim() else ends)
+            q = torch.minimum(q, by_channel(ends, q, 1))
         return replace(value, q=q)
     return value.clamp(min=0, max=six)
 

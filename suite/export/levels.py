@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.networks.own_forward import has_own_forward
-from suite.quantizers.affine import fake_quantize
+from suite.quantizers.affine import by_channel, fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
@@ -50,8 +50,7 @@ class Integers:
     @property
     def value(self) -> Tensor:
         """float32, as the simulation has it."""
-        shape = [-1, *[1] * (self.q.dim() - 1)]
-        return self.q.float() * (self.scale.reshape(shape) if self.scale.dim() else self.scale)
+        return self.q.float() * by_channel(self.scale, self.q, 0)
 
 
 class NoGridError(Exception):
@@ -113,7 +112,7 @@ def _whole(weight: Tensor, scale: Tensor, bits: int) -> Integers | None:
     """The weight as whole multiples of `scale`, where it is that."""
     if not bool((scale > 0).all()):
         return None
-    shaped = scale.reshape([-1, *[1] * (weight.dim() - 1)]) if scale.dim() else scale
+    shaped = by_channel(scale, weight, 0)
     q = torch.round(weight / shaped)
     exact = torch.equal(q * shaped, weight)
     near = bool((q * shaped - weight).abs().max() <= ULPS * weight.abs().max())

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from suite.export.levels import Integers, Levels, NoIntegersError
 from suite.export.operators import StoredWeight, with_operators
+from suite.quantizers.affine import by_channel
 from suite.recipe.errors import SuiteError, in_a_line
 
 if TYPE_CHECKING:
@@ -102,18 +103,18 @@ def stored(weight: Integers, unsigned: bool = False) -> tuple[Tensor, Tensor]:
     return moved.to(dtype), zero.to(dtype)
 
 
-def _moved(q: Tensor, by_channel: bool, bits: int) -> tuple[Tensor, Tensor] | None:
+def _moved(q: Tensor, per_channel: bool, bits: int) -> tuple[Tensor, Tensor] | None:
     """(integers, zero points, one or one a channel), signed ones of so many bits whose differences are `q`; None where
     a channel spans more. A zero point is as near to 0 as it can be."""
     half = 1 << (bits - 1)
-    rows = q.reshape(len(q), -1) if by_channel else q.reshape(1, -1)
+    rows = q.reshape(len(q), -1) if per_channel else q.reshape(1, -1)
     low, high = rows.amin(1), rows.amax(1)
     zero = (-half - low).clamp_min(0) + (half - 1 - high).clamp_max(0)
     if not bool(((low + zero >= -half) & (high + zero < half) & (zero >= -half) & (zero < half)).all()):
         return None
-    if not by_channel:
+    if not per_channel:
         return q + zero[0], zero[0]
-    return q + zero.reshape([-1, *[1] * (q.dim() - 1)]), zero
+    return q + by_channel(zero, q, 0), zero
 
 
 def prepared(model: nn.Module, unsigned: Collection[str]) -> nn.Module:
@@ -202,7 +203,7 @@ def _store_int4(made: ModelProto) -> None:
         if q.data_type != TensorProto.INT8:
             continue
         values, zeros = (torch.from_numpy(numpy_helper.to_array(one).astype(int)) for one in (q, zero))
-        apart = values - (zeros.reshape([-1, *[1] * (values.dim() - 1)]) if zeros.dim() else zeros)
+        apart = values - by_channel(zeros, values, 0)
         if (narrow := _moved(apart, bool(zeros.dim()), 4)) is None:
             continue
         names = q.name, f"{q.name}_zero_point"

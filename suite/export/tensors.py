@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from suite.export.levels import integers_of, levels_of
 from suite.export.onnx_graph import stored
-from suite.quantizers.affine import fake_quantize
+from suite.quantizers.affine import by_channel, fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
 
@@ -115,8 +115,7 @@ def read_into(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
             tensor.fill_(torch.nan)
         if f"{plain}_scale" in tensors:
             q, zero, scale = (tensors[f"{plain}{part}"] for part in ("", "_zero_point", "_scale"))
-            shape = [-1, *[1] * (q.dim() - 1)]
-            zero, scale = (one.reshape(shape if one.dim() else []) for one in (zero, scale))
+            zero, scale = (by_channel(one, q, 0) for one in (zero, scale))
             tensor.copy_((q.int() - zero.int()) * scale)
         elif plain in tensors:
             tensor.copy_(tensors[plain])

@@ -82,6 +82,13 @@ def _finite(scale: Tensor, steps: int) -> Tensor:
     return scale.clamp_max(_HUGE / steps)
 
 
+def by_channel(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """`value`, [] or one a channel of `axis` (shape [x.shape[axis]]), in a shape that combines with `x`."""
+    if axis is None or value.dim() == 0:
+        return value
+    return value.reshape([-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())])
+
+
 def fake_quantize(
     x: Tensor,
     scale: Tensor,
@@ -97,10 +104,8 @@ def fake_quantize(
     an end of the grid, NaN stays. The gradient (straight-through estimator) is 1 where the rounded integer lies in the
     grid, else 0.
     """
-    if axis is not None:
-        shape = [-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())]
-        scale = scale.reshape(shape)
-        zero_point = None if zero_point is None else zero_point.reshape(shape)
+    scale = by_channel(scale, x, axis)
+    zero_point = None if zero_point is None else by_channel(zero_point, x, axis)
     result: Tensor = _FakeQuantize.apply(x, scale, zero_point, quant_min, quant_max)  # type: ignore[no-untyped-call]
     return result
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.networks.graph import BATCH_NORM, Graph, graph_of
+from suite.quantizers.affine import by_channel
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Relu6
 
@@ -103,11 +104,10 @@ def _scale(model: nn.Module, one: str, batch_norm: str | None, other: str) -> Te
     scaled = model.get_submodule(batch_norm) if batch_norm else before
     for parameter in (scaled.weight, scaled.bias):
         if isinstance(parameter, Tensor):
-            parameter.div_(scale.reshape(-1, *(1,) * (parameter.dim() - 1)))
+            parameter.div_(by_channel(scale, parameter, 0))
     weight = behind.weight
     assert isinstance(weight, Tensor)
-    dim = 0 if _is_depthwise(behind) else 1
-    weight.mul_(scale.reshape([-1 if at == dim else 1 for at in range(weight.dim())]))
+    weight.mul_(by_channel(scale, weight, 0 if _is_depthwise(behind) else 1))
     return scale
 
 

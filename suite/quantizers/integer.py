@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from suite.quantizers.affine import by_channel
 from suite.recipe.errors import SuiteError
 
 MANTISSA_BITS = 31
@@ -52,13 +53,8 @@ class Multiplier:
 
     def __call__(self, q: Tensor, axis: int = 1) -> Tensor:
         """floor(q * mantissa / 2^shift + 1/2), int64: half goes up. q: int64 within int32, channels on `axis`."""
-        mantissa, shift = (_along(part, q, axis) for part in (self.mantissa, self.shift))
+        mantissa, shift = (by_channel(part, q, axis) for part in (self.mantissa, self.shift))
         return (q * mantissa + (1 << (shift - 1))) >> shift
-
-
-def _along(value: Tensor, x: Tensor, axis: int) -> Tensor:
-    """`value`, one or one a channel, in a shape that combines with `x`."""
-    return value if value.dim() == 0 else value.reshape([-1 if dim == axis else 1 for dim in range(x.dim())])
 
 
 @dataclass

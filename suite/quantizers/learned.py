@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.quantizers.affine import by_channel
 from suite.quantizers.observers import Dynamic
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
@@ -40,11 +41,11 @@ class LearnedRounding(Quantizer):
         self.observer = None
         self.scale, self.zero_point = quantizer.scale, quantizer.zero_point
         with torch.no_grad():
-            ratio = weight.float() / self._shaped(self.scale, weight)
+            ratio = weight.float() / by_channel(self.scale, weight, axis)
             base = ratio.floor()
             fraction = ratio - base
             alpha = -torch.log((ZETA - GAMMA) / (fraction - GAMMA) - 1)
-        self.register_buffer("base", base + self._shaped(self.zero_point, weight))
+        self.register_buffer("base", base + by_channel(self.zero_point, weight, axis))
         self.register_buffer("up", (fraction >= 0.5).to(torch.uint8))
         self.alpha: nn.Parameter | None = nn.Parameter(alpha)
         self.log_factor: nn.Parameter | None = None
@@ -61,11 +62,6 @@ class LearnedRounding(Quantizer):
         """The scale as it was learned so far."""
         return self.scale if self.log_factor is None else self.scale * self.log_factor.exp()
 
-    def _shaped(self, value: Tensor, weight: Tensor) -> Tensor:
-        if self.axis is None or value.dim() == 0:
-            return value
-        return value.reshape([-1 if dim == self.axis else 1 for dim in range(weight.dim())])
-
     def soft(self) -> Tensor:
         """h, of the shape of the weight. Before `harden`."""
         assert self.alpha is not None
@@ -80,7 +76,8 @@ class LearnedRounding(Quantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         """The rounded weight, in the dtype of `x`, which is the weight that it was made of."""
-        scale, zero_point = self._shaped(self.present_scale, x), self._shaped(self.zero_point, x)
+        parts = self.present_scale, self.zero_point
+        scale, zero_point = (by_channel(part, x, self.axis) for part in parts)
         return ((self.integers() - zero_point) * scale).to(x.dtype)
 
     def settled(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.affine import Grid
+from suite.quantizers.affine import Grid, by_channel
 from suite.quantizers.blocks import in_blocks
 from suite.quantizers.layers import Quantized
 from suite.quantizers.observers import Observer
@@ -156,11 +156,6 @@ class Lsq(LearnedQuantizer):
 def positive(step: Tensor) -> Tensor:
     """The magnitude of a step size, SMALLEST_STEP or more."""
     return step.abs().clamp_min(SMALLEST_STEP)
-
-
-def by_channel(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
-    """`value`, one or one a channel, in a shape that multiplies `x`."""
-    return value if axis is None else value.reshape([-1 if dim == axis else 1 for dim in range(x.dim())])
 
 
 def gradient_scale(x: Tensor, grid: Grid, axis: int | None, of_weight: bool) -> float:

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from suite.quantizers.affine import Grid
+from suite.quantizers.affine import Grid, by_channel
 from suite.quantizers.histogram import observe
 from suite.quantizers.lsq import (
     Learned,
     LearnedQuantizer,
     Learning,
     Lsq,
-    by_channel,
     gradient_scale,
     learned_values,
     lsq,
