@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from suite.quantizers.blocks import in_blocks
+from suite.quantizers.cache_blocks import in_cache_blocks
 from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq
 
 UNIFORM_FROM = 8
@@ -146,7 +146,7 @@ class _Nearest(torch.autograd.Function):
             v = (x.float() * alpha.reciprocal()).clamp_(low, 1)
             return in_dtype(_nearest(v, of_alpha, signed), x.dtype)
 
-        result: Tensor = in_blocks(rounded, x)
+        result: Tensor = in_cache_blocks(rounded, x)
         return result
 
     @staticmethod
@@ -160,5 +160,5 @@ class _Nearest(torch.autograd.Function):
             by_alpha = _nearest(v, cells, ctx.signed).sub_(v).mul_(g).addcmul_(g - passed, v)
             return (passed if ctx.clips_gradient else g).to(x.dtype), by_alpha.sum()
 
-        passed, by_alpha = in_blocks(gradients, x, grad[0])
+        passed, by_alpha = in_cache_blocks(gradients, x, grad[0])
         return passed, by_alpha, None, None, None

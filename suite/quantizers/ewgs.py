@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.blocks import in_blocks
+from suite.quantizers.cache_blocks import in_cache_blocks
 from suite.quantizers.lsq import LearnedQuantizer, in_dtype, positive
 
 
@@ -98,7 +98,7 @@ class _Ewgs(torch.autograd.Function):
             q = _part(x, low, size).clamp_(0, 1).mul_(steps).round_().mul_(span / steps).add_(first)
             return in_dtype(q, x.dtype)
 
-        result: Tensor = in_blocks(rounded, x)
+        result: Tensor = in_cache_blocks(rounded, x)
         return result
 
     @staticmethod
@@ -115,7 +115,7 @@ class _Ewgs(torch.autograd.Function):
             passed /= size
             return passed.to(x.dtype), passed.sum(), (passed * clamped).sum()
 
-        passed, all_of_it, by_part = in_blocks(gradients, x, grad[0])
+        passed, all_of_it, by_part = in_cache_blocks(gradients, x, grad[0])
         return passed, -all_of_it, -by_part, None, None, None, None
 
 

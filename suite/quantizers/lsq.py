@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid, by_channel
-from suite.quantizers.blocks import in_blocks
+from suite.quantizers.cache_blocks import in_cache_blocks
 from suite.quantizers.layers import Quantized
 from suite.quantizers.observers import Observer
 from suite.quantizers.quantizer import Quantizer
@@ -201,7 +201,7 @@ class _Lsq(torch.autograd.Function):
             q = _steps(x, scale, offset).clamp_(quant_min, quant_max).round_().mul_(scale)
             return in_dtype(q if offset is None else q.add_(offset), x.dtype)
 
-        return in_blocks(rounded, x) if scale.dim() == 0 else rounded(x)
+        return in_cache_blocks(rounded, x) if scale.dim() == 0 else rounded(x)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -223,7 +223,7 @@ class _Lsq(torch.autograd.Function):
             by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
             return passed.to(x.dtype), by_scale, *(() if offset is None else (outside.sum(),))
 
-        found = in_blocks(gradients, x, grad[0]) if scale.dim() == 0 else gradients(x, grad[0])
+        found = in_cache_blocks(gradients, x, grad[0]) if scale.dim() == 0 else gradients(x, grad[0])
         passed, *sums = found if isinstance(found, tuple) else (found,)
         scaled = [one * ctx.gradient_scale for one in sums]
         by_scale, by_offset, *_ = *scaled, None, None

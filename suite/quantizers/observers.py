@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.blocks import BLOCK, elements
+from suite.quantizers.cache_blocks import CACHE_BLOCK, elements
 from suite.quantizers.range_search import least_error, nth_largest, rank
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, not_finite
@@ -231,7 +231,7 @@ def _counts(values: Tensor, edge: Tensor, bins: int) -> Tensor:
     number = torch.int16 if 2 * bins <= 1 << 15 else torch.int32
     counts = torch.zeros(2 * bins, dtype=torch.int64, device=values.device)
     per_value = bins / edge
-    for some in torch.split(values, BLOCK if values.device.type == "cpu" else len(values)):
+    for some in torch.split(values, CACHE_BLOCK if values.device.type == "cpu" else len(values)):
         index = (some.float() * per_value).clamp_(1 - bins, bins - 1).to(number)
         index += some > 0
         counts += torch.bincount(index.add_(bins - 1), minlength=2 * bins)

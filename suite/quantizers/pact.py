@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.blocks import in_blocks
+from suite.quantizers.cache_blocks import in_cache_blocks
 from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq
 
 
@@ -52,7 +52,7 @@ class _Pact(torch.autograd.Function):
         def rounded(x: Tensor) -> Tensor:
             return in_dtype((x.float() * scale.reciprocal()).clamp_(low, high).round_().mul_(scale), x.dtype)
 
-        result: Tensor = in_blocks(rounded, x)
+        result: Tensor = in_cache_blocks(rounded, x)
         return result
 
     @staticmethod
@@ -66,7 +66,7 @@ class _Pact(torch.autograd.Function):
             # Outside the grid v / high clamped is -1, 0 or 1: what alpha is multiplied by there.
             return passed.to(x.dtype), ((g - passed) * v.clamp_(low, high)).sum()
 
-        passed, by_alpha = in_blocks(gradients, x, grad[0])
+        passed, by_alpha = in_cache_blocks(gradients, x, grad[0])
         return passed, by_alpha / high, None, None
 
 

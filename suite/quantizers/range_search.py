@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid, fake_quantize
+from suite.quantizers.cache_blocks import CACHE_BLOCK
 
-BLOCK = 1 << 16
-"""How many numbers, such as candidates times values, are worked on at a time: they stay in a processor's own cache."""
+AT_A_TIME = 2 * CACHE_BLOCK
+"""How many numbers, such as candidates times values, are worked on at a time: they stay in a processor's own cache.
+The last bits of an error may depend on it."""
 
 
 def least_error(
@@ -26,7 +28,7 @@ def least_error(
     with an `axis` of `values` [number, channels], for one answer a channel. Returns float32, [] or [channels].
     """
     costs = []
-    for some in torch.split(candidates, max(1, BLOCK // max(1, values.numel()))):
+    for some in torch.split(candidates, max(1, AT_A_TIME // max(1, values.numel()))):
         scale, _ = grid.symmetric(some, checked=False)
         scale = scale.reshape(len(some), *(-1 if dim == axis else 1 for dim in range(values.dim())))
         error = fake_quantize(values, scale, None, grid.quant_min, grid.quant_max) - values
@@ -47,10 +49,10 @@ def spread_error(edges: Tensor, falls: Tensor, scale: Tensor, lowest: Tensor, hi
     from 0 to x is scale^3 * (n / 12 + r^3 / 3), inside the grid and beyond it.
     """
     grids = [part.double().reshape(-1, 1) for part in (scale, lowest, highest)]
-    step = max(1, BLOCK // max(1, len(edges)))
+    step = max(1, AT_A_TIME // max(1, len(edges)))
     parts = []
     for size, low, high in zip(*(torch.split(part, step) for part in grids), strict=True):
-        # What every grid of the block rounds to zero has the error x^2, whatever the scale.
+        # What every grid of this part rounds to zero has the error x^2, whatever the scale.
         outer = edges.abs() > size.min() / 2
         inner = (falls * edges**3).masked_fill_(outer, 0).sum() / 3
         rest = edges[outer] * size.reciprocal()
@@ -114,7 +116,7 @@ def divergences(counts: Tensor, cuts: Tensor, cells: int) -> Tensor:
         cumulative(x) for x in (counts, (counts > 0).double(), torch.special.xlogy(counts, counts))
     )
     total, found = counts.sum(), []
-    for cut in torch.split(cuts, max(1, BLOCK // (cells + 1))):
+    for cut in torch.split(cuts, max(1, AT_A_TIME // (cells + 1))):
         last, beyond = counts[cut - 1], total - before[cut]
         bounds = (cut[:, None] * torch.arange(cells + 1, device=cut.device) + cells - 1) // cells
         inside = before[bounds].diff(dim=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers import blocks
+from suite.quantizers import cache_blocks
 from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput
 from suite.quantizers.ewgs import Ewgs
@@ -44,7 +44,7 @@ def test_blocks_change_no_value_and_sums_by_their_order_alone(
     held, x, g = layer(kind), images(0).relu(), torch.randn(4, 4, 7, 7)
     found = []
     for size in (1 << 20, 100):
-        monkeypatch.setattr(blocks, "BLOCK", size)
+        monkeypatch.setattr(cache_blocks, "CACHE_BLOCK", size)
         own, mine = copy.deepcopy(held), x.clone(memory_format=torch.preserve_format).requires_grad_()
         y = own(mine)
         y.backward(g)
@@ -63,12 +63,12 @@ def test_a_tensor_that_is_not_dense_and_one_whose_gradient_is_asked_for_are_take
         calls.append(x.shape)
         return x * 2
 
-    whole = torch.arange(blocks.BLOCK * 4.0).reshape(2, -1)
+    whole = torch.arange(cache_blocks.CACHE_BLOCK * 4.0).reshape(2, -1)
     with torch.no_grad():
-        blocks.in_blocks(doubled, whole[:, ::2])
-        assert torch.equal(blocks.in_blocks(doubled, whole), whole * 2)
-    blocks.in_blocks(doubled, whole)
-    assert calls == [(2, blocks.BLOCK), *[(blocks.BLOCK,)] * 4, whole.shape]
+        cache_blocks.in_cache_blocks(doubled, whole[:, ::2])
+        assert torch.equal(cache_blocks.in_cache_blocks(doubled, whole), whole * 2)
+    cache_blocks.in_cache_blocks(doubled, whole)
+    assert calls == [(2, cache_blocks.CACHE_BLOCK), *[(cache_blocks.CACHE_BLOCK,)] * 4, whole.shape]
 
 
 @INPUTS

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 15
+CACHE_BLOCK = 1 << 15
 """Elements: 128 KiB of float32, so that a handful of such tensors fit the cache of a core (L2)."""
 
 
-def in_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
+def in_cache_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
     """`function(x, *others)`, which gives a tensor of the shape and dtype of `x`, or a tuple that begins with one and
     goes on with sums over the elements, float32 [].
 
@@ -24,12 +24,12 @@ def in_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
     the gradient of the result is asked for.
     """
     layout = _layout(x)
-    if x.device.type != "cpu" or x.numel() <= BLOCK or layout is None or torch.is_grad_enabled():
+    if x.device.type != "cpu" or x.numel() <= CACHE_BLOCK or layout is None or torch.is_grad_enabled():
         return function(x, *others)
     made = torch.empty_like(x)
     flat = [_flat(one.contiguous(memory_format=layout)) for one in (made, x, *others)]
     sums: list[tuple[Tensor, ...]] = []
-    for into, *parts in zip(*(torch.split(one, BLOCK) for one in flat), strict=True):
+    for into, *parts in zip(*(torch.split(one, CACHE_BLOCK) for one in flat), strict=True):
         result = function(*parts)
         first, *rest = result if isinstance(result, tuple) else (result,)
         into.copy_(first)
