@@ -68,9 +68,9 @@ class LearnedMethod(Method):
         check_not_negative(self, **decays)
         inserted = [step for step in self.steps() if isinstance(step, Insert)]  # the parts check the rest
         if self.damping or self.freezing:
-            self._check_calmed(any(type(step.weights) is Rounding for step in inserted))
+            self._check_oscillation_control(any(type(step.weights) is Rounding for step in inserted))
 
-    def _check_calmed(self, has_steps: bool) -> None:
+    def _check_oscillation_control(self, has_steps: bool) -> None:
         """Raise SuiteError where no weight can be damped or frozen. has_steps: weights have step sizes that learn."""
         what = " and ".join(name for name in ("damping", "freezing") if getattr(self, name))
         if not has_steps or self.weight_bits == self.first_last == FLOAT_BITS:

@@ -129,11 +129,16 @@ class _FakeQuantize(torch.autograd.Function):
         if zero_point is not None:
             clipped.sub_(zero_point)
         clipped.mul_(scale)
-        if x.dtype == torch.float16:  # bfloat16 reaches as far as float32
-            clipped.clamp_(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
-        return clipped.to(x.dtype)
+        return in_dtype(clipped, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         (cut_off,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(grad[0], cut_off, -0.5, 0.5), None, None, None, None
+
+
+def in_dtype(rounded: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32 values, overwritten or not, in another dtype; those beyond half precision become its largest."""
+    if dtype == torch.float16:  # bfloat16 reaches as far as float32
+        rounded = rounded.clamp_(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return rounded.to(dtype)

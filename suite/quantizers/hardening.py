@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq, positive
+from suite.quantizers.affine import in_dtype
+from suite.quantizers.learned_quantizer import LearnedQuantizer, positive
+from suite.quantizers.lsq import lsq
 
 UNIFORM_FROM = 8
 """Bits from which on a weight has even levels: a binary expansion of as many terms is no better."""

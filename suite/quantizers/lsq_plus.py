@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from suite.quantizers.affine import Grid
-from suite.quantizers.lsq import LearnedQuantizer, gradient_scale, lsq
+from suite.quantizers.learned_quantizer import LearnedQuantizer
+from suite.quantizers.lsq import gradient_scale, lsq
 from suite.quantizers.observers import Dynamic
 
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from suite.quantizers.affine import Grid
+from suite.quantizers.affine import Grid, in_dtype
 from suite.quantizers.cache_blocks import in_cache_blocks
-from suite.quantizers.lsq import LearnedQuantizer, in_dtype, lsq
+from suite.quantizers.learned_quantizer import LearnedQuantizer
+from suite.quantizers.lsq import lsq
 
 
 class Pact(LearnedQuantizer):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized
-from suite.quantizers.learned import LearnedRounding, LearnedStep, SquaredError, mixed
+from suite.quantizers.learned_rounding import LearnedRounding, LearnedStep, SquaredError, mixed
 from suite.quantizers.units import Unit, run
 from suite.recipe.errors import SuiteError
 

@@ -17,7 +17,7 @@ from suite.networks import outputs
 from suite.quantizers.batch_norm import FrozenBatchNorm, estimate_again
 from suite.quantizers.hardening import hardened_parts
 from suite.quantizers.layers import bake
-from suite.quantizers.lsq import LearnedQuantizer, learned_values
+from suite.quantizers.learned_quantizer import LearnedQuantizer, learned_values
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
 from suite.recipe.errors import in_a_line

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.networks.graph import BATCH_NORM
-from suite.quantizers.lsq import Learned
+from suite.quantizers.learned_quantizer import Learned
 from suite.recipe import Precision
 from suite.train.bfloat16 import products
 

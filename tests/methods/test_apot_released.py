@@ -17,7 +17,7 @@ from suite.data import datasets
 from suite.data.images import Images
 from suite.methods.apot import Apot
 from suite.quantizers.layers import Quantized, bake
-from suite.quantizers.lsq import start_learning
+from suite.quantizers.learned_quantizer import start_learning
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Network
 from suite.run.in_memory import InMemoryFeed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput, ApotWeight, apot, levels
-from suite.quantizers.lsq import Learning
+from suite.quantizers.learned_quantizer import Learning
 from suite.quantizers.observers import Dynamic
 
 BITS = st.integers(2, 8)

@@ -13,7 +13,8 @@ from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput
 from suite.quantizers.ewgs import Ewgs
 from suite.quantizers.layers import Quantized
-from suite.quantizers.lsq import LearnedQuantizer, Lsq
+from suite.quantizers.learned_quantizer import LearnedQuantizer
+from suite.quantizers.lsq import Lsq
 from suite.quantizers.lsq_plus import LsqPlus
 from suite.quantizers.observers import Dynamic
 from suite.quantizers.pact import Pact

@@ -14,15 +14,8 @@ from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid, by_channel
 from suite.quantizers.histogram import observe
-from suite.quantizers.lsq import (
-    Learned,
-    LearnedQuantizer,
-    Learning,
-    Lsq,
-    gradient_scale,
-    learned_values,
-    lsq,
-)
+from suite.quantizers.learned_quantizer import Learned, LearnedQuantizer, Learning, learned_values
+from suite.quantizers.lsq import Lsq, gradient_scale, lsq
 from suite.quantizers.mean_magnitude import MeanMagnitude, mean_magnitude
 from suite.quantizers.observers import Dynamic
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput, ApotWeight
 from suite.quantizers.ewgs import Ewgs, EwgsWeight, ewgs
-from suite.quantizers.lsq import LearnedQuantizer, Learning, lsq
+from suite.quantizers.learned_quantizer import LearnedQuantizer, Learning
+from suite.quantizers.lsq import lsq
 from suite.quantizers.lsq_plus import Deviations, LsqPlus
 from suite.quantizers.observers import Dynamic
 from suite.quantizers.pact import DorefaInput, DorefaWeight, Pact, dorefa_weight, pact

@@ -15,7 +15,8 @@ from torch import Tensor
 from suite.quantizers.affine import Grid
 from suite.quantizers.apot import ApotInput, ApotWeight
 from suite.quantizers.ewgs import Ewgs, EwgsWeight, ewgs
-from suite.quantizers.lsq import SMALLEST_STEP, LearnedQuantizer, Lsq, learned_values
+from suite.quantizers.learned_quantizer import SMALLEST_STEP, LearnedQuantizer, learned_values
+from suite.quantizers.lsq import Lsq
 from suite.quantizers.lsq_plus import LsqPlus
 from suite.quantizers.observers import Dynamic
 from suite.quantizers.pact import Pact

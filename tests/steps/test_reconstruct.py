@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized
-from suite.quantizers.learned import LearnedRounding
+from suite.quantizers.learned_rounding import LearnedRounding
 from suite.quantizers.reconstruction import Reconstruction, values
 from suite.quantizers.unit_learning import Settings
 from suite.quantizers.units import run

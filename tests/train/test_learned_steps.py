@@ -24,7 +24,7 @@ from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized, bake
-from suite.quantizers.lsq import Learned, learned_values
+from suite.quantizers.learned_quantizer import Learned, learned_values
 from suite.ranks import Ranks
 from suite.recipe import Precision, Sgd
 from suite.steps import Lsq as LsqRounding
@@ -157,7 +157,7 @@ from fakes.learned import learning
 from fakes.trainings import digits, small
 from suite.methods.lsq import Lsq
 from suite.ranks import from_environment
-from suite.quantizers.lsq import learned_values
+from suite.quantizers.learned_quantizer import learned_values
 from suite.recipe import Precision, Sgd
 from suite.train.fit import fit
 

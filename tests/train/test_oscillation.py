@@ -22,7 +22,8 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
-from suite.quantizers.lsq import lsq, positive
+from suite.quantizers.learned_quantizer import positive
+from suite.quantizers.lsq import lsq
 from suite.ranks import Ranks
 from suite.recipe import Damping, Dataset, Freezing, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError
@@ -202,7 +203,7 @@ def test_thresholds_that_freeze_all_or_nothing_or_rise_are_refused(values: dict[
 
 
 @pytest.mark.parametrize("kind", [Pact, Dorefa, Ewgs, Apot, Parq, BinaryRelax])
-def test_methods_without_step_sizes_of_weights_refuse_to_calm_them(kind: type[LearnedMethod]) -> None:
+def test_methods_without_step_sizes_of_weights_refuse_damping_and_freezing(kind: type[LearnedMethod]) -> None:
     with pytest.raises(
         SuiteError, match=f"damping is not for {kind.name} at 4 bits: it has no weights whose"
     ):

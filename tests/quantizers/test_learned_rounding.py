@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from suite.quantizers.affine import Grid, fake_quantize
 from suite.quantizers.affine_search import AffineLeastError
-from suite.quantizers.learned import LearnedRounding, LearnedStep, SquaredError, mixed
+from suite.quantizers.learned_rounding import LearnedRounding, LearnedStep, SquaredError, mixed
 from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError
