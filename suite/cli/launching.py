@@ -266,9 +266,9 @@ def print_next(name: str, *, running: bool = False, failed: bool = False) -> Non
     ]
     steps += [] if running else [(f"suite status {name}", "each stage")]
     wide = max(len(command) for command, _ in steps)
-    for place, (command, about) in enumerate(steps):
+    for index, (command, about) in enumerate(steps):
         get_console().print(
-            f"{'next:' if not place else '':5} {command:{wide}}  {about}", highlight=False, soft_wrap=True
+            f"{'next:' if not index else '':5} {command:{wide}}  {about}", highlight=False, soft_wrap=True
         )
 
 

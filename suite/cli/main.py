@@ -186,9 +186,9 @@ def command_line() -> App:
         default_parameter=Parameter(negative=(), consume_multiple=True, show_default=default_shown),
         console=get_console(),
     )
-    for place, (name, (function, about)) in enumerate(COMMANDS.items()):
+    for index, (name, (function, about)) in enumerate(COMMANDS.items()):
         usage = f"Usage: suite {name} {USAGE[name]}" if name in USAGE else None
-        app.command(function, name=name, help=about, usage=usage, sort_key=place, help_epilogue="")
+        app.command(function, name=name, help=about, usage=usage, sort_key=index, help_epilogue="")
     return app
 
 

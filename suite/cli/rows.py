@@ -66,11 +66,11 @@ class Rows:
         return [max(cell_len(text) for text, _ in column) for column in zip(*rows, strict=True)]
 
     def _padded(self, line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-        for place, (text, width) in enumerate(zip(line, widths, strict=True)):
+        for index, (text, width) in enumerate(zip(line, widths, strict=True)):
             blank = " " * (width - cell_len(text))
-            if self.titles[place] in self.right:
+            if self.titles[index] in self.right:
                 text, blank = blank + text, ""
-            yield text if place == len(line) - 1 else f"{text}{blank}  "
+            yield text if index == len(line) - 1 else f"{text}{blank}  "
 
     def _widths(self, rows: Sequence[Sequence[Cell]], most: int) -> list[int]:
         """Of each column that of its longest line; of those that are wrapped, less where there is no room."""
@@ -79,11 +79,11 @@ class Rows:
         ]
         widths = [max(map(cell_len, column)) for column in lines]
         beyond = sum(widths) + 2 * (len(widths) - 1) - most
-        for place in reversed(range(len(widths))):
-            if beyond > 0 and self.titles[place] in self.wrapped:
-                kept = max(min(widths[place], LEAST), widths[place] - beyond)
-                beyond -= widths[place] - kept
-                widths[place] = kept
+        for index in reversed(range(len(widths))):
+            if beyond > 0 and self.titles[index] in self.wrapped:
+                kept = max(min(widths[index], LEAST), widths[index] - beyond)
+                beyond -= widths[index] - kept
+                widths[index] = kept
         return widths
 
 

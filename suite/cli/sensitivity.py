@@ -103,9 +103,9 @@ def ranks_table(found: Sequence[Mapping[str, Any]]) -> Rows:
     table = Rows(RANKS, RANKS[1:2])
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for one in found:
-        place = one["tensor"], str(one["bits"]), one["score"], str(one["layers"])
+        ranked = one["tensor"], str(one["bits"]), one["score"], str(one["layers"])
         shown = f"{one['rho']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
-        rows.setdefault(place, {})[one["truth"]] = shown
+        rows.setdefault(ranked, {})[one["truth"]] = shown
     for named, shown_by in rows.items():
         cells = [*named, shown_by.get("loss_alone", ""), shown_by.get("loss_all_but", "")]
         table.rows.append([(text, "") for text in cells])

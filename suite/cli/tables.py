@@ -150,17 +150,17 @@ def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> Re
     # The latest of what is done says how it goes; of what waits, the next in the plan.
     order = sorted(
         range(len(statuses)),
-        key=lambda place: (
-            NEWS.index(statuses[place].state),
-            -(statuses[place].alive_at or 0) if statuses[place].state == "done" else place,
+        key=lambda index: (
+            NEWS.index(statuses[index].state),
+            -(statuses[index].alive_at or 0) if statuses[index].state == "done" else index,
         ),
     )
-    ends = list(accumulate(needed[place] for place in order))
+    ends = list(accumulate(needed[index] for index in order))
     room = max(
         1, sum(end <= height - rest - 3 for end in ends)
     )  # beside the titles, what is not shown, the cursor
-    listed = [statuses[place] for place in order[:room]]
-    left = Counter(statuses[place].state for place in order[room:])
+    listed = [statuses[index] for index in order[:room]]
+    left = Counter(statuses[index].state for index in order[room:])
     more = ", ".join(f"{left[state]} {state}" for state in COLOURS if left[state])
     parts = [status_summary(statuses), *filter(None, [note])]
     return Group(StatusTable(listed, brief=True), f"not shown: {more}", *parts)

@@ -108,7 +108,7 @@ def check_methods(stages: Sequence[Stage]) -> None:
             continue
         network, dataset = stage.start.network, stage.start.dataset
         for step in steps_of(stage):
-            known = network.name in NETWORKS and not getattr(step, "by_layer", ())
+            known = network.name in NETWORKS and not step.names_layers
             if known or (network, dataset, step) in asked:
                 continue
             asked.add((network, dataset, step))

@@ -45,23 +45,25 @@ def traces(
             loss = loss_of(model(x), labels)
             wanted = {(name, "weight"): [weights[name]] for name in names if calls.of[name]}
             wanted |= {(name, "input"): [call.input_offset for call in calls.of[name]] for name, _ in wanted}
-            sizes |= {place: _size(place, tensors, len(x)) for place, tensors in wanted.items()}
+            sizes |= {
+                tensor_name: _size(tensor_name, tensors, len(x)) for tensor_name, tensors in wanted.items()
+            }
             flat = [tensor for tensors in wanted.values() for tensor in tensors]
             first = torch.autograd.grad(loss, flat, create_graph=True, materialize_grads=True)
             for _ in range(probes):
                 signs = [_signs(tensor, generator) for tensor in flat]
                 second = iter(_product(first, flat, signs))
                 probed = iter(signs)
-                for place, tensors in wanted.items():
+                for tensor_name, tensors in wanted.items():
                     dots = [float((next(second) * next(probed)).sum(dtype=torch.float64)) for _ in tensors]
-                    samples.setdefault(place, []).append(sum(dots) / len(x))
+                    samples.setdefault(tensor_name, []).append(sum(dots) / len(x))
             calls.clear()
-    return {place: _trace(values, sizes[place]) for place, values in samples.items()}
+    return {tensor_name: _trace(values, sizes[tensor_name]) for tensor_name, values in samples.items()}
 
 
-def _size(place: tuple[str, str], tensors: Sequence[Tensor], images: int) -> int:
+def _size(tensor_name: tuple[str, str], tensors: Sequence[Tensor], images: int) -> int:
     numbers = sum(tensor.numel() for tensor in tensors)
-    return numbers if place[1] == "weight" else numbers // images
+    return numbers if tensor_name[1] == "weight" else numbers // images
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -165,8 +165,8 @@ def _add(sums: dict[tuple[str, str, int], Tensor], rounded: Rounded, name: str, 
                 torch.ones(()),
             )
             added = torch.stack([part.double().cpu() for part in parts])
-            place = name, tensor, bits
-            sums[place] = sums[place] + added if place in sums else added
+            rounded_tensor = name, tensor, bits
+            sums[rounded_tensor] = sums[rounded_tensor] + added if rounded_tensor in sums else added
 
 
 def _square(x: Tensor) -> Tensor:
@@ -217,23 +217,23 @@ def with_truth(
     known = {} if known is None else known
     whole = []
     for number, cost in enumerate(found, start=1):
-        place = f"{cost.layer} {cost.tensor} {cost.bits}"
-        if place not in known:
-            known[place] = _measured(rounded, cost, batches, all_but)
-        whole.append(replace(cost, **known[place]))
+        rounded_tensor = f"{cost.layer} {cost.tensor} {cost.bits}"
+        if rounded_tensor not in known:
+            known[rounded_tensor] = _measured(rounded, cost, batches, all_but)
+        whole.append(replace(cost, **known[rounded_tensor]))
         if tick:
-            tick(number / len(found), f"{place} bits")
+            tick(number / len(found), f"{rounded_tensor} bits")
     return whole
 
 
 def _measured(rounded: Rounded, cost: Cost, batches: Batches, all_but: bool) -> dict[str, Any]:
-    place = cost.layer, cost.tensor, cost.bits
-    with _in_place(rounded.network, cost.layer, rounded.with_tensor(*place)):
+    rounded_tensor = cost.layer, cost.tensor, cost.bits
+    with _in_place(rounded.network, cost.layer, rounded.with_tensor(*rounded_tensor)):
         alone = evaluated(rounded.network, batches)
     values = {"loss_alone": alone.loss, "top1_alone": alone.top1}
     if all_but:
         model = rounded.at[cost.bits]
-        with _in_place(model, cost.layer, rounded.without_tensor(*place)):
+        with _in_place(model, cost.layer, rounded.without_tensor(*rounded_tensor)):
             rest = evaluated(model, batches)
         values |= {"loss_all_but": rest.loss, "top1_all_but": rest.top1}
     return values

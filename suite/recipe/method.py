@@ -111,6 +111,11 @@ class Step:
         """Whether the step has a field `first_last`, the width of the first and the last layer, that can be set."""
         return False
 
+    @property
+    def names_layers(self) -> bool:
+        """Whether the step gives layers widths by their names, which a network must have."""
+        return False
+
     def check(self) -> None:
         """Raise SuiteError where this machine cannot do it. Asked before a sweep starts."""
 

@@ -84,6 +84,10 @@ class AssignWidths(Step):
         """It keeps what `first_last` says."""
         return True
 
+    @property
+    def names_layers(self) -> bool:
+        return bool(self.by_layer)
+
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Keeps `widths.json`: the widths, what they come to, the scores, by "hessian" its traces with
         their standard errors, and a warning where these tell little; and records the metrics

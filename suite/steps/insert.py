@@ -69,6 +69,10 @@ class Insert(Step):
         """Where all layers have quantizers on input and weight."""
         return self.linear and self.first_input
 
+    @property
+    def names_layers(self) -> bool:
+        return bool(self.by_layer)
+
     def check_network(self, model: nn.Module, images: Tensor) -> None:
         """Raise SuiteError where it calls no layer that multiplies, for a name in `by_layer` of no layer, and where it
         has no residual blocks to round the inputs of."""

@@ -57,7 +57,8 @@ def scores_of(
         estimated = traces(rounded.network, covered, batches, probes, images.seed)
         found = with_hessian(found, estimated)
         by_tensor = {
-            place: (one.trace / one.size, one.standard_error / one.size) for place, one in estimated.items()
+            tensor_name: (one.trace / one.size, one.standard_error / one.size)
+            for tensor_name, one in estimated.items()
         }
     if by == "loss":
         found = with_truth(rounded, found, batches, all_but=False, tick=tick, known=known)
@@ -68,7 +69,7 @@ def scores_of(
 def doubtful(traces: Traces) -> str:
     """A warning of the tensors whose trace is below SIGNIFICANT of its standard errors, or negative: its sign may be
     chance, and a negative one costs nothing at any width. Empty where there is none."""
-    weak = [place for place, (trace, error) in traces.items() if not trace >= SIGNIFICANT * error]
+    weak = [tensor_name for tensor_name, (trace, error) in traces.items() if not trace >= SIGNIFICANT * error]
     if not weak:
         return ""
     named = ", ".join(f"{layer} {tensor}" for layer, tensor in weak[:5])
