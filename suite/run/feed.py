@@ -130,15 +130,15 @@ class RunFeed:
     ) -> None:
         """Train over the ranks of this run; where an earlier attempt stopped, from there. What is trained first is
         scored as it is without training, where it has all it needs for that."""
-        start, seed, state = self.recipe.start, self.recipe.seed, self.saved()
+        float_stage, seed, state = self.recipe.start, self.recipe.seed, self.saved()
         if not self.epochs:  # the first training of the recipe
             crops = self.crops(self.recipe.method.calibrates_on or Calibration())
-            score_start(self.attempt, model, start, crops, is_new=state is None)
+            score_start(self.attempt, model, float_stage, crops, is_new=state is None)
         torch.manual_seed(seed)
         last = train(
             self.attempt,
             model,
-            start,
+            float_stage,
             sgd,
             seed,
             state,

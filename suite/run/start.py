@@ -78,17 +78,18 @@ def observed(
     return seen, shared
 
 
-def load_float(start: Training | Pretrained, folders: Folders) -> nn.Module:
-    """The float network that `start` left, on the CPU. Raises SuiteError where its file is missing or changed."""
-    if isinstance(start, Pretrained):
-        file = Path(start.file)
-        if not file.is_file() or files.sha256(file) != start.sha256:
+def load_float(float_stage: Training | Pretrained, folders: Folders) -> nn.Module:
+    """The network that `float_stage` left, on the CPU. Raises SuiteError where its file is missing or changed."""
+    if isinstance(float_stage, Pretrained):
+        file = Path(float_stage.file)
+        if not file.is_file() or files.sha256(file) != float_stage.sha256:
             raise SuiteError(
-                f"{file} is not the checkpoint of sha256 {start.sha256[:16]} that was planned; launch the sweep again"
+                f"{file} is not the checkpoint of sha256 {float_stage.sha256[:16]} that was planned; launch the sweep "
+                f"again"
             )
-        return checkpoint_files.load_weights(start.network, file)
-    model = networks.build(start.network)
-    model.load_state_dict(_saved(start, folders)["model"])
+        return checkpoint_files.load_weights(float_stage.network, file)
+    model = networks.build(float_stage.network)
+    model.load_state_dict(_saved(float_stage, folders)["model"])
     return model
 
 

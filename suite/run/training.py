@@ -35,7 +35,7 @@ Confusion = Callable[[], dict[str, Any]]
 def train(
     attempt: Attempt,
     model: nn.Module,
-    start: Training | Pretrained,
+    float_stage: Training | Pretrained,
     sgd: Sgd,
     seed: int,
     state: dict[str, Any] | None,
@@ -48,7 +48,7 @@ def train(
 
     saved_as: what is saved to resume from, made of fit's own state; count_from: of Attempt.save_or_stop.
     """
-    images = attempt.images(start.dataset, "train")
+    images = attempt.images(float_stage.dataset, "train")
     compiled = not eager_because(attempt.ranks.device)
     began, images_before = time.monotonic(), None
     for number, step in enumerate(
@@ -79,7 +79,7 @@ def train(
             **_learned(model),
         )
         if step.epoch < sgd.epochs and step.epoch % sgd.evaluate_every == 0:
-            score(attempt, model, start, step.epoch)
+            score(attempt, model, float_stage, step.epoch)
         began, images_before = time.monotonic(), 0
     return step
 
@@ -90,7 +90,11 @@ def _learned(model: nn.Module) -> dict[str, float]:
 
 
 def score_start(
-    attempt: Attempt, model: nn.Module, start: Training | Pretrained, crops: Iterable[Tensor], is_new: bool
+    attempt: Attempt,
+    model: nn.Module,
+    float_stage: Training | Pretrained,
+    crops: Iterable[Tensor],
+    is_new: bool,
 ) -> None:
     """Record at step 0 how well a network whose quantizers are to learn does without training: rounded as it is now,
     after calibration, with BatchNorm estimated again on `crops`: some methods multiply weights, and the statistics of
@@ -102,7 +106,7 @@ def score_start(
         rounded = bake(copy.deepcopy(model))
         if not any(isinstance(module, FrozenBatchNorm) for module in rounded.modules()):
             estimate_again(rounded, crops)
-        values, _ = score(attempt, rounded, start, 0)
+        values, _ = score(attempt, rounded, float_stage, 0)
         if learned := _learned(model):
             attempt.journal.metrics(0, **learned)
         attempt.start_top1 = values["top1"]
@@ -142,13 +146,13 @@ def _record_progress(attempt: Attempt, step: Step, sgd: Sgd, images: int, rate: 
 
 
 def score(
-    attempt: Attempt, model: nn.Module, start: Training | Pretrained, step: int
+    attempt: Attempt, model: nn.Module, float_stage: Training | Pretrained, step: int
 ) -> tuple[dict[str, Any], Confusion]:
     """Evaluate on the test split, recorded at `step`. What the outcome holds of it, and the confusion of classes.
 
     An epoch whose weights are on their levels is compared with the start; before, they are float in part.
     """
-    images = attempt.images(start.dataset, "test")
+    images = attempt.images(float_stage.dataset, "test")
     began = time.monotonic()
     for progress in evaluate(model, images, attempt.ranks):
         attempt.last_step_at = time.monotonic()
@@ -164,6 +168,6 @@ def score(
     if attempt.start_top1 is not None and judged and progress.top1 < attempt.start_top1:
         facts = {"epoch": step, "top1": progress.top1, "start_top1": attempt.start_top1}
         attempt.journal.write("below_start", **facts)
-    named = outputs(start.network), images.names or None
+    named = outputs(float_stage.network), images.names or None
     confusion = partial(layer_report.confusion, images.labels, progress.predicted, *named)
     return {**values, "images": progress.images, "correct": progress.packed}, confusion
