@@ -32,12 +32,12 @@ from torch import Tensor, nn
 from torch.ao.quantization.observer import HistogramObserver, MinMaxObserver
 
 from suite import networks
+from suite.arithmetic.affine import Grid, fake_quantize
 from suite.data import datasets
 from suite.networks import checkpoint_files
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.histogram import Histograms, observe
-from suite.quantizers.histogram_ranges import affine_mse, amax, entropy, mse, percentile, symmetric_grid
 from suite.quantizers.layers import LAYERS
+from suite.ranges.histogram import Histograms, observe
+from suite.ranges.histogram_ranges import affine_mse, amax, entropy, mse, percentile, symmetric_grid
 from suite.recipe import Calibration, Dataset, Network
 from suite.record.provenance import provenance
 

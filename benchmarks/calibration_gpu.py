@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.calibration import forward, our_ranges, subject
 from benchmarks.training.timing import wait
-from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
+from suite.ranges.histogram import Histograms, observe
 from suite.ranks import CPU, from_environment
 from suite.record.provenance import provenance
 

@@ -32,12 +32,12 @@ from suite import networks
 from suite.data import datasets
 from suite.methods.qdrop import Qdrop
 from suite.networks.checkpoint_files import load_weights
-from suite.quantizers.reconstruction import Reconstruction, error_of, values
-from suite.quantizers.unit_learning import Learning, Settings
-from suite.quantizers.units import Unit, run
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network
 from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD
+from suite.reconstruction.reconstruction import Reconstruction, error_of, values
+from suite.reconstruction.unit_learning import Learning, Settings
+from suite.reconstruction.units import Unit, run
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import Reconstruct

@@ -181,9 +181,9 @@ def test_a_step_over_ranks_has_two_collectives_a_batch_norm_and_one_a_range_in_a
 import torch
 from torch import distributed, nn
 from suite.ranks import from_environment
-from suite.quantizers.affine import Grid
+from suite.arithmetic.affine import Grid
 from suite.quantizers.layers import LAYERS, quantize
-from suite.quantizers.observers import MovingMinMax, Dynamic, observe_over
+from suite.ranges.observers import MovingMinMax, Dynamic, observe_over
 from suite.quantizers.quantizer import Quantizer
 from suite.train.sync_batch_norm import synchronize_batch_norm
 ranks = from_environment()

@@ -29,7 +29,7 @@ from suite.data.images import Images
 from suite.train.evaluate import evaluate
 from suite.run.layer_report import confusion
 from suite.methods.qat_asymmetric import QatAsymmetric
-from suite.quantizers.observers import Observer
+from suite.ranges.observers import Observer
 from suite.ranks import Ranks, from_environment
 from suite.recipe import Dataset, Precision, Sgd
 from suite.run.in_memory import InMemoryFeed

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.conformance.settings import Range, Setting
-from suite.quantizers.observers import extremes
+from suite.ranges.observers import extremes
 
 NEAR = 1e-3
 """Of a step: how far from a tie float rounding can move a value, at most 2^9 steps of 2^-24 and three roundings."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.conformance.settings import NotOfferedError, Range, Setting, Toolkit
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.observers import extremes
+from suite.arithmetic.affine import Grid, fake_quantize
+from suite.ranges.observers import extremes
 
 
 def _ends(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def _ends(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
 
 
 class Ours:
-    """This suite: suite.quantizers.affine, as the methods and NVIDIA's interface use it."""
+    """This suite: suite.arithmetic.affine, as the methods and NVIDIA's interface use it."""
 
     name = "ours"
 

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterable, Iterator
 import torch
 from torch import Tensor, fx, nn
 
+from suite.arithmetic.affine import Grid, by_channel
 from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
 from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
 from suite.networks.graph import BATCH_NORM, Tracer
-from suite.quantizers.affine import Grid, by_channel
 from suite.quantizers.layers import LAYERS, Quantized, layer_of, note_scale
-from suite.quantizers.observers import MinMax
 from suite.quantizers.quantizer import Quantizer
+from suite.ranges.observers import MinMax
 from suite.recipe.errors import SuiteError, in_a_line
 
 BITS = 8

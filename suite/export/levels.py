@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from suite.arithmetic.affine import by_channel, fake_quantize
 from suite.networks.own_forward import has_own_forward
-from suite.quantizers.affine import by_channel, fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError

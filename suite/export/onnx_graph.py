@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from suite.arithmetic.affine import by_channel
 from suite.export.levels import Integers, Levels, NoIntegersError
 from suite.export.operators import StoredWeight, with_operators
-from suite.quantizers.affine import by_channel
 from suite.recipe.errors import SuiteError, in_a_line
 
 if TYPE_CHECKING:

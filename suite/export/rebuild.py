@@ -14,7 +14,7 @@ from suite import networks
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks.channels_last import channels_last
-from suite.quantizers.histogram import Histograms
+from suite.ranges.histogram import Histograms
 from suite.recipe import Calibration, Recipe, Sgd, Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders

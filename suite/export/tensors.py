@@ -14,9 +14,9 @@ import io
 import torch
 from torch import Tensor, nn
 
+from suite.arithmetic.affine import by_channel, fake_quantize
 from suite.export.levels import integers_of, levels_of
 from suite.export.onnx_graph import stored
-from suite.quantizers.affine import by_channel, fake_quantize
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
 

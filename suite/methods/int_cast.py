@@ -46,7 +46,7 @@ class CastParameters(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself."""
-        from suite.quantizers.affine import Grid
+        from suite.arithmetic.affine import Grid
         from suite.quantizers.layers import set_weight
 
         grid = Grid(self.bits)

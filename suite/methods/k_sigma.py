@@ -83,7 +83,7 @@ def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
 
 def clip_and_round(w: Tensor, alpha: Tensor, bits: int) -> Tensor:
     """`w` on the symmetric grid of 2^bits - 1 values in -alpha..alpha; alpha a scalar tensor."""
-    from suite.quantizers.affine import Grid, fake_quantize
+    from suite.arithmetic.affine import Grid, fake_quantize
 
     grid = Grid(bits, narrow=True)
     # Rounding |w| and putting the sign back is rounding w half to even: the grid is symmetric.

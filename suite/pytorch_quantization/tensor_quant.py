@@ -1,6 +1,6 @@
 """How a tensor is to be quantized, and the quantization: scale-only and symmetric, by a largest magnitude "amax".
 
-Source 004's formula; the arithmetic is that of suite.quantizers.affine. An amax has any shape that broadcasts to its
+Source 004's formula; the arithmetic is that of suite.arithmetic.affine. An amax has any shape that broadcasts to its
 tensor's.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.observers import extremes
+from suite.arithmetic.affine import Grid, fake_quantize
+from suite.ranges.observers import extremes
 from suite.recipe.errors import SuiteError, check_bits, check_choice
 
 LARGEST_KNOWN = 1e38
@@ -116,7 +116,7 @@ def fake_tensor_quant(
 ) -> Tensor:
     """`inputs` rounded to the grid and mapped back: shape and dtype of `inputs`; amax broadcasts to its shape.
 
-    The step is amax / (2^(bits-1) - 1), unsigned amax / (2^bits - 1). The gradient is that of suite.quantizers.affine.
+    The step is amax / (2^(bits-1) - 1), unsigned amax / (2^bits - 1). The gradient is that of suite.arithmetic.affine.
     Raises SuiteError at an amax that is negative, not finite or of another shape, and at unsigned negative inputs.
     checked: off where the amax is known to be 0 to LARGEST_KNOWN, so that nothing waits for a GPU to be asked.
     """

@@ -1,1 +1,1 @@
-"""The arithmetic of quantization: grids, observers, histograms, quantizers, layers."""
+"""Quantizers, their place in a network, and what becomes of its BatchNorm and its channels."""

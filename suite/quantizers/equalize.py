@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from suite.arithmetic.affine import by_channel
 from suite.networks.graph import BATCH_NORM, Graph, graph_of
-from suite.quantizers.affine import by_channel
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Relu6
 

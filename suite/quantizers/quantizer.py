@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.observers import Observer
+from suite.arithmetic.affine import Grid, fake_quantize
+from suite.ranges.observers import Observer
 
 Mode = Literal["observe", "track", "dynamic", "frozen"]
 

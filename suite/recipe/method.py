@@ -57,7 +57,7 @@ class Feed(Protocol):
         """The images that `calibration` draws, `count` times, each time cropped and mirrored in another way."""
 
     def histograms(self, calibration: Calibration) -> Any:
-        """quantizers.histogram.Histograms of the inputs of the layers of the network that the steps began with, which
+        """ranges.histogram.Histograms of the inputs of the layers of the network that the steps began with, which
         is the reference but where a recipe continues a training: one pass, shared by all methods."""
 
     def train(self, model: nn.Module, sgd: Sgd, loss: Any = None, control: Any = None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from suite import networks
 from suite.data.images import drawn
-from suite.quantizers.histogram import Histograms
+from suite.ranges.histogram import Histograms
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.method import Step
 from suite.run import failures, layer_report

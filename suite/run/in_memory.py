@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from suite.data.images import drawn, epoch_generator
 from suite.networks.own_forward import by_its_modules
-from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
+from suite.ranges.histogram import Histograms, observe
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Method, Sgd, Stage
 from suite.recipe.errors import SuiteError

@@ -30,8 +30,8 @@ from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks.graph import is_called
 from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized, stored_parameters
-from suite.quantizers.observers import observe_over
 from suite.quantizers.quantizer import Quantizer
+from suite.ranges.observers import observe_over
 from suite.ranks import Ranks
 from suite.recipe import Calibration
 

@@ -16,8 +16,8 @@ from suite.data import datasets
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks import checkpoint_files
-from suite.quantizers.histogram import Histograms, observe
 from suite.quantizers.layers import LAYERS
+from suite.ranges.histogram import Histograms, observe
 from suite.ranks import CPU, Ranks
 from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.learned.hardening import hardened_parts
+from suite.learned.learned_quantizer import LearnedQuantizer, learned_values
 from suite.networks import outputs
 from suite.quantizers.batch_norm import FrozenBatchNorm, estimate_again
-from suite.quantizers.hardening import hardened_parts
 from suite.quantizers.layers import bake
-from suite.quantizers.learned_quantizer import LearnedQuantizer, learned_values
 from suite.quantizers.model_size import size_mb
 from suite.recipe import Pretrained, Sgd, Training
 from suite.recipe.errors import in_a_line

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from suite.quantizers.layer_sizes import LayerSize
-    from suite.quantizers.width_search import Option, Resource
+    from suite.sensitivity.width_search import Option, Resource
 
 NANOSECONDS = 10**6
 """Of a millisecond; times are counted in whole ones."""
@@ -35,7 +35,7 @@ By = Literal["noise", "logits", "gradient", "hessian", "loss", "random", "unifor
 class AssignWidths(Step):
     """After Insert, and before the ranges.
 
-    by: the score whose sum is made least, of suite.quantizers.sensitivity, "loss" by the loss with one tensor rounded
+    by: the score whose sum is made least, of suite.sensitivity.sensitivity, "loss" by the loss with one tensor rounded
     alone; "random" draws widths of the budget by `seed`; "uniform" leaves them as they are.
     widths: those to choose from. apart: weights and inputs of a layer may differ.
     size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input
@@ -137,7 +137,7 @@ class AssignWidths(Step):
         sizes: Mapping[str, LayerSize],
         scores: Scores,
     ) -> Widths:
-        from suite.quantizers.width_search import drawn, least_cost
+        from suite.sensitivity.width_search import drawn, least_cost
 
         options = self._options(present, list(itertools.chain(*groups)))
         resources = self._resources(groups, options, sizes)
@@ -230,7 +230,7 @@ def _resource(used: Sequence[Sequence[int]], budget: float, unit: float, words: 
     """Of which there are `budget` times `unit`."""
     import numpy as np
 
-    from suite.quantizers.width_search import Resource
+    from suite.sensitivity.width_search import Resource
 
     return Resource(np.array(used, np.int64), budget * unit, unit, words)
 

@@ -33,8 +33,8 @@ class CorrectBias(Step):
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:
         """Raise SuiteError where it cannot be traced, and where "analytic" has no layer to correct."""
-        from suite.quantizers.bias_correction import check_expected
-        from suite.quantizers.units import check_divides
+        from suite.reconstruction.bias_correction import check_expected
+        from suite.reconstruction.units import check_divides
 
         check_divides(model)
         if self.how == "analytic":
@@ -48,7 +48,7 @@ class CorrectBias(Step):
         """
         import torch
 
-        from suite.quantizers.bias_correction import Correction, check_expected
+        from suite.reconstruction.bias_correction import Correction, check_expected
 
         if self.how == "analytic":
             check_expected(feed.reference)

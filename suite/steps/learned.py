@@ -16,9 +16,9 @@ from suite.steps.rounding import GridKind, LeastError, Range, RangeOfHistogram, 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from suite.quantizers.histogram import Histograms
-    from suite.quantizers.observers import Observer
     from suite.quantizers.quantizer import Quantizer
+    from suite.ranges.histogram import Histograms
+    from suite.ranges.observers import Observer
 
 
 OCTAVES = 12
@@ -31,12 +31,12 @@ class MeanMagnitude(RangeOfHistogram):
     """The range of LSQ's first step size, 2 * mean|x| / sqrt(quant_max) (arXiv 1902.08153)."""
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.mean_magnitude import MeanMagnitude as Watching
+        from suite.ranges.mean_magnitude import MeanMagnitude as Watching
 
         return Watching(axis)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.mean_magnitude import mean_magnitude
+        from suite.ranges.mean_magnitude import mean_magnitude
 
         return mean_magnitude(seen, list(bits), unsigned)
 
@@ -51,7 +51,7 @@ class Deviations:
         check_positive(self, k=self.k)
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.lsq_plus import Deviations as Watching
+        from suite.learned.lsq_plus import Deviations as Watching
 
         return Watching(axis, self.k)
 
@@ -75,14 +75,14 @@ class Lsq(Uniform):
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""
-        from suite.quantizers.lsq import Lsq as Rounds
+        from suite.learned.lsq import Lsq as Rounds
 
         return self._made(Rounds, bits)
 
     def _made(self, kind: type, bits: int, **settings: float) -> Quantizer:
         """One of this `kind`, with settings that it has beside those of all that learn."""
-        from suite.quantizers.affine import Grid
-        from suite.quantizers.learned_quantizer import Learning
+        from suite.arithmetic.affine import Grid
+        from suite.learned.learned_quantizer import Learning
 
         axis = 0 if self.per == "channel" else None
         how = Learning(self.lr_scale, self.weight_decay)
@@ -104,7 +104,7 @@ class LsqPlus(Lsq):
     grid: GridKind = "affine"
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.lsq_plus import LsqPlus as Rounds
+        from suite.learned.lsq_plus import LsqPlus as Rounds
 
         return self._made(Rounds, bits)
 
@@ -117,7 +117,7 @@ class Pact(Lsq):
     weight_decay: float = 2e-4
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.pact import Pact as Rounds
+        from suite.learned.pact import Pact as Rounds
 
         return self._made(Rounds, bits)
 
@@ -138,7 +138,7 @@ class Dorefa(OfWeightsOrInputs):
     """DoReFa (arXiv 1606.06160): `of` "weights" by tanh on -1..1, "inputs" clipped to 0..1. Nothing learns."""
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.pact import DorefaInput, DorefaWeight
+        from suite.learned.pact import DorefaInput, DorefaWeight
 
         return self._made(DorefaWeight if self.of == "weights" else DorefaInput, bits)
 
@@ -155,8 +155,8 @@ class Ewgs(OfWeightsOrInputs):
         check_not_negative(self, scaling=self.scaling)
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.ewgs import Ewgs as Rounds
-        from suite.quantizers.ewgs import EwgsWeight
+        from suite.learned.ewgs import Ewgs as Rounds
+        from suite.learned.ewgs import EwgsWeight
 
         return self._made(EwgsWeight if self.of == "weights" else Rounds, bits, scaling=self.scaling)
 
@@ -166,7 +166,7 @@ class Apot(OfWeightsOrInputs):
     """APoT (arXiv 1909.13144): sums of powers of two, clipped where it learns to; evenly spaced from 8 bits on."""
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.apot import ApotInput, ApotWeight
+        from suite.learned.apot import ApotInput, ApotWeight
 
         return self._made(ApotWeight if self.of == "weights" else ApotInput, bits)
 
@@ -186,7 +186,7 @@ class BinaryRelax(Lsq):
             )
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.hardening import BinaryRelax as Rounds
+        from suite.learned.hardening import BinaryRelax as Rounds
 
         return self._made(Rounds, bits, until=self.until)
 
@@ -202,7 +202,7 @@ class Parq(BinaryRelax):
         check_positive(self, steepness=self.steepness)
 
     def quantizer(self, bits: int) -> Quantizer:
-        from suite.quantizers.hardening import Parq as Rounds
+        from suite.learned.hardening import Parq as Rounds
 
         return self._made(Rounds, bits, until=self.until, steepness=self.steepness)
 
@@ -213,7 +213,7 @@ class StartLearning(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Raises SuiteError for an input that saw nothing."""
-        from suite.quantizers.learned_quantizer import start_learning
+        from suite.learned.learned_quantizer import start_learning
 
         start_learning(model)
         return model

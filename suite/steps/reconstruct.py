@@ -102,7 +102,7 @@ class Reconstruct(Step):
     def check_network(self, model: nn.Module, images: Tensor) -> None:
         """Raise SuiteError where it cannot be traced, and where two units have a layer together."""
         from suite.quantizers.layers import LAYERS, quantize
-        from suite.quantizers.units import check_apart, check_divides, parts_of
+        from suite.reconstruction.units import check_apart, check_divides, parts_of
 
         check_divides(model)
         held = quantize(model, LAYERS, lambda first: None, lambda: None)
@@ -117,8 +117,8 @@ class Reconstruct(Step):
         """
         import torch
 
-        from suite.quantizers.reconstruction import Reconstruction
-        from suite.quantizers.unit_learning import Settings
+        from suite.reconstruction.reconstruction import Reconstruction
+        from suite.reconstruction.unit_learning import Settings
 
         names = Settings.__dataclass_fields__
         settings = Settings(**{name: getattr(self, name) for name in names})

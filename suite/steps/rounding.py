@@ -17,9 +17,9 @@ from suite.recipe.settings import NEW
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from suite.quantizers.histogram import Histograms
-    from suite.quantizers.observers import Observer
     from suite.quantizers.quantizer import Quantizer
+    from suite.ranges.histogram import Histograms
+    from suite.ranges.observers import Observer
 
 
 Per = Literal["tensor", "channel"]
@@ -44,7 +44,7 @@ class RangeOfHistogram:
 
     def ends(self, seen: Histograms, bits: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(low, high) for an affine grid, float32 [layers, widths] each: the extremes, clipped at -amax and amax."""
-        from suite.quantizers.histogram_ranges import clipped
+        from suite.ranges.histogram_ranges import clipped
 
         return clipped(seen, self.amax(seen, bits, unsigned=True))
 
@@ -54,7 +54,7 @@ class CurrentMinMax:
     """The extremes of the tensor at hand: of a weight as it is, of an input batch by batch."""
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.observers import Dynamic
+        from suite.ranges.observers import Dynamic
 
         return Dynamic(axis)
 
@@ -64,12 +64,12 @@ class MinMax(RangeOfHistogram):
     """The extremes of all that was seen."""
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.observers import MinMax as Watching
+        from suite.ranges.observers import MinMax as Watching
 
         return Watching(axis)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.histogram_ranges import amax
+        from suite.ranges.histogram_ranges import amax
 
         return amax(seen, bits)
 
@@ -88,18 +88,18 @@ class LeastError(RangeOfHistogram):
         check_whole(self, 1, octaves=self.octaves)
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.observers import LeastError as Watching
+        from suite.ranges.observers import LeastError as Watching
 
         return Watching(axis, self.octaves)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.histogram_ranges import mse
+        from suite.ranges.histogram_ranges import mse
 
         return mse(seen, bits, unsigned)
 
     def ends(self, seen: Histograms, bits: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Both searched, each for itself."""
-        from suite.quantizers.histogram_ranges import affine_mse
+        from suite.ranges.histogram_ranges import affine_mse
 
         return affine_mse(seen, bits)
 
@@ -109,7 +109,7 @@ class Entropy(RangeOfHistogram):
     """The range of least loss of information, by Kullback-Leibler divergence (TensorRT)."""
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.histogram_ranges import entropy
+        from suite.ranges.histogram_ranges import entropy
 
         return entropy(seen, bits, unsigned)
 
@@ -124,7 +124,7 @@ class Percentile(RangeOfHistogram):
         check_fraction("fraction", self.fraction)
 
     def amax(self, seen: Histograms, bits: Sequence[int], unsigned: bool) -> Tensor:
-        from suite.quantizers.histogram_ranges import percentile
+        from suite.ranges.histogram_ranges import percentile
 
         return percentile(seen, bits, self.fraction)
 
@@ -139,7 +139,7 @@ class MovingMinMax:
         check_fraction("momentum", self.momentum)
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.observers import MovingMinMax as Watching
+        from suite.ranges.observers import MovingMinMax as Watching
 
         _whole_tensor(self, axis)
         return Watching(self.momentum)
@@ -157,7 +157,7 @@ class MovingPercentile:
         check_fraction("momentum", self.momentum)
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.observers import MovingPercentile as Watching
+        from suite.ranges.observers import MovingPercentile as Watching
 
         _whole_tensor(self, axis)
         return Watching(self.fraction, self.momentum)
@@ -175,8 +175,8 @@ class SearchedHistogram:
         check_bits("search_bits", self.search_bits, None)
 
     def observer(self, axis: int | None) -> Observer:
-        from suite.quantizers.affine import Grid
-        from suite.quantizers.observers import Histogram
+        from suite.arithmetic.affine import Grid
+        from suite.ranges.observers import Histogram
 
         _whole_tensor(self, axis)
         return Histogram(search=self.search, search_grid=Grid(self.search_bits) if self.search_bits else None)
@@ -215,7 +215,7 @@ class Uniform:
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""
-        from suite.quantizers.affine import Grid
+        from suite.arithmetic.affine import Grid
         from suite.quantizers.quantizer import Mode, Quantizer
 
         modes: dict[str, Mode] = {"once": "observe", "training": "track", "always": "dynamic"}

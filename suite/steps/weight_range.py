@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from suite.recipe.errors import check_positive
 
 if TYPE_CHECKING:
-    from suite.quantizers.observers import Observer
+    from suite.ranges.observers import Observer
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,6 @@ class AffineLeastError:
 
     def observer(self, axis: int | None) -> Observer:
         """What watches a weight for it."""
-        from suite.quantizers.affine_search import AffineLeastError as Watching
+        from suite.ranges.affine_search import AffineLeastError as Watching
 
         return Watching(axis, self.power)

@@ -14,8 +14,8 @@ from suite.steps.measure_sensitivity import TRUTH, rounded_at, unlabelled
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.quantizers.sensitivity import Cost
-    from suite.quantizers.width_search import Option
+    from suite.sensitivity.sensitivity import Cost
+    from suite.sensitivity.width_search import Option
 
 Scores = dict[tuple[str, str, int], float]
 """By layer, tensor and bits."""
@@ -38,8 +38,8 @@ def scores_of(
 ) -> tuple[Scores, Traces]:
     """The score `by` of the layers in `groups`, and by "hessian" its traces; the other arguments are those of
     AssignWidths. Of "loss" what an earlier attempt evaluated is not evaluated again."""
-    from suite.quantizers.hessian import traces
-    from suite.quantizers.sensitivity import costs, evaluated, with_hessian, with_truth
+    from suite.sensitivity.hessian import traces
+    from suite.sensitivity.sensitivity import costs, evaluated, with_hessian, with_truth
 
     known = dict((feed.saved() or {}).get(TRUTH, {}))
 
@@ -94,7 +94,7 @@ def traces_of(traces: Traces, name: str) -> dict[str, dict[str, dict[str, float 
 def covering(names: Sequence[str], found: Sequence[Cost], by: str, base: float = 0.0) -> Scores:
     """The score of each tensor at each width, none below zero and none above that of fewer bits; of "loss" what it
     rises above `base`. Raises SuiteError, naming it, for a layer without one."""
-    from suite.quantizers.width_search import never_rising
+    from suite.sensitivity.width_search import never_rising
 
     tensors: dict[tuple[str, str], dict[int, float]] = {}
     for cost in found:

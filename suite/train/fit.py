@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.quantizers.hardening import hardening
-from suite.quantizers.observers import observe_over
+from suite.learned.hardening import hardening
+from suite.ranges.observers import observe_over
 from suite.ranks import Ranks
 from suite.recipe import Sgd
 from suite.train.optimizer import learning_rate, make_optimizer

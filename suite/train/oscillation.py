@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.affine import by_channel
+from suite.arithmetic.affine import by_channel
+from suite.learned.lsq import Lsq
 from suite.quantizers.layers import Quantized
-from suite.quantizers.lsq import Lsq
 from suite.recipe.errors import SuiteError
 from suite.recipe.settings import Damping, Freezing
 

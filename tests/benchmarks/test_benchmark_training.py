@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from benchmarks.training import contenders, learned, timing
 from benchmarks.training.__main__ import main
+from suite.arithmetic.affine import Grid
 from suite.data.images import Images
-from suite.quantizers.affine import Grid
-from suite.quantizers.observers import Dynamic, MovingMinMax
 from suite.quantizers.quantizer import Quantizer
+from suite.ranges.observers import Dynamic, MovingMinMax
 from suite.ranks import Ranks
 from suite.recipe import Dataset
 from suite.train.bfloat16 import ROUNDED

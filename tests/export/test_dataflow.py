@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from fakes.exported import Finished
 
+from suite.arithmetic.integer import bits_needed
 from suite.cli.main import main
 from suite.export.dataflow import dataflow
 from suite.methods.mse import Mse
-from suite.quantizers.integer import bits_needed
 from suite.recipe import Calibration
 
 EIGHT = Mse(8, 8, feed=Calibration(images=128, batch=64))

@@ -12,6 +12,7 @@ import torch
 from fakes.exported import SGD, Finished
 from fakes.missing import missing
 
+from suite.arithmetic.integer import Accumulators
 from suite.cli.main import main
 from suite.export import agreement, onnx_graph
 from suite.export.agreement import Simulation
@@ -28,7 +29,6 @@ from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.lsq import Lsq
 from suite.methods.lsq_plus import LsqPlus
 from suite.methods.mse import Mse
-from suite.quantizers.integer import Accumulators
 from suite.quantizers.layers import LAYERS
 from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError

@@ -10,8 +10,8 @@ from fakes.exported import Finished
 
 from suite.export.rebuild import rebuilt
 from suite.methods.brecq import Brecq
-from suite.quantizers.unit_learning import Learning
 from suite.recipe import Calibration
+from suite.reconstruction.unit_learning import Learning
 
 
 def test_what_brecq_learned_is_kept_by_its_run_and_read_again(

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from suite.arithmetic.affine import Grid, fake_quantize
 from suite.export.levels import NoGridError, integers_of, levels_of
 from suite.export.onnx_graph import QuantizeInput, stored
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.apot import ApotInput, ApotWeight
+from suite.learned.apot import ApotInput, ApotWeight
+from suite.learned.lsq_plus import LsqPlus
+from suite.learned.pact import Pact, dorefa_weight
 from suite.quantizers.layers import note_scale, set_weight
-from suite.quantizers.lsq_plus import LsqPlus
-from suite.quantizers.observers import MinMax
-from suite.quantizers.pact import Pact, dorefa_weight
 from suite.quantizers.quantizer import Quantizer
+from suite.ranges.observers import MinMax
 
 
 def held(weight: torch.Tensor, bits: int) -> nn.Module:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.histogram import Histograms, observe
+from suite.arithmetic.affine import Grid, fake_quantize
+from suite.ranges.histogram import Histograms, observe
 
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "normal": lambda x: x,

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from suite import networks
 from suite.data import datasets
 from suite.data.images import Images
+from suite.learned.learned_quantizer import start_learning
 from suite.methods.apot import Apot
 from suite.quantizers.layers import Quantized, bake
-from suite.quantizers.learned_quantizer import start_learning
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Network
 from suite.run.in_memory import InMemoryFeed

@@ -18,7 +18,7 @@ from suite.pytorch_quantization import (
     MaxCalibrator,
     fake_tensor_quant,
 )
-from suite.quantizers.range_search import divergences
+from suite.ranges.range_search import divergences
 
 SEEDS = st.integers(0, 2**31)
 

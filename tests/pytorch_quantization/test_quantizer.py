@@ -11,6 +11,7 @@ from fakes.tensors import randn
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite.arithmetic.affine import Grid, fake_quantize
 from suite.pytorch_quantization import (
     HistogramCalibrator,
     MaxCalibrator,
@@ -21,7 +22,6 @@ from suite.pytorch_quantization import (
     fake_tensor_quant,
     tensor_quant,
 )
-from suite.quantizers.affine import Grid, fake_quantize
 from suite.recipe.errors import SuiteError
 
 SEEDS = st.integers(0, 2**31)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import suite
+from suite.arithmetic.affine import Grid, fake_quantize
 from suite.methods.builtin_int8 import BuiltinInt8
 from suite.methods.k_sigma import KSigma, clip_and_round
 from suite.methods.linear import linear_quantize
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.observers import Dynamic, MovingMinMax
 from suite.quantizers.quantizer import Quantizer
+from suite.ranges.observers import Dynamic, MovingMinMax
 from suite.recipe import Calibration
 from suite.steps import Uniform
 

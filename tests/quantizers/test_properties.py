@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from suite import methods
+from suite.arithmetic.affine import Grid, fake_quantize
 from suite.pytorch_quantization.calib import Calibrator
-from suite.quantizers import histogram_ranges
-from suite.quantizers.affine import Grid, fake_quantize
-from suite.quantizers.histogram import observe
-from suite.quantizers.observers import Observer
+from suite.ranges import histogram_ranges
+from suite.ranges.histogram import observe
+from suite.ranges.observers import Observer
 from suite.recipe.errors import SuiteError
 
 methods.find()  # a method's file may hold an observer of its own

@@ -12,14 +12,14 @@ import torch
 from fakes import tiny
 from fakes.statuses import status_of
 
+from suite.arithmetic.affine import Grid
 from suite.export.rebuild import StageFeed
+from suite.learned.lsq import lsq
 from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
-from suite.quantizers.affine import Grid
-from suite.quantizers.histogram import observe
-from suite.quantizers.histogram_ranges import mse
 from suite.quantizers.layers import LAYERS
-from suite.quantizers.lsq import lsq
+from suite.ranges.histogram import observe
+from suite.ranges.histogram_ranges import mse
 from suite.ranks import Ranks
 from suite.recipe import (
     Calibration,

@@ -15,7 +15,6 @@ from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
-from suite.quantizers import sensitivity
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network, Precision, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
@@ -24,6 +23,7 @@ from suite.record.journal import Journal, read_events, read_outcome, run_seconds
 from suite.run import measure
 from suite.run.attempt import InterruptedRunError
 from suite.run.stage import run
+from suite.sensitivity import sensitivity
 from suite.steps import MeasureSensitivity
 from suite.stop import Stop
 from suite.sweeps.stored import save_sweep

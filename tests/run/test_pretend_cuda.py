@@ -29,9 +29,9 @@ from suite.methods.mse import Mse
 from suite.methods.percentile import Percentile
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.pytorch_quantization.nn import QuantConv2d
-from suite.quantizers.unit_learning import Learning
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Damping, Freezing, Precision, Recipe, Sgd, Stage, Training
+from suite.reconstruction.unit_learning import Learning
 from suite.record import provenance
 from suite.record.files import Folders
 from suite.run import training as trains

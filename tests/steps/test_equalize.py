@@ -13,12 +13,12 @@ from fakes.networks import Branching, lived_in
 from torch import Tensor, nn
 
 from suite.methods.scheme import Scheme
-from suite.quantizers.bias_correction import mean_of_relu
 from suite.quantizers.equalize import equalize, incoming, outgoing
 from suite.quantizers.layers import Quantized
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
+from suite.reconstruction.bias_correction import mean_of_relu
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
 from suite.steps import CorrectBias, Equalize, FoldBatchNorm

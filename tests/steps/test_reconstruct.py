@@ -19,14 +19,14 @@ from torch.nn import functional as F
 from suite.methods.qdrop import Qdrop
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized
-from suite.quantizers.learned_rounding import LearnedRounding
-from suite.quantizers.reconstruction import Reconstruction, values
-from suite.quantizers.unit_learning import Settings
-from suite.quantizers.units import run
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
+from suite.reconstruction.learned_rounding import LearnedRounding
+from suite.reconstruction.reconstruction import Reconstruction, values
+from suite.reconstruction.unit_learning import Settings
+from suite.reconstruction.units import run
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
 from suite.run import stage

@@ -11,10 +11,10 @@ from suite import networks
 from suite.methods import find as find_methods
 from suite.methods.mixed import Mixed
 from suite.methods.scheme import Scheme
-from suite.quantizers.width_search import Resource, least_cost
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
 from suite.run.pipeline import quantized
+from suite.sensitivity.width_search import Resource, least_cost
 from suite.steps import AssignWidths
 
 

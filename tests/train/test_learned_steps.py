@@ -14,6 +14,7 @@ from fakes.ranks import together
 from fakes.trainings import digits, small
 from torch import nn
 
+from suite.learned.learned_quantizer import Learned, learned_values
 from suite.methods.apot import Apot
 from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
@@ -24,7 +25,6 @@ from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized, bake
-from suite.quantizers.learned_quantizer import Learned, learned_values
 from suite.ranks import Ranks
 from suite.recipe import Precision, Sgd
 from suite.steps import Lsq as LsqRounding
@@ -157,7 +157,7 @@ from fakes.learned import learning
 from fakes.trainings import digits, small
 from suite.methods.lsq import Lsq
 from suite.ranks import from_environment
-from suite.quantizers.learned_quantizer import learned_values
+from suite.learned.learned_quantizer import learned_values
 from suite.recipe import Precision, Sgd
 from suite.train.fit import fit
 

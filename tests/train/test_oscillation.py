@@ -13,6 +13,8 @@ from fakes.learned import learning
 from fakes.trainings import digits, small
 from torch import Tensor, nn
 
+from suite.learned.learned_quantizer import positive
+from suite.learned.lsq import lsq
 from suite.methods.apot import Apot
 from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
@@ -22,8 +24,6 @@ from suite.methods.lsq_plus import LsqPlus
 from suite.methods.pact import Pact
 from suite.methods.parq import Parq
 from suite.quantizers.layers import Quantized
-from suite.quantizers.learned_quantizer import positive
-from suite.quantizers.lsq import lsq
 from suite.ranks import Ranks
 from suite.recipe import Damping, Dataset, Freezing, Network, Precision, Recipe, Sgd, Training
 from suite.recipe.errors import SuiteError

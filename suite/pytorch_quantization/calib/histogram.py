@@ -11,11 +11,11 @@ import warnings
 import torch
 from torch import Tensor
 
+from suite.arithmetic.affine import Grid
 from suite.pytorch_quantization.calib.calibrator import Calibrator
 from suite.pytorch_quantization.tensor_quant import Axis
-from suite.quantizers.affine import Grid
-from suite.quantizers.observers import Observer
-from suite.quantizers.range_search import bin_reaching, least_divergence, least_error
+from suite.ranges.observers import Observer
+from suite.ranges.range_search import bin_reaching, least_divergence, least_error
 from suite.recipe.errors import SuiteError, check_choice, not_finite
 
 MOST_BINS = 1 << 24

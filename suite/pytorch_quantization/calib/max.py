@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite.pytorch_quantization.calib.calibrator import Calibrator
 from suite.pytorch_quantization.tensor_quant import Axis, reduce_amax
-from suite.quantizers.observers import Observer
+from suite.ranges.observers import Observer
 from suite.recipe.errors import SuiteError, not_finite
 
 

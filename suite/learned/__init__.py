@@ -1,0 +1,1 @@
+"""Quantizers that learn while the network trains: LSQ and its rivals."""
