@@ -17,7 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from suite.sweeps.resnet50 import CHECKPOINT
+
 SOURCES = ("000", "001", "002", "003", "004")
+PREPARED = ("--shortcut", "B", "--normalization", "cifar10")
+RESNET50 = ("--weights", str(CHECKPOINT), "--model", "resnet50", "--classes", "1000", *PREPARED)
+APOT = "apot-resnet20-float.pth.tar"
+"""The float network of APoT's authors, the one that source 003 names, is looked for beside `--weights`."""
 STORMS = {
     "slurm-storm": "tests/slurm/test_slurm_storm.py",
     "mlflow-storm": "tests/track/test_mlflow_server.py",
@@ -42,6 +48,10 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps = {f"explain-{source}": ("explain", "--source", source, *start) for source in SOURCES}
     sweeps |= {"cifar10": ("cifar10", *start), "treatments": ("treatments", *start)}
     sweeps["calibration-seeds"] = ("cifar10", *start, "--calibration-seeds", "3")
+    sweeps["resnet50"] = ("resnet50",)
+    sweeps["explain-002-resnet50"] = ("explain", "--source", "002", *RESNET50)
+    apot = ("--weights", str(weights.with_name(APOT)), *PREPARED)
+    sweeps["explain-003-apot"] = ("explain", "--source", "003", *apot)
     sweeps["explain-001-scratch"] = ("explain", "--source", "001", "--scratch-epochs", "15")
     out = ("--out", str(results))
     found = [

@@ -115,10 +115,11 @@ def test_the_files_that_your_own_shows_make_a_sweep_together(
     monkeypatch.delitem(sys.modules, "my_method")
 
 
-def test_the_tables_are_those_that_the_analysis_makes_of_the_committed_runs() -> None:
-    folder = ROOT / "results" / "cifar10"
-    found = results.load(Path("none"), "cifar10", str(folder / "runs.csv"))
-    block = re.search(r"<!-- table: cifar10 -->\n(.*?)<!-- /table -->", README, re.DOTALL)
+@pytest.mark.parametrize("name", ["resnet50", "cifar10"])
+def test_the_tables_are_those_that_the_analysis_makes_of_the_committed_runs(name: str) -> None:
+    folder = ROOT / "results" / name
+    found = results.load(Path("none"), name, str(folder / "runs.csv"))
+    block = re.search(rf"<!-- table: {name} -->\n(.*?)<!-- /table -->", README, re.DOTALL)
     assert block and block[1] == sound_methods.table(found)
     assert "| float " in block[1] and "10,000 test images" in block[1]
     assert tables.summary(found) == (folder / "summary.md").read_text()

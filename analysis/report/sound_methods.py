@@ -42,7 +42,10 @@ def table(found: Results) -> str:
 
 def _is_shown(row: pd.Series[Any]) -> bool:
     parameters = json.loads(row["configuration"])
-    return parameters.get("edges", "as the rest") in ("as the rest", "last layer float") and is_sound(row)
+    is_treated = parameters.get("batch_norm") in ("re-estimated", "frozen") or parameters.get(
+        "edges", "as the rest"
+    ) not in ("as the rest", "last layer float")
+    return not is_treated and is_sound(row)
 
 
 def _names(group: pd.DataFrame) -> dict[str, str]:
@@ -71,7 +74,7 @@ def _conditions(found: Results, group: pd.DataFrame) -> str:
     """One line: images, runs, the widest interval, devices, torch."""
     half = pd.concat([group["top1_high"] - group["top1"], group["top1"] - group["top1_low"]]).max()
     done = found.done
-    devices = ", ".join(sorted(done["device"].dropna().unique()))
+    devices = wording.devices(done["device"].dropna().unique())
     torch = sorted(
         {part for versions in done["versions"].dropna() for part in versions.split(", ") if "torch " in part}
     )

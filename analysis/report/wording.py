@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,24 @@ def number(value: float, layout: str = ".2f") -> str:
         return ""
     text = format(value, layout)
     return text.removeprefix("-") if not text.strip("-0.") else text.replace("-", MINUS)
+
+
+def devices(names: Iterable[str]) -> str:
+    """Each device once, with the numbers of threads that it ran on.
+
+    >>> devices(["AMD EPYC, 2 threads", "NVIDIA H200", "AMD EPYC, 1 thread"])
+    'AMD EPYC, 1 or 2 threads, NVIDIA H200'
+    """
+    threads: dict[str, list[int]] = {}
+    for name in sorted(set(names)):
+        device, count = re.fullmatch(r"(.*?)(?:, (\d+) threads?)?", name).groups()  # type: ignore[union-attr]
+        threads.setdefault(device, []).extend([int(count)] if count else [])
+    return ", ".join(
+        f"{device}, {' or '.join(map(str, sorted(found)))} thread{'' if found == [1] else 's'}"
+        if found
+        else device
+        for device, found in threads.items()
+    )
 
 
 def interval(row: Mapping[str, float]) -> str:
