@@ -13,7 +13,7 @@ from fakes import tiny
 from fakes.statuses import status_of
 
 from suite.arithmetic.affine import Grid
-from suite.export.rebuild import StageFeed
+from suite.formats.rebuild import StageFeed
 from suite.learned.lsq import lsq
 from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.cli.main import main
-from suite.export.rebuild import rebuilt
+from suite.formats.rebuild import rebuilt
 from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed

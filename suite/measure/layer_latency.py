@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.export import agreement
-from suite.export.exporting import check_installed
-from suite.export.timing import disturbed, interleaved, machine, median_interval, write
+from suite.export.runtimes import check_installed
+from suite.measure.timing import disturbed, interleaved, machine, median_interval, write
 from suite.networks.graph import QUANTIZED, is_called
 from suite.recipe import FLOAT_BITS, Stage
 from suite.recipe.planning import float_stage_of
