@@ -23,9 +23,9 @@ from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
 from suite.run import checkpoint
+from suite.run.float_stage import crops, images_of, load_float, load_trained, observed, views
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import crops, images_of, load_float, load_trained, observed, views
 from suite.train.fit import Loss
 from suite.train.oscillation import OscillationControl
 

@@ -21,7 +21,7 @@ from suite.measure.timing import interleaved, machine, median_interval, write
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
 from suite.record.files import Folders
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 
 FOLDER = "latency"
 """Of the runs folder, where the records are."""

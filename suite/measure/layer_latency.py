@@ -24,7 +24,7 @@ from suite.networks.graph import QUANTIZED, is_called
 from suite.recipe import FLOAT_BITS, Stage
 from suite.recipe.planning import float_stage_of
 from suite.record.files import Folders
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 
 FOLDER = "layer-times"
 """Of the runs folder, where the records are."""

@@ -36,8 +36,8 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
+from suite.run.float_stage import images_of, load_float, load_trained
 from suite.run.stage import run
-from suite.run.start import images_of, load_float, load_trained
 from suite.steps import Distillation
 from suite.sweeps.stored import find_stages, save_sweep
 from suite.sweeps.values import from_json
