@@ -27,14 +27,15 @@ from rich.console import Console
 
 from suite import networks, quantize
 from suite.cli.latency import about, table
-from suite.export import agreement, onnx_graph
-from suite.export.everywhere import integer_everywhere
-from suite.export.integer_network import Codes, IntegerNetwork
-from suite.export.latency import made, timed
-from suite.export.levels import Integers
-from suite.export.rebuild import Rebuilt, rebuilt
+from suite.export import agreement
 from suite.export.runtimes import PACKAGES, Exported, why_not
-from suite.export.timing import disturbed, machine
+from suite.formats import onnx_graph
+from suite.formats.rebuild import Rebuilt, rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.integers.integer_network import Codes, IntegerNetwork
+from suite.integers.levels import Integers
+from suite.measure.latency import made, timed
+from suite.measure.timing import disturbed, machine
 from suite.methods.mse import Mse
 from suite.quantizers.layers import CONVOLUTIONS
 from suite.ranks import Ranks

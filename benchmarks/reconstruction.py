@@ -35,7 +35,7 @@ from suite.networks.checkpoint_files import load_weights
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Network
 from suite.recipe.settings import IMAGENET_MEAN, IMAGENET_STD
-from suite.reconstruction.reconstruction import Reconstruction, error_of, values
+from suite.reconstruction.network_learning import Reconstruction, error_of, values
 from suite.reconstruction.unit_learning import Learning, Settings
 from suite.reconstruction.units import Unit, run
 from suite.run.in_memory import InMemoryFeed

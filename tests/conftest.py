@@ -35,7 +35,13 @@ if not STARTS_WORKERS:
 
     from suite.recipe import Dataset, Network, Precision, Sgd, Training
 
-    pytest_plugins = ("fakes.commands", "fakes.image_files", "fakes.embedded", "fakes.pages")
+    pytest_plugins = (
+        "fakes.commands",
+        "fakes.image_files",
+        "fakes.embedded",
+        "fakes.exported",
+        "fakes.pages",
+    )
 
     # Two threads that share a busy core wait for each other far longer than they save.
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
 from suite.recipe import Pretrained, plan
 from suite.record.files import Folders, sha256
-from suite.run.start import images_of, load_float
+from suite.run.float_stage import images_of, load_float
 from suite.sweeps import find, resnet50
 from suite.train.evaluate import Score, evaluate
 

@@ -23,7 +23,7 @@ from suite.recipe.serialize import to_json
 from suite.record.files import Folders, sha256, write_json
 from suite.record.journal import Journal, examine_events, read_events
 from suite.run import checkpoint
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 from suite.sweeps import stored
 from suite.track import run_contents, sync
 

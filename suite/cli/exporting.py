@@ -183,7 +183,7 @@ def dataflow(
     folders: FolderOptions = FOLDERS,
 ) -> int:
     """Show the way of one layer of a finished recipe through integers, with one value carried through."""
-    from suite.export import dataflow as flow
+    from suite.measure import dataflow as flow
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("step", "type", "bits", "from", "to", "scale", "example", "in real units"):

@@ -15,7 +15,7 @@ from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
 
 if TYPE_CHECKING:
-    from suite.export.latency import Asked
+    from suite.measure.latency import Asked
 
 Keys = Annotated[
     tuple[str, ...],
@@ -46,8 +46,8 @@ def latency(
 ) -> int:
     """Measure how long finished recipes take as integers, and their float networks, in every runtime that is here.
     `suite report` draws top-1 against it."""
-    from suite.export.latency import Asked, measure
-    from suite.export.timing import disturbed
+    from suite.measure.latency import Asked, measure
+    from suite.measure.timing import disturbed
     from suite.recipe.errors import SuiteError
 
     if not keys:
@@ -69,8 +69,8 @@ def latency(
 
 
 def _layers(stages: Sequence[Stage], asked: Asked, folders: Folders) -> int:
-    from suite.export.layer_latency import measure_layers
-    from suite.export.timing import disturbed
+    from suite.measure.layer_latency import measure_layers
+    from suite.measure.timing import disturbed
     from suite.recipe.errors import SuiteError
 
     if len(stages) != 1:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
-from suite.export.levels import levels_of
-from suite.export.onnx_graph import rounded_tensors, scopes_of
+from suite.formats.onnx_graph import rounded_tensors, scopes_of
+from suite.integers.levels import levels_of
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, in_a_line

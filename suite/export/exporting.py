@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import os
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.export import agreement, onnx_graph, probes, runtime_files, tensors
+from suite.export import agreement, probes, runtime_files
 from suite.export.agreement import Simulation
-from suite.export.everywhere import integer_everywhere
-from suite.export.levels import NoIntegersError, integers_of, levels_of, refused
 from suite.export.onnx_file import differs, onnx_file
-from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.request import CONVENTIONS, Request
-from suite.export.runtimes import how_to_install
+from suite.export.runtimes import check_installed, versions
+from suite.formats import onnx_graph, tensors
+from suite.formats.rebuild import Rebuilt, check_on_grids, rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.integers.levels import integers_of, levels_of
 from suite.quantizers.layers import LAYERS
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import CPU
@@ -103,30 +102,6 @@ def _tensors(simulation: Simulation, to: str, about: dict[str, str]) -> tuple[by
     return content, {"same_arithmetic": exact}
 
 
-def check_installed() -> None:
-    """Raise SuiteError unless the packages of the extra `export` are there."""
-    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
-    if lacking:
-        raise SuiteError(f"ONNX needs {', '.join(lacking)}, not installed here; {how_to_install('export')}")
-
-
-def check_on_grids(source: Rebuilt) -> None:
-    """Raise NoIntegersError, naming them, for layers whose levels are no grid, and for a network without any."""
-    if reasons := refused(source.model):
-        named = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
-        more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-        raise NoIntegersError(
-            f"{source.recipe.name} cannot be exported, since the levels of {len(reasons)} of its layers are no "
-            f"integers times a scale: {named}{more}; export a recipe of evenly spaced levels, such as mse or lsq"
-        )
-    modules = list(source.model.modules())
-    rounded = any(isinstance(one, LAYERS) and integers_of(one) is not None for one in modules)
-    if not rounded and not any(isinstance(one, Quantizer) for one in modules):
-        raise NoIntegersError(
-            f"{source.recipe.name} rounds no weight and no input; there is nothing to export"
-        )
-
-
 def compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]:
     """How many images the rebuilt network has right or wrong otherwise than the run recorded.
 
@@ -199,15 +174,6 @@ def _about(source: Rebuilt, file: Path, content: bytes, request: Request) -> dic
         "versions": versions(facts),
         "torch_threads": torch.get_num_threads(),
     }
-
-
-def versions(facts: dict[str, Any]) -> dict[str, str]:
-    """Those of `provenance` and of the packages that write or run an exported file, where they are installed."""
-    found = dict(facts["versions"])
-    for name in ("onnx", "onnxruntime", "openvino", "torchao", "safetensors"):
-        if importlib.util.find_spec(name):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _write(contents: dict[str, bytes], record: dict[str, Any], file: Path) -> Path:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from suite.export import agreement
 from suite.export.agreement import Simulation
-from suite.export.everywhere import integer_everywhere
-from suite.export.exporting import check_installed, check_on_grids
 from suite.export.onnx_file import compared_onnx, could_clip
-from suite.export.rebuild import rebuilt
 from suite.export.request import CONVENTIONS
+from suite.export.runtimes import check_installed
+from suite.formats.rebuild import check_on_grids, rebuilt
+from suite.integers.everywhere import integer_everywhere
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record import files

@@ -21,7 +21,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.planning import float_stage_of
 from suite.record.files import Folders, sha256, write_bytes
 from suite.record.journal import read_events, read_outcome, run_seconds
-from suite.run.start import images_of, load_float, load_trained
+from suite.run.float_stage import images_of, load_float, load_trained
 from suite.train.evaluate import Score, evaluate
 
 LARGEST = torch.finfo(torch.float16).max

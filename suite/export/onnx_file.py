@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from suite.arithmetic.integer import may_clip_pairs
-from suite.export import agreement, onnx_graph
+from suite.export import agreement
 from suite.export.agreement import Simulation
-from suite.export.everywhere import round_biases, traced
-from suite.export.levels import integers_of, levels_of
 from suite.export.request import Request
+from suite.formats import onnx_graph
+from suite.integers.everywhere import round_biases, traced
+from suite.integers.levels import integers_of, levels_of
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.recipe.errors import SuiteError
 

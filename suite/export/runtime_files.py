@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.export import agreement, pt2e
+from suite.export import agreement
 from suite.export.agreement import Simulation
 from suite.export.onnx_file import WORDS, could_clip, differs, onnx_file
 from suite.export.request import Request
 from suite.export.runtimes import openvino_kernels, openvino_model, why_not
+from suite.formats import pt2e
 from suite.recipe.errors import SuiteError
 
 NOT_ON_OLDER = (

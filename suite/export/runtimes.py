@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from suite.export import agreement, onnx_graph, pt2e, torch_ao
+from suite.export import agreement
 from suite.export.onnx_file import could_clip
+from suite.formats import onnx_graph, pt2e, torch_ao
 from suite.networks.channels_last import channels_last
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
@@ -37,6 +39,22 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16")
 def how_to_install(extra: str) -> str:
     """The command for an extra of pyproject.toml, in the environment that runs this."""
     return f"in the suite's folder: {sys.executable} -m pip install --editable '.[{extra}]'"
+
+
+def check_installed() -> None:
+    """Raise SuiteError unless the packages of the extra `export` are there."""
+    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
+    if lacking:
+        raise SuiteError(f"ONNX needs {', '.join(lacking)}, not installed here; {how_to_install('export')}")
+
+
+def versions(facts: dict[str, Any]) -> dict[str, str]:
+    """Those of `provenance` and of the packages that write or run an exported file, where they are installed."""
+    found = dict(facts["versions"])
+    for name in ("onnx", "onnxruntime", "openvino", "torchao", "safetensors"):
+        if importlib.util.find_spec(name):
+            found[name] = metadata.version(name)
+    return found
 
 
 def why_not(runtime: str) -> str:

@@ -15,7 +15,7 @@ from suite.quantizers.batch_norm import fold
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.recipe.errors import SuiteError
-from suite.reconstruction.reconstruction import error_of, values
+from suite.reconstruction.network_learning import error_of, values
 from suite.reconstruction.units import Part, Unit, parts_of
 
 

@@ -18,7 +18,7 @@ from suite.recipe import Calibration, Pretrained, Recipe, Sgd, Training
 from suite.recipe.method import Step
 from suite.run import failures, layer_report
 from suite.run.attempt import Attempt
-from suite.run.start import crops, load_float, load_trained, observed, views
+from suite.run.float_stage import crops, load_float, load_trained, observed, views
 from suite.run.step_changes import StepChanges
 from suite.run.training import score_start, train
 from suite.train.distillation import Renormalized

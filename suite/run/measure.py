@@ -25,8 +25,8 @@ from suite.record.lease import lock
 from suite.run import layer_report
 from suite.run.attempt import Attempt
 from suite.run.feed import RunFeed
+from suite.run.float_stage import images_of
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import images_of
 from suite.steps import MeasureSensitivity
 from suite.steps.measure_sensitivity import around_insert
 from suite.stop import Stop

@@ -25,8 +25,8 @@ from suite.record.provenance import provenance
 from suite.run import checkpoint, failures, layer_report
 from suite.run.attempt import Attempt, InterruptedRunError
 from suite.run.feed import RunFeed
+from suite.run.float_stage import load_float
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import load_float
 from suite.run.training import Confusion, eager_because, score, train
 from suite.stop import Stop
 from suite.train.bfloat16 import kernels

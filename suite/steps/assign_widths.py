@@ -35,7 +35,7 @@ By = Literal["noise", "logits", "gradient", "hessian", "loss", "random", "unifor
 class AssignWidths(Step):
     """After Insert, and before the ranges.
 
-    by: the score whose sum is made least, of suite.sensitivity.sensitivity, "loss" by the loss with one tensor rounded
+    by: the score whose sum is made least, of suite.sensitivity.costs, "loss" by the loss with one tensor rounded
     alone; "random" draws widths of the budget by `seed`; "uniform" leaves them as they are.
     widths: those to choose from. apart: weights and inputs of a layer may differ.
     size_bits: the mean bits of a weight, by parameter, at most; bops_per_mac: the mean product of weight and input

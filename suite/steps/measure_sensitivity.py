@@ -18,7 +18,7 @@ from suite.steps.learned import StartLearning
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.sensitivity.sensitivity import Batches, Rounded
+    from suite.sensitivity.costs import Batches, Rounded
 
 IMAGES = Calibration(images=256, batch=64)
 """Training images that scores are measured on."""
@@ -29,7 +29,7 @@ TRUTH = "truth"
 
 @dataclass(frozen=True)
 class MeasureSensitivity(Step):
-    """After Insert, and before the ranges: the scores of suite.sensitivity.sensitivity, and the truth that they stand
+    """After Insert, and before the ranges: the scores of suite.sensitivity.costs, and the truth that they stand
     for, as the artifact `sensitivity.json`. The model stays as it is.
 
     ranges: the steps that give the inserted quantizers their ranges. probes: random vectors a batch for the trace of
@@ -58,9 +58,9 @@ class MeasureSensitivity(Step):
         from suite.networks.graph import graph_of
         from suite.quantizers.layer_sizes import layer_sizes
         from suite.quantizers.layers import widths_of, without_quantizers
+        from suite.sensitivity.correlation import correlations
+        from suite.sensitivity.costs import costs, evaluated, with_hessian, with_truth
         from suite.sensitivity.hessian import traces
-        from suite.sensitivity.sensitivity import costs, evaluated, with_hessian, with_truth
-        from suite.sensitivity.sensitivity_ranks import correlations
 
         known = dict((feed.saved() or {}).get(TRUTH, {}))
 
@@ -134,7 +134,7 @@ def rounded_at(
     """What the method makes of the network at each of `widths`, in the layers `names`; `model` has quantizers that
     have seen nothing, and stays so. Raises SuiteError where there is no layer."""
     from suite.quantizers.layers import bake, set_widths, without_quantizers
-    from suite.sensitivity.sensitivity import Rounded
+    from suite.sensitivity.costs import Rounded
 
     if not names:
         raise SuiteError("the network has no layer with quantizers; sensitivity is measured after Insert")

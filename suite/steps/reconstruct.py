@@ -117,7 +117,7 @@ class Reconstruct(Step):
         """
         import torch
 
-        from suite.reconstruction.reconstruction import Reconstruction
+        from suite.reconstruction.network_learning import Reconstruction
         from suite.reconstruction.unit_learning import Settings
 
         names = Settings.__dataclass_fields__

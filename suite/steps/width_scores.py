@@ -14,7 +14,7 @@ from suite.steps.measure_sensitivity import TRUTH, rounded_at, unlabelled
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.sensitivity.sensitivity import Cost
+    from suite.sensitivity.costs import Cost
     from suite.sensitivity.width_search import Option
 
 Scores = dict[tuple[str, str, int], float]
@@ -38,8 +38,8 @@ def scores_of(
 ) -> tuple[Scores, Traces]:
     """The score `by` of the layers in `groups`, and by "hessian" its traces; the other arguments are those of
     AssignWidths. Of "loss" what an earlier attempt evaluated is not evaluated again."""
+    from suite.sensitivity.costs import costs, evaluated, with_hessian, with_truth
     from suite.sensitivity.hessian import traces
-    from suite.sensitivity.sensitivity import costs, evaluated, with_hessian, with_truth
 
     known = dict((feed.saved() or {}).get(TRUTH, {}))
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from suite.export.agreement import Simulation
-from suite.export.exporting import check_installed, compared_with_run, export
-from suite.export.levels import NoIntegersError
-from suite.export.rebuild import rebuilt
+from suite.export.exporting import compared_with_run, export
 from suite.export.request import Request
+from suite.export.runtimes import check_installed
+from suite.formats.rebuild import rebuilt
+from suite.integers.levels import NoIntegersError
 from suite.recipe import Recipe
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders

@@ -11,9 +11,9 @@ from fakes.missing import missing
 
 from benchmarks import deployment
 from suite.export import agreement, runtimes
-from suite.export.everywhere import integer_everywhere
-from suite.export.integer_network import IntegerNetwork
-from suite.export.rebuild import Rebuilt, rebuilt
+from suite.formats.rebuild import Rebuilt, rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.integers.integer_network import IntegerNetwork
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 

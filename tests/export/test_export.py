@@ -14,15 +14,16 @@ from fakes.missing import missing
 
 from suite.arithmetic.integer import Accumulators
 from suite.cli.main import main
-from suite.export import agreement, onnx_graph
+from suite.export import agreement
 from suite.export.agreement import Simulation
-from suite.export.everywhere import fold_batch_norm, integer_everywhere, traced
 from suite.export.exporting import export
-from suite.export.integer_network import IntegerNetwork
 from suite.export.onnx_file import onnx_file
-from suite.export.rebuild import Rebuilt, rebuilt
 from suite.export.request import Request
-from suite.export.tensors import tensors_of
+from suite.formats import onnx_graph
+from suite.formats.rebuild import Rebuilt, rebuilt
+from suite.formats.tensors import tensors_of
+from suite.integers.everywhere import fold_batch_norm, integer_everywhere, traced
+from suite.integers.integer_network import IntegerNetwork
 from suite.methods.amax import Amax
 from suite.methods.apot import Apot
 from suite.methods.builtin_int8 import BuiltinInt8

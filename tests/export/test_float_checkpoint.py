@@ -16,7 +16,7 @@ from suite.recipe import Calibration, Dataset, Pretrained, Training
 from suite.recipe.errors import SuiteError
 from suite.record.files import sha256
 from suite.record.journal import read_outcome
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 from suite.steps import TrainOn
 from suite.sweeps.stored import save_sweep
 

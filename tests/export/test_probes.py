@@ -12,8 +12,8 @@ from fakes.exported import Finished
 from suite.cli.main import main
 from suite.export import agreement, probes, runtimes
 from suite.export.agreement import Simulation
-from suite.export.everywhere import integer_everywhere
-from suite.export.rebuild import rebuilt
+from suite.formats.rebuild import rebuilt
+from suite.integers.everywhere import integer_everywhere
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+from fakes.missing import missing
 from suite.ranks import Ranks
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Training, plan
 from suite.recipe.method import Method
@@ -81,3 +85,16 @@ class Finished:
             self.done[recipe.key] = recipe
             save_sweep(self.folders.runs, "small", {}, plan([*self.done.values()]))
         return recipe
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One runs folder with a trained network for the tests of a module."""
+    return Finished(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def needs_onnx() -> None:
+    """Skip where the ONNX packages are not installed."""
+    if find_spec("onnx") is None:
+        missing("onnx is not installed; pip install '.[export]'")

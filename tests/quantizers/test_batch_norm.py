@@ -35,10 +35,10 @@ from suite.recipe import Calibration, Dataset, Method, Network, Pretrained, Reci
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
+from suite.run.float_stage import crops
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
 from suite.run.stage import run
-from suite.run.start import crops
 from suite.steps import ReestimateBatchNorm
 from suite.sweeps.treatments import sweep
 
@@ -235,7 +235,7 @@ from pathlib import Path
 import numpy as np
 from suite.data import datasets
 from suite.quantizers import batch_norm
-from suite.run import attempt, feed, start as starts
+from suite.run import attempt, feed, float_stage
 from suite.run.stage import run
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.ranks import from_environment
@@ -251,7 +251,7 @@ start = Training(Network("resnet20"), Dataset("digits", size=8), sgd)
 stage = Recipe(start, QatSymmetric(4, 4, from_scratch=True, feed=sgd), batch_norm="re-estimated")
 
 def crops(*given):
-    for x in starts.crops(*given):
+    for x in float_stage.crops(*given):
         attempt.STUCK_SECONDS = attempt.NOTICE_SECONDS = 0.1
         os.kill(os.getpid(), signal.SIGUSR2)
         time.sleep(1.5)  # as a slow batch, longer than a rank may wait for another

@@ -13,7 +13,7 @@ from fakes import tiny
 from fakes.statuses import status_of
 
 from suite.arithmetic.affine import Grid
-from suite.export.rebuild import StageFeed
+from suite.formats.rebuild import StageFeed
 from suite.learned.lsq import lsq
 from suite.methods.lsq import Lsq
 from suite.methods.mse import Mse
@@ -36,8 +36,8 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import to_json
 from suite.record.files import Folders
 from suite.record.journal import read_events, read_outcome
+from suite.run.float_stage import images_of, load_float, load_trained
 from suite.run.stage import run
-from suite.run.start import images_of, load_float, load_trained
 from suite.steps import Distillation
 from suite.sweeps.stored import find_stages, save_sweep
 from suite.sweeps.values import from_json

@@ -81,7 +81,7 @@ def test_what_is_missing_is_named(method: Any, given: tuple[Any, ...], message: 
 def test_a_run_and_quantize_give_the_same_model(tmp_path: Path) -> None:
     """Of a method that calibrates: the loss of the run's record is that of the model from memory."""
     from suite.data import datasets
-    from suite.run.start import load_float
+    from suite.run.float_stage import load_float
     from suite.train.evaluate import evaluate
 
     folders = Folders(tmp_path, tmp_path)

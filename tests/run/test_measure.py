@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.cli.main import main
-from suite.export.rebuild import rebuilt
+from suite.formats.rebuild import rebuilt
 from suite.methods.amax import Amax
 from suite.methods.linear import Linear
 from suite.methods.mixed import Mixed
@@ -23,7 +23,7 @@ from suite.record.journal import Journal, read_events, read_outcome, run_seconds
 from suite.run import measure
 from suite.run.attempt import InterruptedRunError
 from suite.run.stage import run
-from suite.sensitivity import sensitivity
+from suite.sensitivity import costs
 from suite.steps import MeasureSensitivity
 from suite.stop import Stop
 from suite.sweeps.stored import save_sweep
@@ -116,8 +116,8 @@ def test_a_measurement_that_was_stopped_goes_on_where_it_was(
     part = folders.runs / start.key / measure.PART
     before = json.loads(part.read_text())["state"]["truth"]
     assert "left weight 2" in before and len(before) < 16
-    real = sensitivity.evaluated
-    monkeypatch.setattr(sensitivity, "evaluated", lambda *given: counted.append(given) or real(*given))
+    real = costs.evaluated
+    monkeypatch.setattr(costs, "evaluated", lambda *given: counted.append(given) or real(*given))
     record = measure.sensitivity(start, folders, how, lambda part, doing: None)
     assert len(record["costs"]) == 16 and not part.exists()
     assert len(counted) == 2 * (16 - len(before)) + 3, "those of before are not evaluated again"

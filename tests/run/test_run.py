@@ -22,8 +22,8 @@ from suite.recipe import Calibration, Dataset, Network, Pretrained, Recipe, Trai
 from suite.recipe.errors import SuiteError
 from suite.record import files
 from suite.record.journal import read_events, read_outcome
+from suite.run.float_stage import load_float, observed
 from suite.run.stage import Folders, run
-from suite.run.start import load_float, observed
 from suite.train.bfloat16 import kernels
 
 

@@ -18,10 +18,9 @@ from suite.quantizers.layer_sizes import LayerSize, layer_sizes, totals
 from suite.quantizers.layers import bake
 from suite.recipe import Calibration
 from suite.run.pipeline import quantized
-from suite.sensitivity import sensitivity
+from suite.sensitivity.correlation import correlations, spearman
+from suite.sensitivity.costs import Cost, Rounded, costs, evaluated, with_hessian, with_truth
 from suite.sensitivity.hessian import traces
-from suite.sensitivity.sensitivity import Cost, Rounded, costs, evaluated, with_hessian, with_truth
-from suite.sensitivity.sensitivity_ranks import correlations, spearman
 from suite.steps import MeasureSensitivity
 
 CALIBRATION = Calibration(16, 8)
@@ -158,7 +157,9 @@ def test_what_was_evaluated_before_is_not_evaluated_again(monkeypatch: pytest.Mo
     assert len(known) == len(found) == 8
     del known["left weight 2"]
     counted: list[object] = []
-    monkeypatch.setattr(sensitivity, "evaluated", lambda *given: counted.append(given) or evaluated(*given))
+    monkeypatch.setattr(
+        "suite.sensitivity.costs.evaluated", lambda *given: counted.append(given) or evaluated(*given)
+    )
     assert with_truth(bank, found, batches(), known=known) == whole
     assert len(counted) == 2, "alone, and all but it"
 

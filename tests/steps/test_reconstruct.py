@@ -24,7 +24,7 @@ from suite.recipe import Calibration, Recipe
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
 from suite.reconstruction.learned_rounding import LearnedRounding
-from suite.reconstruction.reconstruction import Reconstruction, values
+from suite.reconstruction.network_learning import Reconstruction, values
 from suite.reconstruction.unit_learning import Settings
 from suite.reconstruction.units import run
 from suite.record.files import Folders

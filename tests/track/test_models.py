@@ -17,8 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from suite.cli.main import main
 from suite.export import agreement
-from suite.export.rebuild import rebuilt
 from suite.export.runtimes import why_not
+from suite.formats.rebuild import rebuilt
 from suite.methods.apot import Apot
 from suite.methods.mse import Mse
 from suite.recipe import Calibration

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from suite.export.levels import Integers, Levels, integers_of, levels_of
+from suite.integers.levels import Integers, Levels, integers_of, levels_of
 from suite.networks.own_forward import computed
 from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from suite.export import agreement
-from suite.export.exporting import check_installed
-from suite.export.timing import disturbed, interleaved, machine, median_interval, write
+from suite.export.runtimes import check_installed
+from suite.measure.timing import disturbed, interleaved, machine, median_interval, write
 from suite.networks.graph import QUANTIZED, is_called
 from suite.recipe import FLOAT_BITS, Stage
 from suite.recipe.planning import float_stage_of
 from suite.record.files import Folders
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 
 FOLDER = "layer-times"
 """Of the runs folder, where the records are."""

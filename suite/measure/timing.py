@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.export.exporting import versions
+from suite.export.runtimes import versions
 from suite.ranks import CPU
 from suite.recipe.errors import SuiteError
 from suite.record.files import write_json

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.arithmetic.affine import by_channel, fake_quantize
-from suite.export.levels import integers_of, levels_of
-from suite.export.onnx_graph import stored
+from suite.formats.onnx_graph import stored
+from suite.integers.levels import integers_of, levels_of
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.quantizers.quantizer import Quantizer
 

@@ -15,9 +15,9 @@ from suite.export import agreement
 from suite.export.agreement import Simulation
 from suite.export.exporting import layers
 from suite.export.onnx_file import could_clip, onnx_file
-from suite.export.onnx_graph import _moved
-from suite.export.rebuild import rebuilt
 from suite.export.request import Request
+from suite.formats.onnx_graph import _moved
+from suite.formats.rebuild import rebuilt
 from suite.methods.adaround import Adaround
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import layer_of

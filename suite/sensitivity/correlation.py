@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from suite.sensitivity.sensitivity import Cost
+from suite.sensitivity.costs import Cost
 
 SCORES = ("noise", "logits", "gradient", "hessian")
 TRUTHS = {"loss_alone": 1, "loss_all_but": -1}

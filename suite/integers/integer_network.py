@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from suite.arithmetic import integer
 from suite.arithmetic.affine import by_channel
 from suite.arithmetic.integer import Accumulators
-from suite.export.levels import Integers, integers_of, levels_of
-from suite.export.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
+from suite.integers.levels import Integers, integers_of, levels_of
+from suite.integers.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.cli.main import main
-from suite.export import runtimes, timing
-from suite.export.everywhere import integer_everywhere
-from suite.export.latency import Asked, made, timed, usable_runtimes
-from suite.export.rebuild import rebuilt
+from suite.export import runtimes
 from suite.export.runtimes import Engine, Exported
-from suite.export.timing import disturbed, median_interval
+from suite.formats.rebuild import rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.measure import timing
+from suite.measure.latency import Asked, made, timed, usable_runtimes
+from suite.measure.timing import disturbed, median_interval
 from suite.methods.adaround import Adaround
 from suite.methods.mse import Mse
 from suite.recipe import Calibration

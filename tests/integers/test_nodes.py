@@ -7,13 +7,14 @@ import torch
 from fakes.exported import RESHAPING, Finished
 from torch import fx, nn
 
-from suite.export import agreement, runtimes, torch_ao
+from suite.export import agreement, runtimes
 from suite.export.agreement import Simulation
-from suite.export.dataflow import dataflow
-from suite.export.everywhere import integer_everywhere
-from suite.export.integer_network import IntegerNetwork
-from suite.export.nodes import gives_shape, with_pooling_modules
-from suite.export.rebuild import rebuilt
+from suite.formats import torch_ao
+from suite.formats.rebuild import rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.integers.integer_network import IntegerNetwork
+from suite.integers.nodes import gives_shape, with_pooling_modules
+from suite.measure.dataflow import dataflow
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fakes.exported import Finished
 
-from suite.export.rebuild import rebuilt
+from suite.formats.rebuild import rebuilt
 from suite.methods.brecq import Brecq
 from suite.recipe import Calibration
 from suite.reconstruction.unit_learning import Learning

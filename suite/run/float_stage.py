@@ -1,4 +1,4 @@
-"""Where a recipe starts: the float network that a finished stage left, and the histograms of its layers."""
+"""What the float stage of a recipe left for it: its network, its images and the histograms of its layers."""
 
 from __future__ import annotations
 

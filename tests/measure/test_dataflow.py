@@ -7,7 +7,7 @@ from fakes.exported import Finished
 
 from suite.arithmetic.integer import bits_needed
 from suite.cli.main import main
-from suite.export.dataflow import dataflow
+from suite.measure.dataflow import dataflow
 from suite.methods.mse import Mse
 from suite.recipe import Calibration
 

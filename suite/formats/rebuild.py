@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from suite import networks
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
+from suite.integers.levels import NoIntegersError, integers_of, refused
 from suite.networks.channels_last import channels_last
+from suite.quantizers.layers import LAYERS
+from suite.quantizers.quantizer import Quantizer
 from suite.ranges.histogram import Histograms
 from suite.recipe import Calibration, Recipe, Sgd, Stage
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 from suite.record.journal import read_outcome
 from suite.run import checkpoint
+from suite.run.float_stage import crops, images_of, load_float, load_trained, observed, views
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized, steps_of
-from suite.run.start import crops, images_of, load_float, load_trained, observed, views
 from suite.train.fit import Loss
 from suite.train.oscillation import OscillationControl
 
@@ -77,6 +80,23 @@ def _load(model: nn.Module, saved: dict[str, Any], folder: Path) -> None:
             f"{folder / saved['file']} does not fit the network that its recipe makes now: {error}; the code changed "
             f"since the run: launch the sweep again"
         ) from error
+
+
+def check_on_grids(source: Rebuilt) -> None:
+    """Raise NoIntegersError, naming them, for layers whose levels are no grid, and for a network without any."""
+    if reasons := refused(source.model):
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
+        more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        raise NoIntegersError(
+            f"{source.recipe.name} cannot be exported, since the levels of {len(reasons)} of its layers are no "
+            f"integers times a scale: {named}{more}; export a recipe of evenly spaced levels, such as mse or lsq"
+        )
+    modules = list(source.model.modules())
+    rounded = any(isinstance(one, LAYERS) and integers_of(one) is not None for one in modules)
+    if not rounded and not any(isinstance(one, Quantizer) for one in modules):
+        raise NoIntegersError(
+            f"{source.recipe.name} rounds no weight and no input; there is nothing to export"
+        )
 
 
 class StageFeed(InMemoryFeed):

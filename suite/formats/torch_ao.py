@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from suite.export.levels import integers_of, levels_of
-from suite.export.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
-from suite.export.onnx_graph import stored
+from suite.formats.onnx_graph import stored
+from suite.integers.levels import integers_of, levels_of
+from suite.integers.nodes import called, gives_shape, is_addition, is_pool, is_relu, layer_at, moves_only
 from suite.quantizers.layers import Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe.errors import SuiteError

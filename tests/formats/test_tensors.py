@@ -7,9 +7,9 @@ import torch
 from fakes.exported import Finished
 
 from suite.export import agreement
-from suite.export.everywhere import integer_everywhere
-from suite.export.rebuild import rebuilt
-from suite.export.tensors import read_into, tensors_of
+from suite.formats.rebuild import rebuilt
+from suite.formats.tensors import read_into, tensors_of
+from suite.integers.everywhere import integer_everywhere
 from suite.methods.mse import Mse
 from suite.quantizers.quantizer import Quantizer
 from suite.recipe import Calibration

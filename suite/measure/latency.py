@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from suite.export import agreement
-from suite.export.everywhere import integer_everywhere
-from suite.export.exporting import check_on_grids
-from suite.export.rebuild import rebuilt
 from suite.export.runtimes import PACKAGES, Array, Engine, Exported, engine, why_no_precision, why_not
-from suite.export.timing import interleaved, machine, median_interval, write
+from suite.formats.rebuild import check_on_grids, rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.measure.timing import interleaved, machine, median_interval, write
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
 from suite.record.files import Folders
-from suite.run.start import load_float
+from suite.run.float_stage import load_float
 
 FOLDER = "latency"
 """Of the runs folder, where the records are."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from suite.arithmetic.affine import Grid, by_channel
-from suite.export.levels import Integers, Levels, NoGridError, integers_of, levels_of
-from suite.export.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
+from suite.integers.levels import Integers, Levels, NoGridError, integers_of, levels_of
+from suite.integers.nodes import is_addition, is_pool, is_relu, moves_only, with_pooling_modules
 from suite.networks.graph import BATCH_NORM, Tracer
 from suite.quantizers.layers import LAYERS, Quantized, layer_of, note_scale
 from suite.quantizers.quantizer import Quantizer

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.arithmetic.affine import by_channel
-from suite.export.levels import Integers, Levels, NoIntegersError
-from suite.export.operators import StoredWeight, with_operators
+from suite.formats.operators import StoredWeight, with_operators
+from suite.integers.levels import Integers, Levels, NoIntegersError
 from suite.recipe.errors import SuiteError, in_a_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import nn
 
 from suite.cli.main import main
 from suite.export import runtimes
-from suite.export.layer_latency import Shape, kernel, shapes
+from suite.measure.layer_latency import Shape, kernel, shapes
 from suite.steps import LayerTimes
 from suite.sweeps.stored import save_sweep
 

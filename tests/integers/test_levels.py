@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from suite.arithmetic.affine import Grid, fake_quantize
-from suite.export.levels import NoGridError, integers_of, levels_of
-from suite.export.onnx_graph import QuantizeInput, stored
+from suite.formats.onnx_graph import QuantizeInput, stored
+from suite.integers.levels import NoGridError, integers_of, levels_of
 from suite.learned.apot import ApotInput, ApotWeight
 from suite.learned.lsq_plus import LsqPlus
 from suite.learned.pact import Pact, dorefa_weight

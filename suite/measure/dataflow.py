@@ -9,11 +9,10 @@ from torch import Tensor, fx, nn
 
 from suite.arithmetic.integer import Multiplier, bits_needed
 from suite.export import agreement
-from suite.export.everywhere import integer_everywhere
-from suite.export.exporting import check_on_grids
-from suite.export.integer_network import Codes, IntegerNetwork, Sums
-from suite.export.nodes import gives_shape, is_relu, moves_only
-from suite.export.rebuild import rebuilt
+from suite.formats.rebuild import check_on_grids, rebuilt
+from suite.integers.everywhere import integer_everywhere
+from suite.integers.integer_network import Codes, IntegerNetwork, Sums
+from suite.integers.nodes import gives_shape, is_relu, moves_only
 from suite.quantizers.layers import CONVOLUTIONS, Quantized, layer_of, no_layer
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError

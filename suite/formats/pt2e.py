@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.export.levels import Integers, Levels
-from suite.export.onnx_graph import stored
-from suite.export.operators import StoredWeight, with_operators
+from suite.formats.onnx_graph import stored
+from suite.formats.operators import StoredWeight, with_operators
+from suite.integers.levels import Integers, Levels
 from suite.recipe.errors import SuiteError, in_a_line
 
 INTEGER_LAYERS = {
