@@ -19,6 +19,7 @@ from pathlib import Path
 
 from suite.sweeps.resnet50 import CHECKPOINT
 
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SOURCES = ("000", "001", "002", "003", "004")
 PREPARED = ("--shortcut", "B", "--normalization", "cifar10")
 RESNET50 = ("--weights", str(CHECKPOINT), "--model", "resnet50", "--classes", "1000", *PREPARED)
@@ -50,6 +51,7 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps["calibration-seeds"] = ("cifar10", *start, "--calibration-seeds", "3")
     sweeps["resnet50"] = ("resnet50",)
     sweeps["explain-002-resnet50"] = ("explain", "--source", "002", *RESNET50)
+    sweeps["histogram-to-mse"] = (str(EXAMPLES / "histogram_to_mse.py"), *RESNET50)
     apot = ("--weights", str(weights.with_name(APOT)), *PREPARED)
     sweeps["explain-003-apot"] = ("explain", "--source", "003", *apot)
     sweeps["explain-001-scratch"] = ("explain", "--source", "001", "--scratch-epochs", "15")
