@@ -42,10 +42,9 @@ def table(found: Results) -> str:
 
 def _is_shown(row: pd.Series[Any]) -> bool:
     parameters = json.loads(row["configuration"])
-    is_treated = parameters.get("batch_norm") in ("re-estimated", "frozen") or parameters.get(
-        "edges", "as the rest"
-    ) not in ("as the rest", "last layer float")
-    return not is_treated and is_sound(row)
+    ends_as_the_rest = parameters.get("edges", "as the rest") in ("as the rest", "last layer float")
+    batch_norm_kept = parameters.get("batch_norm") not in ("re-estimated", "frozen")
+    return ends_as_the_rest and batch_norm_kept and is_sound(row)
 
 
 def _names(group: pd.DataFrame) -> dict[str, str]:

@@ -36,13 +36,15 @@ def devices(names: Iterable[str]) -> str:
     """
     threads: dict[str, list[int]] = {}
     for name in sorted(set(names)):
-        device, count = re.fullmatch(r"(.*?)(?:, (\d+) threads?)?", name).groups()  # type: ignore[union-attr]
-        threads.setdefault(device, []).extend([int(count)] if count else [])
+        found = re.search(r", (\d+) threads?$", name)
+        threads.setdefault(name[: found.start()] if found else name, []).extend(
+            [int(found[1])] if found else []
+        )
     return ", ".join(
-        f"{device}, {' or '.join(map(str, sorted(found)))} thread{'' if found == [1] else 's'}"
-        if found
+        f"{device}, {' or '.join(map(str, sorted(counts)))} thread{'' if counts == [1] else 's'}"
+        if counts
         else device
-        for device, found in threads.items()
+        for device, counts in threads.items()
     )
 
 
