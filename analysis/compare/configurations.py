@@ -203,7 +203,7 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
         return {key: known[key] for key in met}
     # "percentile, 0.999" rather than "percentile, percentile 0.999".
     title = "" if name == method else name.removeprefix("param_")
-    none = next((value for value in met.values() if value in (None, "None")), False)
+    none = next((value for value in met.values() if value in (None, "None", "")), False)
     omitted = USUAL.get(name, False) if none is False else none
 
     def word(value: Any, show: Callable[[Any], str]) -> str:

@@ -141,9 +141,11 @@ def test_the_words_of_a_label_are_those_of_the_field(tmp_path: Path) -> None:
     search = [stage("histogram", 4, 0, search=search) for search in (False, True)]
     kept = [stage("percentile", 4, 0, percentile=percentile) for percentile in (0.999, 0.9999)]
     amax = [stage("amax", 8, 0), stage("amax", 8, 0, feed_images=128, feed_batch=64)]
-    assert labels(tmp_path, *linear, *half, *search, *kept, *amax) == [
+    after = [stage("scheme", 3, 0, after=after) for after in ("", "ReestimateBatchNorm")]
+    assert labels(tmp_path, *linear, *half, *search, *kept, *amax, *after) == [
         "linear", "linear, mapped back", "linear", "linear, half", "histogram, no search",
         "histogram", "percentile, 0.999", "percentile, 0.9999", "amax", "amax, 128 images",
+        "scheme", "scheme, after reestimate batch norm",
     ]  # fmt: skip
 
 
