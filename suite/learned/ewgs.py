@@ -62,7 +62,7 @@ class EwgsWeight(Ewgs):
         self.zero_point = torch.full_like(self.scale, self.grid.quant_max / 2)
 
     def rounded(self, x: Tensor) -> Tensor:
-        return (super().rounded(x.float()) * self.in_effect("gain")).to(x.dtype)
+        return in_dtype(super().rounded(x.float()) * self.in_effect("gain"), x.dtype)
 
 
 def ewgs(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.arithmetic.affine import by_channel
+from suite.arithmetic.affine import by_channel, in_dtype
 from suite.quantizers.quantizer import Quantizer
 from suite.ranges.observers import Dynamic
 from suite.recipe.errors import SuiteError
@@ -78,7 +78,7 @@ class LearnedRounding(Quantizer):
         """The rounded weight, in the dtype of `x`, which is the weight that it was made of."""
         parts = self.present_scale, self.zero_point
         scale, zero_point = (by_channel(part, x, self.axis) for part in parts)
-        return ((self.integers() - zero_point) * scale).to(x.dtype)
+        return in_dtype((self.integers() - zero_point) * scale, x.dtype)
 
     def settled(self, x: Tensor) -> Tensor:
         result: Tensor = self(x)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from fakes.methods import calibrated_on, inserted
 from fakes.tensors import HALVES, NOT_FINITE, tensors
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from torch import Tensor, nn
 
 import suite
@@ -145,6 +145,7 @@ QUANTIZERS = quantizers()
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS.values(), ids=QUANTIZERS)
 @given(x=tensors(HALVES))
+@example(x=torch.tensor([65504.0, 14256.0], dtype=torch.float16))
 @settings(max_examples=6)
 def test_each_quantizer_of_a_method_rounds_half_precision_as_the_same_values_in_float32(
     quantizer: Quantizer, x: Tensor
