@@ -84,6 +84,51 @@ def test_a_dead_channel_stays_as_it_is() -> None:
     assert all(value.isfinite().all() for value in model.parameters())
 
 
+class Places(nn.Module):
+    """Behind 16 channels of 16 places: a linear layer over the places, which is no layer over the channels."""
+
+    def __init__(self, flattened: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 4, 4) if flattened else nn.Conv2d(3, 16, 3, padding=1)
+        self.mix, self.linear, self.flattened = nn.Linear(16, 16), nn.Linear(16, 10), flattened
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv(x))
+        x = torch.relu(self.mix(x.flatten(2) if self.flattened else x))
+        return self.linear(x.flatten(2).mean(2))  # type: ignore[no-any-return]
+
+
+def behind_a_convolution(*layers: nn.Module) -> nn.Module:
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *layers, nn.ReLU(), nn.Conv2d(12, 6, 1), *head)
+
+
+@pytest.mark.parametrize(
+    ("make", "pairs"),
+    [
+        (
+            lambda: behind_a_convolution(nn.Conv2d(6, 12, 3, groups=6)),
+            (("0", "2"), ("2", "4"), ("4", "7")),
+        ),
+        (lambda: behind_a_convolution(nn.ConvTranspose2d(6, 12, 3)), (("4", "7"),)),
+        (lambda: Places(flattened=True), ()),
+        (lambda: Places(flattened=False), ()),
+    ],
+    ids=["two filters an input", "transposed", "places", "columns"],
+)
+def test_the_float_output_stays_whatever_takes_the_channels(
+    make: Any, pairs: tuple[tuple[str, str], ...]
+) -> None:
+    """A convolution of two filters an input raised an error of torch's; scales between places and channels, or by the
+    wrong dimension of a transposed convolution, changed the function."""
+    torch.manual_seed(0)
+    model, x = make().eval(), images()
+    with torch.no_grad():
+        before = model(x)
+        assert equalize(model) == pairs
+        torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+
+
 def test_one_range_for_all_channels_loses_less_after_it() -> None:
     network, x = chain(norm=False), images()
 
