@@ -198,6 +198,43 @@ def test_a_guarded_correction_never_makes_the_error_of_a_block_larger(how: Any) 
     assert any(layer["error"] < layer["error_before"] for layer in layers)
 
 
+class Repeated(nn.Module):
+    """A convolution that is called in two parts of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.again(torch.relu(self.again(torch.relu(self.stem(x))))))
+        return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_layer_that_is_called_in_two_parts_is_corrected_once_and_never_to_a_larger_error(seed: int) -> None:
+    """The second call took the bias that the first one had left, and its error alone decided."""
+    torch.manual_seed(seed)
+    network, x = Repeated().eval(), images()
+    _, after, layers = corrected(network, guarded=True)
+    assert [layer["layer"] for layer in layers] == ["stem", "again", "linear"]
+    assert all(layer["corrected"] == (layer["error"] <= layer["error_before"]) for layer in layers)
+    again = layers[1]
+
+    @torch.no_grad()
+    def calls(model: Any) -> tuple[Tensor, Tensor]:
+        """What the first call of the layer gives, and what stands behind the second one."""
+        first = model.again(torch.relu(model.stem(x)))
+        return first, torch.relu(model.again(torch.relu(first)))
+
+    exact, found = calls(network), calls(after)
+    error = float((found[1] - exact[1]).square().sum(1).mean())
+    assert again["error" if again["corrected"] else "error_before"] == pytest.approx(error, rel=1e-4)
+    if again["corrected"]:
+        means = [first.mean((0, 2, 3)) for first in (found[0], exact[0])]
+        torch.testing.assert_close(*means, rtol=0, atol=1e-5)
+
+
 def test_the_expected_mean_behind_relu_is_that_of_many_draws() -> None:
     """Ten standard errors of a million draws; of a deviation of zero exactly."""
     mean, deviation = (
