@@ -197,5 +197,6 @@ def _take_ranges(layer: Quantized, settings: Settings) -> None:
         layer.weight.observer(weight.detach())
         layer.weight.set_range()
         layer.weight.mode = "frozen"  # and it keeps its observer, which Bake asks once more
+        layer.weight(weight.detach())  # one that keeps the size has its step only now
     if layer.input is not None:
         layer.input.freeze()
