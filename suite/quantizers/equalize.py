@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from suite.arithmetic.affine import by_channel
-from suite.networks.graph import BATCH_NORM, Graph, graph_of
+from suite.networks.graph import BATCH_NORM, MULTIPLY, Graph, Tracer, graph_of
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Relu6
 
@@ -28,6 +28,7 @@ def equalize(model: nn.Module, relu6: Relu6 = "kept") -> tuple[tuple[str, str], 
     A layer with BatchNorm behind it is scaled by that: its weight and bias are divided. A BatchNorm without them, and
     a channel without weights on one side, stay as they are. No scale passes ReLU6, which would clip elsewhere, unless
     it is "replaced" by ReLU first, as in the paper: then the model gives other outputs wherever a value was clipped.
+    None passes to or from a transposed convolution, nor from channels to the places of images.
     Raises SuiteError where torch.fx cannot trace the model.
     """
     graph = _graph(model.eval(), relu6)
@@ -63,10 +64,42 @@ def _graph(model: nn.Module, relu6: Relu6) -> Graph:
 def _links(model: nn.Module, graph: Graph) -> list[list[tuple[str, str]]]:
     """Of each chain the pairs of layers between which a scale can be moved."""
     batch_norms = dict(graph.conv_bn)
+    called = {str(node.target): node for node in Tracer(MULTIPLY).trace(model).nodes}
     return [
-        [(one, other) for one, other in pairwise(chain) if _scalable(model, batch_norms.get(one))]
+        [
+            (one, other)
+            for one, other in pairwise(chain)
+            if _scalable(model, batch_norms.get(one)) and _share_channels(model, called[one], called[other])
+        ]
         for chain in graph.chains
     ]
+
+
+def _share_channels(model: nn.Module, one: fx.Node, other: fx.Node) -> bool:
+    """Whether a channel of what `one` gives is one input of `other`. A convolution has its channels in dimension 1, a
+    linear layer in the last one; flattening from dimension 1 on makes that the same."""
+    before, behind = (model.get_submodule(str(node.target)) for node in (one, other))
+    if any(isinstance(layer, nn.modules.conv._ConvTransposeNd) for layer in (before, behind)):
+        return False
+    in_images, now = isinstance(before, nn.modules.conv._ConvNd), other.all_input_nodes[0]
+    while now is not one:
+        if (dims := _flattened(model, now)) is not None:
+            if dims != (1, -1):
+                return False
+            in_images = False
+        now = now.all_input_nodes[0]
+    return in_images == isinstance(behind, nn.modules.conv._ConvNd)
+
+
+def _flattened(model: nn.Module, node: fx.Node) -> tuple[object, object] | None:
+    """The first and the last dimension that `node` makes one; None where it does something else."""
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        return (module.start_dim, module.end_dim) if isinstance(module, nn.Flatten) else None
+    if node.target not in (torch.flatten, "flatten"):
+        return None
+    given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+    return given.get("start_dim", 0), given.get("end_dim", -1)
 
 
 def _check_traces(graph: Graph) -> None:
@@ -107,7 +140,9 @@ def _scale(model: nn.Module, one: str, batch_norm: str | None, other: str) -> Te
             parameter.div_(by_channel(scale, parameter, 0))
     weight = behind.weight
     assert isinstance(weight, Tensor)
-    weight.mul_(by_channel(scale, weight, 0 if _is_depthwise(behind) else 1))
+    groups = _groups(behind)
+    each = scale.repeat_interleave(len(weight) // groups) if groups > 1 else scale
+    weight.mul_(by_channel(each, weight, 0 if groups > 1 else 1))
     return scale
 
 
@@ -124,8 +159,13 @@ def incoming(layer: nn.Module) -> Tensor:
     """The largest magnitude of the weights of each input channel; float32 [channels]."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    return weight.detach().transpose(0, 0 if _is_depthwise(layer) else 1).flatten(1).abs().amax(1)
+    groups = _groups(layer)
+    by_input = (
+        weight.detach().reshape(groups, -1) if groups > 1 else weight.detach().transpose(0, 1).flatten(1)
+    )
+    return by_input.abs().amax(1)
 
 
-def _is_depthwise(layer: nn.Module) -> bool:
-    return getattr(layer, "groups", 1) > 1
+def _groups(layer: nn.Module) -> int:
+    """Of a layer in a chain: 1, or as many as it has inputs, each with the filters that read it alone."""
+    return int(getattr(layer, "groups", 1))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from suite.arithmetic.affine import Grid, fake_quantize
+from suite.arithmetic.affine import Grid, by_channel, fake_quantize, in_dtype
 from suite.ranges.observers import Observer
 
 Mode = Literal["observe", "track", "dynamic", "frozen"]
@@ -82,9 +82,15 @@ class Quantizer(nn.Module):
             return x
         if watches:
             self.set_range(checked=not self.training)
+        return self.rounded(x)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """`x` rounded in the range of now; in its shape and dtype."""
+        return self._on_grid(x, self.scale)
+
+    def _on_grid(self, x: Tensor, scale: Tensor) -> Tensor:
         zero_point = None if self.symmetric else self.zero_point
-        grid = self.grid
-        return fake_quantize(x, self.scale, zero_point, grid.quant_min, grid.quant_max, self.axis)
+        return fake_quantize(x, scale, zero_point, self.grid.quant_min, self.grid.quant_max, self.axis)
 
     def set_bits(self, bits: int) -> None:
         """Another width, before anything was rounded."""
@@ -115,3 +121,42 @@ class Quantizer(nn.Module):
             self.set_range()
         if self.mode != "dynamic":
             self.mode, self.observer = "frozen", None
+
+
+class SizeKeeper(Quantizer):
+    """Of a weight w, which is rounded to q in its range; then the step of each range is multiplied by
+    sum(w w) / sum(q w), so that the part of w that is left in what it is rounded to has w's own size.
+
+    Each weight keeps the integer that the range gave it, by the step `range_scale`. `scale` is what an integer stands
+    for, once a weight was rounded. A range in which all is rounded to zero stays as it is.
+    """
+
+    range_scale: Tensor
+
+    def __init__(self, *settings: Any, **named: Any) -> None:
+        """As of Quantizer."""
+        super().__init__(*settings, **named)
+        self.register_buffer("range_scale", torch.ones(()))
+
+    def _take(self, low: Tensor, high: Tensor, checked: bool = True) -> None:
+        super()._take(low, high, checked)
+        self.range_scale = self.scale
+
+    def rounded(self, x: Tensor) -> Tensor:
+        q = self._on_grid(x.float(), self.range_scale)
+        with torch.no_grad():
+            exact = x.double()
+            whole, left = self._sum_of(exact * exact), self._sum_of(exact * q.double())
+            kept = self.range_scale * torch.where(left > 0, whole / left, 1.0)
+            numbers = torch.finfo(torch.float32)
+            most = numbers.max / (self.grid.quant_max - self.grid.quant_min)
+            self.scale = kept.clamp(numbers.tiny, most).float()
+            ratio = by_channel(self.scale / self.range_scale, x, self.axis)
+        # Rounded once more, each is its integer times the step to the last bit.
+        return in_dtype(self._on_grid(q * ratio, self.scale), x.dtype)
+
+    def _sum_of(self, x: Tensor) -> Tensor:
+        """The sum of each range, [] or [channels]."""
+        return (
+            x.sum() if self.axis is None else x.transpose(0, self.axis).reshape(x.shape[self.axis], -1).sum(1)
+        )

@@ -32,24 +32,39 @@ class Correction:
         """Correct layer after layer: by `shifts`, float64 [channels] of each layer's output, or else by what the
         images, float32 [n, channels, height, width], show.
 
-        Returns of each layer its name, the error of its unit before and after, and whether it was corrected.
+        Returns of each layer its name, the error of its part before and after, and whether it was corrected. A layer
+        that several parts call is corrected once, by its first call, and the error is that behind the last of them.
         """
-        found = []
+        found: list[dict[str, Any]] = []
         quantized = in_float = images
-        for part in self.parts:
+        for number, part in enumerate(self.parts):
             target = values(self.float, part.nodes, part.input, part.output, in_float)
             for unit in part.units:
                 for name in unit.layers:
-                    if shifts is None or name in shifts:
-                        shift = (
-                            self._shift(part, unit, name, quantized, in_float)
-                            if shifts is None
-                            else shifts[name]
-                        )
-                        found.append(self._correct(part, name, shift, quantized, target))
+                    if name in {layer["layer"] for layer in found} or (
+                        shifts is not None and name not in shifts
+                    ):
+                        continue
+                    shift = (
+                        self._shift(part, unit, name, quantized, in_float) if shifts is None else shifts[name]
+                    )
+                    span = self._span(number, name)
+                    wanted = (
+                        target
+                        if span is part
+                        else values(self.float, span.nodes, span.input, span.output, in_float)
+                    )
+                    found.append(self._correct(span, name, shift, quantized, wanted))
             quantized = values(self.model, part.nodes, part.input, part.output, quantized)
             in_float = target
         return found
+
+    def _span(self, first: int, name: str) -> Part:
+        """From the part of number `first` to the last one that calls the layer."""
+        calling = [n for n, part in enumerate(self.parts) if any(name in unit.layers for unit in part.units)]
+        parts = self.parts[first : calling[-1] + 1]
+        nodes = tuple(node for part in parts for node in part.nodes)
+        return parts[0] if len(parts) == 1 else Part(parts[0].input, parts[-1].output, nodes, ())
 
     def _shift(self, part: Part, unit: Unit, name: str, quantized: Tensor, in_float: Tensor) -> Tensor:
         """The mean over images and positions of the layer's output, quantized minus float; float64 [channels]."""

@@ -157,16 +157,17 @@ class Reconstruction:
 def values(model: nn.Module, nodes: Sequence[fx.Node], given: fx.Node, wanted: fx.Node, x: Tensor) -> Tensor:
     """The value of the node `wanted` of `model` for all images, where the node `given` has the value `x`.
 
-    Raises SuiteError where it holds inf or NaN, and where its first dimension is not that of the batch.
+    Raises SuiteError where it holds inf or NaN, and where it is no tensor whose first dimension is that of the batch.
     """
     if given is wanted:
         return x
     found = []
     for some in torch.split(x, FORWARD_BATCH):
         y = run(model, nodes, {given: some.to(torch.float32, copy=True)}, wanted)
-        if len(y) != len(some):
+        shape = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        if not isinstance(y, Tensor) or y.shape[:1] != some.shape[:1]:
             raise SuiteError(
-                f"the output of {wanted.name} has shape {list(y.shape)} for {len(some)} images; the first "
+                f"the output of {wanted.name} has shape {shape} for {len(some)} images; the first "
                 f"dimension of what a unit gives must be that of the batch"
             )
         if not y.isfinite().all():
@@ -196,5 +197,6 @@ def _take_ranges(layer: Quantized, settings: Settings) -> None:
         layer.weight.observer(weight.detach())
         layer.weight.set_range()
         layer.weight.mode = "frozen"  # and it keeps its observer, which Bake asks once more
+        layer.weight(weight.detach())  # one that keeps the size has its step only now
     if layer.input is not None:
         layer.input.freeze()

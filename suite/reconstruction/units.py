@@ -1,6 +1,7 @@
 """A network in units that run one after the other: residual blocks and single layers, each from one tensor to one.
 
-The units come from the traced graph: a tensor is a cut where nothing that came before it is used after it.
+The units come from the traced graph: a tensor is a cut where nothing that came before it is used after it. Several
+tensors that one module gives, such as attention, are none.
 """
 
 from __future__ import annotations
@@ -155,9 +156,16 @@ def _segments(nodes: list[fx.Node]) -> list[list[fx.Node]]:
         if node.op == "placeholder":
             continue
         segments[-1].append(node)
-        if living == {node}:
+        if living == {node} and not _is_taken_apart(node):
             segments.append([])
     return [segment for segment in segments if segment]
+
+
+def _is_taken_apart(node: fx.Node) -> bool:
+    """Whether it gives a tuple, of which others take a part by its number."""
+    return bool(node.users) and all(
+        user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users
+    )
 
 
 def _part(

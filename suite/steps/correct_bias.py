@@ -21,7 +21,8 @@ class CorrectBias(Step):
     the other with all quantizers on. "analytic" computes it from BatchNorm's weight and bias and what rounding moved
     in the weights, for the layers whose input comes from BatchNorm, through ReLU or not; the deviation is the
     magnitude of BatchNorm's weight, which AIMET's code does not take.
-    guarded: a layer's correction that makes the squared error of its residual block larger is not applied.
+    guarded: a layer's correction that makes the squared error of its residual block larger is not applied. A layer
+    that several blocks call is corrected once, by its first call, and the error is that behind the last of them.
     """
 
     how: Literal["empirical", "analytic"] = "empirical"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from suite.recipe.errors import check_bits, check_choice, check_widths
+from suite.recipe.errors import SuiteError, check_bits, check_choice, check_widths
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import FLOAT_BITS, NEW
 from suite.steps.rounding import LeastError, Uniform
@@ -60,6 +60,10 @@ class Insert(Step):
         check_bits("first_last", self.first_last, None, FLOAT_BITS)
         check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
         check_choice("carried", self.carried, get_args(Carried))
+        if isinstance(self.inputs, Uniform) and self.inputs.keep_size:
+            raise SuiteError(
+                "keep_size is for weights, whose size is known; use it in weights, not in inputs"
+            )
         for name, weight_bits, input_bits in self.by_layer:
             check_bits(f"by_layer {name}", weight_bits, FLOAT_BITS)
             check_bits(f"by_layer {name}", input_bits, FLOAT_BITS)

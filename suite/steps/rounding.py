@@ -199,6 +199,8 @@ class Uniform:
     unsigned: a tensor that was never negative takes 0..2^bits - 1 instead.
     power_of_two: the largest magnitude is put on 2^(bits-1), 128 at 8 bits, not on the grid's largest integer, as the
     text of source 001 has it.
+    keep_size: of a weight w. Once it is rounded to q in its range, the step of each range is multiplied by
+    sum(w w) / sum(q w), so that rounding, and above all clipping, leaves the size of a layer's output as it was.
     """
 
     range: Range = field(default_factory=CurrentMinMax)
@@ -207,20 +209,27 @@ class Uniform:
     updates: Updates = "once"
     unsigned: bool = False
     power_of_two: bool = False
+    keep_size: bool = field(default=False, metadata=NEW)
 
     def __post_init__(self) -> None:
         check_choice("per", self.per, get_args(Per))
         check_choice("grid", self.grid, get_args(GridKind))
         check_choice("updates", self.updates, get_args(Updates))
+        if self.keep_size and type(self).quantizer is not Uniform.quantizer:
+            name = type(self).__name__
+            raise SuiteError(
+                f"{name} rounds in a way of its own, which keep_size does not change; use Uniform"
+            )
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""
         from suite.arithmetic.affine import Grid
-        from suite.quantizers.quantizer import Mode, Quantizer
+        from suite.quantizers.quantizer import Mode, Quantizer, SizeKeeper
 
         modes: dict[str, Mode] = {"once": "observe", "training": "track", "always": "dynamic"}
         axis = 0 if self.per == "channel" else None
-        return Quantizer(
+        kind = SizeKeeper if self.keep_size else Quantizer
+        return kind(
             Grid(bits, signed=self.grid != "affine", narrow=self.grid == "narrow"),
             self.range.observer(axis),
             modes[self.updates],

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from fakes.networks import lived_in
+from fakes.reconstructing import reconstructed, short
 from fakes.residual import CALIBRATION, images, prepared, residual
-from torch import nn
+from torch import Tensor, nn
 
 from suite import networks
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import Quantized
 from suite.recipe import Network
+from suite.recipe.errors import SuiteError
 from suite.reconstruction.units import parts_of, run
 from suite.run.in_memory import InMemoryFeed
 from suite.run.pipeline import quantized
@@ -45,6 +47,37 @@ def test_the_units_one_after_the_other_are_the_network(unit: Any) -> None:
         for part in parts_of(model, unit):
             y = run(model, part.nodes, {part.input: y}, part.output)
     assert torch.equal(y, expected)
+
+
+class Attending(nn.Module):
+    """Attention of two layers' outputs, which gives a tuple; or, `stacked`, a tuple that is taken as a whole."""
+
+    def __init__(self, stacked: bool = False) -> None:
+        super().__init__()
+        self.conv, self.query, self.key = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.attention, self.linear = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 10)
+        self.stacked = stacked
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        query, key = self.query(x), self.key(x)
+        if self.stacked:
+            return self.linear(torch.stack(torch.broadcast_tensors(query, key)).mean((0, 2)))  # type: ignore[no-any-return]
+        return self.linear(self.attention(query, key, x)[0].mean(1))  # type: ignore[no-any-return]
+
+
+def test_what_gives_a_tuple_ends_no_unit_and_where_it_must_that_is_an_error() -> None:
+    torch.manual_seed(0)
+    network = Attending().eval()
+    for unit, layers in (("block", [["conv"], ["query", "key"], ["linear"]]), ("layer", None)):
+        _, feed = reconstructed(network, short(unit=unit, iterations=2))
+        units = feed.kept["reconstruction-both.json"]["units"]
+        assert [one["layers"] for one in units] == (layers or [["conv"], ["query"], ["key"], ["linear"]])
+        assert all(one["error"] <= one["error_nearest"] for one in units)
+    with pytest.raises(
+        SuiteError, match="the output of broadcast_tensors has shape (tuple|list) for 24 images"
+    ):
+        reconstructed(Attending(stacked=True).eval(), short())
 
 
 def units_of(network: nn.Module) -> list[tuple[str, int]]:

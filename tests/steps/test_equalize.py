@@ -84,6 +84,51 @@ def test_a_dead_channel_stays_as_it_is() -> None:
     assert all(value.isfinite().all() for value in model.parameters())
 
 
+class Places(nn.Module):
+    """Behind 16 channels of 16 places: a linear layer over the places, which is no layer over the channels."""
+
+    def __init__(self, flattened: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 4, 4) if flattened else nn.Conv2d(3, 16, 3, padding=1)
+        self.mix, self.linear, self.flattened = nn.Linear(16, 16), nn.Linear(16, 10), flattened
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv(x))
+        x = torch.relu(self.mix(x.flatten(2) if self.flattened else x))
+        return self.linear(x.flatten(2).mean(2))  # type: ignore[no-any-return]
+
+
+def behind_a_convolution(*layers: nn.Module) -> nn.Module:
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *layers, nn.ReLU(), nn.Conv2d(12, 6, 1), *head)
+
+
+@pytest.mark.parametrize(
+    ("make", "pairs"),
+    [
+        (
+            lambda: behind_a_convolution(nn.Conv2d(6, 12, 3, groups=6)),
+            (("0", "2"), ("2", "4"), ("4", "7")),
+        ),
+        (lambda: behind_a_convolution(nn.ConvTranspose2d(6, 12, 3)), (("4", "7"),)),
+        (lambda: Places(flattened=True), ()),
+        (lambda: Places(flattened=False), ()),
+    ],
+    ids=["two filters an input", "transposed", "places", "columns"],
+)
+def test_the_float_output_stays_whatever_takes_the_channels(
+    make: Any, pairs: tuple[tuple[str, str], ...]
+) -> None:
+    """A convolution of two filters an input raised an error of torch's; scales between places and channels, or by the
+    wrong dimension of a transposed convolution, changed the function."""
+    torch.manual_seed(0)
+    model, x = make().eval(), images()
+    with torch.no_grad():
+        before = model(x)
+        assert equalize(model) == pairs
+        torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+
+
 def test_one_range_for_all_channels_loses_less_after_it() -> None:
     network, x = chain(norm=False), images()
 
@@ -151,6 +196,43 @@ def test_a_guarded_correction_never_makes_the_error_of_a_block_larger(how: Any) 
     assert {layer["corrected"] for layer in layers} == {True, False} or all(x["corrected"] for x in layers)
     assert all(layer["corrected"] == (layer["error"] <= layer["error_before"]) for layer in layers)
     assert any(layer["error"] < layer["error_before"] for layer in layers)
+
+
+class Repeated(nn.Module):
+    """A convolution that is called in two parts of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.again(torch.relu(self.again(torch.relu(self.stem(x))))))
+        return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_layer_that_is_called_in_two_parts_is_corrected_once_and_never_to_a_larger_error(seed: int) -> None:
+    """The second call took the bias that the first one had left, and its error alone decided."""
+    torch.manual_seed(seed)
+    network, x = Repeated().eval(), images()
+    _, after, layers = corrected(network, guarded=True)
+    assert [layer["layer"] for layer in layers] == ["stem", "again", "linear"]
+    assert all(layer["corrected"] == (layer["error"] <= layer["error_before"]) for layer in layers)
+    again = layers[1]
+
+    @torch.no_grad()
+    def calls(model: Any) -> tuple[Tensor, Tensor]:
+        """What the first call of the layer gives, and what stands behind the second one."""
+        first = model.again(torch.relu(model.stem(x)))
+        return first, torch.relu(model.again(torch.relu(first)))
+
+    exact, found = calls(network), calls(after)
+    error = float((found[1] - exact[1]).square().sum(1).mean())
+    assert again["error" if again["corrected"] else "error_before"] == pytest.approx(error, rel=1e-4)
+    if again["corrected"]:
+        means = [first.mean((0, 2, 3)) for first in (found[0], exact[0])]
+        torch.testing.assert_close(*means, rtol=0, atol=1e-5)
 
 
 def test_the_expected_mean_behind_relu_is_that_of_many_draws() -> None:
