@@ -63,7 +63,12 @@ def sensitivity(
         return 1
     for table in costs_tables(record, console.width):
         console.print(table)
-    console.print(ranks_table(record["correlations"]))
+    if record["correlations"]:
+        console.print(ranks_table(record["correlations"]))
+    elif how.truth:
+        from suite.sensitivity.correlation import LEAST
+
+        console.print(f"No rank correlation: that needs {LEAST} layers whose costs differ.", soft_wrap=True)
     file, start = folders.runs / stage.key / "artifacts" / "sensitivity.json", record["float"]
     console.print(
         f"{record['images']} training images; float: loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
