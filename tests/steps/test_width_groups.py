@@ -37,8 +37,9 @@ def test_layers_that_have_one_weight_together_get_the_same_widths(by: Any) -> No
     model, kept, _ = chosen(mixed(Mse(4, 4, feed=CALIBRATION), by), OneWeight().eval())
     found = widths(kept)
     assert found["one"] == found["other"] and kept["tied"] == [["one", "other"]]
-    weights = [model.get_submodule(name).layer.weight for name in ("one", "other")]  # type: ignore[union-attr]
-    assert all(len(channel.unique()) <= 2 ** found["one"][0] for channel in weights[0].flatten(1))  # type: ignore[union-attr,operator]
+    for name in ("one", "other"):
+        held: Any = model.get_submodule(name)
+        assert all(len(channel.unique()) <= 2 ** found[name][0] for channel in held.layer.weight.flatten(1))
 
 
 def test_different_widths_that_are_declared_for_them_are_refused() -> None:
