@@ -134,7 +134,7 @@ def front(points: pd.DataFrame) -> Figure:
             for axes, cost in zip(line, ("size_mb", "bops"), strict=True):
                 _front(axes, rows, cost)
                 axes.set_title(title if cost == "size_mb" else "", fontsize=10)
-            line[1].legend(loc="lower right")
+            line[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # outside: points may lie anywhere
     return figure
 
 

@@ -63,7 +63,8 @@ def sensitivity(
         return 1
     for table in costs_tables(record, console.width):
         console.print(table)
-    console.print(ranks_table(record["correlations"]))
+    if record["correlations"] or how.truth:
+        console.print(_ranks(record["correlations"]))
     file, start = folders.runs / stage.key / "artifacts" / "sensitivity.json", record["float"]
     console.print(
         f"{record['images']} training images; float: loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
@@ -96,6 +97,15 @@ def costs_tables(record: Mapping[str, Any], width: int) -> list[Rows]:
         )
         for part in parts
     ]
+
+
+def _ranks(found: Sequence[Mapping[str, Any]]) -> Rows | str:
+    """The table or, where there is none, why."""
+    from suite.sensitivity.correlation import LEAST
+
+    return (
+        ranks_table(found) if found else f"No rank correlation: that needs {LEAST} layers whose costs differ."
+    )
 
 
 def ranks_table(found: Sequence[Mapping[str, Any]]) -> Rows:

@@ -11,16 +11,19 @@ Job = tuple[Stage, ...]
 
 
 def jobs(stages: Sequence[Stage], parts: int, short: int = 0) -> list[Job]:
-    """Stages in jobs: one that trains is a job of its own; light ones of the same float stage share up to `parts`
-    jobs, so that all workers have some.
+    """Stages, which are in plan order, in jobs, each behind those that it needs: one that trains, or that another
+    needs, is a job of its own; light ones of the same float stage share up to `parts` jobs, so that all workers have
+    some.
 
     short: a recipe that trains on one rank with no more passes of images than this, and needs nothing but its float
     stage, counts as light: to start Python for it takes about as long.
     """
     result: list[Job] = []
     light: dict[str, list[Stage]] = {}
+    needed = {one.key for stage in stages for one in stage.needs}
     for stage in stages:
-        if (stage.trains_by and not _is_short(stage, short)) or isinstance(stage, Pretrained):
+        is_light = not isinstance(stage, Pretrained) and (not stage.trains_by or _is_short(stage, short))
+        if stage.key in needed or not is_light:
             result.append((stage,))
         else:
             light.setdefault(stage.needs[0].key, []).append(stage)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from suite.arithmetic.affine import in_dtype
 from suite.arithmetic.cache_blocks import in_cache_blocks
-from suite.learned.learned_quantizer import LearnedQuantizer
 from suite.learned.lsq import lsq
+from suite.learned.quantizer import LearnedQuantizer
 
 UNIFORM_FROM = 8
 """Bits from which on a tensor has even levels, as the authors' first and last layer."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite.arithmetic.affine import Grid, in_dtype
 from suite.arithmetic.cache_blocks import in_cache_blocks
-from suite.learned.learned_quantizer import LearnedQuantizer, positive
+from suite.learned.quantizer import LearnedQuantizer, positive
 
 
 class Ewgs(LearnedQuantizer):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.arithmetic.affine import in_dtype
-from suite.learned.learned_quantizer import LearnedQuantizer, positive
 from suite.learned.lsq import lsq
+from suite.learned.quantizer import LearnedQuantizer, positive
 
 UNIFORM_FROM = 8
 """Bits from which on a weight has even levels: a binary expansion of as many terms is no better."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suite.arithmetic.affine import Grid, by_channel, in_dtype
 from suite.arithmetic.cache_blocks import in_cache_blocks
-from suite.learned.learned_quantizer import LearnedQuantizer
+from suite.learned.quantizer import LearnedQuantizer
 
 
 class Lsq(LearnedQuantizer):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from suite.arithmetic.affine import Grid
-from suite.learned.learned_quantizer import LearnedQuantizer
 from suite.learned.lsq import gradient_scale, lsq
+from suite.learned.quantizer import LearnedQuantizer
 from suite.ranges.observers import Dynamic
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from suite.arithmetic.affine import Grid, in_dtype
 from suite.arithmetic.cache_blocks import in_cache_blocks
-from suite.learned.learned_quantizer import LearnedQuantizer
 from suite.learned.lsq import lsq
+from suite.learned.quantizer import LearnedQuantizer
 
 
 class Pact(LearnedQuantizer):

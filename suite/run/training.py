@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.learned.hardening import hardened_parts
-from suite.learned.learned_quantizer import LearnedQuantizer, learned_values
+from suite.learned.quantizer import LearnedQuantizer, learned_values
 from suite.networks import outputs
 from suite.quantizers.batch_norm import FrozenBatchNorm, estimate_again
 from suite.quantizers.layers import bake

@@ -16,7 +16,7 @@ from suite.recipe.settings import NEW
 from suite.steps.insert import LayerWidths
 from suite.steps.layer_times import LayerTimes
 from suite.steps.measure_sensitivity import IMAGES, check_candidates
-from suite.steps.width_groups import Widths, fixed, free_groups
+from suite.steps.width_groups import Widths, fixed, free_groups, with_one_weight
 from suite.steps.width_scores import Scores, Traces, by_bits, doubtful, scores_of, summed, traces_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AssignWidths(Step):
     bits by multiplication, at most, which is 16 where both have 4 bits; latency_ms: the milliseconds of all layers
     together, at most, as `times` has them of each. All of the layers whose width is free; 0 is none.
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
-    that take one tensor, or are added, are tied: all get the same widths.
+    that take one tensor, have one weight together, or are added, are tied: all get the same widths.
     ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
 
     Raises SuiteError for widths that are none, for a budget that is no limit, and without any.
@@ -97,12 +97,14 @@ class AssignWidths(Step):
         tied have different widths declared; and for a layer that no score or no measured time covers.
         """
         from suite.networks.graph import graph_of
+        from suite.networks.ties import joined
         from suite.quantizers.layer_sizes import layer_sizes
         from suite.quantizers.layers import set_widths, widths_of, without_quantizers
 
         network, widths = without_quantizers(model).eval(), widths_of(model)
         graph = graph_of(network).reported()
-        tied, order = graph.tied, dict.fromkeys((*graph.layers, *widths))
+        order = list(dict.fromkeys((*graph.layers, *widths)))
+        tied = joined(order, [*graph.tied, *with_one_weight(network, widths)])
         present = {name: widths[name] for name in order if name in widths}
         declared = {name: present[name] for name in self._declared(model)}
         kept = dict(present) if self.by == "uniform" else fixed(declared, tied)

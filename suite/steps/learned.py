@@ -82,7 +82,7 @@ class Lsq(Uniform):
     def _made(self, kind: type, bits: int, **settings: float) -> Quantizer:
         """One of this `kind`, with settings that it has beside those of all that learn."""
         from suite.arithmetic.affine import Grid
-        from suite.learned.learned_quantizer import Learning
+        from suite.learned.quantizer import Learning
 
         axis = 0 if self.per == "channel" else None
         how = Learning(self.lr_scale, self.weight_decay)
@@ -213,7 +213,7 @@ class StartLearning(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """`model` itself. Raises SuiteError for an input that saw nothing."""
-        from suite.learned.learned_quantizer import start_learning
+        from suite.learned.quantizer import start_learning
 
         start_learning(model)
         return model

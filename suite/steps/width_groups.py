@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from suite.recipe.errors import SuiteError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Widths = dict[str, tuple[int, int]]
 """(weight bits, input bits) by layer; 32 is float."""
+
+
+def with_one_weight(network: nn.Module, names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Those of the layers `names` that have one weight together, which is rounded and stored once."""
+    found: dict[int, tuple[str, ...]] = {}
+    for name in names:
+        weight = id(network.get_submodule(name).weight)
+        found[weight] = (*found.get(weight, ()), name)
+    return [group for group in found.values() if len(group) > 1]
 
 
 def fixed(declared: Widths, tied: Sequence[Sequence[str]]) -> Widths:
@@ -20,8 +33,8 @@ def fixed(declared: Widths, tied: Sequence[Sequence[str]]) -> Widths:
         if len(set(widths.values())) > 1:
             words = ", ".join(f"{name} w{weight}a{act}" for name, (weight, act) in widths.items())
             raise SuiteError(
-                f"layers that take one tensor or are added need the same widths, but {words} are declared; give all "
-                f"of {', '.join(group)} the same, or none"
+                f"layers that take one tensor, have one weight or are added need the same widths, but {words} are "
+                f"declared; give all of {', '.join(group)} the same, or none"
             )
         if widths:
             found |= dict.fromkeys(group, next(iter(widths.values())))

@@ -27,6 +27,7 @@ from suite.steps.assign_widths import By
 from suite.sweeps import quick
 from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
+LEARNED_ROUNDING: dict[str, type[Adaround]] = {"adaround": Adaround, "qdrop": Qdrop, "best": Best}
 Base = Literal["mse", "mse_first_last_8", "adaround", "qdrop", "best", "lsq"]
 
 UNIFORM = (8, 6, 5, 4, 3, 2)
@@ -42,7 +43,7 @@ def sweep(
     seeds: Annotated[int, "draws of the calibration images or, on digits, trainings"] = 1,
     uniform: Annotated[tuple[int, ...], "bits of the networks whose layers are all alike"] = UNIFORM,
     iterations: Annotated[int, "of adaround, qdrop and best, each block; 0: as they have it"] = 0,
-    epochs: Annotated[int, "that lsq trains from a checkpoint"] = 1,
+    epochs: Annotated[int, "that lsq trains; 0: one, on digits two"] = 0,
 ) -> Sequence[Recipe]:
     """Uniform, chosen and random widths."""
     check_choice("of", of, get_args(Base))
@@ -50,10 +51,17 @@ def sweep(
         check_choice("scores", score, [by for by in get_args(By) if by not in ("random", "uniform")])
     if not all(min(UNIFORM) <= budget <= max(UNIFORM) for budget in budgets):
         raise SuiteError(f"budgets are mean bits from {min(UNIFORM)} to {max(UNIFORM)}, got {budgets}")
+    if iterations and of not in LEARNED_ROUNDING:
+        raise SuiteError(
+            f"iterations are of {', '.join(LEARNED_ROUNDING)}; {of} learns no rounding: leave it out"
+        )
+    if epochs and of != "lsq":
+        raise SuiteError(f"epochs are those that lsq trains; {of} does not train: leave it out")
+    usual = quick.QAT if float_network.weights is None else FINE_TUNING
+    sgd = replace(usual, epochs=epochs or usual.epochs)
     recipes = []
     for seed in range(seeds):
         start, calibration = float_network.start(seed), float_network.calibration(seed)
-        sgd = quick.QAT if float_network.weights is None else replace(FINE_TUNING, epochs=epochs)
         base = partial(_base, of, calibration=calibration, iterations=iterations, sgd=sgd)
         for method in methods(base, uniform, budgets, scores, draws):
             recipes.append(Recipe(start, method))
@@ -87,6 +95,5 @@ def _base(of: Base, bits: int, calibration: Calibration, iterations: int, sgd: S
         return Scheme(bits, bits, first_last=8, calibration=calibration)
     if of == "lsq":
         return Lsq(bits, bits, feed=sgd, calibration=calibration)
-    kinds: dict[str, type[Adaround]] = {"adaround": Adaround, "qdrop": Qdrop, "best": Best}
-    method = kinds[of](bits, bits, feed=calibration)
+    method = LEARNED_ROUNDING[of](bits, bits, feed=calibration)
     return replace(method, iterations=iterations) if iterations else method

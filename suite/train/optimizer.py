@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from suite.learned.learned_quantizer import Learned
+from suite.learned.quantizer import Learned
 from suite.recipe import Sgd
 from suite.recipe.errors import SuiteError
 

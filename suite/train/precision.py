@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.learned.learned_quantizer import Learned
+from suite.learned.quantizer import Learned
 from suite.networks.graph import BATCH_NORM
 from suite.recipe import Precision
 from suite.train.bfloat16 import products

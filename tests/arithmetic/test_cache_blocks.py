@@ -12,10 +12,10 @@ from suite.arithmetic import cache_blocks
 from suite.arithmetic.affine import Grid
 from suite.learned.apot import ApotInput
 from suite.learned.ewgs import Ewgs
-from suite.learned.learned_quantizer import LearnedQuantizer
 from suite.learned.lsq import Lsq
 from suite.learned.lsq_plus import LsqPlus
 from suite.learned.pact import Pact
+from suite.learned.quantizer import LearnedQuantizer
 from suite.quantizers.layers import Quantized
 from suite.ranges.observers import Dynamic
 

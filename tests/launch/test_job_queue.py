@@ -7,8 +7,11 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite import sweeps
+from suite.launch.grouping import jobs
 from suite.launch.job_queue import JobQueue
-from suite.recipe import Dataset, Network, Precision, Sgd, Training
+from suite.launch.local import SHORT_TRAINING
+from suite.recipe import Dataset, Network, Precision, Sgd, Training, plan
 
 SGD = Sgd(epochs=1, batch=128, lr=0.05, flip=False, pad=1, precision=Precision("O0"))
 STAGES = [Training(Network("resnet20"), Dataset("digits", size=8), SGD, seed=seed) for seed in range(12)]
@@ -69,11 +72,22 @@ def test_to_ask_what_is_first_costs_the_same_whatever_waits() -> None:
     many = {str(n): ((STAGES[0],), frozenset({"0"} if n else ())) for n in range(50_000)}
     few = {str(n): ((STAGES[0],), frozenset({"0"} if n else ())) for n in range(5)}
     seconds = []
-    for jobs in (few, many):
-        waiting = JobQueue(jobs)
+    for listed in (few, many):
+        waiting = JobQueue(listed)
         waiting.take("0")
         began = time.process_time()
         for _ in range(10_000):
             assert waiting.first() is None and waiting
         seconds.append(time.process_time() - began)
     assert seconds[1] < 20 * seconds[0], "10,000 times as many wait"
+
+
+def test_what_another_stage_continues_comes_before_it_however_short_its_training_is() -> None:
+    """Those of two epochs of digits were started last, among what is light, and what continued them failed."""
+    stages = plan(sweeps.find("lowbit").stages(["--progressive"])[0])
+    job_of = {
+        stage.key: number for number, job in enumerate(jobs(stages, 2, SHORT_TRAINING)) for stage in job
+    }
+    assert any(len(stage.needs) == 2 for stage in stages)
+    for stage in stages:
+        assert all(job_of[needed.key] < job_of[stage.key] for needed in stage.needs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from suite.arithmetic.affine import Grid
 from suite.learned.apot import ApotInput, ApotWeight, apot, levels
-from suite.learned.learned_quantizer import Learning
+from suite.learned.quantizer import Learning
 from suite.ranges.observers import Dynamic
 
 BITS = st.integers(2, 8)

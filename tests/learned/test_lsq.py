@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from suite.arithmetic.affine import Grid, by_channel
-from suite.learned.learned_quantizer import Learned, LearnedQuantizer, Learning, learned_values
 from suite.learned.lsq import Lsq, gradient_scale, lsq
+from suite.learned.quantizer import Learned, LearnedQuantizer, Learning, learned_values
 from suite.ranges.histogram import observe
 from suite.ranges.mean_magnitude import MeanMagnitude, mean_magnitude
 from suite.ranges.observers import Dynamic

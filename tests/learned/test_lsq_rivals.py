@@ -15,10 +15,10 @@ from torch import Tensor
 from suite.arithmetic.affine import Grid
 from suite.learned.apot import ApotInput, ApotWeight
 from suite.learned.ewgs import Ewgs, EwgsWeight, ewgs
-from suite.learned.learned_quantizer import LearnedQuantizer, Learning
 from suite.learned.lsq import lsq
 from suite.learned.lsq_plus import Deviations, LsqPlus
 from suite.learned.pact import DorefaInput, DorefaWeight, Pact, dorefa_weight, pact
+from suite.learned.quantizer import LearnedQuantizer, Learning
 from suite.ranges.observers import Dynamic
 
 BITS = st.integers(2, 8)

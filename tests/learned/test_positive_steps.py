@@ -15,10 +15,10 @@ from torch import Tensor
 from suite.arithmetic.affine import Grid
 from suite.learned.apot import ApotInput, ApotWeight
 from suite.learned.ewgs import Ewgs, EwgsWeight, ewgs
-from suite.learned.learned_quantizer import SMALLEST_STEP, LearnedQuantizer, learned_values
 from suite.learned.lsq import Lsq
 from suite.learned.lsq_plus import LsqPlus
 from suite.learned.pact import Pact
+from suite.learned.quantizer import SMALLEST_STEP, LearnedQuantizer, learned_values
 from suite.ranges.observers import Dynamic
 
 X = randn(8, 32, seed=0)

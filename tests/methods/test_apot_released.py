@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from suite import networks
 from suite.data import datasets
 from suite.data.images import Images
-from suite.learned.learned_quantizer import start_learning
+from suite.learned.quantizer import start_learning
 from suite.methods.apot import Apot
 from suite.quantizers.layers import Quantized, bake
 from suite.ranks import Ranks

@@ -100,6 +100,22 @@ def test_the_command_measures_a_finished_stage_and_leaves_its_result(
     assert not list((folders.runs / key).glob("resum*"))
 
 
+def test_where_there_is_no_rank_correlation_no_table_of_it_begins(
+    finished: tuple[list[Stage], Folders],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the losses there is nothing to compare with, and fewer than four layers have no order to speak of."""
+    (start, *_), folders = finished
+    words = ["sensitivity", start.key, "--images", "16", "--widths", "2", "--runs", str(folders.runs)]
+    for more, too_few in ((["--scores-only"], False), ([], True)):
+        monkeypatch.setattr("suite.sensitivity.correlation.LEAST", 5 if too_few else 4)
+        assert main([*words, *more]) == 0
+        shown = capsys.readouterr().out
+        assert "rho" not in shown
+        assert ("No rank correlation: that needs 5 layers whose costs differ." in shown) == too_few
+
+
 def test_a_measurement_that_was_stopped_goes_on_where_it_was(
     finished: tuple[list[Stage], Folders], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 import suite
 from suite.methods.adaround import Adaround
+from suite.methods.best import Best
 from suite.methods.linear import Linear
 from suite.methods.lsq import Lsq
 from suite.methods.mixed import Mixed
@@ -95,6 +96,7 @@ def test_what_is_declared_stays_and_the_budget_is_that_of_the_others() -> None:
     [
         Mse(4, 4, feed=CALIBRATION),
         Adaround(4, 4, iterations=2, batch=4, feed=CALIBRATION),
+        Best(4, 4, iterations=2, batch=4, feed=CALIBRATION, together=0.5, weight_step_lr=1e-3),
         Lsq(4, 4, feed=SHORT, calibration=CALIBRATION),
         Scheme(4, 32, calibration=CALIBRATION),
         Scheme(32, 4, calibration=CALIBRATION),

@@ -14,7 +14,7 @@ from fakes.ranks import together
 from fakes.trainings import digits, small
 from torch import nn
 
-from suite.learned.learned_quantizer import Learned, learned_values
+from suite.learned.quantizer import Learned, learned_values
 from suite.methods.apot import Apot
 from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
@@ -157,7 +157,7 @@ from fakes.learned import learning
 from fakes.trainings import digits, small
 from suite.methods.lsq import Lsq
 from suite.ranks import from_environment
-from suite.learned.learned_quantizer import learned_values
+from suite.learned.quantizer import learned_values
 from suite.recipe import Precision, Sgd
 from suite.train.fit import fit
 

@@ -13,8 +13,8 @@ from fakes.learned import learning
 from fakes.trainings import digits, small
 from torch import Tensor, nn
 
-from suite.learned.learned_quantizer import positive
 from suite.learned.lsq import lsq
+from suite.learned.quantizer import positive
 from suite.methods.apot import Apot
 from suite.methods.binary_relax import BinaryRelax
 from suite.methods.dorefa import Dorefa
