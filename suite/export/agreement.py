@@ -195,13 +195,25 @@ def within_bounds(record: dict[str, Any]) -> bool:
 
 
 def optimized(made: bytes) -> ModelProto:
-    """What ONNX Runtime makes of the file on this machine."""
+    """What ONNX Runtime makes on this machine of a file that it computed before. Raises SuiteError where there is no
+    room for it."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "optimized.onnx"
-        session(made, True, file)
-        return onnx.load(str(file))
+        try:
+            session(made, True, file)
+            return onnx.load(str(file))
+        except Exception as error:  # it says no more of a full disk than that it could not write
+            raise no_room("ONNX Runtime") from error
+
+
+def no_room(runtime: str) -> SuiteError:
+    """The error of a runtime that cannot write what it makes meanwhile."""
+    return SuiteError(
+        f"{runtime} cannot write into {tempfile.gettempdir()}, the folder for temporary files; free some space there, "
+        f"or name another one in the environment variable TMPDIR"
+    )
 
 
 def kernels(made: ModelProto) -> dict[str, int]:

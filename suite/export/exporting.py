@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from suite.export import agreement, probes, runtime_files
 from suite.export.agreement import Simulation
 from suite.export.onnx_file import differs, onnx_file
-from suite.export.request import CONVENTIONS, Request
+from suite.export.request import CONVENTIONS, Request, record_of
 from suite.export.runtimes import check_installed, versions
 from suite.formats import onnx_graph, tensors
 from suite.formats.rebuild import Rebuilt, check_on_grids, rebuilt
@@ -179,22 +179,16 @@ def _about(source: Rebuilt, file: Path, content: bytes, request: Request) -> dic
 def _write(contents: dict[str, bytes], record: dict[str, Any], file: Path) -> Path:
     """All files, each whole, or none, so that an export that was there stays; the file of the record. Raises
     SuiteError where there is no room."""
-    beside = file.with_suffix(".json")
-    fresh: dict[Path, Path] = {}
-
-    def beneath(final: Path) -> Path:
-        fresh[final] = final.with_name(f"{final.name}.{os.getpid()}.new")
-        return fresh[final]
-
+    beside = record_of(file)
     try:
-        for suffix, content in contents.items():
-            write_bytes(content, beneath(file.with_suffix(suffix)))
-        write_json(record, beneath(beside))
-        for final, whole in fresh.items():  # the record last: its checksum is that of the file
-            whole.replace(final)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f"{file.name}.") as folder:
+            for suffix, content in contents.items():
+                write_bytes(content, Path(folder) / file.with_suffix(suffix).name)
+            write_json(record, Path(folder) / beside.name)
+            names = [*(file.with_suffix(suffix).name for suffix in contents), beside.name]
+            for name in names:  # the record last: its checksum is that of the file
+                (Path(folder) / name).replace(file.with_name(name))
     except OSError as error:
-        for whole in fresh.values():
-            whole.unlink(missing_ok=True)
         raise SuiteError(
             f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from suite.export import agreement
 from suite.export.agreement import Simulation
 from suite.export.onnx_file import compared_onnx, could_clip
-from suite.export.request import CONVENTIONS
+from suite.export.request import CONVENTIONS, record_of
 from suite.export.runtimes import check_installed
 from suite.formats.rebuild import check_on_grids, rebuilt
 from suite.integers.everywhere import integer_everywhere
@@ -34,14 +34,14 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
     does not compute what the simulation computes.
     """
     check_installed()
-    record = _record(file)
-    made = read(file, str(record.get("sha256", "")))
-    if record.get("key", stage.key) != stage.key:
-        raise SuiteError(f"{file} was exported of {record['name']} ({record['key']}), not of {stage.key}")
+    made = read(file, str(_record(file).get("sha256", "")))
+    about = {one.key: one.value for one in made.metadata_props}
+    if about.get("key", stage.key) != stage.key:
+        raise SuiteError(f"{file} was exported of {about.get('name')} ({about['key']}), not of {stage.key}")
     source = rebuilt(stage, folders)
     check_on_grids(source)
     model = source.model
-    if record.get("convention") == CONVENTIONS[True]:
+    if about.get("convention") == CONVENTIONS[True]:
         model, _ = integer_everywhere(model, source.calibration())
     simulation = Simulation.of(model, source.images("test"), images)
     warnings: list[str] = []
@@ -65,7 +65,7 @@ def read(file: Path, sha256: str = "") -> ModelProto:
         raise SuiteError(f"{file} cannot be read: {error}; name an ONNX file") from error
     if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise SuiteError(
-            f"{file} is damaged or was changed: its sha256 is {found[:16]}, not {sha256[:16]} as {_beside(file)} "
+            f"{file} is damaged or was changed: its sha256 is {found[:16]}, not {sha256[:16]} as {record_of(file)} "
             f"says; export it again"
         )
     try:
@@ -102,17 +102,13 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
             yield from _tensors(inner)
 
 
-def _beside(file: Path) -> Path:
-    return file.with_suffix(".json")
-
-
 def _record(file: Path) -> dict[str, Any]:
     """The record beside the file; empty where there is none."""
     try:
-        return dict(json.loads(files.read_bytes(_beside(file))))
+        return dict(json.loads(files.read_bytes(record_of(file))))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise SuiteError(
-            f"{_beside(file)}, the record beside the file, cannot be read: {error}; export it again, or move it away"
+            f"{record_of(file)}, the record beside the file, cannot be read: {error}; export it again, or move it away"
         ) from error

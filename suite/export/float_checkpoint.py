@@ -6,7 +6,7 @@ any checkpoint is. The card, in Markdown, says what it is and how it came about.
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from suite.export.request import check_replaceable
 from suite.networks.channels_last import channels_last
 from suite.ranks import Ranks
 from suite.recipe import FLOAT_BITS, Pretrained, Recipe, Stage, Training
@@ -38,27 +39,30 @@ def is_float(stage: Stage) -> bool:
 def share(stage: Training | Recipe, folders: Folders, file: Path) -> tuple[Path, Score]:
     """Write `file` and, beside it, its card, FILE.md; the card's path and what the file scores on the test images.
 
-    stage: one that `is_float`. Raises SuiteError where it is not done, a weight is beyond float16, or there is no
-    room. Nothing is left then.
+    stage: one that `is_float`. Raises SuiteError where it is not done, a weight is beyond float16, `file` ends in
+    .md, or there is no room. Nothing is left then.
     """
     outcome = read_outcome(folders.runs / stage.key)
     if outcome is None:
         raise SuiteError(f"{stage.name} ({stage.key}) is not done yet; run it first: suite run {stage.key}")
     start = float_stage_of(stage)
-    card, fresh = file.with_suffix(".md"), file.with_name(f"{file.stem}.{os.getpid()}.safetensors")
+    card = file.with_suffix(".md")
+    if card == file:
+        raise SuiteError(f"--out {file} ends in .md, the name of the model card; give another ending")
+    check_replaceable(card)
     halves = half(load_trained(stage, folders) if isinstance(stage, Recipe) else load_float(stage, folders))
     try:
-        write_bytes(save(halves, {"key": stage.key, "name": stage.name}), fresh)
-        pretrained = Pretrained(start.network, start.dataset, str(fresh.absolute()), sha256(fresh))
-        score = _score(load_float(pretrained, folders), stage, folders)
-        write_bytes(card_of(stage, outcome, folders, fresh, score, file.name).encode(), card)
-        fresh.replace(file)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f"{file.name}.") as folder:
+            fresh = Path(folder) / "weights.safetensors"
+            write_bytes(save(halves, {"key": stage.key, "name": stage.name}), fresh)
+            pretrained = Pretrained(start.network, start.dataset, str(fresh.absolute()), sha256(fresh))
+            score = _score(load_float(pretrained, folders), stage, folders)
+            write_bytes(card_of(stage, outcome, folders, fresh, score, file.name).encode(), card)
+            fresh.replace(file)
     except OSError as error:
         raise SuiteError(
             f"{file} cannot be written: {error.strerror}; free some space, or give another --out"
         ) from error
-    finally:
-        fresh.unlink(missing_ok=True)
     return card, score
 
 

@@ -51,16 +51,30 @@ class Request:
             raise SuiteError("--unsigned-weights and --signed-weights are for --to onnx alone")
 
     def file(self, key: str) -> Path:
-        """Where it goes. Raises SuiteError where that is no place for it."""
+        """Where it goes. Raises SuiteError where that is no place for it, or for a file that is written beside it."""
         file = self.out or Path(f"{key}{SUFFIX[self.to]}")
         if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
             raise SuiteError(
                 f"{file.parent} is no folder that can be written; make it, or give another --out"
             )
-        if file.is_dir() or file.suffix == ".json":
-            raise SuiteError(
-                f"--out {file} is a folder or ends in .json, the name of the record; name a file"
-            )
+        check_replaceable(file)
         if self.to == "openvino" and file.suffix != ".xml":
             raise SuiteError(f"--out {file} must end in .xml: OpenVINO finds the weights, .bin, by that name")
+        if file.suffix == ".json":
+            raise SuiteError(f"--out {file} ends in .json, the name of the record; give another ending")
+        check_replaceable(record_of(file))
+        if self.to == "openvino":
+            check_replaceable(file.with_suffix(".bin"))
         return file
+
+
+def record_of(file: Path) -> Path:
+    """The record of an exported file, beside it; of its whole name, since one recipe has a file of each format."""
+    return file.with_name(f"{file.name}.json")
+
+
+def check_replaceable(file: Path) -> None:
+    """Raise SuiteError where something is there that is no file, such as a folder or a device: an export would remove
+    it, or could not."""
+    if file.exists() and not file.is_file():
+        raise SuiteError(f"{file} is there, and is no regular file; give another --out, a file's name")

@@ -36,12 +36,13 @@ def check(to: str) -> None:
 def pt2e_file(
     simulation: Simulation, about: dict[str, str], warnings: list[str]
 ) -> tuple[bytes, dict[str, Any]]:
-    """The exported program of a simulation's network, and how far it agrees: as PyTorch computes it in float32, and
-    compiled with freezing, which sums integers. Without a C++ compiler the latter is skipped, with the reason. Raises
-    SuiteError as `onnx_file` does."""
+    """The exported program of a simulation's network, and how far what is read from it agrees: as PyTorch computes it
+    in float32, and compiled with freezing, which sums integers. Without a C++ compiler the latter is skipped, with the
+    reason. Raises SuiteError as `onnx_file` does."""
     made = pt2e.program(simulation.model, simulation.example)
     content = pt2e.pt2e_file(made, about)
-    exact = simulation.beside(made.module())
+    module = pt2e.read(content).module()
+    exact = simulation.beside(module)
     if not agreement.within_bounds(exact):
         raise differs("PT2E", exact)
     found: dict[str, Any] = {"same_arithmetic": exact}
@@ -51,7 +52,7 @@ def pt2e_file(
         found["integer_kernels"] = {"skipped": reason}
         return content, found
     first = next(simulation.batches())
-    run, kernels = pt2e.compiled(made.module(), first)
+    run, kernels = pt2e.compiled(module, first)
     size = len(first)
     answers = [_filled(run, x, size) for x in simulation.batches()]
     integer = agreement.difference(simulation.logits, torch.cat(answers), exact["noise"])
@@ -63,30 +64,41 @@ def pt2e_file(
 def openvino_files(
     simulation: Simulation, request: Request, about: dict[str, str], warnings: list[str]
 ) -> tuple[bytes, bytes, dict[str, Any]]:
-    """(.xml, .bin, how far OpenVINO agrees), made of the ONNX file, which is compared as well. OpenVINO has no switch
-    for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file` does."""
+    """(.xml, .bin, how far OpenVINO agrees, which reads them again), made of the ONNX file, which is compared as well.
+    OpenVINO has no switch for its integer kernels, so that only they are compared. Raises SuiteError as `onnx_file`
+    does, and where there is no room."""
     import openvino
 
     content, found = onnx_file(simulation, request, about, [])
+    read = openvino.Core().read_model(content)
+    for name, value in about.items():
+        read.set_rt_info(value, ["suite", name])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        weights = file.with_suffix(".bin")
+        try:
+            openvino.save_model(read, str(file), compress_to_fp16=False)
+            files = file.read_bytes(), weights.read_bytes()
+        except (OSError, RuntimeError) as error:
+            raise agreement.no_room("OpenVINO") from error
+        found["openvino"] = integer = _answered_by_openvino(
+            file, simulation, found["same_arithmetic"]["noise"]
+        )
+    _judge("OpenVINO's", integer, _warned(simulation.model, warnings), warnings)
+    return *files, found
+
+
+def _answered_by_openvino(file: Path, simulation: Simulation, noise: float) -> dict[str, Any]:
+    """`difference` of what OpenVINO answers with this file, and its kernels."""
     batch = min(agreement.BATCH, len(simulation.logits))
-    compiled = openvino_model(content, "float32", batch, torch.get_num_threads())
+    compiled = openvino_model(file, "float32", batch, torch.get_num_threads())
     inference = compiled.create_infer_request()
 
     def run(x: Tensor) -> Tensor:
         return torch.from_numpy(inference.infer({0: np.ascontiguousarray(x.numpy())})[0].copy())
 
-    answers = [_filled(run, x, batch) for x in simulation.batches()]
-    noise = found["same_arithmetic"]["noise"]
-    integer = agreement.difference(simulation.logits, torch.cat(answers), noise)
-    found["openvino"] = integer | {"kernels": openvino_kernels(compiled)}
-    _judge("OpenVINO's", integer, _warned(simulation.model, warnings), warnings)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.xml"
-        read = openvino.Core().read_model(content)
-        for name, value in about.items():
-            read.set_rt_info(value, ["suite", name])
-        openvino.save_model(read, str(file), compress_to_fp16=False)
-        return file.read_bytes(), file.with_suffix(".bin").read_bytes(), found
+    answers = torch.cat([_filled(run, x, batch) for x in simulation.batches()])
+    return agreement.difference(simulation.logits, answers, noise) | {"kernels": openvino_kernels(compiled)}
 
 
 def _filled(run: Any, x: Tensor, batch: int) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -188,13 +189,13 @@ def _onnxruntime(network: Exported, precision: Precision, batch: int, threads: i
     return lambda x: session.run(["logits"], {"images": x})[0], kernels
 
 
-def openvino_model(content: bytes, precision: Precision, batch: int, threads: int) -> Any:
-    """An ONNX file compiled by OpenVINO for this processor. precision: of what is not integers in the file; OpenVINO
-    would take bfloat16 by itself where the processor has it."""
+def openvino_model(file: bytes | Path, precision: Precision, batch: int, threads: int) -> Any:
+    """The content of an ONNX file, or a file, compiled by OpenVINO for this processor. precision: of what is not
+    integers in it; OpenVINO would take bfloat16 by itself where the processor has it."""
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(content)
+    model = core.read_model(file)
     shape = model.input(0).get_partial_shape()
     shape[0] = batch
     model.reshape(shape)

@@ -112,9 +112,14 @@ def pt2e_file(made: torch.export.ExportedProgram, about: dict[str, str]) -> byte
     return stream.getvalue()
 
 
+def read(content: bytes) -> torch.export.ExportedProgram:
+    """The program of a file's content."""
+    return torch.export.load(io.BytesIO(content))
+
+
 def compiled(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
     """`model` compiled by TorchInductor with freezing, for batches as large as `example`, and how many of its layers
-    sum integers, by kind. Raises SuiteError where it cannot be compiled, as without a C++ compiler."""
+    sum integers, by kind. Raises SuiteError where it cannot be compiled, as without a C++ compiler or room."""
     import torch._inductor.config as config
     from torch._dynamo.utils import counters
 
@@ -133,7 +138,8 @@ def compiled(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tens
             run(example)
     except Exception as error:
         raise SuiteError(
-            f"TorchInductor cannot compile this network: {in_a_line(error)}; it needs a C++ compiler, such as g++"
+            f"TorchInductor cannot compile this network: {in_a_line(error)}; it needs a C++ compiler, such as g++, "
+            f"and room in the folder for temporary files (TMPDIR)"
         ) from error
     found = {name: counters["inductor"][counter] - before[name] for name, counter in INTEGER_LAYERS.items()}
     return run, {name: count for name, count in found.items() if count}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,21 @@ def test_a_file_that_no_session_takes_is_the_users_to_mend() -> None:
     failing: Any = SimpleNamespace(run=lambda *_: {}["QLinearConv"])
     with pytest.raises(SuiteError, match="does not compute this file: KeyError"):
         agreement.ran(failing, ["logits"], torch.zeros(1, 3, 8, 8))
+
+
+def test_a_full_disk_for_temporary_files_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that computed before can fail only where its optimized form is written."""
+    if reason := why_not("onnxruntime"):
+        missing(reason)
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("images", "logits"))
+    graph = helper.make_graph([helper.make_node("Relu", ["images"], ["logits"])], "one", [x], [y])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    assert agreement.kernels(agreement.optimized(made.SerializeToString())) == {}
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda: nullcontext("/no/such/folder"))
+    with pytest.raises(SuiteError, match="cannot write into .*, the folder for temporary files; free some"):
+        agreement.optimized(made.SerializeToString())
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 599, 5000, None])

@@ -220,7 +220,12 @@ def test_bad_wishes_say_what_to_do_and_write_nothing(
             [recipe.key, "--to", "onnx", "--out", str(tmp_path / "no" / "a.onnx")],
             "is no folder that can be written",
         ),
-        ([recipe.key, "--to", "onnx", "--out", str(tmp_path)], "is a folder or ends in .json"),
+        ([recipe.key, "--to", "onnx", "--out", str(tmp_path)], "is there, and is no regular file"),
+        ([recipe.key, "--to", "onnx", "--out", str(tmp_path / "a.json")], "the name of the record"),
+        (
+            [finished.start.key, "--to", "safetensors", "--out", str(tmp_path / "a.md")],
+            "the name of the model card",
+        ),
         ([recipe.key, "--to", "onnx", "--images", "0"], "--images must be 1 or more"),
         ([recipe.key, "--to", "safetensors", "--unsigned-weights"], "for --to onnx alone"),
         (["0000", "--to", "onnx"], "no stage has key '0000'"),

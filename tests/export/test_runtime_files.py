@@ -1,4 +1,4 @@
-"""Files for PyTorch's PT2E and for OpenVINO, what older processors need, and files that are no good."""
+"""Files for PyTorch's PT2E and for OpenVINO, what older processors need, and what they are compared by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from fakes.exported import Finished
 
-from suite.cli.main import main
 from suite.export import agreement, onnx_file, runtime_files, runtimes
 from suite.export.agreement import Simulation
 from suite.export.exporting import export
@@ -55,6 +54,23 @@ def test_an_exported_program_computes_what_the_simulation_computes(
     assert read.module()(x).shape == (3, 10)
     kinds = {name: tensor.dtype for name, tensor in read.state_dict.items() if name.endswith(".q")}
     assert len(kinds) == 5 and set(kinds.values()) == {torch.int8}
+
+
+def test_what_is_compared_is_the_file_itself(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that put another network into the file is found out."""
+    needs("inductor")
+    other = rebuilt(finished.recipe(Mse(3, 3, feed=CALIBRATION)), finished.folders)
+    written = pt2e.pt2e_file
+
+    def wrong(_: Any, about: dict[str, str]) -> bytes:
+        return written(pt2e.program(other.model, next(agreement.batches(other.images("test"), 2))), about)
+
+    monkeypatch.setattr(pt2e, "pt2e_file", wrong)
+    with pytest.raises(SuiteError, match="the PT2E file does not compute what the simulation computes"):
+        export(finished.recipe(EIGHT), finished.folders, Request("pt2e", tmp_path / "a.pt2", images=200))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long
@@ -211,52 +227,6 @@ def test_onednn_without_vnni_clips_sums_of_8_bit_weights_and_none_of_7_bits(
         text=True,
     )
     assert done.stdout.splitlines() == right, done.stderr
-
-
-@pytest.fixture
-def exported(finished: Finished, tmp_path: Path) -> Path:
-    if reason := runtimes.why_not("onnxruntime"):
-        pytest.skip(reason)
-    return export(finished.recipe(EIGHT), finished.folders, Request(out=tmp_path / "a.onnx", images=50))[0]
-
-
-def test_a_file_is_compared_on_this_machine_and_a_damaged_or_foreign_one_is_refused(
-    finished: Finished, exported: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import onnx
-
-    folders = ["--runs", str(finished.folders.runs), "--data", str(finished.folders.data)]
-    words = ["export", finished.recipe(EIGHT).key, "--images", "50", *folders, "--compare"]
-
-    def refused(reason: str) -> None:
-        assert main([*words, str(exported)]) == 2
-        said = " ".join(capsys.readouterr().err.split())
-        assert reason in said and "Traceback" not in said
-
-    assert main([*words, str(exported)]) == 0
-    assert "0 of 50 answers differ" in capsys.readouterr().out
-    content, beside = exported.read_bytes(), exported.with_suffix(".json")
-    exported.write_bytes(content[:-100])
-    refused("is damaged or was changed: its sha256 is")
-    beside.rename(beside.with_suffix(".kept"))
-    for damaged in (content[: len(content) // 2], b"", b"no onnx at all"):
-        exported.write_bytes(damaged)
-        refused("is no ONNX file, or damaged")
-    made = onnx.load_from_string(content)
-    made.opset_import[0].version = 999
-    exported.write_bytes(made.SerializeToString())
-    refused("opset")
-    made = onnx.load_from_string(content)
-    made.graph.output[0].name = made.graph.node[-1].output[0] = "scores"
-    exported.write_bytes(made.SerializeToString())
-    refused("a file of `suite export` goes from images to logits")
-    exported.unlink()
-    refused("cannot be read")
-    exported.write_bytes(content)
-    beside.write_text("{")
-    refused("the record beside the file, cannot be read")
-    beside.write_text(json.dumps({"key": "another", "name": "other"}))
-    refused("was exported of other (another)")
 
 
 def test_integers_of_pt2e_stand_on_uint8_and_wider_ones_on_int32() -> None:
