@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,8 +146,8 @@ def test_the_counts_of_several_sittings_add_up_also_where_one_was_killed(
 
     monkeypatch.setattr(campaign, "campaign", rounds)
     monkeypatch.setattr(campaign, "Network", Mock(side_effect=OSError("none here")))
-    monkeypatch.setattr(campaign.tempfile, "mkdtemp", lambda **_: str(tmp_path / "work"))
-    (tmp_path / "work").mkdir()
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: made(dir=tmp_path))
     words = ["campaign", "--on", "here", "--faults", "6", "--out", str(tmp_path)]
     found = []
     for limit in (["--minutes", "0"], ["--minutes", "0"], []):
