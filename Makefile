@@ -2,6 +2,7 @@
 # make test-long: what takes minutes by itself, as a sweep over four nodes of which two lose their power, and 200
 #                 examples of each property where `make test` tries 25; 12 minutes on two cores.
 # make campaign FAULTS=1000 SEED=0: faults drawn by seed, over this machine, torchrun and a real SLURM; hours.
+#                 MINUTES=45 ends after 45 minutes, and the same command goes on; ON="here torchrun" needs no SLURM.
 # make reproduce WEIGHTS=resnet20-12fca82f.th: every committed number of results/ again, its hours said before it starts.
 # make times: tests/times.md, how long the tests of each file took in the last `make test`.
 # make mlflow-server: MLflow on PostgreSQL with a login, on this machine.   make mlflow-server-down: ends it.
@@ -39,7 +40,8 @@ test-long: $(VENV)/for-tests
 
 campaign: $(VENV)/for-tests
 	tests/system-packages
-	PYTHONPATH=tests:. $(RUN) -m campaign --faults $(or $(FAULTS),1000) --seed $(or $(SEED),0)
+	PYTHONPATH=tests:. $(RUN) -m campaign --faults $(or $(FAULTS),1000) --seed $(or $(SEED),0) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(ON),--on $(ON))
 
 mlflow-server: $(VENV)/for-mlflow-server
 	tests/system-packages postgresql

@@ -9,7 +9,6 @@ The batch script of a job that fails comes here: `python -m slurm.attempts RECOR
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -25,7 +24,9 @@ from slurm.arrays import ENDED, read_record
 from suite.launch.ends import exit_error, record_failure
 from suite.launch.local_process import last_event
 from suite.recipe.errors import SuiteError
+from suite.record import jsonl
 from suite.record.cause import Cause, cause_of
+from suite.record.files import open_to_append, write_bytes
 from suite.record.journal import read_events, read_outcome
 from suite.record.keys import read_skipped
 from suite.run import checkpoint
@@ -109,20 +110,19 @@ class Task:
     def attempts(self) -> list[JobAttempt]:
         """All attempts of it so far; a line that is torn or damaged is left out."""
         found: dict[int, JobAttempt] = {}
-        for line in self._file.read_bytes().splitlines() if self._file.exists() else ():
+        for content in jsonl.opened(self._file.read_bytes() if self._file.exists() else b""):
             try:
-                content = json.loads(line)
                 if "cause" in content:
                     found[content["number"]] = replace(found[content["number"]], **content)
                 else:
                     found[content["number"]] = JobAttempt(**content)
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (KeyError, TypeError):
                 continue
         return list(found.values())
 
     def _note(self, **content: Any) -> None:
-        with self._file.open("a") as stream:
-            stream.write("\n" + json.dumps(content) + "\n")  # what a crash tore before it must not swallow it
+        with open_to_append(self._file) as stream:
+            stream.write(b"\n" + jsonl.sealed(content).encode())  # what a crash tore must not swallow it
 
     @property
     def unfinished(self) -> list[Path]:
@@ -220,7 +220,7 @@ class Task:
         """Write down for the script of the job how it ends. Where the disk is full, the script asks again."""
         number = os.environ.get("SLURM_RESTART_COUNT", "0")
         with suppress(OSError):
-            self.record.with_name(ENDED.format(self.index, number)).write_text(f"{status}\n")
+            write_bytes(b"%d\n" % status, self.record.with_name(ENDED.format(self.index, number)))
 
     def _cause(self, attempt: JobAttempt, status: int) -> tuple[Cause | None, str]:
         """(the cause of an attempt's end, its words); no cause where SLURM or somebody asked it to end."""

@@ -51,10 +51,11 @@ def ask(*words: str, holding: tuple[int, ...] = ()) -> str:
             f"there is no {words[0]} on this machine; --on slurm needs a login node of a SLURM cluster"
         )
     environment = {k: v for k, v in os.environ.items() if k in OURS or not k.startswith(FOREIGN)}
-    how = {"capture_output": True, "text": True, "timeout": PATIENCE_SECONDS, "pass_fds": holding}
+    # A site may print in another encoding than this process's.
+    how = {"capture_output": True, "text": True, "errors": "replace", "pass_fds": holding}
     try:
         with announced(f"{words[0]} has not answered yet; it has {PATIENCE_SECONDS} s"):
-            done = subprocess.run(words, env=environment, **how)  # type: ignore[call-overload]
+            done = subprocess.run(words, env=environment, timeout=PATIENCE_SECONDS, **how)  # type: ignore[call-overload]
     except subprocess.TimeoutExpired:
         raise SuiteError(f"{words[0]} did not answer in {PATIENCE_SECONDS} s; is slurmctld up?") from None
     if done.returncode:
@@ -83,7 +84,7 @@ def queued(names: Iterable[str]) -> dict[str, JobState]:
     answers = [
         ask("squeue", "--all", "--noheader", "--array", columns, f"--name={some}") for some in _lists(names)
     ]
-    return {state.id: state for answer in answers for state in map(_parsed, answer.splitlines())}
+    return {state.id: state for answer in answers for state in _parsed(answer)}
 
 
 def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobState]:
@@ -101,7 +102,7 @@ def ended(names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, JobSt
             raise
         return {}
     found: dict[str, JobState] = {}
-    for state in (_parsed(line) for answer in answers for line in answer.splitlines()):
+    for state in (state for answer in answers for state in _parsed(answer)):
         if state.state not in ("PENDING", "RUNNING", "REQUEUED"):
             found |= {one: replace(state, id=one) for one in expanded(state.id)}
     return found
@@ -147,6 +148,14 @@ def number_in(answer: str) -> str | None:
     return found[-1] if found else None
 
 
-def _parsed(line: str) -> JobState:
-    identity, name, state, reason, node = (part.strip() for part in line.split("|"))
-    return JobState(identity, name, state.split(" ")[0], reason, node.removeprefix("None assigned"))
+def rows_of(answer: str, columns: int, between: str | None = "|") -> list[list[str]]:
+    """The lines of an answer that have so many columns: a site may greet before them."""
+    rows = [[part.strip() for part in line.split(between)] for line in answer.splitlines()]
+    return [row for row in rows if len(row) == columns]
+
+
+def _parsed(answer: str) -> list[JobState]:
+    return [
+        JobState(identity, name, state.split(" ")[0], reason, node.removeprefix("None assigned"))
+        for identity, name, state, reason, node in rows_of(answer, 5)
+    ]

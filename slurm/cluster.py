@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from slurm.client import ask
+from slurm.client import ask, rows_of
 from slurm.cluster_error import ClusterError
 from slurm.cluster_file import TABLES, check_setup, check_types, line_of, read_toml
 from slurm.options import FIELDS, in_place_of, without_options_of
@@ -156,9 +156,7 @@ def check_cluster(cluster: Cluster, nodes: int) -> None:
     """Raise SuiteError for what the cluster would refuse: an unknown partition, too long a time, too many GPUs a node,
     more nodes than there are."""
     cluster = cluster.asked
-    rows = [
-        line.split("|") for line in ask("sinfo", "--all", "--noheader", "--format=%R|%l|%D|%G").splitlines()
-    ]
+    rows = rows_of(ask("sinfo", "--all", "--noheader", "--format=%R|%l|%D|%G"), 4)
     wanted = _partitions(cluster)
     for name in wanted:
         if name not in {row[0] for row in rows}:
@@ -193,15 +191,16 @@ def _partitions(cluster: Cluster) -> list[str]:
 
 def without(suspects: set[str], cluster: Cluster, nodes: int) -> list[str]:
     """Those suspects that jobs can do without: none, where fewer than `nodes` nodes of the partition would be left."""
-    listed = ask("sinfo", "--all", "--noheader", "--Node", "--format=%N %R").splitlines()
-    rows, wanted = [line.split() for line in listed], _partitions(cluster)  # sinfo takes --all or --partition
+    rows = rows_of(ask("sinfo", "--all", "--noheader", "--Node", "--format=%N %R"), 2, between=None)
+    wanted = _partitions(cluster)  # sinfo takes --all or --partition
     names = {name for name, partition in rows if partition in wanted}
     return sorted(names & suspects) if len(names - suspects) >= nodes else []
 
 
 def _minutes(text: str) -> float | None:
-    """sinfo's time limit, `[days-]hours:minutes:seconds` or `minutes:seconds`, in minutes; None for infinite."""
-    if text.strip() in ("infinite", "n/a"):
+    """sinfo's time limit, `[days-]hours:minutes:seconds` or `minutes:seconds`, in minutes; None for infinite, or
+    where it is none."""
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text.strip()):
         return None
     days, _, clock = text.strip().rpartition("-")
     hours, minutes, seconds = ([0, 0, 0] + [int(part) for part in clock.split(":")])[-3:]

@@ -18,7 +18,7 @@ from suite.recipe.errors import SuiteError
 def _text(at: Location, value: object) -> None:
     if not isinstance(value, str):
         raise ClusterError(at, f'must be text in quotes, got {value!r}; write {at[-1]} = "..."')
-    if not value or re.search(r"[\s\0]", value):
+    if not value or not value.isprintable() or re.search(r"\s", value):
         raise ClusterError(at, f"must be one word, got {value!r}; write it, or leave the line out")
 
 
@@ -47,10 +47,10 @@ def check_setup(lines: Sequence[str]) -> None:
         return
     text = "\n".join(lines)
     # A line may set extglob for those after it, which bash -n, that runs nothing, would not know.
-    how = {"input": text, "capture_output": True, "text": True, "timeout": 60}
+    how = {"input": text.encode(), "capture_output": True, "timeout": 60}
     done = subprocess.run([bash, "--norc", "-O", "extglob", "-n"], **how)  # type: ignore[call-overload]
     if done.returncode:
-        message = done.stderr.strip().removeprefix(f"{bash}: ").partition("\n")[0]
+        message = done.stderr.decode(errors="replace").strip().removeprefix(f"{bash}: ").partition("\n")[0]
         raise ClusterError(("setup",), f"is nothing that bash can run: {message or 'it gives no reason'}")
 
 
@@ -142,7 +142,7 @@ def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise SuiteError(f"{file}, line {line}: it is not UTF-8; save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, and of brackets
         raise SuiteError(f"{file} is not TOML: {error}") from None
 
 

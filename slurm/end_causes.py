@@ -99,7 +99,7 @@ def _states(nodes: str) -> dict[str, str]:
         listed = client.ask("sinfo", "--all", "--noheader", "--Node", f"--nodes={nodes}", "--format=%N %T")
     except SuiteError:
         return {}
-    return dict(line.split()[:2] for line in listed.splitlines())
+    return {node: state for node, state in client.rows_of(listed, 2, between=None)}
 
 
 def _is_down(state: str) -> bool:

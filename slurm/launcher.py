@@ -47,7 +47,7 @@ class Slurm:
     takes: ClassVar[tuple[str, ...]] = ("cluster",)
 
     def __post_init__(self) -> None:
-        self.settings = read_cluster(Path(self.cluster)) if self.cluster else Cluster()
+        self.settings = read_cluster(Path(str(self.cluster))) if self.cluster else Cluster()
 
     @cached_property
     def sender(self) -> Sender:

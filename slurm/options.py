@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from slurm.cluster_error import ClusterError, Location
 
 OWN_OPTIONS = (
-    "array", "chdir", "clusters", "dependency", "error", "export", "help", "job-name", "jobid", "kill-on-invalid-dep",
-    "multi-prog", "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue",
-    "signal", "test-only", "unbuffered", "usage", "version", "wait", "workdir", "wrap",
+    "array", "chdir", "clusters", "dependency", "error", "export", "help", "job-name", "jobid", "kill-on-bad-exit",
+    "kill-on-invalid-dep", "multi-prog", "no-kill", "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode",
+    "output", "parsable", "requeue", "signal", "test-only", "unbuffered", "usage", "version", "wait", "workdir",
+    "wrap",
 )  # fmt: skip
 """The options of sbatch and srun that decide whether a job goes on and how it is found; no table may set them."""
+
+OWN_OF_SRUN = (*OWN_OPTIONS, "time")
+"""Those of srun: ranks have the time of their job, after which it is queued again."""
 
 WORD = r"\S+", "one word"
 MEMORY = r"[0-9]+[KMGTkmgt]?[Bb]?", 'a size such as 4000, "4000M" or "16G"'
@@ -66,15 +70,16 @@ Options = Mapping[str, str | int]
 
 def check_options(at: Location, options: Mapping[str, object]) -> None:
     """Raise ClusterError for an option that is none, is the suite's own, or has a value that SLURM would refuse."""
+    own = OWN_OF_SRUN if at[-1] == "srun" else OWN_OPTIONS
     for name, value in options.items():
         here = (*at, name)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise ClusterError(here, "is no long option; write its name without the leading --")
-        if name in OWN_OPTIONS:
+        if name in own:
             raise ClusterError(here, "is set by the suite; leave the line out")
-        for whole in (*OWN_OPTIONS, *WHOLE_NAMES):  # SLURM's commands take any beginning of a name for it
+        for whole in (*own, *WHOLE_NAMES):  # SLURM's commands take any beginning of a name for it
             if whole.startswith(name) and name not in WHOLE_NAMES:
-                is_own = whole in OWN_OPTIONS
+                is_own = whole in own
                 remedy = ", which is set by the suite; leave the line out" if is_own else "; write that"
                 raise ClusterError(here, f"is short for {whole}{remedy}")
         _check_value(here, value)
@@ -105,18 +110,21 @@ def in_place_of(sbatch: Options, ranks_per_node: int) -> dict[str, str | int | N
     for name in ("account", "constraint", "partition", "qos"):
         if name in sbatch:
             found[name] = None if sbatch[name] is False else str(sbatch[name])
-    if sbatch.get("time"):
-        found["minutes"] = _minutes(str(sbatch["time"]))
-    if sbatch.get("cpus-per-task"):
-        found["cpus_per_rank"] = int(sbatch["cpus-per-task"])
+    given = {name: str(value) for name, value in sbatch.items() if value is not False}  # 0 is a value
+    if "time" in given:
+        found["minutes"] = _minutes(given["time"])
+    if "cpus-per-task" in given:
+        found["cpus_per_rank"] = int(given["cpus-per-task"])
     counts = [
-        _count(str(sbatch[name])) * (ranks_per_node if name == "gpus-per-task" else 1)
+        _count(given[name]) * (ranks_per_node if name == "gpus-per-task" else 1)
         for name in ("gpus-per-node", "gpus-per-task")
-        if sbatch.get(name)
+        if name in given
     ]
-    if of_gpus := [one for one in str(sbatch.get("gres") or "").split(",") if is_gpu(one)]:
+    if of_gpus := [one for one in given.get("gres", "").split(",") if is_gpu(one)]:
         counts.append(sum(_count(one) for one in of_gpus))
-    counts += [ranks_per_node for name in ("gpus", "gpus-per-socket") if _count(str(sbatch.get(name) or "0"))]
+    counts += [
+        ranks_per_node if _count(given[name]) else 0 for name in ("gpus", "gpus-per-socket") if name in given
+    ]
     if counts or sbatch.get("gpus-per-node") is False:
         found["gpus_per_node"] = max(counts, default=0)
     return found
@@ -136,7 +144,7 @@ def needless(sbatch: Options) -> list[str]:
     given = {
         name
         for name, value in sbatch.items()
-        if value and (name != "gres" or any(map(is_gpu, str(value).split(","))))
+        if value is not False and (name != "gres" or any(map(is_gpu, str(value).split(","))))
     }
     return [own for name, own in OWN_NAMES.items() if given & set(FIELDS[name])]
 

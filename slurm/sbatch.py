@@ -114,6 +114,7 @@ def _body(cluster: Cluster, code: Path, ranks: str, attempts: str) -> list[str]:
         *_environment(cluster),
         "suite_code",
         "}",
+        "set -m  # each command in a process group of its own, which alone `kill 0` in `setup` ends",
         "(  # a shell of its own: whatever `setup` and [environment] do, the lines below decide how the job ends",
         "suite_environment",
         *setup,

@@ -25,7 +25,7 @@ from slurm.cluster import BUDGETS, Cluster, largest_array, without
 from suite.launch.grouping import jobs
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
-from suite.record.files import Folders, read_bytes, write_json
+from suite.record.files import Folders, read_bytes, write_bytes, write_json
 from suite.record.provenance import COPIED, ROOT, commit_and_diff, of_copy
 from suite.record.waiting import lock_exclusively
 
@@ -72,7 +72,7 @@ class Sender:
     def only_one(self) -> Iterator[int]:
         """One launcher at a time on this runs folder; a second waits. Gives the number of the file that is locked."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a") as stream:
+        with open(self.folder / "lock", "a", opener=_without_links) as stream:
             lock_exclusively(stream, f"another launch or cancel is at work in {self.folder}")
             yield stream.fileno()
 
@@ -194,7 +194,7 @@ class Sender:
         record.parent.mkdir(parents=True, exist_ok=True)
         array.write(record)
         file = record.with_name("sbatch.sh")
-        file.write_text(text)
+        write_bytes(os.fsencode(text), file)
         answer = client.ask("sbatch", "--parsable", str(file), holding=(lock,))
         job = client.number_in(answer) or self._ids([array]).get(array.name)
         if job is None:
@@ -246,7 +246,7 @@ class Sender:
         if not _holds(copy, files):
             fresh, old = copy.with_suffix(".writing"), copy.with_suffix(".old")
             for folder in (fresh, old):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             for name, text in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(text)
@@ -254,8 +254,19 @@ class Sender:
             if os.path.lexists(copy):
                 copy.rename(old)
             fresh.rename(copy)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         return copy
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, or a link, which is not followed."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _holds(copy: Path, files: Mapping[Path, bytes]) -> bool:

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from suite.launch.environment import OF_OTHER_LAUNCHERS
+from suite.record.files import write_bytes
 from suite.record.waiting import announced
 from suite.stop import Stop
 
@@ -45,8 +47,11 @@ def main(record: str, runs: str, data: str) -> int:
 
 
 def _set_ranks(folder: Path) -> None:
-    """RANK, LOCAL_RANK, WORLD_SIZE and where they meet, as torchrun sets them. Every rank sees its node's GPUs."""
+    """RANK, LOCAL_RANK, WORLD_SIZE and where they meet, as torchrun sets them, in the place of what another launcher
+    left in the shell that the job was sent from. Every rank sees its node's GPUs."""
     here, rank = os.environ, os.environ["SLURM_PROCID"]
+    for name in filter(OF_OTHER_LAUNCHERS.fullmatch, list(here)):
+        del here[name]
     here |= {"RANK": rank, "LOCAL_RANK": here["SLURM_LOCALID"], "WORLD_SIZE": here["SLURM_NTASKS"]}
     here["LOCAL_WORLD_SIZE"] = str(int(here["SLURM_NTASKS"]) // int(here["SLURM_NNODES"]))
     here["SUITE_JOB"] = f"{here['SLURM_JOB_ID']}.{here.get('SLURM_RESTART_COUNT', '0')}"
@@ -57,9 +62,7 @@ def _set_ranks(folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("", 0))
             port = free.getsockname()[1]
-        fresh = meeting.with_suffix(".writing")
-        fresh.write_text(f"{here['SLURMD_NODENAME']} {port}")
-        fresh.replace(meeting)
+        write_bytes(f"{here['SLURMD_NODENAME']} {port}".encode(), meeting)
     deadline = time.monotonic() + WAIT_SECONDS
     with announced(f"rank {rank} waits for rank 0, which writes {meeting}"):
         while not meeting.exists():

@@ -1,9 +1,11 @@
 """Faults drawn by seed happen to sweeps that run on this machine, under torchrun and on a real SLURM of four nodes.
 
-    make campaign FAULTS=1000 SEED=0          # hours; prints each round, and writes results/campaign/README.md
+    make campaign FAULTS=1000 SEED=0              # hours; prints each round, and writes results/campaign/README.md
+    make campaign FAULTS=1000 SEED=0 MINUTES=45   # one sitting: no round begins after so many minutes
+    make campaign MINUTES=45 ON="here torchrun"   # without SLURM
 
-The same command goes on after a stop, with the round that was not at its end: those before it are in
-results/campaign/rounds.jsonl.
+The same command goes on after a stop or a sitting, with the round that was not at its end: those before it are in
+results/campaign/rounds.jsonl, and the table counts all of them.
 
 Each round is a fresh sweep of a training and two recipes. Some faults happen to it at random moments; then it is
 brought to its end by launching again, as a user would. Every stage must be done exactly once, outcomes and weights
@@ -14,7 +16,7 @@ left.
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
 import shutil
 import signal
@@ -23,18 +25,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
 
 from fakes.cluster import PROGRAMS, Cluster
+from fakes.faults import ALL as LAUNCHERS
 from fakes.faults import FAULTS
 from fakes.journals import Server
 from fakes.machine import Machine, Network
-from fakes.verdict import Verdict, count, page
+from fakes.verdict import Verdict, count, read_rounds, write_rounds
 from fakes.waiting import slowness, until
 from fakes.world import World
 
@@ -190,7 +193,7 @@ def campaign(
     folder: Path,
     before: Sequence[Verdict] = (),
     network: Network | None = None,
-) -> Iterator[Verdict]:
+) -> Generator[Verdict]:
     """Rounds after those `before`, until so many faults have happened in all."""
     with ExitStack() as stack:
         around = Surroundings(folder, network=network)
@@ -216,14 +219,21 @@ def campaign(
             yield verdict
 
 
-def main() -> int:
-    """Run a campaign; 1 where something was lost."""
+def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--faults", type=int, default=1000, help="in all sittings together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--on", nargs="+", default=["here", "torchrun", "slurm"])
+    parser.add_argument("--minutes", type=float, help="begin no round later than this in this sitting")
+    parser.add_argument("--on", nargs="+", choices=LAUNCHERS, default=LAUNCHERS)
     parser.add_argument("--out", type=Path, default=Path("results/campaign"))
+    return parser
+
+
+def main() -> int:
+    """Run a campaign, or a sitting of one; 1 where something was lost."""
+    parser, deadline = _arguments(), time.monotonic()
     chosen = parser.parse_args()
+    deadline += 60 * chosen.minutes if chosen.minutes is not None else math.inf
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if "slurm" in chosen.on and (lacking := [name for name in PROGRAMS if not shutil.which(name)]):
         parser.error(
@@ -231,11 +241,9 @@ def main() -> int:
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster's daemons end too
     chosen.out.mkdir(parents=True, exist_ok=True)
-    record = chosen.out / "rounds.jsonl"
-    lines_before = record.read_text().splitlines() if record.exists() else []
-    verdicts = [Verdict(**json.loads(line)) for line in lines_before]
+    verdicts = read_rounds(chosen.out)
     if any(verdict.seed // 1_000_000 != chosen.seed for verdict in verdicts):
-        parser.error(f"{record} is of another --seed; give another --out, or remove it")
+        parser.error(f"{chosen.out} has rounds of another --seed; give another --out, or remove it")
     command = f"make campaign FAULTS={chosen.faults} SEED={chosen.seed}"
     folder = Path(tempfile.mkdtemp(prefix="campaign-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     network = None
@@ -247,15 +255,18 @@ def main() -> int:
         print("no clock steps, and no disk is slow or read-only: there is no C compiler, cc", flush=True)
     before = len(verdicts)
     try:
-        for verdict in campaign(chosen.faults, chosen.seed, chosen.on, folder, tuple(verdicts), network):
-            verdicts.append(verdict)
-            what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"
-            print(f"{count(verdicts):5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
-            for wrong in verdict.wrong:
-                print(f"       WRONG: {wrong}", flush=True)
-            with record.open("a") as lines:
-                lines.write(json.dumps(asdict(verdict)) + "\n")
-            (chosen.out / "README.md").write_text(page(verdicts, command))
+        all_rounds = campaign(chosen.faults, chosen.seed, chosen.on, folder, tuple(verdicts), network)
+        with closing(all_rounds) as rounds:  # which ends the cluster and the server
+            for verdict in rounds:
+                verdicts.append(verdict)
+                write_rounds(verdicts, command, chosen.out)
+                what = "; ".join(words for _, words in verdict.struck) or "nothing to hit"
+                print(f"{count(verdicts):5d}  {verdict.on}, seed {verdict.seed}: {what}", flush=True)
+                for wrong in verdict.wrong:
+                    print(f"       WRONG: {wrong}", flush=True)
+                if time.monotonic() > deadline:
+                    print(f"{chosen.minutes:g} minutes are over; the same command goes on")
+                    break
     finally:
         if any(verdict.wrong for verdict in verdicts[before:]):
             print(f"what is left of the rounds that lost something is in {folder}")

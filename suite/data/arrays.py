@@ -33,8 +33,11 @@ def of_npz(file: Path, split: str) -> Arrays:
     except SuiteError:
         raise
     except Exception as error:  # zipfile's, zlib's, tokenize's, and MemoryError of a damaged header
+        why = first_line(error)
+        if "pickle" in why:  # NumPy's advice is to let the file run code
+            why = "it holds Python objects, or is something else"
         raise SuiteError(
-            f"{file} is no .npz of plain arrays: {first_line(error)}; save it with "
+            f"{file} is no .npz of plain arrays: {why}; save it with "
             f"numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from None
     return checked(pixels, labels, f"{file}, {split}")

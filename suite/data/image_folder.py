@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils import data as loading
 
@@ -33,6 +32,7 @@ from suite.data.workers import (
     Workers,
     default_workers,
     end_with_main_process,
+    open_image,
     prefetch,
 )
 from suite.ranks import Ranks
@@ -137,17 +137,18 @@ def _images_within(
 ) -> list[tuple[str, int]]:
     """Of the folder `within` a class's `place`, a path that is empty or ends with a slash; `above` are the folders
     that it lies in, by device and inode: a link to one of them is not followed. Counts `others`, but hidden ones."""
-    facts = os.stat(f"{place}/{within}")
-    mine = facts.st_dev, facts.st_ino
+    mine = (facts := os.stat(f"{place}/{within}")).st_dev, facts.st_ino
     if mine in above:
         return []
     found, inside = [], list[str]()
     with os.scandir(f"{place}/{within}") as entries:
         for entry in entries:
-            if entry.is_dir():
+            is_link = entry.is_symlink()  # of one that leads to itself is_dir and is_file raise an error
+            if os.path.isdir(entry) if is_link else entry.is_dir():
                 inside += [] if _is_hidden(entry.name) else [f"{within}{entry.name}/"]
             elif entry.name.lower().endswith(endings):
-                found.append((f"{within}{entry.name}", entry.stat().st_size if entry.is_file() else 0))
+                is_file = os.path.isfile(entry) if is_link else entry.is_file()
+                found.append((within + entry.name, entry.stat().st_size if is_file else 0))
             elif not _is_hidden(entry.name):
                 others[os.path.splitext(entry.name)[1].lower()] += 1
     for folder in inside:
@@ -198,7 +199,7 @@ class Streamed:
         sizes = set[tuple[int, int]]()
         for file in _spread(self.files):
             try:
-                with Image.open(self.folder / file) as image:
+                with open_image(self.folder / file) as image:
                     sizes.add(image.size)
             except Exception as error:  # Pillow's decoders raise many kinds
                 raise SuiteError(

@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image
-
 from suite.data.image_folder import THREADS, Streamed, find
+from suite.data.workers import open_image
 from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
@@ -73,17 +72,17 @@ def _check_part(part: tuple[Streamed, int]) -> tuple[int, list[str]]:
 def _examine(file: str, size: int) -> None:
     """Raise what is wrong with an image. It is decoded only where its header and its end do not tell: bytes after
     the end, say, are harmless."""
-    descriptor = os.open(file, os.O_RDONLY)
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO has no content, and waits for some
     try:
         head, tail = os.pread(descriptor, 16_384, 0), os.pread(descriptor, 64, max(0, size - 64))
     finally:
         os.close(descriptor)
     if not head:
         raise SuiteError("it is empty")
-    with suppress(Exception), Image.open(io.BytesIO(head)) as image:
+    with suppress(Exception), open_image(io.BytesIO(head)) as image:
         if tail.rstrip(b"\0").endswith(ENDS[str(image.format)][1]):
             return
-    with Image.open(file) as image:
+    with open_image(file) as image:
         image.load()
         begin, end = ENDS.get(str(image.format), (b"", b""))
     content = Path(file).read_bytes()

@@ -11,7 +11,7 @@ from functools import lru_cache
 from multiprocessing import connection, context, forkserver, popen_forkserver, process, resource_tracker
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,15 @@ def default_workers() -> int:
     return min(16, max(1, len(os.sched_getaffinity(0)) // beside))
 
 
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Those that Pillow decodes itself. For EPS it would run Ghostscript, and that what the file says."""
+
+
+def open_image(file: Path | str | BinaryIO) -> Image.Image:
+    """An image of one of FORMATS, whatever its name ends with. Raises what Pillow does."""
+    return Image.open(file, formats=FORMATS)
+
+
 @dataclass(frozen=True)
 class Decoder(loading.Dataset[Any]):
     """A worker's part: from a request to uint8 pixels."""
@@ -89,7 +98,7 @@ class Decoder(loading.Dataset[Any]):
         pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         for number, file in enumerate(request.files):
             try:
-                with Image.open(self.folder / file) as image:
+                with open_image(self.folder / file) as image:
                     rgb = _turned(image, request.channels) if request.is_own else image.convert("RGB")
             except Exception as error:  # Pillow's decoders raise many kinds
                 return f"image {self.folder / file}: {error}; fetch it anew"

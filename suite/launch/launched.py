@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ def record_launched(
 
 
 def last_launched(runs: Path, sweep: str) -> Launched | None:
-    """What was launched of a sweep in this runs folder; None where no launch is recorded."""
+    """What was launched of a sweep in this runs folder; None where no launch is recorded, or the record is none."""
     try:
-        content = read_object(_file(runs, sweep))
-        return Launched(content["on"], dict(content["options"]), tuple(content["keys"]))
-    except (ValueError, KeyError, TypeError):
+        found = Launched(**read_object(_file(runs, sweep)))
+    except TypeError:
         return None
+    are_known = isinstance(found.on, str) and isinstance(found.options, dict) and isinstance(found.keys, list)
+    return replace(found, keys=tuple(map(str, found.keys))) if are_known else None
 
 
 def _file(runs: Path, sweep: str) -> Path:

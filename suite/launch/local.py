@@ -48,8 +48,8 @@ class Here:
     those that a user started with `run`."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise SuiteError(f"--workers {self.workers} is too few; use 1 or more")
+        if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
+            raise SuiteError(f"--workers {self.workers} is too few, or no number; use 1 or more")
         self._launch: local_jobs.Launch | None = None
         self._waiting = JobQueue({})
         self._running: dict[str, Running] = {}

@@ -13,6 +13,7 @@ import psutil
 
 from suite.launch.ends import exit_error, record_failure
 from suite.launch.grouping import Job
+from suite.recipe.errors import SuiteError
 from suite.record.cause import cause_of
 from suite.record.journal import read_events, read_outcome
 from suite.record.waiting import announced
@@ -56,10 +57,12 @@ class Running:
         work or, where none had come to a journal, in that of the first."""
         if status == 0 or self.asked is not None:
             return
-        with self.log.open("rb") as stream:
+        text = ""
+        with suppress(FileNotFoundError), self.log.open("rb") as stream:  # a user may remove run directories
             stream.seek(self.log_began)
             text = stream.read().decode(errors="replace")
-        opened = [runs / stage.key for stage in self.job if read_outcome(runs / stage.key) is None]
+        left = unfinished(runs, self.keys)
+        opened = [runs / stage.key for stage in self.job if stage.key in left]
         last = {
             folder: [e for e in read_events(folder)[-1:] if e["seq"] > self.last_events.get(folder.name, 0)]
             for folder in opened
@@ -79,8 +82,15 @@ def last_event(folder: Path) -> int:
 
 
 def unfinished(runs: Path, keys: set[str]) -> set[str]:
-    """Those of the stages that are not done."""
-    return {key for key in keys if read_outcome(runs / key) is None}
+    """Those of the stages that are not done. One whose outcome is damaged is none: its next start is refused."""
+    return {key for key in keys if not _has_outcome(runs / key)}
+
+
+def _has_outcome(folder: Path) -> bool:
+    try:
+        return read_outcome(folder) is not None
+    except SuiteError:
+        return True
 
 
 def elastic(ranks: int) -> list[str]:

@@ -43,7 +43,7 @@ def check_user_files(stages: Sequence[Stage], folders: Folders) -> None:
         how = {"stdin": subprocess.DEVNULL, "env": worker_environment(), "timeout": PATIENCE_SECONDS}
         try:
             with announced("a process still imports your Python files and makes their networks and images"):
-                done = subprocess.run(command, capture_output=True, text=True, **how)  # type: ignore[call-overload]
+                done = subprocess.run(command, capture_output=True, text=True, errors="replace", **how)  # type: ignore[call-overload]
         except subprocess.TimeoutExpired:
             raise SuiteError(
                 f"a process could not import your Python files and make their networks and images in "

@@ -96,7 +96,9 @@ def understood(model: nn.Module, network: Network, content: Any, file: Path, not
 def weights_of(content: Any, file: Path, notes: list[str]) -> State:
     """The weights among the `content` of `file`; adds to `notes` what was left out. Raises SuiteError where there are
     none, or several, and for a tensor that nothing can be computed with."""
-    while isinstance(content, Mapping):
+    seen = set[int]()
+    while isinstance(content, Mapping) and id(content) not in seen:  # a pickle may hold itself
+        seen.add(id(content))
         inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
         if not inside and not _holds_weights(content):
             inside = _other_entries(content, file, notes)
@@ -197,6 +199,8 @@ def _check_plain(name: str, value: Tensor, file: Path) -> None:
     if value.layout is not torch.strided or value.is_nested:
         kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
         raise SuiteError(f"{file}: {name} is {kind}; save the weights dense, with .to_dense()")
+    if value.dtype == torch.float4_e2m1fn_x2:
+        raise SuiteError(f"{file}: {name} is float4, two values a byte; save the weights as float32")
     size = value.numel() * value.element_size()
     stored = 0 if value.is_meta else value.untyped_storage().nbytes()
     if size > max(stored, LARGEST_REPEATED):

@@ -191,7 +191,7 @@ def _in_archive(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # of damaged names and offsets zipfile raises many kinds
         names = []
     inside = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in inside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,14 @@ def save_resumable(state: dict[str, Any], folder: Path, step: int) -> Path:
 
 def resumable(folder: Path) -> list[Path]:
     """The states to resume from in a run directory, newest first, torn ones included."""
-    return sorted(folder.glob("resume-*.pt"), reverse=True)
+    return _kept(folder, r"resume-\d{10,}")[::-1]
+
+
+def _kept(folder: Path, name: str) -> list[Path]:
+    """The files in a run directory of a name, a pattern, and a checksum, in order; what somebody else put there is
+    none."""
+    whole = re.compile(name + r"-[0-9a-f]{16}\.pt")
+    return sorted(file for file in folder.glob("*.pt") if whole.fullmatch(file.name) and file.is_file())
 
 
 def load_resumable(
@@ -114,7 +122,7 @@ def keep(state: dict[str, Any], folder: Path, name: str) -> Path:
 
 def load_kept(folder: Path, name: str) -> dict[str, Any] | None:
     """What `keep` left, tensors on the CPU, or None where there is nothing whole."""
-    found = _first_whole(sorted(folder.glob(f"{name}-*.pt")))
+    found = _first_whole(_kept(folder, re.escape(name)))
     return found[0] if found else None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from fakes.image_files import COUNT, CPU, SMALL, epoch, find, picture, write
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from suite.data import image_folder, verify
+from suite.data.workers import Decoder, Request
 from suite.recipe.errors import SuiteError
 
 
@@ -156,3 +158,38 @@ def test_classes_that_do_not_match_or_are_empty_are_named(own: Path) -> None:
         (own / f"imagenet/train/n0{name}").mkdir()
     assert refusal(own).startswith(f"{own}/imagenet/val/n0d has no images")
     assert refusal(own, "train").startswith(f"{own}/imagenet/train/n0d has no images")
+
+
+def test_no_other_program_decodes_what_is_named_as_an_image(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow has Ghostscript run the program that an EPS file is."""
+    ran, place = own / "ran", own / "imagenet/train"
+    (own / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (own / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n"
+    (place / "n0a" / "x.JPEG").write_bytes(header)
+    with pytest.raises(SuiteError, match=r"(?s)1 of \d+ images are damaged.*x.JPEG: cannot identify"):
+        verify.check(own)
+    assert "cannot identify image" in str(
+        Decoder(place)[Request(["n0a/x.JPEG"], [0], 32, None, False, 3, True)]
+    )
+    for kind in ("PNG", "GIF", "BMP", "TIFF", "WEBP", "MPO", "PPM", "JPEG2000"):
+        picture(0).save(place / "n0a" / "x.JPEG", kind)
+        verify._examine(str(place / "n0a" / "x.JPEG"), (place / "n0a" / "x.JPEG").stat().st_size)
+        assert not isinstance(Decoder(place)[Request(["n0a/x.JPEG"], [0], 32, None, False, 3, True)], str), (
+            kind
+        )
+    assert not ran.exists()
+
+
+def test_a_link_to_itself_is_a_broken_one_and_a_fifo_is_waited_for_by_nobody(own: Path) -> None:
+    place = own / "imagenet/train/n0a"
+    (place / "loop.JPEG").symlink_to("loop.JPEG")
+    (place / "folder").symlink_to("folder")
+    os.mkfifo(place / "fifo.JPEG")
+    with pytest.raises(SuiteError, match="2 of .* images are damaged") as refused:
+        verify.check(own)
+    assert "fifo.JPEG: " in str(refused.value) and "loop.JPEG: " in str(refused.value)

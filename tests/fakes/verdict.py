@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from fakes.faults import FAULTS
+from suite.record.files import write_bytes
+
+ROUNDS = "rounds.jsonl"
+"""The record of a campaign's rounds, a line each."""
 
 
 @dataclass
@@ -68,3 +74,17 @@ def page(verdicts: list[Verdict], command: str) -> str:
         what = "; ".join(words for _, words in verdict.struck)
         lines += [f"- {verdict.on}, seed {verdict.seed}: {what}. Wrong: {'; '.join(verdict.wrong)[:600]}"]
     return "\n".join(lines)
+
+
+def read_rounds(folder: Path) -> list[Verdict]:
+    """The rounds of all sittings so far."""
+    record = folder / ROUNDS
+    lines = record.read_text().splitlines() if record.exists() else []
+    return [Verdict(**json.loads(line)) for line in lines]
+
+
+def write_rounds(verdicts: list[Verdict], command: str, folder: Path) -> None:
+    """The rounds of all sittings and the page on them, each whole or not at all: a sitting may be killed."""
+    lines = "".join(json.dumps(asdict(verdict)) + "\n" for verdict in verdicts)
+    write_bytes(lines.encode(), folder / ROUNDS)
+    write_bytes(page(verdicts, command).encode(), folder / "README.md")

@@ -7,10 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
+import campaign
 import pytest
 from fakes import ROOT
 from fakes.byte_faults import DAMAGES, FILES
@@ -18,6 +22,7 @@ from fakes.cluster import PROGRAMS
 from fakes.faults import FAULTS
 from fakes.machine import Machine
 from fakes.missing import missing
+from fakes.verdict import Verdict
 from fakes.world import World
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler, cc")
@@ -128,6 +133,35 @@ def test_every_round_has_the_files_and_so_the_keys_of_the_run_that_nobody_distur
     worlds = [World(tmp_path / name, "here", None, None).user.folder for name in ("alone", "round-0")]
     for name in ("own.py", "tiny.py"):
         assert len({(folder / name).read_text() for folder in worlds}) == 1
+
+
+def test_the_counts_of_several_sittings_add_up_also_where_one_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rounds(
+        faults: int, seed: int, on: list[str], folder: Path, before: tuple[Verdict, ...], network: None
+    ) -> Iterator[Verdict]:
+        for number in range(len(before), faults // 2):
+            yield Verdict("here", number, [("stall", "a"), ("kill_sync", "b")], ["lost"] * (number == 1))
+
+    monkeypatch.setattr(campaign, "campaign", rounds)
+    monkeypatch.setattr(campaign, "Network", Mock(side_effect=OSError("none here")))
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: made(dir=tmp_path))
+    words = ["campaign", "--on", "here", "--faults", "6", "--out", str(tmp_path)]
+    found = []
+    for limit in (["--minutes", "0"], ["--minutes", "0"], []):
+        monkeypatch.setattr(sys, "argv", words + limit)
+        found.append((campaign.main(), (tmp_path / "README.md").read_text().splitlines()[0]))
+        (tmp_path / "rounds.jsonl.1.writing").write_text(
+            '{"on": "he'
+        )  # of a sitting that was killed as it wrote
+    assert found == [
+        (0, "# 2 faults in 1 sweeps"),
+        (1, "# 4 faults in 2 sweeps"),
+        (1, "# 6 faults in 3 sweeps"),
+    ]
+    assert "2 of 3 sweeps lost nothing" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.long

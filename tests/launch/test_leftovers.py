@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
+from slurm import worker
 from suite.data.workers import default_workers
 from suite.launch.environment import gpu_names, only_gpus, worker_environment
 from suite.launch.local_process import elastic
@@ -96,6 +98,25 @@ def test_a_launcher_hands_nothing_on_that_another_one_left(monkeypatch: pytest.M
     assert not {*left, *LEFT["Kubeflow"], "NODE_RANK", "LOCAL_WORLD_SIZE"} & here.keys()
     assert {"MY_RANK", "MASTER_KEY"} <= here.keys()
     assert "--local-addr=127.0.0.1" in elastic(2), "the name of the machine may not resolve"
+
+
+def test_a_job_has_nothing_that_another_launcher_left_in_the_shell_it_was_sent_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torchrun's TORCHELASTIC_USE_AGENT_STORE no rank serves the others, and all wait for ten minutes."""
+    left = {
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RUN_ID": "x",
+        "PET_NNODES": "2",
+        "GROUP_RANK": "1",
+    }
+    of_slurm = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "1"}
+    of_slurm |= {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}
+    monkeypatch.setattr(os, "environ", {**of_slurm, **left, **LEFT["Kubeflow"], "WORLD_SIZE": "9"})
+    worker._set_ranks(tmp_path)
+    assert not left.keys() & os.environ.keys()
+    assert (os.environ["WORLD_SIZE"], os.environ["MASTER_ADDR"]) == ("2", "n1")
+    assert os.environ["MASTER_PORT"] != "23456"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def left(runs: Path, stage: Stage, *events: dict[str, Any], state: str) -> None:
     if state == "done":
         journal.finish(stage.key, top1=90.0, top5=99.0, loss=1.0, images=599)
     if state == "saved":
-        (runs / stage.key / "resume-0000000001-x.pt").touch()
+        (runs / stage.key / "resume-0000000001-0123456789abcdef.pt").touch()
     journal.close()
 
 

@@ -171,3 +171,32 @@ def test_torchscript_and_other_archives_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(SuiteError, match=words):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("through", [("state_dict",), ("run", "model")], ids=" in ".join)
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path: Path, through: tuple[str, ...]) -> None:
+    """To look for the weights in it took for ever."""
+    file, whole = tmp_path / "mine.pt", dict[str, Any]()
+    inside = whole
+    for name in through[:-1]:
+        inside = inside.setdefault(name, {"a": torch.ones(2)} if name == "run" else {})
+    inside[through[-1]] = whole
+    torch.save(whole, file)
+    with pytest.raises(SuiteError, match="holds no state_dict"):
+        load_weights(Network("resnet20", "A"), file)
+
+
+def test_an_archive_with_damaged_names_is_refused_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.pt"
+    torch.save({"a": torch.ones(2)}, file)
+    file.write_bytes(file.read_bytes().replace(b"data.pkl", b"data\xffpkl"))
+    with pytest.raises(SuiteError, match="cut off or damaged, or not of torch.save; fetch it anew"):
+        read(file)
+
+
+def test_values_of_four_bits_are_refused_in_a_line(tmp_path: Path) -> None:
+    """torch computes nothing with them."""
+    file = tmp_path / "mine.pt"
+    torch.save({"a": torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)}, file)
+    with pytest.raises(SuiteError, match="a is float4, two values a byte; save the weights as float32"):
+        load_weights(Network("resnet20", "A"), file)

@@ -203,6 +203,23 @@ def test_states_to_resume_from_are_whole_and_two_at_most(tmp_path: Path) -> None
     assert checkpoint.load_resumable(tmp_path) is None
 
 
+def test_what_somebody_puts_beside_saved_states_is_none(tmp_path: Path) -> None:
+    """A name without a checksum fits every content, and one without a step ended a job before it was queued again."""
+    file = checkpoint.save_resumable({"step": 3}, tmp_path, 3)
+    for name in (
+        "resume-.pt",
+        "resume-old.pt",
+        "resume-0000000009-.pt",
+        "resume-0000000009-a.pt",
+        "learned-.pt",
+    ):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / f"resume-0000000009-{'0' * 16}.pt").mkdir()
+    assert checkpoint.resumable(tmp_path) == [file]
+    assert checkpoint.load_resumable(tmp_path) == ({"step": 3}, file)
+    assert checkpoint.load_kept(tmp_path, checkpoint.LEARNED) is None
+
+
 @pytest.mark.parametrize("left", ["half of it", "all but a bit"])
 def test_a_run_whose_journal_lost_what_its_states_build_on_records_it_again(
     alone: Folders, tmp_path: Path, left: str

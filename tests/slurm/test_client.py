@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm import client
+from slurm import client, end_causes
 from slurm.arrays import Array
 from slurm.client import expanded, number_in
-from slurm.cluster import Cluster
+from slurm.cluster import Cluster, check_cluster, without
 from slurm.sender import Sender
 from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
@@ -70,6 +70,27 @@ def test_7000_arrays_are_asked_for_in_words_that_the_system_takes(
 )
 def test_the_number_of_a_job_is_found_in_what_sbatch_prints(answer: str, number: str | None) -> None:
     assert number_in(answer) == number
+
+
+def test_what_a_site_prints_beside_an_answer_is_passed_over_in_any_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greeting = "printf '* gr\\xfc\\xdfe | von | hpc *\\n\\n'; printf 'Kontingent \\xfcberschritten\\n' >&2"
+    job = "echo '7_0|suite-x|RUNNING|None|n1'"
+    sinfo = (
+        'case "$*" in *%l*) echo "gpu|site-specific|2|gpu:4";; *%P*) echo "gpu*";; *%T*) echo n1 idle;; '
+        "*) echo n1 gpu; echo n2 gpu;; esac"
+    )
+    scripts = {"squeue": job, "sacct": job.replace("RUNNING", "FAILED"), "sinfo": sinfo}
+    pretend(tmp_path, monkeypatch, **{name: f"{greeting}; {text}" for name, text in scripts.items()})
+    assert [job.state for job in client.queued(["suite-x"]).values()] == ["RUNNING"]
+    assert [job.state for job in client.ended(["suite-x"]).values()] == ["FAILED"]
+    wanted = Cluster(partition="gpu", gpus_per_node=4)
+    check_cluster(wanted, 2)
+    assert without({"n1"}, wanted, 1) == ["n1"] and end_causes.at_fault("n1") == "n1"
+    pretend(tmp_path, monkeypatch, squeue=f"{greeting}; exit 1")
+    with pytest.raises(SuiteError, match="squeue: Kontingent \ufffdberschritten"):
+        client.queued(["suite-x"])
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm import client
 from slurm.arrays import Array
 from slurm.attempts import Task
 from slurm.cluster import Cluster
@@ -80,6 +81,46 @@ def test_the_record_of_a_sweep_that_an_older_version_sent_is_read(tmp_path: Path
     assert Task(file, 1, tmp_path).keys == ["fedcba9876543210"]
 
 
+def test_no_link_beside_the_record_of_an_array_is_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in somebody else's runs folder may lead to a file of the user's."""
+    secret, folder = tmp_path / "secret", recorded(tmp_path / "runs").parent
+    secret.write_text("mine\n")
+    for name in ("turns-0.jsonl", "ended-0.0", "sbatch.sh", "../lock"):
+        (folder / name).symlink_to(secret)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    sender = Sender(Folders(tmp_path / "runs", tmp_path), Cluster())
+    task = sender.task(ARRAY, 0)
+    with pytest.raises(OSError, match="is a link"):
+        task._note(number=0)
+    task.settle(3)
+    assert (folder / "ended-0.0").read_text() == "3\n" and not (folder / "ended-0.0").is_symlink()
+    monkeypatch.setattr(client, "ask", lambda *_, **__: "4711\n")
+    sender._send(ARRAY, "text \udcff", 0)
+    assert (folder / "sbatch.sh").read_bytes() == b"text \xff", "also where a folder's name is no UTF-8"
+    with pytest.raises(OSError, match="lock"), sender.only_one():
+        pass
+    assert secret.read_text() == "mine\n"
+
+
+def test_a_bit_that_flips_in_the_record_of_an_attempt_is_noticed(tmp_path: Path) -> None:
+    """Its number, say: an attempt that seems to have a successor is not queued again."""
+    file = recorded(tmp_path)
+    task, attempts = Task(file, 0, tmp_path), file.with_name("turns-0.jsonl")
+    begun = {"number": 0, "job": "4711", "nodes": "n1", "began": 5.0, "reached": 0, "logs": {}, "events": {}}
+    task._note(**begun)
+    whole, [attempt] = attempts.read_bytes(), task.attempts
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        attempts.write_bytes(flipped)
+        assert task.attempts in ([], [attempt])
+    attempts.write_bytes(whole[:-9])
+    task._note(**begun | {"number": 1})
+    assert [one.number for one in task.attempts] == [1], "what was torn does not swallow the next line"
+
+
 def everything(folder: Path) -> dict[Path, bytes]:
     return {
         path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if not path.is_dir()
@@ -96,7 +137,15 @@ def _link_inside(copy: Path) -> None:
     (copy / "slurm").symlink_to(copy.with_name("elsewhere"))
 
 
+def _linked_twice(copy: Path) -> None:
+    _linked(copy)
+    for ending in (".old", ".writing"):
+        (copy.parent / "more").mkdir(exist_ok=True)
+        copy.with_suffix(ending).symlink_to(copy.parent / "more")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
+    "links in the place of what is made beside it": _linked_twice,
     "changed": lambda copy: (copy / "suite" / "__init__.py").write_text("import os"),
     "purged": lambda copy: (copy / "slurm" / "worker.py").unlink(),
     "purged but for its folders": lambda copy: [file.unlink() for file in copy.rglob("*.*")],

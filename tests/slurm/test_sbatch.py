@@ -62,7 +62,7 @@ def test_options_of_the_cluster_file_are_added_and_take_the_place_of_the_suites(
     cluster = Cluster(
         gpus_per_node=4,
         sbatch={"gres": "gpu:a100:4", "exclusive": True, "mem": False, "comment": "it's mine", "nice": 10},
-        srun={"container-image": "/a b.sqsh", "kill-on-bad-exit": 0},
+        srun={"container-image": "/a b.sqsh", "cpus-per-task": 7},
     )
     words = asked(tmp_path, cluster)
     assert {"--gres=gpu:a100:4", "--exclusive", "--nice=10"} <= set(words)
@@ -84,7 +84,27 @@ def test_options_of_the_cluster_file_are_added_and_take_the_place_of_the_suites(
         ).splitlines()
         if line.startswith("exec srun")
     )
-    assert "--container-image=/a b.sqsh" in shlex.split(srun) and "--kill-on-bad-exit=0" in srun
+    assert "--container-image=/a b.sqsh" in shlex.split(srun) and "--cpus-per-task=7" in srun
+    assert "--kill-on-bad-exit=1" in srun, "a rank that fails ends the others"
+
+
+@pytest.mark.parametrize(
+    "sbatch",
+    [{"gpus": 0}, {"gpus-per-node": 0}, {"gpus-per-task": "0"}, {"gres": "gpu:0"}, {"gpus-per-node": "0"}],
+)
+def test_no_gpus_in_sbatch_are_none(tmp_path: Path, sbatch: dict[str, str | int]) -> None:
+    """A job that was told to find a GPU, and had none, ended before its first stage."""
+    cluster = Cluster(gpus_per_node=4, recipe={"sbatch": sbatch}).of(trains=False)
+    [(name, value)] = sbatch.items()
+    assert cluster.asked.gpus_per_node == 0
+    assert [word for word in asked(tmp_path, cluster) if word.startswith(("--gpu", "--gres"))] == [
+        f"--{name}={value}"
+    ]
+
+
+def test_no_memory_a_gpu_takes_the_place_of_that_of_a_rank(tmp_path: Path) -> None:
+    words = asked(tmp_path, Cluster(sbatch={"mem-per-gpu": 0}))
+    assert [word for word in words if word.startswith("--mem")] == ["--mem-per-gpu=0"], "sbatch takes one"
 
 
 WORKS = """#!/bin/bash
@@ -125,6 +145,8 @@ SETUP = {
     "a document that never ends": ("cat <<END", "x"),
     "no place": ("cd /", "cd - > /dev/null", "exec > /dev/null 2>&1"),
     "return": ("return 0",),
+    "its process group": ("trap 'kill 0' EXIT", "false || exit 1"),
+    "its process group, without a chance": ("kill -KILL 0",),
 }
 
 
@@ -141,6 +163,7 @@ def of_a_job(folder: Path, cluster: Cluster, status: int) -> tuple[Path, subproc
     environment = {"PATH": f"{place}:{os.environ['PATH']}", "MARK": str(record / "ended-4.2"), **names}
     (place / "job.sh").write_text(text)
     how = {"cwd": place, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+    how |= {"start_new_session": True, "stdin": subprocess.DEVNULL}  # as SLURM starts it
     return place, subprocess.run(["bash", "job.sh"], **how)  # type: ignore[call-overload]
 
 
