@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from suite.recipe.errors import SuiteError, first_line
+from suite.recipe.words import counted
 
 CPU = torch.device("cpu")
 
@@ -36,7 +37,7 @@ class Ranks:
         """Raise SuiteError unless as many ranks run as the stage's world_size asks."""
         if self.world_size != wanted:
             raise SuiteError(
-                f"the stage is run by world_size {wanted}, but {self.world_size} ranks run it; "
+                f"the stage is run by world_size {wanted}, but run by {counted(self.world_size, 'rank')}; "
                 f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
             )
 

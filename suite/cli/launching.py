@@ -39,6 +39,7 @@ from suite.launch.launcher import Launcher
 from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import matching
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.record.status import Status, Statuses
 from suite.sweeps.stored import check_keeps, load_sweep, save_plan, save_sweep
@@ -196,13 +197,15 @@ def _submit(
     pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
         if not console.is_terminal:  # on a terminal a bar shows it
-            console.print(f"{name}: {len(pending)} stages to run; checking data, checkpoints and disk")
+            console.print(
+                f"{name}: {counted(len(pending), 'stage')} to run; checking data, checkpoints and disk"
+            )
         by.check(pending)
         with checking_files(console) as report:
             check(pending, folders, by.most_ranks, download, report, by.on_gpu)
     record()
     sent = by.submit(pending)
-    words = f"{sent.stages} of {len(chosen)} stages {sent.words}" if pending else "all is done"
+    words = f"{sent.stages:,} of {counted(len(chosen), 'stage')} {sent.words}" if pending else "all is done"
     console.print(f"{name}: {words}")
     for line in sent.lines:
         console.print(escape(line), soft_wrap=True)
@@ -279,7 +282,7 @@ def _over_ranks(
         raise SuiteError(f"--gpus-per-run {ranks} is too few; use 1 or more")
     if ranks > by.most_ranks:
         raise SuiteError(
-            f"--gpus-per-run {ranks} shares a training between {ranks} processes, and --on {by.name} gives it up to "
-            f"{by.most_ranks}; use --on torchrun on a machine of {ranks} GPUs, or fewer"
+            f"--gpus-per-run {ranks} shares a training between {counted(ranks, 'process')}, and --on {by.name} gives "
+            f"it up to {by.most_ranks}; use --on torchrun on a machine of {counted(ranks, 'GPU')}, or fewer"
         )
     return plan(over_ranks(stage, ranks) for stage in stages), {**options, "gpus_per_run": str(ranks)}

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from suite.quantizers.layers import Quantized, stored_parameters
 from suite.recipe.errors import SuiteError, not_finite
+from suite.recipe.words import counted
 from suite.reconstruction.unit_learning import NOTHING, Learning, Settings, restore_bias
 from suite.reconstruction.units import Part, Unit, check_apart, parts_of, run
 
@@ -66,8 +67,8 @@ class Reconstruction:
         """
         if len(images) < self.settings.batch:
             raise SuiteError(
-                f"a reconstruction draws batches of {self.settings.batch} images, but the calibration has only "
-                f"{len(images)}; give more images, or a smaller batch"
+                f"a reconstruction draws batches of {counted(self.settings.batch, 'image')}, but the calibration has "
+                f"only {len(images)}; give more images, or a smaller batch"
             )
         earlier = saved or {"done": [], "at": {}}
         quantized = in_float = images
@@ -166,7 +167,7 @@ def values(model: nn.Module, nodes: Sequence[fx.Node], given: fx.Node, wanted: f
         y = run(model, nodes, {given: some.to(torch.float32, copy=True)}, wanted)
         if len(y) != len(some):
             raise SuiteError(
-                f"the output of {wanted.name} has shape {list(y.shape)} for {len(some)} images; the first "
+                f"the output of {wanted.name} has shape {list(y.shape)} for {counted(len(some), 'image')}; the first "
                 f"dimension of what a unit gives must be that of the batch"
             )
         if not y.isfinite().all():

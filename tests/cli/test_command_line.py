@@ -283,6 +283,4 @@ def test_plan_shows_each_stage_what_it_needs_and_what_is_shared(
     assert [line.split()[1:] for line in lines[2:4]] == [
         f"amax w{bits}a{bits} seed 0 from {key[:8]} {key} pending".split() for bits in (8, 4)
     ]
-    assert (
-        lines[4] == "3 stages for 2 recipes: 0 done, 3 to run; 1 shared, which saves 1 trainings or loadings"
-    )
+    assert lines[4] == "3 stages for 2 recipes: 0 done, 3 to run; 1 shared, which saves 1 training or loading"

@@ -90,8 +90,8 @@ def test_plan_shows_the_processes_of_this_machine(
     assert main(["plan", own, "--on", "here", "--workers", "1", "--runs", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert said.count(" -m suite run ") == 2
-    assert re.search(r"train resnet20 digits .*seed 0: 1 ranks, after nothing", said)
-    assert said.endswith("2 processes, of 1 ranks at a time\n")
+    assert re.search(r"train resnet20 digits .*seed 0: 1 rank, after nothing", said)
+    assert said.endswith("2 processes, of 1 rank at a time\n")
 
 
 def test_resume_without_a_launch_asks_how(
