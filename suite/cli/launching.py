@@ -35,7 +35,7 @@ from suite.cli.options import (
 )
 from suite.data.complete import completed
 from suite.launch import launched, launcher
-from suite.launch.launcher import Launcher
+from suite.launch.launcher import Launcher, Preview
 from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import matching
@@ -54,10 +54,9 @@ def _planned(
     return name or found.name, plan(completed(listed, data)), options, found.about
 
 
-def _show_jobs(pending: Sequence[Stage], by: LauncherOptions, folders: Folders) -> None:
-    """The jobs that a launch would submit, in full. Raises SuiteError for what the launcher would refuse."""
-    console, chosen = get_console(), launcher.made(by.on, folders, **by.given)
-    preview = chosen.preview(pending)
+def _show_jobs(preview: Preview) -> None:
+    """The jobs that a launch would submit, in full."""
+    console = get_console()
     for title, text in preview.jobs:
         console.print(f"\n[bold]{escape(title)}[/]", soft_wrap=True)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -77,11 +76,11 @@ def show_plan(
     launched stays."""
     from suite.cli.tables import plan_summary, plan_table
 
-    console, (name, every, options, about) = get_console(), _planned(sweep, words, name, folders.data)
+    # What is wrong with a launcher is said alone, not below a table of all stages.
+    console, by = get_console(), launcher.made(how.on, folders, **how.given)
+    name, every, options, about = _planned(sweep, words, name, folders.data)
     if how.gpus_per_run is not None:
-        every, options = _over_ranks(
-            every, options, how.gpus_per_run, launcher.made(how.on, folders, **how.given)
-        )
+        every, options = _over_ranks(every, options, how.gpus_per_run, by)
     stages = matching(every, only)
     statuses = Statuses(folders.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
@@ -89,6 +88,7 @@ def show_plan(
         from suite.launch.preflight import check_checkpoints  # which waits for torch
 
         check_checkpoints(pending)
+    preview = by.preview(pending) if how != PLAN else None
     try:
         note = save_plan(folders.runs, name, options, every, about)
     except OSError as error:
@@ -99,8 +99,8 @@ def show_plan(
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
     if note:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
-    if how != PLAN:
-        _show_jobs(pending, how, folders)
+    if preview:
+        _show_jobs(preview)
     return 0
 
 

@@ -197,7 +197,9 @@ class Sgd:
         check_whole(self, 1, **whole, evaluate_every=self.evaluate_every)
         check_whole(self, 0, pad=self.pad)
         if self.batch < self.world_size:
-            raise SuiteError(f"batch {self.batch} is less than world_size {self.world_size}: some ranks get no image")
+            raise SuiteError(
+                f"batch {self.batch} is less than world_size {self.world_size}: some ranks get no image"
+            )
         check_not_negative(self, weight_decay=self.weight_decay)
         if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
             raise SuiteError(f"momentum and label_smoothing are fractions: {self}")
