@@ -117,7 +117,7 @@ def chosen_on(methods: Iterable[str]) -> str:
     if not found:
         return ""
     return (
-        f" The settings of {', '.join(found)} were chosen on 2,000 training images of CIFAR-10 that no "
+        f" The settings of {' and '.join(found)} were chosen on 2,000 training images of CIFAR-10 that no "
         f"calibration draws, by ResNet-20; test images chose nothing."
     )
 
