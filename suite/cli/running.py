@@ -30,7 +30,7 @@ JOIN_SECONDS = 600.0
 
 
 def run(
-    keys: Annotated[list[str], Parameter(name="KEYS", help="keys of stages, or their first characters")],
+    keys: Annotated[list[str], Parameter(name="KEY", help="keys of stages, or their first characters")],
     /,
     *,
     folders: FolderOptions = FOLDERS,

@@ -144,7 +144,8 @@ def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> Re
     many of each state are left out."""
     whole = StatusTable(statuses, brief=True)
     wide = whole.is_wide(width)
-    rest = status_summary(statuses).count("\n") + 1 + bool(note)
+    below = [*status_summary(statuses).splitlines(), *filter(None, [note])]
+    rest = sum(len(textwrap.wrap(line, width)) for line in below)
     needed = [1 if wide else 2 + bool(error_of(now)) for now in statuses]
     if 1 + sum(needed) + rest < height:
         return Group(whole, status_summary(statuses), *filter(None, [note]))

@@ -12,7 +12,7 @@ from fakes.commands import SWEEP, refused
 from fakes.missing import missing
 
 from suite import networks
-from suite.cli.main import main
+from suite.cli.main import COMMANDS, main
 from suite.recipe import Network
 
 
@@ -238,6 +238,15 @@ def test_words_that_are_not_understood_are_named_with_what_there_is(
 def test_no_command_gets_the_commands_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "Usage: suite COMMAND" in capsys.readouterr().out
+
+
+def test_the_usage_of_every_command_has_its_arguments_before_its_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+        usage = capsys.readouterr().out.splitlines()[0]
+        assert usage.startswith(f"Usage: suite {name}") and "[OPTIONS] " not in usage, usage
 
 
 def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
