@@ -189,7 +189,13 @@ def _source_panel(
 
 
 def _roles(published: bool) -> list[Line2D]:
-    hollow = {"color": QUIET, "linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
+    hollow: dict[str, Any] = {
+        "color": QUIET,
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": 9,
+        "markerfacecolor": "none",
+    }
     return [
         *([Line2D([], [], **hollow, label="published")] if published else []),
         Line2D([], [], color=QUIET, linestyle=RERUN[0], label="re-run as the source ran it"),

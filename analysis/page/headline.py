@@ -54,7 +54,7 @@ def _alerts(results: Results) -> list[Lines]:
         missing = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         lines.append(
             f"{len(results.marked) - len(results.done)} of {counted(len(results.marked), 'run')} have no result: "
-            f"{missing}. They are shown in the tables as holes."
+            f"{missing}. Their cells in the tables say so."
         )
     if results.differences.words:
         lines.append(

@@ -60,7 +60,7 @@ def cifar(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not is_it or counts.tolist() != [wanted] * classes:
         raise SuiteError(
             f"the {split} images in {folder} are not {name}'s: sha256 {digest[:16]}, {counted(len(labels), 'image')} "
-            f"of {counted(np.count_nonzero(counts), 'class')}; fetch them anew"
+            f"of {counted(int(np.count_nonzero(counts)), 'class')}; fetch them anew"
         )
     return pixels, labels
 
