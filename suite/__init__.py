@@ -8,22 +8,7 @@ In Python: `suite.quantize(network, method, images)` applies one method, of `sui
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from suite.formats.finished import load
-    from suite.recipe import (
-        Calibration,
-        Dataset,
-        Method,
-        Network,
-        Precision,
-        Pretrained,
-        Recipe,
-        Sgd,
-        Training,
-    )
-    from suite.run.in_memory import quantize
+from typing import Any
 
 __all__ = [
     "Calibration",

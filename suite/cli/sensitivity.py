@@ -13,7 +13,6 @@ from rich.progress import Progress
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import Rows
 from suite.recipe import Calibration
-from suite.recipe.words import counted
 from suite.steps import MeasureSensitivity
 from suite.stop import Stop
 from suite.sweeps.stored import find_stages
@@ -67,8 +66,7 @@ def sensitivity(
     console.print(ranks_table(record["correlations"]))
     file, start = folders.runs / stage.key / "artifacts" / "sensitivity.json", record["float"]
     console.print(
-        f"{counted(record['images'], 'training image')}; float: loss {start['loss']:.4f}, top-1 {start['top1']:.2f} "
-        f"%; in {file}",
+        f"training images: {record['images']}; float loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
         soft_wrap=True,
         markup=False,
         highlight=False,
