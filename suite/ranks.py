@@ -37,7 +37,7 @@ class Ranks:
         """Raise SuiteError unless as many ranks run as the stage's world_size asks."""
         if self.world_size != wanted:
             raise SuiteError(
-                f"the stage is run by world_size {wanted}, but run by {counted(self.world_size, 'rank')}; "
+                f"the stage has world_size {wanted}, but is run by {counted(self.world_size, 'rank')}; "
                 f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
             )
 
