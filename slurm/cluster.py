@@ -11,6 +11,7 @@ from slurm.cluster_error import ClusterError
 from slurm.cluster_file import TABLES, check_setup, check_types, line_of, read_toml
 from slurm.options import FIELDS, in_place_of, without_options_of
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 EARLY_SECONDS = 60
 """How much earlier than asked SLURM may send its warning of the time limit (sbatch's manual, --signal)."""
@@ -111,8 +112,8 @@ class Cluster:
             return 1
         if world_size % self.ranks_per_node:
             raise SuiteError(
-                f"world_size {world_size} does not fill nodes of {self.ranks_per_node} ranks; use a multiple of "
-                f"{self.ranks_per_node}"
+                f"world_size {world_size} does not fill nodes of {counted(self.ranks_per_node, 'rank')}; use a "
+                f"multiple of {self.ranks_per_node}"
             )
         return world_size // self.ranks_per_node
 
@@ -177,7 +178,9 @@ def check_cluster(cluster: Cluster, nodes: int) -> None:
         )
     count = sum(int(row[2]) for row in mine)
     if nodes > count:
-        raise SuiteError(f"a stage takes {nodes} nodes, and partition {','.join(wanted)} has {count}")
+        raise SuiteError(
+            f"a stage takes {counted(nodes, 'node')}, and partition {','.join(wanted)} has {count}"
+        )
 
 
 def _partitions(cluster: Cluster) -> list[str]:

@@ -21,6 +21,7 @@ from suite.launch.ends import record_cancelled
 from suite.launch.launcher import Cancelled, Preview, Submitted
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import Folders, write_json
 from suite.record.journal import read_events
 from suite.record.status import State, Status
@@ -75,7 +76,8 @@ class Slurm:
         shown = []
         for array, text in planned:
             waits = ", ".join(f"{name}_{number}" for name, number in array.after) or "nothing"
-            title = f"{array.name}: {len(array.tasks)} jobs of {array.world_size} ranks, after {waits}"
+            jobs, ranks = counted(len(array.tasks), "job"), counted(array.world_size, "rank")
+            title = f"{array.name}: {jobs} of {ranks}, after {waits}"
             shown.append((title, text))
         hours = {"GPU-hours": 0.0, "core-hours": 0.0}
         for array, _ in planned:
@@ -84,20 +86,23 @@ class Slurm:
             hours[unit] += len(array.tasks) * array.world_size * each * job.minutes / 60
         spent = " and ".join(f"{count:,.0f} {unit}" for unit, count in hours.items() if count) or "0 hours"
         note = "" if is_here else "; not checked: there is no SLURM on this machine"
-        return Preview(tuple(shown), f"{len(planned)} arrays; at most {spent} by their time limits{note}")
+        return Preview(
+            tuple(shown), f"{counted(len(planned), 'array')}; at most {spent} by their time limits{note}"
+        )
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
         sent = self.sender.send(stages)
         lines = [
-            f"  {array.job_id}  {array.name}  {len(array.tasks)} jobs of {array.world_size} ranks"
+            f"  {array.job_id}  {array.name}  {counted(len(array.tasks), 'job')} of "
+            f"{counted(array.world_size, 'rank')}"
             for array in sent
         ]
         if self.sender.ending:
             lines.append(
-                f"{self.sender.ending} jobs are still ending; what they leave, resume sends in a minute"
+                f"still ending: {counted(self.sender.ending, 'job')}; what they leave, resume sends in a minute"
             )
         count = sum(len(task) for array in sent for task in array.tasks)
-        return Submitted(count, f"sent in {len(sent)} arrays", tuple(lines))
+        return Submitted(count, f"sent in {counted(len(sent), 'array')}", tuple(lines))
 
     def watch(self) -> None:
         """Its jobs go on by themselves."""

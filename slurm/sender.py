@@ -25,6 +25,7 @@ from slurm.cluster import BUDGETS, Cluster, largest_array, without
 from suite.launch.grouping import jobs
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import Folders, read_bytes, write_bytes, write_json
 from suite.record.provenance import COPIED, ROOT, commit_and_diff, of_copy
 from suite.record.waiting import lock_exclusively
@@ -96,7 +97,7 @@ class Sender:
                     sent.append(self._send(array, text, lock))
                 except (SuiteError, OSError) as error:
                     count = sum(len(done.tasks) for done in sent)
-                    words = f"{error} ({count} jobs were sent before; resume sends the rest)"
+                    words = f"{error} (sent before: {counted(count, 'job')}; resume sends the rest)"
                     raise SuiteError(words) from None
                 return sent[-1]
 

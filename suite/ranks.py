@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from suite.recipe.errors import SuiteError, first_line
+from suite.recipe.words import counted
 
 CPU = torch.device("cpu")
 
@@ -36,7 +37,7 @@ class Ranks:
         """Raise SuiteError unless as many ranks run as the stage's world_size asks."""
         if self.world_size != wanted:
             raise SuiteError(
-                f"the stage is run by world_size {wanted}, but {self.world_size} ranks run it; "
+                f"the stage has world_size {wanted}, but is run by {counted(self.world_size, 'rank')}; "
                 f"start it with torchrun --nproc-per-node={wanted} -m suite run KEY"
             )
 
@@ -125,6 +126,14 @@ def keep_freed_memory() -> None:
     if mallopt and not is_configured:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def give_back_freed_memory() -> None:
+    """Give what is kept of freed memory back to the system: after a step that held much of it, the next one asks for
+    tensors of other sizes, which do not fit between what is still held. Does nothing without glibc."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim:
+        malloc_trim(0)
 
 
 LEFT = "another launcher may have left it: unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.compare.pareto import LATENCY
 from analysis.compare.significance import of_share, paired
+from suite.record.words import counted
 
 PANEL = ["device", "threads", "runtime", "batch"]
 COLUMNS = ["configuration", "label", "model", "dataset", "method", "weight_bits", "act_bits"]
@@ -47,7 +48,7 @@ def _panel(group: pd.DataFrame) -> list[dict[str, Any]]:
     quiet = pd.Series(shares).median() >= 0.9
     clock = "median_ms" if quiet else "processor_ms"
     first = records[0]
-    threads = f"{first['threads']} thread" + "s" * (first["threads"] != 1)
+    threads = counted(first["threads"], "thread")
     name = NAMES.get(first["runtime"], first["runtime"])
     panel = f"{name}, batch {first['batch']}, {threads}" + (", processor time" * (not quiet))
     return [

@@ -35,10 +35,9 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
     The best panels show methods that do what their name says. `width` in inches; below NARROW panels stand in one
     column.
     """
-    table = configurations.assign(line=lines.named(configurations), sound=are_sound(configurations))
     settings = rc(width)
     with matplotlib.rc_context(settings):
-        networks = [(title, _bests(rows), _sources(rows, comparison)) for title, rows in by_network(table)]
+        networks = _panels(configurations, comparison)
         columns = 1 if width < NARROW else 6
         heights = [inches for _, bests, sources in networks for inches in _heights(bests, sources, columns)]
         figure = Figure(figsize=(width, sum(heights) + 0.5), layout="constrained")
@@ -56,12 +55,27 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
                 seen |= _source_panel(axes, source, rows, numbers, first=columns == 1 or place % 3 == 0)
             line += len(sources) if columns == 1 else -(-len(sources) // 3)
         if seen:
-            handles = [*seen.values(), *_roles(comparison)]
+            handles = [*seen.values(), *_roles(_have_published(networks))]
             figure.legend(handles=handles, loc="outside lower center", ncols=2 if columns == 1 else 5)
         laid_out(figure)
         for axes, rows in best_axes:
             best_lines.name_ends(axes, rows, settings["legend.fontsize"])
     return figure
+
+
+def shows_published(configurations: pd.DataFrame, comparison: pd.DataFrame) -> bool:
+    """Whether a published number is in the figure: one of the same data set, whose configuration ran."""
+    return _have_published(_panels(configurations, comparison))
+
+
+def _panels(configurations: pd.DataFrame, comparison: pd.DataFrame) -> list[tuple[str, list[Any], list[Any]]]:
+    """Of each network the title, the panels of the best methods and those of the sources."""
+    table = configurations.assign(line=lines.named(configurations), sound=are_sound(configurations))
+    return [(title, _bests(rows), _sources(rows, comparison)) for title, rows in by_network(table)]
+
+
+def _have_published(networks: Sequence[tuple[str, list[Any], list[Any]]]) -> bool:
+    return any(numbers for *_, sources in networks for *_, numbers in sources)
 
 
 def _cell(grid: Any, line: int, place: int, of: int, columns: int, span: int) -> Any:
@@ -174,18 +188,16 @@ def _source_panel(
     }  # fmt: skip
 
 
-def _roles(comparison: pd.DataFrame) -> list[Line2D]:
+def _roles(published: bool) -> list[Line2D]:
+    hollow: dict[str, Any] = {
+        "color": QUIET,
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": 9,
+        "markerfacecolor": "none",
+    }
     return [
-        Line2D(
-            [],
-            [],
-            color=QUIET,
-            linestyle="none",
-            marker="o",
-            markersize=9,
-            markerfacecolor="none",
-            label="published",
-        ),
+        *([Line2D([], [], **hollow, label="published")] if published else []),
         Line2D([], [], color=QUIET, linestyle=RERUN[0], label="re-run as the source ran it"),
         Line2D([], [], color=QUIET, linestyle=CORRECTED[0], label="as the method's name says"),
         Line2D(

@@ -47,7 +47,7 @@ def figure(
             _panel(axes, sorted(rows, key=_order) if by_drop else rows, marked, comparison)
             _names(axes, sorted(rows, key=_order) if by_drop else rows, above=narrow)
         figure.legend(
-            handles=_legend(bool((configurations["n"] > 1).any())),
+            handles=_legend(bool((configurations["n"] > 1).any()), bool(_published(comparison))),
             loc="outside lower center",
             ncols=1 if narrow else 3,
         )
@@ -114,12 +114,23 @@ def _published(comparison: pd.DataFrame) -> dict[str, list[float]]:
     return {str(name): list(rows) for name, rows in known.groupby("configuration")["published_drop"]}
 
 
-def _legend(seeds: bool) -> list[Line2D]:
+def _legend(seeds: bool, published: bool) -> list[Line2D]:
     def proxy(label: str, **style: Any) -> Line2D:
         return Line2D([], [], linestyle="none", color=QUIET, label=label, **style)
 
     return [
         *([proxy("one seed", marker="o", markersize=4, alpha=0.45)] if seeds else []),
         proxy("mean and 95 % interval, marker by method", marker="s"),
-        proxy("published drop (own model and data)", marker="D", markersize=8, markerfacecolor="none"),
+        *(
+            [
+                proxy(
+                    "published drop, of the source's network and data",
+                    marker="D",
+                    markersize=8,
+                    markerfacecolor="none",
+                )
+            ]
+            if published
+            else []
+        ),
     ]

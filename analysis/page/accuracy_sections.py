@@ -33,9 +33,11 @@ def by_bits(results: Results) -> Section:
     caption = (
         "Bars: 95 % intervals; where they overlap widely, the order may be chance. The axis of drops is logarithmic, "
         f"and {LEAST:g} points or less stand at its end. The best of many: at each width the method that loses least, "
-        f"then the second, and so on; widths of {best_lines.EASY_BITS} bits or more come last. Hollow: as the source "
-        "published it, of this data set and of its own network."
+        f"then the second, and so on; widths of {best_lines.EASY_BITS} bits or more come last. "
+        "The only line of a method there is named by the method alone; the table names each with its settings."
     )
+    if accuracy.shows_published(results.summary, results.comparison):
+        caption += " Hollow: what the source published, of this data set and of the source's own network."
 
     def draw(width: float) -> Figure:
         return accuracy.figure(results.summary, results.comparison, width)

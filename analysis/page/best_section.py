@@ -14,6 +14,7 @@ from analysis.page.parts import Cell, Column, Lines, Part, Section, Table, notes
 from analysis.report import wording
 from analysis.report.results import Results
 from analysis.report.tables import grid
+from suite.record.words import counted
 
 NAMED = 5
 MOST = 25
@@ -86,7 +87,7 @@ def notes(found: pd.DataFrame) -> list[str]:
         "The best was chosen on these same images: part of a small lead is due to that choice, and what is not "
         "significantly different may be as good or better. p is about other test images, for these networks and "
         "seeds.",
-        f"p is corrected for the {wording.plural(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
+        f"p is corrected for the {counted(int(found['p'].notna().sum()), 'comparison')} of the sweep (Holm); "
         f"worse means p below {LEVEL}. The intervals are not corrected.",
     ]
     if (found["by"] == "both").any():

@@ -11,6 +11,7 @@ from analysis.compare.configurations import FLOAT_BITS, by_network
 from analysis.page.parts import Fact, Facts, Lines, Part, Section
 from analysis.report import wording
 from analysis.report.results import Results
+from suite.record.words import counted
 
 POINT = 1.0
 """The drop, in points of top-1, up to which a width counts as kept."""
@@ -38,8 +39,8 @@ def _measured(results: Results) -> str:
     widths = sorted({int(width) for width in summary["weight_bits"]} - {FLOAT_BITS}, reverse=True)
     span = f", weights of {', '.join(map(str, widths))} bits" if widths else ""
     return (
-        f"{wording.plural(summary['method'].nunique(), 'quantization method')} in "
-        f"{wording.plural(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
+        f"{counted(summary['method'].nunique(), 'quantization method')} in "
+        f"{counted(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "
         "whose most probable class is right; a drop is against the float network of the run, in points. "
         "A mean is followed by ± its standard deviation over n seeds and, in brackets, its 95 % interval."
         f"{wording.chosen_on(summary['method'])}"
@@ -52,8 +53,8 @@ def _alerts(results: Results) -> list[Lines]:
     if any(counts.values()):
         missing = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         lines.append(
-            f"{len(results.marked) - len(results.done)} of {wording.runs(len(results.marked))} have no result: "
-            f"{missing}. They are shown in the tables as holes."
+            f"{len(results.marked) - len(results.done)} of {counted(len(results.marked), 'run')} have no result: "
+            f"{missing}. Their cells in the tables say so."
         )
     if results.differences.words:
         lines.append(
@@ -63,7 +64,7 @@ def _alerts(results: Results) -> list[Lines]:
     infinite = results.done[results.done["loss"].isna()]
     if len(infinite):
         named = sorted({row["label"] for row in infinite.to_dict("records")})
-        lines.append(f"{wording.INFINITE}: {wording.runs(len(infinite))} of {'; '.join(named)}.")
+        lines.append(f"{wording.INFINITE}: {counted(len(infinite), 'run')} of {'; '.join(named)}.")
     problems = list(results.marked["problem"].dropna())
     lines += problems[:PROBLEMS]
     if len(problems) > PROBLEMS:
@@ -78,7 +79,7 @@ def _network(rows: Sequence[dict[str, Any]], name: str) -> list[Fact]:
     prefix = f"{name}: " if name else ""
     floats = [row for row in rows if row["method"] == "float" and row["n"]]
     for row in floats[:1]:
-        images = f"{int(row['test_images']):,} test images"
+        images = f"{counted(int(row['test_images']), 'test image')}"
         facts.append(
             Fact(f"{prefix}Float top-1", f"{row['top1']:.2f} %", f"{wording.spread(row)} · {images}")
         )
@@ -95,7 +96,7 @@ def _narrowest(rows: Sequence[dict[str, Any]], term: str) -> Fact:
     kept = [row for row in rows if not math.isnan(row["drop"]) and row["drop"] <= POINT]
     if not kept:
         tried = [row for row in rows if row["n"]]
-        return Fact(term, "none", f"of {wording.plural(len(tried), 'configuration')} with a result")
+        return Fact(term, "none", f"of {counted(len(tried), 'configuration')} with a result")
     best = min(kept, key=lambda row: (max(row["weight_bits"], row["act_bits"] % FLOAT_BITS), row["drop"]))
     value = f"{wording.bits(best['weight_bits'])} bits"
     if best["act_bits"] not in (FLOAT_BITS, best["weight_bits"]):

@@ -15,6 +15,7 @@ from analysis.page.parts import Cell, Column, Part, Picture, Section, Table, not
 from analysis.read.curves import Curve
 from analysis.report import wording
 from analysis.report.results import Results
+from suite.record.words import counted
 
 MOST = 6
 """Rows of the figure: more are in learned.csv alone."""
@@ -52,7 +53,7 @@ def section(results: Results) -> Section | None:
             "page has all."
         )
         if len(shown) > MOST:
-            caption += f" Shown are {MOST} of {len(shown)} configurations."
+            caption += f" Shown are {MOST} of {counted(len(shown), 'configuration')}."
         some = dict(list(shown.items())[:MOST])
         order = [str(name).replace(".", "_") for name in results.evidence.layers["layer"].unique()]
         parts.append(Picture("learned", learned.figure(some, order), alt, caption))

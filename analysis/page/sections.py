@@ -15,6 +15,7 @@ from analysis.page.accuracy_sections import hole_cell
 from analysis.page.parts import Cell, Column, Fact, Facts, Lines, Part, Picture, Section, Table, notes_of
 from analysis.report import ablation_table, tables, to_judge, wording
 from analysis.report.results import Results
+from suite.record.words import counted
 
 TONES = dict(zip(agreement.JUDGED, ("good", "bad", "good", "bad", "wait"), strict=True))
 SIGNS = {"good": "✓ ", "bad": "✗ ", "wait": "≠ "}
@@ -76,9 +77,9 @@ def _unjudged(results: Results, unjudged: pd.DataFrame, absent: pd.DataFrame, ha
         lines.append(f"Not part of this sweep: {_names(absent)}.")
     lines += to_judge.remedies(results.comparison)
     if has_judged:
-        return Lines(lines, fold=f"{count} of {total} published numbers are not judged by this sweep")
+        return Lines(lines, fold=f"{count} of {counted(total, 'published number')} not judged by this sweep")
     lines += tables.sources(set(results.comparison["source"]))
-    return Lines(lines, fold=f"None of the {total} published numbers is judged by this sweep")
+    return Lines(lines, fold=f"None of {counted(total, 'published number')} is judged by this sweep")
 
 
 def _names(numbers: pd.DataFrame) -> str:
@@ -190,9 +191,9 @@ def _amounts(results: Results) -> list[Fact]:
     for title, group in by_network(marked):
         mine = group[group["state"] == "done"]
         seeds = ", ".join(str(seed) for seed in sorted(group["seed"].unique())[:20])
-        images = wording.counted(f"{int(count):,} test images" for count in mine["test_images"])
+        images = wording.distinct(f"{counted(int(count), 'test image')}" for count in mine["test_images"])
         detail = f"seeds {seeds}; {images or 'no finished run'}"
-        facts.append(Fact(title, f"{len(mine):,} of {wording.runs(len(group))}", detail))
+        facts.append(Fact(title, f"{len(mine):,} of {counted(len(group), 'run')}", detail))
     by_device = marked.groupby(marked["device"].fillna("unknown"))["run_seconds"].sum()
     spent = (f"{wording.hours(seconds)} on {device}" for device, seconds in by_device.items() if seconds)
     return [
@@ -208,8 +209,8 @@ def _origins(done: pd.DataFrame) -> list[Fact]:
         return []
     checksums = [value[:16] if isinstance(value, str) else "not recorded" for value in done["test_sha256"]]
     return [
-        Fact("Device", wording.counted(done["device"])),
-        Fact("Versions", wording.counted(done["versions"])),
-        Fact("Commit", wording.counted(map(wording.commit, done["commit"], done["dirty"]))),
-        Fact("Test data, SHA-256", wording.counted(checksums)),
+        Fact("Device", wording.distinct(done["device"])),
+        Fact("Versions", wording.distinct(done["versions"])),
+        Fact("Commit", wording.distinct(map(wording.commit, done["commit"], done["dirty"]))),
+        Fact("Test data, SHA-256", wording.distinct(checksums)),
     ]

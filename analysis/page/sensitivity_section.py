@@ -17,6 +17,7 @@ from analysis.read.layer_records import TENSORS
 from analysis.read.sensitivity_records import SCORES, TRUTHS, SensitivityRecord, read_sensitivity
 from analysis.report import wording
 from analysis.report.results import Results
+from suite.record.words import counted
 
 MOST = 6
 """Runs that are shown."""
@@ -130,7 +131,7 @@ def _ranks(one: Measured) -> Table:
     columns = [Column(title, number not in (0, 2)) for number, title in enumerate(RANKS)]
     caption = (
         f"Which score ranks layers as the loss does: Spearman's rho over layers, {one.title}, "
-        f"{one.record.images} training images"
+        f"{counted(one.record.images, 'training image')}"
     )
     return Table(caption, columns, rows, {})
 

@@ -29,6 +29,7 @@ from analysis.page import (
 from analysis.page.parts import Picture, Section
 from analysis.read import links
 from analysis.report.results import Results
+from suite.record.words import counted
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     headline.section,
@@ -104,6 +105,6 @@ def _write(results: Results, page: Path, kinds: Sequence[str], doing: Callable[[
 def title(networks: Collection[tuple[str, str]]) -> str:
     """Of a page about these networks, each with its data set."""
     models, datasets = ({pair[at] for pair in networks} for at in (0, 1))
-    what = next(iter(models)) if len(models) == 1 else f"{len(models)} networks"
+    what = next(iter(models)) if len(models) == 1 else f"{counted(len(models), 'network')}"
     on = next(iter(datasets)) if len(datasets) == 1 else f"{len(datasets)} data sets"
     return f"What quantizing {what} on {on} costs"

@@ -24,7 +24,7 @@ from analysis.errors import AnalysisError
 from analysis.read.curves import METRICS, Curve, Journal, curve
 from analysis.read.plan import stages_of
 from analysis.read.run_folders import row, table
-from suite.record.secrets import first_line, without_secrets
+from suite.record.secrets import safe_line, without_secrets
 
 PLAN = "mlflow.suite.plan"
 RECORD, SYNCED = ("mlflow.suite.record", "record"), ("mlflow.suite.synced", "synced")
@@ -90,7 +90,7 @@ def _explained(where: str) -> Iterator[None]:
             f"leave out --from mlflow"
         ) from None
     except (MlflowException, SQLAlchemyError) as error:
-        first = first_line(error)
+        first = safe_line(error)
         raise AnalysisError(
             f"MLflow at {where} failed: {first}; check that it runs, or leave out --from mlflow"
         ) from None

@@ -10,6 +10,7 @@ from analysis.compare.significance import LEVEL
 from analysis.compare.sweeps import BAD, BETTER, ORDER, RETRAINED, Diff, Row
 from analysis.report import wording
 from analysis.report.tables import grid
+from suite.record.words import counted
 
 NAMED = 3
 """Configurations that the summary names."""
@@ -34,9 +35,8 @@ def summary(found: Diff) -> str:
     ]
     named += [f"{len(bad) - NAMED} more"] if len(bad) > NAMED else []
     first = f"Worse: {', '.join(named)}" if bad else "Not worse" if found.is_tested else "Cannot be tested"
-    return (
-        f"{first}. {found.before.sweep} → {found.after.sweep}, {len(found.table)} configurations: {verdicts}."
-    )
+    sweeps = f"{found.before.sweep} → {found.after.sweep}"
+    return f"{first}. {sweeps}, {counted(len(found.table), 'configuration')}: {verdicts}."
 
 
 def notes(found: Diff) -> list[str]:
@@ -51,7 +51,7 @@ def notes(found: Diff) -> list[str]:
     other = int(((found.table["by"] == "both") | (found.table["verdict"] == RETRAINED)).sum())
     if other:
         lines.append(
-            f"In {wording.plural(other, 'row')} A and B are different trainings, of the network or of its float "
+            f"In {counted(other, 'row')} A and B are different trainings, of the network or of its float "
             "network: judged by both, with the larger p and the wider interval; not at all from one training a side."
         )
     if found.otherwise:

@@ -12,7 +12,8 @@ from analysis.compare.roles import is_sound
 from analysis.report import wording
 from analysis.report.results import Results
 from analysis.report.tables import grid
-from analysis.report.wording import number, runs
+from analysis.report.wording import number
+from suite.record.words import counted
 
 WIDTHS = (8, 6, 4, 3)
 PARTS = (("weights and inputs rounded", False), ("weights alone rounded", True))
@@ -79,11 +80,12 @@ def _conditions(found: Results, group: pd.DataFrame) -> str:
     )
     counts = sorted({int(n) for n in group["n"]})
     return (
-        f"{int(group['test_images'].max()):,} test images; a cell is the mean of {_range(counts)}; 95 % intervals "
-        f"are at most ±{half:.2f} points; best of each width in bold; {devices}; {', '.join(torch)}."
-        f"{wording.chosen_on(group['method'])}"
+        f"{counted(int(group['test_images'].max()), 'test image')}; a cell is the mean of {_range(counts)}; 95 % "
+        f"intervals are at most ±{half:.2f} points; best of each width in bold; {devices}; "
+        f"{', '.join(torch)}.{wording.chosen_on(group['method'])}"
     )
 
 
 def _range(counts: list[int]) -> str:
-    return runs(counts[0]) if len(counts) == 1 else f"{counts[0]} to {runs(counts[-1])}"
+    last = counted(counts[-1], "run")
+    return last if len(counts) == 1 else f"{counts[0]} to {last}"

@@ -15,6 +15,7 @@ from analysis.compare.configurations import FLOAT_BITS, by_network, hole
 from analysis.read import published
 from analysis.report import wording
 from analysis.report.results import Results
+from suite.record.words import counted
 
 # Heading of each column, and whether it holds numbers.
 COLUMNS = (
@@ -140,14 +141,16 @@ def _measured(marked: pd.DataFrame) -> list[str]:
     done = marked[marked["state"] == "done"]
     lines = []
     for (model, dataset), group in done.groupby(["model", "dataset"]):
-        images = ", ".join(f"{int(count):,}" for count in sorted(group["test_images"].dropna().unique()))
+        images = ", ".join(
+            counted(int(n), "test image") for n in sorted(group["test_images"].dropna().unique())
+        )
         seeds = ", ".join(str(seed) for seed in sorted(group["seed"].unique()))
-        lines.append(f"Measured: {model} on {dataset}, {images} test images, seeds: {seeds}.")
+        lines.append(f"Measured: {model} on {dataset}, {images}, seeds: {seeds}.")
     if len(done):
         commits = map(wording.commit, done["commit"], done["dirty"])
         lines.append(
-            f"Device: {wording.counted(done['device'])}. Versions: {wording.counted(done['versions'])}. "
-            f"Commit: {wording.counted(commits)}."
+            f"Device: {wording.distinct(done['device'])}. Versions: {wording.distinct(done['versions'])}. "
+            f"Commit: {wording.distinct(commits)}."
         )
     return lines
 
@@ -203,7 +206,7 @@ def _missing(marked: pd.DataFrame, comparison: pd.DataFrame) -> list[str]:
     }
     if any(map(len, states.values())):
         counts = ", ".join(f"{len(rows)} {state}" for state, rows in states.items() if len(rows))
-        lines.append(f"Not done: {counts} of {len(marked)} stages.")
+        lines.append(f"Not done: {counts} of {counted(len(marked), 'stage')}.")
     failed = states["failed"].sort_values(["name", "key"]).to_dict("records")
     lines += [f"Failed: {row['name']}: {row['error'] or 'no reason given'}" for row in failed[:DETAILS]]
     if len(failed) > DETAILS:

@@ -19,7 +19,7 @@ from analysis.compare.agreement import JUDGED
 from analysis.errors import AnalysisError
 from analysis.read import published, run_folders
 from analysis.report import tables, to_judge, wording
-from suite.record.words import is_seed
+from suite.record.words import counted, is_seed
 
 COLUMNS = (
     ("number", False), ("published %", True), ("re-run %", True), ("if done as labelled %", True), ("change", True),
@@ -134,7 +134,7 @@ def summary(table: pd.DataFrame) -> str:
     first = table.drop_duplicates("id")
     counts = Counter(first["verdict"]).most_common()
     listed = "; ".join(f"{verdict}: {count}" for verdict, count in counts)
-    return f"{wording.plural(len(first), 'published number')}. {listed[:1].upper()}{listed[1:]}."
+    return f"{counted(len(first), 'published number')}. {listed[:1].upper()}{listed[1:]}."
 
 
 def markdown(table: pd.DataFrame) -> str:

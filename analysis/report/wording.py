@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.compare.configurations import FLOAT_BITS
 from analysis.compare.roles import source_title
+from suite.record.words import counted
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NO-BREAK SPACE}"
@@ -116,7 +117,7 @@ def chosen_on(methods: Iterable[str]) -> str:
     if not found:
         return ""
     return (
-        f" The settings of {', '.join(found)} were chosen on 2,000 training images of CIFAR-10 that no "
+        f" The settings of {' and '.join(found)} were chosen on 2,000 training images of CIFAR-10 that no "
         f"calibration draws, by ResNet-20; test images chose nothing."
     )
 
@@ -139,24 +140,14 @@ def commit(sha: Any, is_dirty: Any) -> str | None:
     return sha[:10] + (" with uncommitted changes" if is_dirty is True else "")
 
 
-def counted(values: Iterable[Any]) -> str:
+def distinct(values: Iterable[Any]) -> str:
     """Each distinct value, the commonest first, and of how many runs it is where there are several.
 
-    >>> counted(["a", "a", "b"]), counted(["a"])
+    >>> distinct(["a", "a", "b"]), distinct(["a"])
     ('a (2 runs); b (1 run)', 'a')
     """
     counts = Counter(value if isinstance(value, str) else "unknown" for value in values)
     ordered = sorted(counts, key=lambda value: (-counts[value], value))
     if len(ordered) == 1:
         return ordered[0]
-    return "; ".join(f"{value} ({runs(counts[value])})" for value in ordered)
-
-
-def runs(count: int) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{count:,} run{'' if count == 1 else 's'}"
-
-
-def plural(count: int, word: str) -> str:
-    """`1 method`, `2 methods`."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    return "; ".join(f"{value} ({counted(counts[value], 'run')})" for value in ordered)

@@ -13,6 +13,7 @@ from rich.table import Table
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.recipe import Recipe, Training
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
 
@@ -143,7 +144,7 @@ def _share(stage: Training | Recipe, folders: Folders, file: Path) -> int:
     for line in (
         file,
         card,
-        f"top-1 {score.top1:.2f} % of {score.images:,} test images, measured from the file",
+        f"top-1 {score.top1:.2f} % of {counted(score.images, 'test image')}, measured from the file",
     ):
         get_console().print(str(line), markup=False, highlight=False, soft_wrap=True)
     return 0

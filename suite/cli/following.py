@@ -19,6 +19,7 @@ from suite.launch import launcher
 from suite.launch.launcher import Cancelled
 from suite.recipe import Stage, planning
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import Folders, printable
 from suite.record.status import Status, Statuses
 from suite.record.synced import Known, mlflow_pages, tracked
@@ -37,10 +38,10 @@ def cancel(sweep: LaunchedName, /, *, only: Only = None, folders: RunsOptions = 
     done = Cancelled()
     for by in launcher.every(folders):
         done += by.cancel(keys)
-    others = f", and {done.stages} stages of jobs that go on with others" if done.stages else ""
+    others = f", and {counted(done.stages, 'stage')} of jobs that go on with others" if done.stages else ""
     if done.jobs or done.stages:
         console.print(
-            f"{done.jobs} jobs of {name} cancelled{others}; `suite resume {name}` launches them again"
+            f"{counted(done.jobs, 'job')} of {name} cancelled{others}; `suite resume {name}` launches them again"
         )
     else:
         console.print(f"nothing of {name} runs or waits, so nothing was cancelled")
@@ -138,7 +139,7 @@ def _errors(sweep: str, folders: Folders) -> int:
     for now in failed:
         console.print(f"[cyan]{now.stage.key}[/] {literal(now.stage.name)}", highlight=False)
         console.print(f"  {now.cause}: {now.error}", style="red", markup=False, soft_wrap=True)
-    console.print(literal(note) or f"{len(failed)} of {len(found)} runs failed")
+    console.print(literal(note) or f"{len(failed)} of {counted(len(found), 'run')} failed")
     return 0
 
 

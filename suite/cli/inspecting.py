@@ -18,6 +18,7 @@ from suite.ranks import Ranks, keep_freed_memory
 from suite.recipe import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Dataset, Network
 from suite.recipe.errors import first_line, no_checkpoint
 from suite.recipe.settings import CIFAR100_MEAN, CIFAR100_STD, RESNETS
+from suite.recipe.words import counted
 from suite.record import files
 from suite.train.evaluate import Score, evaluate
 
@@ -55,7 +56,7 @@ def inspect(
     count = sum(value.numel() for value in state.values() if value.is_floating_point())
     dtypes = ", ".join(sorted({str(v.dtype).removeprefix("torch.") for v in state.values() if v.dim()}))
     _say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, SHA-256 {files.sha256(file)}")
-    _say(f"{len(state)} tensors of {count:,} numbers, {dtypes}")
+    _say(f"{counted(len(state), 'tensor')} of {counted(count, 'number')}, {dtypes}")
     found = recognize.matches(content, file, model)
     if not found:
         shown = [f"{name} {list(value.shape)}" for name, value in state.items() if value.dim() > 1]
@@ -67,7 +68,7 @@ def inspect(
         return 1
     for network, fitted, understood in found:
         shortcut = f", shortcut {network.shortcut}" if network.name in RESNETS else ""
-        _say(f"\nit is a {network.name}{shortcut}, {network.classes} outputs")
+        _say(f"\nit is a {network.name}{shortcut}, {counted(network.classes, 'output')}")
         for note in understood:
             _say(f"  {note}")
         _say(f"  {_how_to_launch(file, network, model, _accuracies(network, fitted, data))}")
@@ -105,5 +106,7 @@ def _accuracies(network: Network, model: nn.Module, folder: Path) -> str:
             return ""
         assert isinstance(score, Score)
         results[kind] = score.top1
-        _say(f"  {score.top1:.2f} % top-1 on {score.images:,} test images of {name}, {kind} normalization")
+        _say(
+            f"  {score.top1:.2f} % top-1 on {counted(score.images, 'test image')} of {name}, {kind} normalization"
+        )
     return max(results, key=lambda kind: results[kind]) if results else ""

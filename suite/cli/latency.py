@@ -11,6 +11,7 @@ from rich.table import Table
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.recipe import Stage
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.sweeps.stored import find_stages
 
@@ -139,9 +140,10 @@ def machine_line(record: dict[str, Any]) -> str:
     """Where it was measured."""
     clocks = record["clocks"]
     mhz = f", {clocks['mhz'][0]:.0f} to {clocks['mhz'][1]:.0f} MHz" if "mhz" in clocks else ""
-    threads = f"{record['threads']} thread" + "s" * (record["threads"] != 1)
+    threads = counted(record["threads"], "thread")
     flags = " ".join(record["cpu_flags"])
     return (
-        f"{record['device']}, {threads} a runtime{mhz}; load {record['load_average']:.1f} on {record['cores']} cores; "
+        f"{record['device']}, {threads} a runtime{mhz}; load {record['load_average']:.1f} on "
+        f"{counted(record['cores'], 'core')}; "
         f"{flags}"
     )

@@ -35,10 +35,11 @@ from suite.cli.options import (
 )
 from suite.data.complete import completed
 from suite.launch import launched, launcher
-from suite.launch.launcher import Launcher
+from suite.launch.launcher import Launcher, Preview
 from suite.recipe import Pretrained, Stage, over_ranks, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import matching
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.record.status import Status, Statuses
 from suite.sweeps.stored import check_keeps, load_sweep, save_plan, save_sweep
@@ -53,10 +54,9 @@ def _planned(
     return name or found.name, plan(completed(listed, data)), options, found.about
 
 
-def _show_jobs(pending: Sequence[Stage], by: LauncherOptions, folders: Folders) -> None:
-    """The jobs that a launch would submit, in full. Raises SuiteError for what the launcher would refuse."""
-    console, chosen = get_console(), launcher.made(by.on, folders, **by.given)
-    preview = chosen.preview(pending)
+def _show_jobs(preview: Preview) -> None:
+    """The jobs that a launch would submit, in full."""
+    console = get_console()
     for title, text in preview.jobs:
         console.print(f"\n[bold]{escape(title)}[/]", soft_wrap=True)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -76,11 +76,11 @@ def show_plan(
     launched stays."""
     from suite.cli.tables import plan_summary, plan_table
 
-    console, (name, every, options, about) = get_console(), _planned(sweep, words, name, folders.data)
+    # What is wrong with a launcher is said alone, not below a table of all stages.
+    console, by = get_console(), launcher.made(how.on, folders, **how.given)
+    name, every, options, about = _planned(sweep, words, name, folders.data)
     if how.gpus_per_run is not None:
-        every, options = _over_ranks(
-            every, options, how.gpus_per_run, launcher.made(how.on, folders, **how.given)
-        )
+        every, options = _over_ranks(every, options, how.gpus_per_run, by)
     stages = matching(every, only)
     statuses = Statuses(folders.runs).of_all(stages)
     pending = [now.stage for now in statuses if now.state != "done"]
@@ -88,6 +88,7 @@ def show_plan(
         from suite.launch.preflight import check_checkpoints  # which waits for torch
 
         check_checkpoints(pending)
+    preview = by.preview(pending) if how != PLAN else None
     try:
         note = save_plan(folders.runs, name, options, every, about)
     except OSError as error:
@@ -98,8 +99,8 @@ def show_plan(
     console.print(plan_summary(stages, sum(bool(stage.needs) for stage in stages), statuses))
     if note:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
-    if how != PLAN:
-        _show_jobs(pending, how, folders)
+    if preview:
+        _show_jobs(preview)
     return 0
 
 
@@ -196,13 +197,15 @@ def _submit(
     pending = [now.stage for now in statuses if now.state != "done"]
     if pending:
         if not console.is_terminal:  # on a terminal a bar shows it
-            console.print(f"{name}: {len(pending)} stages to run; checking data, checkpoints and disk")
+            console.print(
+                f"{name}: {counted(len(pending), 'stage')} to run; checking data, checkpoints and disk"
+            )
         by.check(pending)
         with checking_files(console) as report:
             check(pending, folders, by.most_ranks, download, report, by.on_gpu)
     record()
     sent = by.submit(pending)
-    words = f"{sent.stages} of {len(chosen)} stages {sent.words}" if pending else "all is done"
+    words = f"{sent.stages:,} of {counted(len(chosen), 'stage')} {sent.words}" if pending else "all is done"
     console.print(f"{name}: {words}")
     for line in sent.lines:
         console.print(escape(line), soft_wrap=True)
@@ -279,7 +282,7 @@ def _over_ranks(
         raise SuiteError(f"--gpus-per-run {ranks} is too few; use 1 or more")
     if ranks > by.most_ranks:
         raise SuiteError(
-            f"--gpus-per-run {ranks} shares a training between {ranks} processes, and --on {by.name} gives it up to "
-            f"{by.most_ranks}; use --on torchrun on a machine of {ranks} GPUs, or fewer"
+            f"--gpus-per-run {ranks} shares a training between {counted(ranks, 'process')}, and --on {by.name} gives "
+            f"it up to {by.most_ranks}; use --on torchrun on a machine of {counted(ranks, 'GPU')}, or fewer"
         )
     return plan(over_ranks(stage, ranks) for stage in stages), {**options, "gpus_per_run": str(ranks)}

@@ -102,7 +102,7 @@ COMMANDS = {
     "inspect": (
         "suite.cli.inspecting:inspect",
         "Show what a checkpoint file holds, and the command that quantizes it.\n\n"
-        "Its accuracy on CIFAR-10 is measured where that is in --data.",
+        "Its accuracy on CIFAR-10 or CIFAR-100 is measured where that is in --data.",
     ),
     "run": (
         "suite.cli.running:run",
@@ -117,13 +117,18 @@ COMMANDS = {
 shown in the list of commands."""
 
 USAGE = {
-    "plan": "SWEEP [OPTIONS]",
-    "launch": "SWEEP [OPTIONS]",
+    **dict.fromkeys(("plan", "launch", "status", "resume", "cancel", "report", "sync"), "SWEEP [OPTIONS]"),
     "explain": "SOURCE [OPTIONS]",
+    "logs": "KEY [OPTIONS]",
+    "sensitivity": "KEY [OPTIONS]",
     "diff": "SWEEP_A [SWEEP_B] [OPTIONS]",
+    "export": "WHAT [OPTIONS]",
+    "dataflow": "KEY LAYER [OPTIONS]",
     "latency": "KEY... [OPTIONS]",
+    "inspect": "FILE [OPTIONS]",
+    "run": "KEY... [OPTIONS]",
 }
-"""What follows the name of a command whose arguments are not each required once."""
+"""What follows the name of a command that takes arguments: these first, as in all examples."""
 
 
 EXAMPLES = """Examples:

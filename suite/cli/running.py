@@ -18,6 +18,7 @@ from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import literal
 from suite.ranks import from_environment
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.keys import read_skipped
 from suite.record.lease import ReplacedError
 from suite.record.waiting import announced
@@ -29,7 +30,7 @@ JOIN_SECONDS = 600.0
 
 
 def run(
-    keys: Annotated[list[str], Parameter(name="KEYS", help="keys of stages, or their first characters")],
+    keys: Annotated[list[str], Parameter(name="KEY", help="keys of stages, or their first characters")],
     /,
     *,
     folders: FolderOptions = FOLDERS,
@@ -106,13 +107,16 @@ def verify_resume(
         bad = 0
         for verdict in verify(stages(ranks), tries, seed, Path(folder)):
             words = "[green]equal[/]" if not verdict.differences else "[red]DIFFERENT[/]"
-            name = f"{verdict.stage.name}, {verdict.stage.world_size} ranks"
+            name = f"{verdict.stage.name}, {counted(verdict.stage.world_size, 'rank')}"
             console.print(
-                f"{words}  {name}: {verdict.tries} runs, {verdict.kills} kills, {verdict.resumed} resumed",
+                f"{words}  {name}: {counted(verdict.tries, 'run')}, {counted(verdict.kills, 'kill')}, "
+                f"{verdict.resumed} resumed",
                 soft_wrap=True,
             )
             for difference in verdict.differences:
                 bad += 1
                 console.print(escape(difference[:300]), soft_wrap=True)
-    console.print("every run went on to the same bits" if not bad else f"[red]{bad} differences[/]")
+    console.print(
+        "every run went on to the same bits" if not bad else f"[red]{counted(bad, 'difference')}[/]"
+    )
     return 1 if bad else 0

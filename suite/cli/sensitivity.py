@@ -67,7 +67,7 @@ def sensitivity(
         console.print(_ranks(record["correlations"]))
     file, start = folders.runs / stage.key / "artifacts" / "sensitivity.json", record["float"]
     console.print(
-        f"{record['images']} training images; float: loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
+        f"training images: {record['images']}; float loss {start['loss']:.4f}, top-1 {start['top1']:.2f} %; in {file}",
         soft_wrap=True,
         markup=False,
         highlight=False,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from suite.cli.rows import Rows, printable
 from suite.recipe import Stage
+from suite.recipe.words import counted
 from suite.record.status import State, Status
 from suite.record.synced import UP_TO_DATE
 
@@ -54,8 +55,8 @@ def plan_summary(stages: Sequence[Stage], listed: int, statuses: Sequence[Status
     saved = sum(count - 1 for count in wanted.values())
     done = sum(now.state == "done" for now in statuses)
     return (
-        f"{len(stages)} stages for {listed} recipes: {done} done, {len(stages) - done} to run; "
-        f"{shared} shared, which saves {saved} trainings or loadings"
+        f"{counted(len(stages), 'stage')} for {counted(listed, 'recipe')}: {done} done, {len(stages) - done} to run; "
+        f"{shared} shared, which saves {counted(saved, 'training or loading', 'trainings or loadings')}"
     )
 
 
@@ -143,7 +144,8 @@ def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> Re
     many of each state are left out."""
     whole = StatusTable(statuses, brief=True)
     wide = whole.is_wide(width)
-    rest = status_summary(statuses).count("\n") + 1 + bool(note)
+    below = [*status_summary(statuses).splitlines(), *filter(None, [note])]
+    rest = sum(len(textwrap.wrap(line, width)) for line in below)
     needed = [1 if wide else 2 + bool(error_of(now)) for now in statuses]
     if 1 + sum(needed) + rest < height:
         return Group(whole, status_summary(statuses), *filter(None, [note]))
@@ -169,7 +171,9 @@ def fitted(statuses: Sequence[Status], note: str, width: int, height: int) -> Re
 def status_summary(statuses: Sequence[Status]) -> str:
     """How many stages are in each state, which trainings made it worse, and whose journals are damaged."""
     counts = Counter(now.state for now in statuses)
-    states = f"{len(statuses)} stages: " + ", ".join(f"{counts[s]} {s}" for s in COLOURS if counts[s])
+    states = f"{counted(len(statuses), 'stage')}: " + ", ".join(
+        f"{counts[s]} {s}" for s in COLOURS if counts[s]
+    )
     known = {now.mlflow for now in statuses} - {""}
     mlflow = f"MLflow: {UP_TO_DATE}" if known == {UP_TO_DATE} else ""
     return "\n".join(filter(None, [states, mlflow, worse(statuses), damage(statuses)]))
@@ -182,7 +186,7 @@ def worse(statuses: Sequence[Status]) -> str:
         return ""
     which = ", ".join(f"{key} by {points:.2f} points" for key, points in lost[:5])
     more = f" and {len(lost) - 5} more" * (len(lost) > 5)
-    count = f"{len(lost)} training{'s' * (len(lost) > 1)}"
+    count = counted(len(lost), "training")
     return f"{count} below the top-1 that calibration alone had reached: {which}{more}"
 
 
@@ -193,7 +197,7 @@ def damage(statuses: Sequence[Status]) -> str:
         return ""
     total, more = sum(now.damaged for now in statuses), f" and {len(keys) - 5} more" * (len(keys) > 5)
     which = ", ".join(keys[:5]) + more
-    words = f"{total} damaged line{'s' * (total > 1)}, not counted, in the journals of {which}"
+    words = f"{counted(total, 'damaged line')}, not counted, in the journals of {which}"
     if done := [now.stage.key for now in statuses if now.damaged and now.state == "done"]:
         words += f"; metrics of {', '.join(done[:5])} may be missing: remove their folders and launch again"
     return words

@@ -9,6 +9,7 @@ import numpy as np
 from suite.networks.zoo import before_import
 from suite.recipe import Dataset, user_files
 from suite.recipe.errors import SuiteError, first_line
+from suite.recipe.words import counted
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 """The arrays of an .npz, as Keras names them."""
@@ -125,7 +126,9 @@ def _labels(labels: np.ndarray, images: int, where: str) -> np.ndarray:
         hint = "y.astype('int64')" if number else "numpy.unique(y, return_inverse=True)[1]"
         raise SuiteError(f"{where}: labels are {labels.dtype}, not whole numbers; save {hint}")
     if len(labels) != images or not images:
-        raise SuiteError(f"{where}: {images} images and {len(labels)} labels; there must be one for each")
+        raise SuiteError(
+            f"{where}: {counted(images, 'image')} and {counted(len(labels), 'label')}; there must be one for each"
+        )
     if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
         strange = labels.min() if labels.min() < 0 else labels.max()
         raise SuiteError(f"{where}: a label is {strange}; number the classes from 0 on")

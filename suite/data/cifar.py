@@ -16,6 +16,7 @@ import numpy as np
 
 from suite.data import arrays
 from suite.recipe.errors import SuiteError, first_line
+from suite.recipe.words import counted
 
 CIFAR10_SHA256 = {
     "train": "32b25bb65187cdb40e66b2bd4dbb2de04f62e2d521f74c46a56f39f2afb56e96",
@@ -58,8 +59,8 @@ def cifar(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     is_it = digest == CIFAR10_SHA256[split] if name == "cifar10" else pixels.shape[1:] == (32, 32, 3)
     if not is_it or counts.tolist() != [wanted] * classes:
         raise SuiteError(
-            f"the {split} images in {folder} are not {name}'s: sha256 {digest[:16]}, {len(labels)} images of "
-            f"{np.count_nonzero(counts)} classes; fetch them anew"
+            f"the {split} images in {folder} are not {name}'s: sha256 {digest[:16]}, {counted(len(labels), 'image')} "
+            f"of {counted(int(np.count_nonzero(counts)), 'class')}; fetch them anew"
         )
     return pixels, labels
 

@@ -12,6 +12,7 @@ from suite.recipe import Dataset, Pretrained, Recipe, Sgd, Stage, Training, plan
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import float_stage_of
 from suite.recipe.serialize import replaced
+from suite.recipe.words import counted
 
 if TYPE_CHECKING:
     from suite.data.image_folder import Streamed
@@ -71,14 +72,14 @@ def check_data(stages: Iterable[Stage], folder: Path) -> None:
         # those after it are of other classes than the network takes them for.
         if most > wanted or (isinstance(train, Streamed) and most < wanted):
             raise SuiteError(
-                f"{start.name}: the images of {start.dataset.name} are of {most} classes, and the network has "
-                f"{wanted}; leave Network's classes out, or give that number"
+                f"{start.name}: the images of {start.dataset.name} are of {counted(most, 'class')}, and the network "
+                f"has {wanted}; leave Network's classes out, or give that number"
             )
         calibration = stage.method.calibrates_on if isinstance(stage, Recipe) else None
         if calibration and calibration.images > len(train):
             raise SuiteError(
-                f"{stage.name} calibrates on {calibration.images} images, more than its training split has, "
-                f"{len(train)}; give the method a Calibration of fewer"
+                f"{stage.name} calibrates on {counted(calibration.images, 'image')}, more than its training split "
+                f"has, {len(train)}; give the method a Calibration of fewer"
             )
         if stage.trains_by and stage.trains_by.crop not in train.crops:
             raise SuiteError(
@@ -97,11 +98,13 @@ def _single_image(sgd: Sgd, images: int) -> str:
     if sgd.batch // ranks <= 1 and images >= sgd.batch:
         return f"as with Sgd(batch={sgd.batch}){share}"
     if last and last // ranks <= 1:
-        return f"as in the last batch of an epoch, {images:,} images in batches of {sgd.batch}{share}"
+        return (
+            f"as in the last batch of an epoch, {counted(images, 'image')} in batches of {sgd.batch}{share}"
+        )
     return ""
 
 
 def _print_what_is_left_out(split: Streamed) -> None:
     hidden = f"{split.skipped} hidden or empty files or broken links" if split.skipped else ""
     if left_out := ", ".join(filter(None, (hidden, split.others))):
-        print(f"{split.folder}: {len(split)} images; left out: {left_out}", flush=True)
+        print(f"{split.folder}: {counted(len(split), 'image')}; left out: {left_out}", flush=True)

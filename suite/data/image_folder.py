@@ -38,6 +38,7 @@ from suite.data.workers import (
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 THREADS = 16
 """That list and check files: enough to keep a disk or a file server busy."""
@@ -59,7 +60,7 @@ def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> St
     if dataset.channels not in (1, 3):
         raise SuiteError(f"{place} holds image files, of 3 channels or 1; got channels={dataset.channels}")
     if strange := [name for name in own if name not in label]:
-        lacks = f"{len(strange)} classes that {place.parent}/train lacks, first {strange[0]}"
+        lacks = f"{counted(len(strange), 'class')} that {place.parent}/train lacks, first {strange[0]}"
         raise SuiteError(f"{place} has {lacks}; both must name the classes alike")
     with ThreadPoolExecutor(THREADS) as pool:
         listed = dict(zip(own, pool.map(lambda name: _images(place / name, endings), own), strict=True))
@@ -83,8 +84,7 @@ def find(dataset: Dataset, split: str, folder: Path, device: torch.device) -> St
 def _counted(others: Counter[str]) -> str:
     """`3 files .gif, 1 file .txt`, the most first."""
     return ", ".join(
-        f"{count} file{'s' * (count > 1)} {ending or 'without ending'}"
-        for ending, count in others.most_common(5)
+        f"{counted(count, 'file')} {ending or 'without ending'}" for ending, count in others.most_common(5)
     )
 
 

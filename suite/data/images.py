@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from suite.ranks import Ranks
 from suite.recipe import Calibration, Dataset, Sgd
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def augment(pixels: Tensor, pad: int, offsets: Tensor, mirrored: Tensor) -> Tens
 def drawn(calibration: Calibration, count: int) -> Tensor:
     """int64 [calibration.images]: which of `count` training images it draws. Raises SuiteError if it wants more."""
     if calibration.images > count:
-        raise SuiteError(f"calibration wants {calibration.images} images, but there are only {count} to draw")
+        raise SuiteError(
+            f"calibration wants {counted(calibration.images, 'image')}, but there are only {count} to draw"
+        )
     generator = torch.Generator().manual_seed(calibration.seed)
     return torch.randperm(count, generator=generator)[: calibration.images]

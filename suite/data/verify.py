@@ -14,6 +14,7 @@ from suite.data.workers import open_image
 from suite.ranks import CPU
 from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import read_object, write_json
 
 STAMP = "{}.checked.json"
@@ -48,7 +49,9 @@ def check(
                 report(done, total)
     if damaged:
         named = "".join(f"\n  {fault}" for fault in damaged[:10])
-        raise SuiteError(f"{len(damaged)} of {total} images are damaged; fetch them anew. First:{named}")
+        raise SuiteError(
+            f"{len(damaged)} of {counted(total, 'image')} damaged; fetch them anew. First:{named}"
+        )
     with suppress(OSError):
         write_json(passed, folder / stamp)
 

@@ -28,6 +28,7 @@ from suite.integers.levels import levels_of
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, in_a_line
+from suite.recipe.words import counted
 from suite.record.provenance import cpu_flags
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def few_images(images: int) -> str:
     if images >= ONE_FLIP_IN:
         return ""
     return (
-        f"compared on {images} images, where one answer may differ; {ONE_FLIP_IN} or more are needed to check the "
-        f"bound of 1 in {ONE_FLIP_IN}"
+        f"compared on {counted(images, 'image')}, where one answer may differ; {ONE_FLIP_IN} or more are needed to "
+        f"check the bound of 1 in {ONE_FLIP_IN}"
     )
 
 

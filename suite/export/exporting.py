@@ -26,6 +26,7 @@ from suite.quantizers.quantizer import Quantizer
 from suite.ranks import CPU
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import Folders, write_bytes, write_json
 from suite.record.provenance import provenance
 
@@ -116,8 +117,8 @@ def compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]
     other, images = int((_right(simulation).numpy() != recorded).sum()), len(simulation.logits)
     if other > max(3, OTHER_ANSWERS * images):
         raise SuiteError(
-            f"{source.recipe.name}, made again, has {other} of {images} test images right or wrong otherwise than its "
-            f"run; code, data or checkpoint changed since: launch the sweep again"
+            f"{source.recipe.name}, made again, has {other} of {counted(images, 'test image')} right or wrong "
+            f"otherwise than its run; code, data or checkpoint changed since: launch the sweep again"
         )
     return {"images": images, "other_answers": other}
 

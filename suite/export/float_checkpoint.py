@@ -20,6 +20,7 @@ from suite.ranks import Ranks
 from suite.recipe import FLOAT_BITS, Pretrained, Recipe, Stage, Training
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import float_stage_of
+from suite.recipe.words import counted
 from suite.record.files import Folders, sha256, write_bytes
 from suite.record.journal import read_events, read_outcome, run_seconds
 from suite.run.float_stage import images_of, load_float, load_trained
@@ -100,14 +101,14 @@ def card_of(
         ("SHA-256", f"`{sha256(file)}`"),
         *(("trained by", f"`{one.name}`, key `{one.key}`") for one in trained),
         ("commit", ", ".join(f"`{commit}`" for commit in commits) or "unknown"),
-        ("time", f"{hours:.1f} hours in {len(attempts)} attempts"),
+        ("time", f"{hours:.1f} hours in {counted(len(attempts), 'attempt')}"),
         ("device", "; ".join(devices) or "unknown"),
     ]
     lines = [
         f"# {start.network.name} on {start.dataset.name}, float",
         "",
-        f"{score.top1:.2f} % top-1 and {score.top5:.2f} % top-5 of all {score.images:,} test images, measured from "
-        f"this file; {outcome['top1']:.2f} % from the float32 weights of the run.",
+        f"{score.top1:.2f} % top-1 and {score.top5:.2f} % top-5 of all {counted(score.images, 'test image')}, "
+        f"measured from this file; {outcome['top1']:.2f} % from the float32 weights of the run.",
         "",
         *_table("what", "", rows),
     ]

@@ -16,6 +16,7 @@ from suite.integers.everywhere import round_biases, traced
 from suite.integers.levels import integers_of, levels_of
 from suite.quantizers.layers import LAYERS, Quantized
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -70,8 +71,8 @@ def compared_onnx(
         raise differs("ONNX", exact, f"; the first layer that differs is {first['layer']}" if first else "")
     if clips:
         warnings.append(
-            f"the weights of {len(clips)} layers have more than 7 bits: on x86 processors without VNNI, integer "
-            f"kernels clip their sums silently. For those use --unsigned-weights, or a recipe of 7-bit weights"
+            f"the weights of {counted(len(clips), 'layer')} have more than 7 bits: on x86 processors without VNNI, "
+            f"integer kernels clip their sums silently. For those use --unsigned-weights, or a recipe of 7-bit weights"
         )
     if not agreement.within_bounds(integer):
         apart = f"on this machine's integer kernels {WORDS.format(**integer)} differ from the simulation"
@@ -88,8 +89,8 @@ def compared_onnx(
             raise SuiteError(f"{apart}; nothing was written. Please report it with the recipe")
         found["integer_kernels_and_biases"] = as_theirs | {"layers": sorted(named)}
         warnings.append(
-            f"{apart}: they take the biases of {len(named)} layers as integers at the product of the scales of input "
-            f"and weight; a simulation that does so too agrees"
+            f"{apart}: they take the biases of {counted(len(named), 'layer')} as integers at the product of the "
+            f"scales of input and weight; a simulation that does so too agrees"
         )
     return found
 
@@ -101,8 +102,8 @@ def _unsigned(request: Request, clips: Collection[str], warnings: list[str]) -> 
     if agreement.has_vnni() or not clips:
         return False
     warnings.append(
-        f"the weights of {len(clips)} layers are stored unsigned: this processor has no VNNI, and would clip their "
-        f"sums otherwise; --signed-weights stores them as int8"
+        f"the weights of {counted(len(clips), 'layer')} are stored unsigned: this processor has no VNNI, and would "
+        f"clip their sums otherwise; --signed-weights stores them as int8"
     )
     return True
 

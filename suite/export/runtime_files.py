@@ -17,6 +17,7 @@ from suite.export.request import Request
 from suite.export.runtimes import openvino_kernels, openvino_model, why_not
 from suite.formats import pt2e
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 NOT_ON_OLDER = (
     "on x86 processors without VNNI its integer kernels clip their sums silently; for those use a recipe of 7-bit "
@@ -111,7 +112,9 @@ def _filled(run: Any, x: Tensor, batch: int) -> Tensor:
 def _warned(model: nn.Module, warnings: list[str]) -> tuple[str, ...]:
     clips = could_clip(model)
     if clips:
-        warnings.append(f"the weights of {len(clips)} layers have more than 7 bits: {NOT_ON_OLDER}")
+        warnings.append(
+            f"the weights of {counted(len(clips), 'layer')} have more than 7 bits: {NOT_ON_OLDER}"
+        )
     return clips
 
 

@@ -23,6 +23,7 @@ from suite.launch.launcher import Cancelled, Preview, Submitted
 from suite.launch.local_process import Running, elastic, last_event, unfinished, wait_or_kill
 from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record import lease
 from suite.record.files import Folders, open_to_append
 from suite.record.status import Status
@@ -90,10 +91,11 @@ class Here:
         shown = []
         for job, after in listed.values():
             ranks, needs = job[0].world_size, " and ".join(sorted(after)) or "nothing"
-            title = f"{', '.join(stage.name for stage in job)}: {ranks} ranks, after {needs}"
+            title = f"{', '.join(stage.name for stage in job)}: {counted(ranks, 'rank')}, after {needs}"
             shown.append((title, shlex.join(self._command(job))))
         return Preview(
-            tuple(shown), f"{len(shown)} processes, of {self._side_by_side(stages)} ranks at a time"
+            tuple(shown),
+            f"{counted(len(shown), 'process')}, of {counted(self._side_by_side(stages), 'rank')} at a time",
         )
 
     def submit(self, stages: Sequence[Stage]) -> Submitted:
@@ -103,9 +105,7 @@ class Here:
         if listed:
             content = [[stage.key for stage in job] for job, _ in listed.values()]
             self._launch = local_jobs.record(self.folders.runs, self.name, content)
-        return Submitted(
-            len(stages), f"to run, {self.slots} process{'' if self.slots == 1 else 'es'} at a time"
-        )
+        return Submitted(len(stages), f"to run, {counted(self.slots, 'process')} at a time")
 
     def _side_by_side(self, stages: Sequence[Stage]) -> int:
         """How many slots these stages can fill."""

@@ -19,6 +19,7 @@ from suite.recipe.errors import SuiteError, no_checkpoint
 from suite.recipe.method import Step
 from suite.recipe.planning import float_stage_of
 from suite.recipe.settings import NETWORKS
+from suite.recipe.words import counted
 from suite.record import files, lease
 from suite.record.files import Folders
 from suite.run.pipeline import steps_of
@@ -63,9 +64,9 @@ def _check_training(stage: Stage, most_ranks: int, on_gpu: bool) -> None:
     """Raise SuiteError where a stage has more ranks than it gets, or a training that cannot be done there."""
     if stage.world_size > most_ranks:
         raise SuiteError(
-            f"{stage.name} is shared by {stage.world_size} ranks, and here one run has up to {most_ranks}; use "
-            f"--on torchrun on a machine of {stage.world_size} GPUs, --gpus-per-run {most_ranks} to train it with "
-            f"fewer, or choose others with --only"
+            f"{stage.name} is shared by {counted(stage.world_size, 'rank')}, and here one run has up to {most_ranks}; "
+            f"use --on torchrun on a machine of {counted(stage.world_size, 'GPU')}, --gpus-per-run {most_ranks} to "
+            f"train it with fewer, or choose others with --only"
         )
     if not stage.trains_by:
         return

@@ -12,6 +12,7 @@ from suite.recipe import Dataset
 from suite.recipe.errors import SuiteError
 from suite.recipe.planning import float_stage_of
 from suite.recipe.sources import source_file, sources
+from suite.recipe.words import counted
 from suite.record.journal import images_read
 from suite.record.provenance import ROOT, is_committed
 from suite.record.status import Status
@@ -83,4 +84,4 @@ def _digest(dataset: Dataset, split: str, data: Path) -> str:
 
 def _named(runs: Sequence[Status]) -> str:
     first = f"{runs[0].stage.name} ({runs[0].stage.key})"
-    return first if len(runs) == 1 else f"{len(runs)} runs, first {first},"
+    return first if len(runs) == 1 else f"{counted(len(runs), 'run')}, first {first},"

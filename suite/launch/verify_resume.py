@@ -24,6 +24,7 @@ from suite.launch.local_process import elastic, kill_tree
 from suite.methods.qat_symmetric import QatSymmetric
 from suite.recipe import Dataset, Network, Precision, Recipe, Sgd, Stage, Training
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.journal import counted_metrics, read_events, read_outcome
 from suite.run import checkpoint
 from suite.stop import uninterrupted
@@ -143,7 +144,7 @@ def compare(one: Path, other: Path) -> list[str]:
     weights: list[dict[str, torch.Tensor]] = [_weights(folder) for folder in (one, other)]
     unequal = [name for name, tensor in weights[0].items() if not torch.equal(tensor, weights[1][name])]
     if unequal or weights[0].keys() != weights[1].keys():
-        found.append(f"{len(unequal)} of {len(weights[0])} tensors, first {unequal[:1]}")
+        found.append(f"{len(unequal)} of {counted(len(weights[0]), 'tensor')}, first {unequal[:1]}")
     return found
 
 

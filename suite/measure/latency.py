@@ -20,6 +20,7 @@ from suite.integers.everywhere import integer_everywhere
 from suite.measure.timing import interleaved, machine, median_interval, write
 from suite.recipe import Recipe, Stage
 from suite.recipe.errors import SuiteError, check_choice
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.run.float_stage import load_float
 
@@ -183,7 +184,9 @@ def _networks(
 def _right(
     one: Engine, images: torch.Tensor, labels: NDArray[np.int64], doing: Callable[[str], None]
 ) -> NDArray[np.bool_]:
-    doing(f"{one.network.name} in {one.runtime}, {one.precision}: the answers to {len(images)} images")
+    doing(
+        f"{one.network.name} in {one.runtime}, {one.precision}: the answers to {counted(len(images), 'image')}"
+    )
     right: NDArray[np.bool_] = one.answers(iter([images]), len(images)) == labels
     return right
 

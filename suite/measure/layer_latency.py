@@ -23,6 +23,7 @@ from suite.measure.timing import disturbed, interleaved, machine, median_interva
 from suite.networks.graph import QUANTIZED, is_called
 from suite.recipe import FLOAT_BITS, Stage
 from suite.recipe.planning import float_stage_of
+from suite.recipe.words import counted
 from suite.record.files import Folders
 from suite.run.float_stage import load_float
 
@@ -58,7 +59,7 @@ def measure_layers(
     kinds = list(dict.fromkeys(found.values()))
     places = [(shape, bits) for shape in kinds for bits in (8, FLOAT_BITS)]
     runs = [kernel(shape, bits == 8, threads) for shape, bits in places]
-    samples = interleaved(runs, seconds, lambda words: doing(f"{len(found)} layers, {words}"))
+    samples = interleaved(runs, seconds, lambda words: doing(f"{counted(len(found), 'layer')}, {words}"))
     rows = {place: _row(*of_one) for place, of_one in zip(places, samples, strict=True)}
     clock = "processor_ms" if disturbed([*rows.values()], threads) else "median_ms"
     listed = [

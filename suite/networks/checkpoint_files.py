@@ -19,6 +19,7 @@ from suite.networks.checkpoint_reading import Unread, is_safetensors, read, with
 from suite.recipe import Network
 from suite.recipe.errors import SuiteError
 from suite.recipe.settings import NETWORKS
+from suite.recipe.words import counted
 
 WRAPPERS = (
     "state_dict",
@@ -267,16 +268,16 @@ def _check_fits(state: State, expected: State, network: Network, file: Path) -> 
     reshaped = sorted(n for n in set(expected) & set(state) if expected[n].shape != state[n].shape)
     if not (missing or surplus or reshaped):
         return
-    facts = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
+    facts = [f"{counted(len(missing), 'tensor')} missing (first: {missing[0]})"] if missing else []
     facts += [f"{len(surplus)} unknown (first: {surplus[0]})"] if surplus else []
     facts += [
         f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
         for name in reshaped[:1]
     ]
     if network.name in NETWORKS:
-        kind = f"{network.name} with shortcut {network.shortcut} and {outputs(network)} classes"
+        kind = f"{network.name} with shortcut {network.shortcut} and {counted(outputs(network), 'class')}"
         remedy = "name its architecture with --model, --shortcut and --classes"
     else:
-        kind = f"{network.name} with {outputs(network)} classes"
+        kind = f"{network.name} with {counted(outputs(network), 'class')}"
         remedy = "name the network that it was saved of, or another file"
     raise SuiteError(f"{file} is not a {kind}: {'; '.join(facts)}; {remedy}")

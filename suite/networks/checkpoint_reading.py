@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 
 class Unread:
@@ -95,7 +96,7 @@ def _check_whole(file: Path) -> None:
     part = re.search(r"-\d{5}-of-(\d{5})\.(\w+)$", file.name)
     if not file.name.endswith(".index.json") and (part is None or part[1] == "00001"):
         return
-    what = "is the index" if part is None else f"is one of {int(part[1])} files"
+    what = "is the index" if part is None else f"is one of {counted(int(part[1]), 'file')}"
     stem = file.name.removesuffix(".index.json") if part is None else f"{file.name[: part.start()]}.{part[2]}"
     kind = Path(stem).suffix
     parts, joined = file.with_name(f"{Path(stem).stem}-*{kind}"), file.with_name(stem)

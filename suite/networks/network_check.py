@@ -15,6 +15,7 @@ from suite.recipe import Dataset, Network, Stage, plan, user_files
 from suite.recipe.errors import SuiteError, first_line
 from suite.recipe.planning import float_stage_of
 from suite.recipe.settings import NETWORKS
+from suite.recipe.words import counted
 
 
 def check_networks(stages: Iterable[Stage]) -> None:
@@ -74,15 +75,16 @@ def _check_shapes(network: Network, model: nn.Module, dataset: Dataset, count: i
         out = model(images)
     except Exception as error:
         raise SuiteError(
-            f"{network.name} does not take {count} images of {dataset.name}, float32 {list(images.shape)}: "
+            f"{network.name} does not take {counted(count, 'image')} of {dataset.name}, float32 {list(images.shape)}: "
             f"{_reason(network, error)}; its forward must take these alone: give Dataset another size or number of "
             f"channels, or change or wrap the network"
         ) from error
     if not isinstance(out, Tensor) or tuple(out.shape) != (count, network.classes):
         got = list(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise SuiteError(
-            f"{network.name} gives {got} for {count} images, not [{count}, {network.classes}], a value a class; let "
-            f"what makes it take `classes`, the number that the data set has, and its forward return these alone"
+            f"{network.name} gives {got} for {counted(count, 'image')}, not [{count}, {network.classes}], a value a "
+            f"class; let what makes it take `classes`, the number that the data set has, and its forward return these "
+            f"alone"
         )
 
 

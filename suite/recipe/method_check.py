@@ -8,6 +8,7 @@ from typing import Any
 
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Method
+from suite.recipe.words import counted
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -91,7 +92,7 @@ def check_teacher(teacher: Any, start: Any) -> None:
     ]
     if asked[0] != asked[1]:
         raise SuiteError(
-            f"the teacher {teacher.name} is of {asked[0][0]} at {asked[0][1]} pixels with {asked[0][3]} classes, and "
-            f"what it is to teach, {start.name}, of {asked[1][0]} at {asked[1][1]} pixels with {asked[1][3]}; name a "
-            f"teacher of the same images and classes"
+            f"the teacher {teacher.name} is of {asked[0][0]} at {asked[0][1]} pixels with "
+            f"{counted(asked[0][3], 'class')}, and what it is to teach, {start.name}, of {asked[1][0]} at "
+            f"{asked[1][1]} pixels with {asked[1][3]}; name a teacher of the same images and classes"
         )

@@ -18,7 +18,7 @@ from suite.recipe.settings import (
     Network,
     Sgd,
 )
-from suite.recipe.words import in_words, phrase
+from suite.recipe.words import counted, in_words, phrase
 
 Params = dict[str, Any]
 
@@ -86,7 +86,7 @@ def network_words(network: Network, dataset: Dataset) -> list[str]:
 
 def training_words(sgd: Sgd) -> list[str]:
     """Epochs, batch and learning rate, and what else is not as usual: `30 epochs batch 128 lr 0.1 momentum 0.0`."""
-    shown = [f"{sgd.epochs} epochs", f"batch {sgd.batch}", f"lr {flat(sgd)['lr']}"]
+    shown = [counted(sgd.epochs, "epoch"), f"batch {sgd.batch}", f"lr {flat(sgd)['lr']}"]
     return [str(sgd.precision), *shown, *_unusual(sgd, ("epochs", "batch", "lr", "precision"))]
 
 

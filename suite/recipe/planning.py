@@ -10,6 +10,7 @@ from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import replaced
 from suite.recipe.settings import Sgd
 from suite.recipe.stages import Pretrained, Recipe, Stage, Training
+from suite.recipe.words import counted
 
 
 def over_ranks(stage: Stage, world_size: int) -> Stage:
@@ -20,8 +21,8 @@ def over_ranks(stage: Stage, world_size: int) -> Stage:
     shared: Stage = replaced(stage, Sgd, lambda sgd: replace(sgd, world_size=world_size))
     if shared.world_size != (world_size if stage.trains_by else 1):
         raise SuiteError(
-            f"{stage.name} trains on {shared.world_size} ranks whatever is asked for, since its Sgd is in no field of "
-            f"its method; give the method a field that holds it"
+            f"{stage.name} trains on {counted(shared.world_size, 'rank')} whatever is asked for, since its Sgd is in "
+            f"no field of its method; give the method a field that holds it"
         )
     return shared
 

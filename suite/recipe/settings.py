@@ -1,5 +1,5 @@
-"""What a recipe is made of: data set, network, precision, training, calibration. Frozen; one with a value
-that it cannot have raises SuiteError when it is made."""
+"""What a recipe is made of: data set, network, precision, training, calibration. Frozen; one with a value that it
+cannot have raises SuiteError when it is made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from suite.recipe.errors import SuiteError, check_choice, check_not_negative, check_positive, check_whole
 from suite.recipe.user_files import is_reference, resolved
+from suite.recipe.words import counted
 
 FLOAT_BITS = 32
 """The width of what is not quantized."""
@@ -79,8 +80,8 @@ class Dataset:
             or min(self.std, default=1) <= 0
         ):
             raise SuiteError(
-                f"Dataset.mean and Dataset.std are {self.channels} numbers each, std above 0, or both left out; got "
-                f"{self.mean} and {self.std}"
+                f"Dataset.mean and Dataset.std are {counted(self.channels, 'number')} each, std above 0, or both left "
+                f"out; got {self.mean} and {self.std}"
             )
 
     @property
@@ -196,14 +197,14 @@ class Sgd:
         check_whole(self, 1, **whole, evaluate_every=self.evaluate_every)
         check_whole(self, 0, pad=self.pad)
         if self.batch < self.world_size:
-            raise SuiteError(f"batch {self.batch} leaves some of world_size {self.world_size} ranks no image")
+            raise SuiteError(
+                f"batch {self.batch} is less than world_size {self.world_size}: some ranks get no image"
+            )
         check_not_negative(self, weight_decay=self.weight_decay)
         if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
             raise SuiteError(f"momentum and label_smoothing are fractions: {self}")
         if not 0 <= self.warmup_epochs < self.epochs:
-            raise SuiteError(
-                f"warmup_epochs {self.warmup_epochs} must be fewer than the {self.epochs} epochs"
-            )
+            raise SuiteError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
         if not isinstance(self.milestones, tuple):
             raise SuiteError(f"milestones must be a tuple of epochs, got {self.milestones!r}")
         self._check_image_sizes()
@@ -217,8 +218,8 @@ class Sgd:
             raise SuiteError(f"image_sizes must be a tuple of sides in pixels, one an epoch, got {sizes!r}")
         if len(sizes) >= self.epochs:
             raise SuiteError(
-                f"image_sizes names {len(sizes)} of {self.epochs} epochs; the last must be at the data set's own "
-                f"size, which evaluation uses"
+                f"image_sizes names {len(sizes)} of {counted(self.epochs, 'epoch')}; the last must be at the data "
+                f"set's own size, which evaluation uses"
             )
 
     def image_size(self, epoch: int, dataset: Dataset) -> int:

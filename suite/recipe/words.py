@@ -7,6 +7,16 @@ import re
 CLASS = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)*(?=[(),]|$)")
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun in the right number; the plural is the noun with an s, or es after an s, if not given.
+
+    >>> counted(1, "job"), counted(0, "job"), counted(10000, "class")
+    ('1 job', '0 jobs', '10,000 classes')
+    """
+    plural = plural or noun + ("es" if noun.endswith("s") else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def is_seed(name: str) -> bool:
     """Whether runs of one configuration may differ in the parameter: a seed of the training or of its data."""
     return name == "seed" or name.endswith("_seed")

@@ -15,7 +15,7 @@ from suite.quantizers.batch_norm import fold
 from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.recipe.errors import SuiteError
-from suite.reconstruction.network_learning import error_of, values
+from suite.reconstruction.network_learning import FORWARD_BATCH, error_of, values
 from suite.reconstruction.units import Part, Unit, parts_of
 
 
@@ -73,7 +73,11 @@ class Correction:
         for model, x in ((self.model, quantized), (self.float, in_float)):
             y = values(model, part.nodes, part.input, node, x)
             dim = 1 if isinstance(self._layer(name).layer, nn.modules.conv._ConvNd) else y.dim() - 1
-            means.append(y.double().transpose(0, dim).flatten(1).mean(1))
+            sums = [
+                some.double().transpose(0, dim).flatten(1).sum(1) for some in torch.split(y, FORWARD_BATCH)
+            ]
+            means.append(torch.stack(sums).sum(0) / (y.numel() // y.shape[dim]))
+            del y
         return means[0] - means[1]
 
     @torch.no_grad()

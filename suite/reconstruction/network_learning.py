@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from suite.quantizers.layers import Quantized, stored_parameters
 from suite.recipe.errors import SuiteError, not_finite
+from suite.recipe.words import counted
 from suite.reconstruction.unit_learning import NOTHING, Learning, Settings, restore_bias
 from suite.reconstruction.units import Part, Unit, check_apart, parts_of, run
 
@@ -66,8 +67,8 @@ class Reconstruction:
         """
         if len(images) < self.settings.batch:
             raise SuiteError(
-                f"a reconstruction draws batches of {self.settings.batch} images, but the calibration has only "
-                f"{len(images)}; give more images, or a smaller batch"
+                f"a reconstruction draws batches of {counted(self.settings.batch, 'image')}, but the calibration has "
+                f"only {len(images)}; give more images, or a smaller batch"
             )
         earlier = saved or {"done": [], "at": {}}
         quantized = in_float = images
@@ -161,20 +162,25 @@ def values(model: nn.Module, nodes: Sequence[fx.Node], given: fx.Node, wanted: f
     """
     if given is wanted:
         return x
-    found = []
-    for some in torch.split(x, FORWARD_BATCH):
+    found = torch.empty(0)
+    for first, some in zip(range(0, len(x), FORWARD_BATCH), torch.split(x, FORWARD_BATCH), strict=True):
         y = run(model, nodes, {given: some.to(torch.float32, copy=True)}, wanted)
         shape = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if not isinstance(y, Tensor) or y.shape[:1] != some.shape[:1]:
             raise SuiteError(
-                f"the output of {wanted.name} has shape {shape} for {len(some)} images; the first "
+                f"the output of {wanted.name} has shape {shape} for {counted(len(some), 'image')}; the first "
                 f"dimension of what a unit gives must be that of the batch"
             )
         if not y.isfinite().all():
             raise not_finite(f"the output of {wanted.name}")
-        small = 3 * 4 * y[0].numel() * len(x) <= CACHE_BYTES
-        found.append(y if small else y.bfloat16())
-    return torch.cat(found)
+        if first == 0:  # all at once, since joining them at the end would need twice the memory
+            small = 3 * 4 * y[0].numel() * len(x) <= CACHE_BYTES
+            dtype = y.dtype if small else torch.bfloat16
+            found = y.new_empty((len(x), *y.shape[1:]), dtype=dtype)
+            if y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last):
+                found = found.to(memory_format=torch.channels_last)
+        found[first : first + len(some)] = y
+    return found
 
 
 @torch.no_grad()

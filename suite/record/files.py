@@ -75,8 +75,8 @@ def read_object(path: Path | str) -> dict[str, Any]:
 
 
 def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
-    """Whole or not at all, and on disk when this returns unless `sync` is off. A full disk raises OSError and keeps
-    nothing."""
+    """Whole or not at all, and on disk under its name when this returns unless `sync` is off. A full disk raises
+    OSError and keeps nothing."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.writing")
     try:
         with open_fresh(fresh) as stream:
@@ -84,10 +84,22 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
             stream.flush()
             if sync:
                 os.fsync(stream.fileno())
-        fresh.replace(file)
+        move(fresh, file, sync)
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def move(fresh: Path, file: Path, sync: bool = True) -> None:
+    """Rename within a folder; unless `sync` is off, the folder is on disk when this returns, and so is the name."""
+    fresh.replace(file)
+    if not sync:
+        return
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_fresh(path: Path) -> BinaryIO:

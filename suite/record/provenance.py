@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 from suite.record.files import read_object
 from suite.record.waiting import announced
 
@@ -116,8 +117,7 @@ def _version(package: str) -> str:
 def _threads() -> str:
     import torch
 
-    count = torch.get_num_threads()
-    return f"{count} thread" + "s" * (count != 1)
+    return counted(torch.get_num_threads(), "thread")
 
 
 def _cpu() -> str:

@@ -6,6 +6,8 @@ import os
 import re
 from urllib.parse import unquote
 
+from suite.recipe.errors import first_line
+
 
 def without_secrets(text: str) -> str:
     """A text, such as what a library says of an address, without the name and password before an address's host,
@@ -19,10 +21,9 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(://)[^\s/@'\"]*@", r"\1", re.sub(r"([?&][\w-]*)=[^&\s'\"]*", r"\1=***", text))
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what a library's error says, without_secrets; the name of its class where it says nothing."""
-    lines = without_secrets(str(error)).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def safe_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without_secrets."""
+    return without_secrets(first_line(error))
 
 
 def without_login(address: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe.errors import SuiteError
-from suite.record.files import open_fresh, sha256
+from suite.record.files import move, open_fresh, sha256
 
 KEPT = 2
 """How many states to resume from stay: the newest, and the one before should that be torn."""
@@ -34,21 +34,11 @@ def _write(state: dict[str, Any], fresh: Path) -> str:
     return sha256(fresh)
 
 
-def _move(fresh: Path, file: Path) -> None:
-    """Rename, on disk when this returns."""
-    fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def save(state: dict[str, Any], file: Path) -> dict[str, Any]:
     """torch.save, whole or not at all. Returns {"file", "sha256", "bytes"} for the record."""
     fresh = file.with_suffix(".writing")
     record = {"file": file.name, "sha256": _write(state, fresh), "bytes": fresh.stat().st_size}
-    _move(fresh, file)
+    move(fresh, file)
     return record
 
 
@@ -116,7 +106,7 @@ def keep(state: dict[str, Any], folder: Path, name: str) -> Path:
     """A file of that name and its checksum, whole or not at all, also where several processes write it at once."""
     fresh = folder / f"{name}.{os.getpid()}.writing"
     file = folder / f"{name}-{_write(state, fresh)[:16]}.pt"
-    _move(fresh, file)
+    move(fresh, file)
     return file
 
 

@@ -18,6 +18,7 @@ from suite.ranks import Ranks
 from suite.recipe import Calibration, Method, Sgd, Stage
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Step
+from suite.recipe.words import counted
 from suite.run.pipeline import quantized
 from suite.train.fit import Loss, fit
 from suite.train.oscillation import OscillationControl
@@ -116,7 +117,9 @@ class InMemoryFeed:
             if left <= 0:
                 return
         have = calibration.images - left
-        raise SuiteError(f"calibration wants {calibration.images} images, but the batches have only {have}")
+        raise SuiteError(
+            f"calibration wants {counted(calibration.images, 'image')}, but the batches have only {have}"
+        )
 
     def labelled(self, calibration: Calibration) -> Iterator[tuple[Tensor, Tensor]]:
         """The images that `calibration` draws, with the labels that were given."""
@@ -199,7 +202,9 @@ class Labelled:
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         if len(images) != len(labels):
-            raise SuiteError(f"{len(images)} images have {len(labels)} labels; give one each")
+            raise SuiteError(
+                f"got {counted(len(images), 'image')} and {counted(len(labels), 'label')}; give one label an image"
+            )
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:

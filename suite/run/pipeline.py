@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from suite.quantizers.layers import finite_copy
+from suite.ranks import give_back_freed_memory
 from suite.recipe import Calibration, Recipe
 from suite.recipe.method import Feed, Step
 from suite.steps import FoldBatchNorm, FreezeBatchNorm, ReestimateBatchNorm
@@ -24,6 +25,7 @@ def quantized(steps: Sequence[Step], feed: Feed, start: nn.Module | None = None)
     for number, step in enumerate(steps):
         feed.begin(number)
         model = step.apply(model, feed)
+        give_back_freed_memory()
         feed.applied(step, model)
     return model
 

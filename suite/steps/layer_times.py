@@ -11,6 +11,7 @@ from typing import Any
 
 from suite.recipe import FLOAT_BITS
 from suite.recipe.errors import SuiteError
+from suite.recipe.words import counted
 
 LayerTime = tuple[str, int, int, float]
 """(layer, bits of its weight, bits of its input, milliseconds) of a kernel; 32 bits are float."""
@@ -49,7 +50,7 @@ class LayerTimes:
     def __str__(self) -> str:
         """How many layers, and a checksum that tells measurements apart."""
         layers = len({layer for layer, *_ in self.times})
-        return f"of {layers} layers, {hashlib.sha256(repr(self.times).encode()).hexdigest()[:8]}"
+        return f"of {counted(layers, 'layer')}, {hashlib.sha256(repr(self.times).encode()).hexdigest()[:8]}"
 
     def milliseconds(self, layer: str, weight_bits: int, input_bits: int) -> float:
         """Of a layer at these widths. Raises SuiteError, naming it, where no kernel holds them."""

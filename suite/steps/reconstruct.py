@@ -13,6 +13,7 @@ from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_positive, check_whole
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import NEW
+from suite.recipe.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,8 +96,8 @@ class Reconstruct(Step):
             )
         if self.batch > (have := self.calibration.images * max(1, self.views)):
             raise SuiteError(
-                f"a reconstruction draws batches of {self.batch} images, but the calibration has only {have}; give "
-                f"more images, or a smaller batch"
+                f"a reconstruction draws batches of {counted(self.batch, 'image')}, but the calibration has only "
+                f"{have}; give more images, or a smaller batch"
             )
 
     def check_network(self, model: nn.Module, images: Tensor) -> None:

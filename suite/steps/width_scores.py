@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from suite.recipe import Calibration
 from suite.recipe.errors import SuiteError
 from suite.recipe.method import Feed, Step
+from suite.recipe.words import counted
 from suite.steps.measure_sensitivity import TRUTH, rounded_at, unlabelled
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def doubtful(traces: Traces) -> str:
     named = ", ".join(f"{layer} {tensor}" for layer, tensor in weak[:5])
     more = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
     return (
-        f"the Hessian's trace of {len(weak)} of {len(traces)} tensors is below {SIGNIFICANT} of its standard errors "
-        f"({named}{more}): their costs say little, and where the estimate is negative every width costs 0; take more "
-        f"images or probes, or another score"
+        f"the Hessian's trace of {len(weak)} of {counted(len(traces), 'tensor')} is below {SIGNIFICANT} of its "
+        f"standard errors ({named}{more}): their costs say little, and where the estimate is negative every width "
+        f"costs 0; take more images or probes, or another score"
     )
 
 

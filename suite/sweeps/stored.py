@@ -12,6 +12,7 @@ from suite.methods import find as find_methods
 from suite.recipe import FORMAT, Stage, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of, to_json
+from suite.recipe.words import counted
 from suite.record.files import printable, read_object, write_json
 from suite.record.keys import is_key
 from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
@@ -87,7 +88,8 @@ def check_keeps(runs: Path, name: str, stages: Sequence[Stage]) -> None:
     file = _file(runs, name)
     if lost := _lost(file, stages) if file.is_file() else []:
         raise SuiteError(
-            f"{name} was launched in {runs} with {len(lost)} stages that this one lacks, first: {lost[0]}; keep both "
+            f"{name} was launched in {runs} with {counted(len(lost), 'stage')} that this one lacks, first: "
+            f"{lost[0]}; keep both "
             f"with --name ANOTHER, or let this one take its place with --replace (run directories stay, but neither "
             f"status nor the analysis of {name} shows them any more)"
         )
@@ -167,7 +169,9 @@ def find_stages(runs: Path, keys: Sequence[str], checked: bool = True) -> list[S
         if not matches and unreadable:
             raise unreadable[0]
         if len(matches) != 1:
-            problem = f"{len(matches)} stages begin with" if matches else "no stage has"
+            problem = (
+                f"the keys of {counted(len(matches), 'stage')} begin with" if matches else "no stage has"
+            )
             raise SuiteError(
                 f"{problem} key {key!r} in {runs}; `suite plan SWEEP` shows the keys and records them"
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.recipe.errors import SuiteError
-from suite.record.secrets import first_line, without_login, without_secrets
+from suite.record.secrets import safe_line, without_login, without_secrets
 from suite.record.waiting import lock_exclusively
 from suite.track.artifact_folders import check_is_no_link
 from suite.track.moved import follow_folder, former_folder
@@ -93,7 +93,7 @@ def explained(runs: Path) -> Iterator[None]:
             f"MLflow at {shown(runs)} needs the Python package {error.name}, which is not installed; pip install it"
         ) from None
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        first = first_line(error)
+        first = safe_line(error)
         if "Caused by" in first:  # urllib3 nests the reason in its whole story
             first = first.rpartition("): ")[2].removesuffix('"))')
         remedy = "check that the server runs and that MLFLOW_TRACKING_URI is right"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from suite.recipe.words import counted
 from suite.record.secrets import without_secrets
 from suite.track.artifact_folders import check_inside, check_is_no_link
 from suite.track.mlflow_run import MlflowRun
@@ -71,6 +72,6 @@ class Uploads:
         for name, why in refused.items():
             self._first = self._first or f"{name} of {run.name}: {why}"
             self._files += 1
-            more = f"; {self._files - 1} more files are missing" if self._files > 1 else ""
+            more = f"; missing beside it: {counted(self._files - 1, 'file')}" if self._files > 1 else ""
             self.lines["files"] = f"MLflow has no {self._first}{more}; the next sync tries again"
         return refused

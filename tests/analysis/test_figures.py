@@ -89,7 +89,7 @@ def test_weights_alone_have_a_panel_of_their_own_and_lines_are_named_at_their_en
     plan(tmp_path, start, *stages, alone)
     for one, top1 in zip((start, *stages, alone), (91.0, 90.9, 80.0, 90.8, 70.0, 85.0), strict=True):
         finish(tmp_path, one, top1)
-    _, summary, comparison = analysed(tmp_path)
+    marked, summary, comparison = analysed(tmp_path)
     both, weights = accuracy.figure(summary, comparison).axes
     assert both.get_title(loc="left").endswith("weights and activations")
     assert weights.get_title(loc="left").endswith("weights alone")
@@ -98,6 +98,9 @@ def test_weights_alone_have_a_panel_of_their_own_and_lines_are_named_at_their_en
         "amax",
     ]  # from the bottom up: mse drops by more
     assert [text.get_text() for text in weights.texts] == ["lsq"]
+    legends = drop.figure(marked, summary, comparison).legends
+    assert not accuracy.shows_published(summary, comparison)
+    assert "published" not in "".join(text.get_text() for legend in legends for text in legend.get_texts())
 
 
 def test_a_panel_shows_the_best_lines_of_many(tmp_path: Path) -> None:

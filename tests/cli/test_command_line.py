@@ -12,7 +12,7 @@ from fakes.commands import SWEEP, refused
 from fakes.missing import missing
 
 from suite import networks
-from suite.cli.main import main
+from suite.cli.main import COMMANDS, main
 from suite.recipe import Network
 
 
@@ -240,6 +240,15 @@ def test_no_command_gets_the_commands_and_status_2(capsys: pytest.CaptureFixture
     assert "Usage: suite COMMAND" in capsys.readouterr().out
 
 
+def test_the_usage_of_every_command_has_its_arguments_before_its_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+        usage = capsys.readouterr().out.splitlines()[0]
+        assert usage.startswith(f"Usage: suite {name}") and "[OPTIONS] " not in usage, usage
+
+
 def test_help_shows_the_commands_examples_and_a_sweeps_own_options(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -283,6 +292,4 @@ def test_plan_shows_each_stage_what_it_needs_and_what_is_shared(
     assert [line.split()[1:] for line in lines[2:4]] == [
         f"amax w{bits}a{bits} seed 0 from {key[:8]} {key} pending".split() for bits in (8, 4)
     ]
-    assert (
-        lines[4] == "3 stages for 2 recipes: 0 done, 3 to run; 1 shared, which saves 1 trainings or loadings"
-    )
+    assert lines[4] == "3 stages for 2 recipes: 0 done, 3 to run; 1 shared, which saves 1 training or loading"

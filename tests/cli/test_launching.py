@@ -90,8 +90,23 @@ def test_plan_shows_the_processes_of_this_machine(
     assert main(["plan", own, "--on", "here", "--workers", "1", "--runs", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert said.count(" -m suite run ") == 2
-    assert re.search(r"train resnet20 digits .*seed 0: 1 ranks, after nothing", said)
-    assert said.endswith("2 processes, of 1 ranks at a time\n")
+    assert re.search(r"train resnet20 digits .*seed 0: 1 rank, after nothing", said)
+    assert said.endswith("2 processes, of 1 rank at a time\n")
+
+
+def test_what_is_wrong_with_a_launcher_is_said_without_a_plan_above_it(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cluster.toml").write_text("minutes = 'an hour'\n")
+    runs = tmp_path / "runs"
+    for wrong in (
+        ["--cluster", str(tmp_path / "cluster.toml")],
+        ["--cluster", "nowhere.toml"],
+        ["--workers", "0"],
+    ):
+        assert main(["plan", own, *wrong, "--runs", str(runs)]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.startswith("error: ") and not runs.exists(), said
 
 
 def test_resume_without_a_launch_asks_how(

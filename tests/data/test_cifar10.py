@@ -120,5 +120,5 @@ def test_cifar100_is_read_from_its_authors_files_and_needs_every_class_alike(tmp
             )
             assert read_labels[where] == 7
         else:
-            with pytest.raises(SuiteError, match="are not cifar100's: .* 10000 images of 1 classes"):
+            with pytest.raises(SuiteError, match="are not cifar100's: .* 10,000 images of 1 class"):
                 cifar.cifar("cifar100", "test", tmp_path)

@@ -166,7 +166,7 @@ def test_calibration_draws_by_its_seed_and_says_when_there_are_too_few() -> None
 
     assert len(drawn(0)) == len(set(drawn(0))) == 20
     assert drawn(0) == drawn(0) != drawn(1)
-    with pytest.raises(SuiteError, match="wants 1024 images, but there are only 100"):
+    with pytest.raises(SuiteError, match="wants 1,024 images, but there are only 100"):
         list(numbered(100).calibration_batches(Calibration()))
 
 

@@ -148,7 +148,7 @@ def test_calibration_draws_uncropped_images_by_its_seed_and_says_when_there_are_
     assert len(shown) == 8 and shown < centred
     assert torch.equal(torch.cat(drawn(0)), torch.cat(drawn(0)))
     assert not torch.equal(torch.cat(drawn(0)), torch.cat(drawn(1)))
-    with pytest.raises(SuiteError, match="wants 1024 images, but there are only 22 to draw"):
+    with pytest.raises(SuiteError, match="wants 1,024 images, but there are only 22 to draw"):
         next(train.calibration_batches(Calibration()))
 
 

@@ -193,5 +193,5 @@ def test_damage_is_reported_before_anything_is_launched(own: Path) -> None:
     victim = next((own / "imagenet" / "train").rglob("*.JPEG"))
     victim.write_bytes(victim.read_bytes()[:-100])
     done = suite(own, "launch", "own_sweep.py", "--on", "torchrun", "--workers", "2")
-    assert done.returncode == 2 and "1 of 29 images are damaged" in done.stderr and victim.name in done.stderr
+    assert done.returncode == 2 and "1 of 29 images damaged" in done.stderr and victim.name in done.stderr
     assert not list((own / "runs").glob("*/events.jsonl"))

@@ -63,7 +63,7 @@ def test_what_is_not_given_is_taken_from_the_training_images_and_is_in_the_key(t
     assert done.dataset.mean == tuple(round(value, 4) for value in x.mean((0, 1, 2)))
     assert done.dataset.std == tuple(round(value, 4) for value in x.std((0, 1, 2)))
     assert done.params["mean"].count(",") == 2 and done.key != stage.key
-    assert done.name == "train resnet20 own classes 3 size 8 O0 1 epochs batch 32 lr 0.05 pad 1 seed 0"
+    assert done.name == "train resnet20 own classes 3 size 8 O0 1 epoch batch 32 lr 0.05 pad 1 seed 0"
     images = datasets.load(done.dataset, "train", tmp_path, CPU)
     assert isinstance(images, Images)
     normalized = images.normalized(images.pixels)
@@ -216,7 +216,7 @@ def test_stages_that_the_data_does_not_suit_are_refused_before_anything_runs(
         ),
         (lambda: Dataset("own", channels=0), "Dataset.channels must be a whole number from 1 on, got 0"),
         (lambda: Dataset("own", mean=(0.5,) * 3), "are 3 numbers each, std above 0, or both left out"),
-        (lambda: Dataset("own", (0.5,), (0.0,), channels=1), "are 1 numbers each, std above 0"),
+        (lambda: Dataset("own", (0.5,), (0.0,), channels=1), "are 1 number each, std above 0"),
     ],
 )
 def test_a_data_set_that_cannot_be_is_refused_when_the_value_is_made(make: Any, words: str) -> None:

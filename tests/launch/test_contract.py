@@ -61,7 +61,7 @@ def test_what_runs_is_cancelled_so_that_it_saves_what_waits_never_begins_and_res
         assert again.returncode == 2 and "wait for it, or" in again.stderr, again.stdout + again.stderr
     refused = user.attempt("logs", first.key)
     assert refused.returncode == 2 and "has written anything yet" in refused.stderr
-    assert "1 jobs of own cancelled; `suite resume own`" in user("cancel", "own", "--only", first.key)
+    assert "1 job of own cancelled; `suite resume own`" in user("cancel", "own", "--only", first.key)
     assert "3 stages: 1 running, 1 stopped, 1 queued" in user("status", "own")
     assert user("cancel", "own").startswith("2 jobs of own cancelled")
     user.nothing_runs()

@@ -252,7 +252,7 @@ def test_a_run_that_no_launcher_has_is_cancelled_too(tmp_path: Path) -> None:
     user.launches.append(process)
     user.until(lambda: read_progress(user.runs / training.key) is not None)
     assert f"process {process.pid}" in user("status", "own")
-    assert "1 jobs of own cancelled" in user("cancel", "own")
+    assert "1 job of own cancelled" in user("cancel", "own")
     said = finish(process)
     assert process.returncode == REQUEUE and "SIGTERM: train" in said
     assert len(list((user.runs / training.key).glob("resume-*.pt"))) == 1

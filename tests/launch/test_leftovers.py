@@ -50,15 +50,15 @@ def test_torchrun_that_starts_two_ranks_for_a_stage_of_one_is_refused_before_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leave(monkeypatch, {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"})
-    with pytest.raises(SuiteError, match="run by world_size 1, but 2 ranks run it"):
+    with pytest.raises(SuiteError, match="world_size 1, but is run by 2 ranks"):
         from_environment(1)
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({}, "the stage is run by world_size 2, but 1 ranks run it; start it with torchrun"),
-        ({"RANK": "0", "WORLD_SIZE": "4"}, "run by world_size 2, but 4 ranks run it"),
+        ({}, "the stage has world_size 2, but is run by 1 rank; start it with torchrun"),
+        ({"RANK": "0", "WORLD_SIZE": "4"}, "world_size 2, but is run by 4 ranks"),
         (
             {"RANK": "2", "WORLD_SIZE": "2"},
             "RANK is 2, and WORLD_SIZE 2; another launcher may have left it: unset",

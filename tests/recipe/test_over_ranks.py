@@ -45,5 +45,5 @@ def test_a_method_that_keeps_its_training_to_itself_is_not_spread_over_ranks() -
         def trains_by(self) -> Sgd:
             return SGD
 
-    with pytest.raises(SuiteError, match="trains on 1 ranks whatever is asked for"):
+    with pytest.raises(SuiteError, match="trains on 1 rank whatever is asked for"):
         over_ranks(Recipe(Training(Network(), Dataset("digits"), SGD), Own()), 2)

@@ -242,7 +242,7 @@ def test_params_say_method_widths_seed_model_and_dataset() -> None:
     }
     assert expected.items() <= params.items()
     start = training(seed=1)
-    assert start.name == "train resnet20 digits O2 float16 1 epochs batch 32 lr 0.1 seed 1"
+    assert start.name == "train resnet20 digits O2 float16 1 epoch batch 32 lr 0.1 seed 1"
     assert Recipe(start, Amax(4, 8)).name == f"amax w4a8 seed 1 from {start.key[:8]}"
     assert all(isinstance(value, (str, int, float, bool)) for value in params.values())
 
@@ -261,10 +261,10 @@ def test_params_say_method_widths_seed_model_and_dataset() -> None:
         (lambda: Sgd(1, 32, float("inf")), "Sgd.lr must be above 0, got inf"),
         (lambda: Sgd(1, 32, 0.1, pad=-1), "Sgd.pad must be a whole number from 0 on, got -1"),
         (lambda: Sgd(1, 32, 0.1, momentum=5), "momentum and label_smoothing are fractions"),
-        (lambda: Sgd(3, 32, 0.1, warmup_epochs=3), "warmup_epochs 3 must be fewer than the 3 epochs"),
+        (lambda: Sgd(3, 32, 0.1, warmup_epochs=3), "warmup_epochs 3 must be fewer than epochs 3"),
         (lambda: Sgd(3, 32, 0.1, milestones=30), "milestones must be a tuple of epochs, got 30"),  # type: ignore[arg-type]
         (lambda: Sgd(1, 32, 0.1, schedule="linear"), "schedule 'linear' is unknown"),  # type: ignore[arg-type]
-        (lambda: Sgd(1, 2, 0.1, world_size=3), "batch 2 leaves some of world_size 3 ranks no image"),
+        (lambda: Sgd(1, 2, 0.1, world_size=3), "batch 2 is less than world_size 3: some ranks get no image"),
         (lambda: Sgd(1, 2, 0.1, optimizer="lamb"), "optimizer 'lamb' is unknown; use one of torch, apex"),  # type: ignore[arg-type]
         (
             lambda: Training(Network(), Dataset("imagenet"), Sgd(1, 2, 0.1)),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,9 @@ from suite.launch import local_jobs
 from suite.recipe.errors import SuiteError
 from suite.record import provenance
 from suite.record.failure import Failure, report_failure, reported_failure
-from suite.record.files import Folders, write_json
+from suite.record.files import Folders, write_bytes, write_json
 from suite.record.keys import is_key, read_skipped
+from suite.run import checkpoint
 
 KEYS = ["0123456789abcdef", "fedcba9876543210"]
 DAMAGES = {
@@ -31,6 +34,23 @@ DAMAGES = {
     "a list of others": b'["../0123456789abcdef"]',
 }
 EACH = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+
+
+def test_a_file_is_on_disk_under_its_name_when_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its content first, then the folder that has its new name."""
+    synced = list[str]()
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda number: synced.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file"),
+    )
+    write_bytes(b"1", tmp_path / "content")
+    checkpoint.save({}, tmp_path / "state.pt")
+    assert synced == ["file", "folder"] * 2
+    write_bytes(b"2", tmp_path / "content", sync=False)
+    assert synced == ["file", "folder"] * 2 and (tmp_path / "content").read_bytes() == b"2"
 
 
 def sender(runs: Path) -> Sender:

@@ -65,11 +65,11 @@ def test_a_method_that_trains_moves_the_weights_and_is_the_same_again(batches: b
     ("method", "given", "message"),
     [
         (Mse(), (), "calibrates on images; give them with quantize"),
-        (Mse(), (data()[0],), "calibration wants 1024 images, but there are only 24"),
-        (Mse(), ([data()[0]],), "calibration wants 1024 images, but the batches have only 24"),
+        (Mse(), (data()[0],), "calibration wants 1,024 images, but there are only 24"),
+        (Mse(), ([data()[0]],), "calibration wants 1,024 images, but the batches have only 24"),
         (QatSymmetric(feed=SGD), (), "the method trains; give quantize.. images with labels"),
         (QatSymmetric(feed=SGD), (data()[0],), "the method trains; give quantize.. images with labels"),
-        (QatSymmetric(feed=SGD), (data()[0], torch.zeros(3)), "24 images have 3 labels"),
+        (QatSymmetric(feed=SGD), (data()[0], torch.zeros(3)), "24 images and 3 labels"),
         (QatSymmetric(feed=SGD, from_scratch=True), data(), "give it with quantize.*untrained=network"),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_ranks_of_a_training_meet_over_two_nodes(place: Place, ranks: int, o
 @pytest.mark.long
 def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(place: Place, cluster: Cluster) -> None:
     _, folder = place.held()
-    assert "1 jobs of own cancelled" in place("cancel", "own")
+    assert "1 job of own cancelled" in place("cancel", "own")
     cluster.empty()
     assert read_events(folder)[-1]["event"] == "interrupted"
     assert len(list(folder.glob("resume-*.pt"))) == 1
@@ -127,7 +127,7 @@ def test_a_slice_of_recipes_can_be_cancelled_from_jobs_whose_others_go_on(
         said = place("cancel", "own", "--only", "amax w8a8")
     finally:
         cluster("scontrol update partitionname=main state=up")
-    assert "0 jobs of own cancelled, and 1 stages of jobs that go on with others" in said
+    assert "0 jobs of own cancelled, and 1 stage of jobs that go on with others" in said
     [cancelled] = [stage for stage in place.stages() if "w8a8" in stage.name]
     others = [stage for stage in place.stages() if stage != cancelled]
     place.until(lambda: {place.state(stage) for stage in others} == {"done"})

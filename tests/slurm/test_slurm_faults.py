@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up_costs_no_saved_state_and_resume_goes_on_from_it(
     assert len(list(folder.glob("resume-*.pt"))) >= 1 and not list(folder.glob("*.writing"))
     cluster.empty()
     ballast.unlink()
-    assert "1 of 1 stages sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
+    assert "1 of 1 stage sent" in place("resume", "own", "--only", "train", "--cluster", "cluster.toml")
     names = [event["event"] for event in place.ended(training)]
     assert names.count("resumed") == 1
     assert place.equals_one_left_alone(training, tmp_path)
@@ -113,7 +113,7 @@ def test_a_refusal_says_what_to_do_and_how_much_was_sent(place: Place, cluster: 
     place.settings(CLUSTER.replace("rank = 4.0", "rank = 999.0"))
     refused = place.attempt("launch", "own.py", "--on", "slurm", "--cluster", "cluster.toml")
     assert refused.returncode == 2 and "lower memory_gb_per_rank" in refused.stderr
-    assert "0 jobs were sent before" in refused.stderr
+    assert "sent before: 0 jobs" in refused.stderr
     place.settings(CLUSTER)
     cluster("scontrol update partitionname=main state=drain")
     try:

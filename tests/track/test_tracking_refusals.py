@@ -103,7 +103,7 @@ def test_an_artifact_store_that_refuses_costs_the_files_alone_and_gets_them_when
         lines = list(follow("demo", stages, tmp_path, report, every_seconds=0.1))
     why = "ModuleNotFoundError: No module named 'boto3'"
     assert lines == [
-        f"MLflow has no curve.csv of {stages[0].name}: {why}; 3 more files are missing; the next sync tries again",
+        f"MLflow has no curve.csv of {stages[0].name}: {why}; missing beside it: 3 files; the next sync tries again",
         f"MLflow refused to list the report's files: {why}; the next sync tries again",
     ]
     assert difference(Embedded(tmp_path), "demo", tmp_path, stages) == (3 * journals.EPOCHS * 7, 0, 0)

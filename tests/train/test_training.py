@@ -192,7 +192,7 @@ def test_a_loss_that_diverges_says_in_which_step() -> None:
 
 
 def test_a_rank_count_other_than_the_stages_is_refused() -> None:
-    with pytest.raises(SuiteError, match="world_size 4, but 1 ranks run it; start it with torchrun"):
+    with pytest.raises(SuiteError, match="world_size 4, but is run by 1 rank; start it with torchrun"):
         Ranks().check(4)
 
 
