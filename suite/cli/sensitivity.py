@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich import get_console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import Rows
@@ -50,14 +51,8 @@ def sensitivity(
     how = MeasureSensitivity(widths, images=calibration, probes=probes, truth=not scores_only)
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
-            task = shown.add_task("", total=1.0)
-            record = measure(
-                stage,
-                folders,
-                how,
-                lambda part, doing: shown.update(task, completed=part, description=doing),
-                stop,
-            )
+            tick = partial(_show, shown, shown.add_task("", total=1.0))
+            record = measure(stage, folders, how, tick, stop)
     except InterruptedRunError as asked:
         console.print(f"{stop.asked_by}: {asked}", soft_wrap=True, markup=False)
         return 1
@@ -73,6 +68,10 @@ def sensitivity(
         highlight=False,
     )
     return 0
+
+
+def _show(shown: Progress, task: TaskID, part: float, doing: str) -> None:
+    shown.update(task, completed=part, description=doing)
 
 
 def costs_tables(record: Mapping[str, Any], width: int) -> list[Rows]:
