@@ -63,7 +63,7 @@ def _rows(part: pd.DataFrame, names: dict[str, str]) -> list[list[str]]:
         found = dict(zip(line["weight_bits"], line["top1"], strict=True))
         cells = [number(found[width]) if width in found else "" for width in WIDTHS]
         marked = [
-            f"**{cell}**" if cell and found[width] == best[width] else cell
+            f"**{cell}**" if cell and cell == number(best[width]) else cell
             for cell, width in zip(cells, WIDTHS, strict=True)
         ]
         rows.append([names[label], *marked])

@@ -129,7 +129,8 @@ def of_other_sources() -> list[Method]:
 
 
 def sound(draw: Calibration) -> list[Method]:
-    """Each sound method at 8, 6, 4 and 3 bits, but for what `of_002` has; `best`, which learns, at 4 and 3."""
+    """Each sound method at 8, 6, 4 and 3 bits, but for what `of_002` has; `best`, which learns, at 4 and 3, with the
+    first and the last layer of 8 bits and as the rest."""
     methods: list[Method] = [BuiltinInt8(feed=draw)]
     for bits in (8, 6, 4, 3):
         methods += [
@@ -141,7 +142,7 @@ def sound(draw: Calibration) -> list[Method]:
             KSigma(bits, per_layer=True),
         ]
     methods += [Histogram(6, 6, feed=draw), Histogram(3, 3, feed=draw), Percentile(6, 6, feed=draw)]
-    return [*methods, Best(4, 4, feed=draw), Best(3, 3, feed=draw)]
+    return [*methods, *(Best(bits, bits, ends, feed=draw) for ends in (8, None) for bits in (4, 3))]
 
 
 def treated(draw: Calibration) -> list[tuple[Method, dict[str, Any]]]:
