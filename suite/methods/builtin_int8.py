@@ -80,7 +80,7 @@ class PrepareFx(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """A torch.fx graph module made of `model`. Raises SuiteError where torch.ao cannot make it."""
-        from suite.quantizers.layers import OnCpu
+        from suite.quantizers.wrappers import OnCpu
 
         self.check()
         try:
@@ -133,7 +133,7 @@ class ConvertFx(Step):
 
     def apply(self, model: nn.Module, feed: Feed) -> nn.Module:
         """What torch.ao makes of the calibrated `model`. Raises SuiteError where it cannot."""
-        from suite.quantizers.layers import OnCpu
+        from suite.quantizers.wrappers import OnCpu
 
         feed.before_rounding(model)
         prepared: GraphModule = model.model  # type: ignore[assignment]

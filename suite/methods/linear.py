@@ -113,7 +113,7 @@ class CastInput(Step):
         """A model that holds `model`."""
         import torch
 
-        from suite.quantizers.layers import CastInput as Casting
+        from suite.quantizers.wrappers import CastInput as Casting
 
         feed.before_rounding(model)
         return Casting(model, self.truncate, getattr(torch, self.dtype))

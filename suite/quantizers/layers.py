@@ -215,20 +215,30 @@ RELU_AND_POOL: tuple[type[nn.Module], ...] = (nn.ReLU, nn.AdaptiveAvgPool2d)
 
 @torch.no_grad()
 def bake(model: nn.Module) -> nn.Module:
-    """Write the rounded weights into the layers, freeze every range; changes and returns `model`."""
-    for module in model.modules():
-        if isinstance(module, Quantized):
-            if module.weight is not None:
-                weight, quantizer = module.layer.weight, module.weight
-                assert isinstance(weight, Tensor)
-                rounded, grid = quantizer.settled(weight), quantizer.grid
-                limits = grid.limits(quantizer.scale, quantizer.zero_point)
-                set_weight(module.layer, rounded, grid.bits, limits=limits)
-                note_scale(module.layer, quantizer.scale.detach())
-                module.weight = None
-            if module.input is not None:
-                module.input.freeze()
+    """Write the rounded weights into the layers, freeze every range; changes and returns `model`. A weight that layers
+    hold together and round differently becomes one for each."""
+    held = [module for module in model.modules() if isinstance(module, Quantized)]
+    found = [
+        (one, one.weight, one.weight.settled(_weight(one.layer))) for one in held if one.weight is not None
+    ]
+    written: set[int] = set()
+    for module, quantizer, rounded in found:
+        layer, limits = module.layer, quantizer.grid.limits(quantizer.scale, quantizer.zero_point)
+        if id(layer.weight) in written and not torch.equal(_weight(layer), rounded):
+            layer.weight = nn.Parameter(_weight(layer).clone())
+        written.add(id(layer.weight))
+        set_weight(layer, rounded, quantizer.grid.bits, limits=limits)
+        note_scale(layer, quantizer.scale.detach())
+        module.weight = None
+    for module in held:
+        if module.input is not None:
+            module.input.freeze()
     return model
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
 
 
 @dataclass(frozen=True)
@@ -266,28 +276,3 @@ def set_weight(
     and the ends of the grid in real units, float32, one value each or one a channel."""
     getattr(layer, name).copy_(weight)
     layer.__dict__.setdefault("stored_parameters", {})[name] = StoredParameter(bits, limits)
-
-
-class CastInput(nn.Module):
-    """A model that computes in `dtype` on an input truncated to integers where `truncate`."""
-
-    def __init__(self, model: nn.Module, truncate: bool, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self.truncate, self.dtype = model.to(dtype), truncate, dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.trunc() if self.truncate else x
-        result: Tensor = self.model(x.to(self.dtype))
-        return result
-
-
-class OnCpu(nn.Module):
-    """A model that stays on the CPU, wherever its input lies."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.model(x.cpu())
-        return result.to(x.device)

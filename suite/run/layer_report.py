@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.networks.graph import is_called
-from suite.quantizers.layers import LAYERS, RELU_AND_POOL, CastInput, OnCpu, Quantized, stored_parameters
+from suite.quantizers.layers import LAYERS, RELU_AND_POOL, Quantized, stored_parameters
 from suite.quantizers.quantizer import Quantizer
+from suite.quantizers.wrappers import unwrapped
 from suite.ranges.observers import observe_over
 from suite.ranks import Ranks
 from suite.recipe import Calibration
@@ -119,10 +120,8 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int, names: Sequence[s
 
 def _held(model: nn.Module, name: str) -> nn.Module | None:
     """The module of `model` in the position of the float network's layer `name`."""
-    while isinstance(model, (CastInput, OnCpu)):
-        model = model.model
     try:
-        return model.get_submodule(name)
+        return unwrapped(model).get_submodule(name)
     except AttributeError:
         return None
 

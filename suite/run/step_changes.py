@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.quantizers.layers import LAYERS, CastInput, OnCpu, Quantized, layer_of
+from suite.quantizers.layers import LAYERS, Quantized, layer_of
 from suite.quantizers.quantizer import Quantizer
+from suite.quantizers.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class StepChanges:
 def states(model: nn.Module) -> dict[str, State]:
     """Of each layer of `model` that multiplies in torch's float kernels, by name. Watches nothing and changes nothing:
     a weight counts as rounded once its range is fixed."""
-    while isinstance(model, (CastInput, OnCpu)):
-        model = model.model
+    model = unwrapped(model)
     held = {id(module.layer) for module in model.modules() if isinstance(module, Quantized)}
     found = {}
     for name, module in model.named_modules():
