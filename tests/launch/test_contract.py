@@ -22,7 +22,9 @@ def ranks(user: User) -> tuple[str, str]:
 def test_a_plan_shows_the_jobs_in_full_in_the_order_in_which_they_start_and_submits_none(user: User) -> None:
     said = user("plan", "own.py", *user.by, *ranks(user))
     first, *further = [line for line in said.splitlines() if re.search(r" ranks?, after ", line)]
-    assert first.endswith(f"{counted(int(ranks(user)[1]), 'rank')}, after nothing") and "train" in first + said
+    assert (
+        first.endswith(f"{counted(int(ranks(user)[1]), 'rank')}, after nothing") and "train" in first + said
+    )
     assert further and not any(line.endswith("after nothing") for line in further)
     command = "-m slurm.worker" if user.on == "slurm" else "-m suite run"
     assert said.count(command) == 1 + len(further)
