@@ -157,7 +157,7 @@ X, Y = arrays()["x_train"], arrays()["y_train"]
         ({"y_train": Y + 1}, "no training image of own has the label 0, and there are labels up to 3"),
         (
             {"y_train": np.array([{}] * 30)},
-            "own.npz is no .npz of plain arrays: Object arrays cannot be loaded",
+            "own.npz is no .npz of plain arrays: it holds Python objects",
         ),
     ],
 )

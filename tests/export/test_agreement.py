@@ -53,7 +53,7 @@ def test_one_image_whose_logits_move_far_excuses_no_flips_of_others() -> None:
 
 def test_a_comparison_on_few_images_says_so() -> None:
     assert agreement.few_images(2000) == ""
-    assert agreement.few_images(1999).startswith("compared on 1999 images, where one answer may differ")
+    assert agreement.few_images(1999).startswith("compared on 1,999 images, where one answer may differ")
 
 
 @pytest.mark.parametrize(("levels", "found"), [([], None), ([1, 1], "one"), ([1, 9], "two"), ([4, 9], "one")])
