@@ -13,7 +13,7 @@ from suite.recipe import FORMAT, Stage, user_files
 from suite.recipe.errors import SuiteError
 from suite.recipe.serialize import key_of, to_json
 from suite.recipe.words import counted
-from suite.record.files import printable, read_object, write_json
+from suite.record.files import printable, read_bytes, read_object, write_json
 from suite.record.keys import is_key
 from suite.sweeps.recorded import has_own_types, of_training, recorded_recipe
 from suite.sweeps.values import VALUES, from_json
@@ -107,8 +107,7 @@ def _lost(file: Path, stages: Sequence[Stage]) -> list[str]:
 
 def _was_launched(file: Path) -> bool:
     """Whether the sweep was more than planned; older records do not say, and count as launched."""
-    _rows(file)
-    return bool(json.loads(file.read_text()).get("launched", True))
+    return bool(_content(file).get("launched", True))
 
 
 def _check_found_by_workers(stage: Stage) -> None:
@@ -229,18 +228,25 @@ def _take_key_as_given(stage: Stage) -> None:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
+    return list(_content(file)["stages"])
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """A sweep's record. Raises SuiteError where it is none, or cannot be read."""
     try:
-        content = json.loads(file.read_text())
-        version, rows = content.get("format"), content["stages"]
-        if not all(map(_is_row, rows)):
+        content: dict[str, Any] = json.loads(read_bytes(file))
+        version = content.get("format")
+        if not all(map(_is_row, content["stages"])):
             raise ValueError
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise SuiteError(f"{file} is not a sweep's record; remove it and launch the sweep again") from None
+    except OSError as error:  # another user's, a folder, a pipe
+        raise SuiteError(f"{file} cannot be read: {error.strerror or error}") from None
     if version != FORMAT:
         raise SuiteError(
             f"{file} has format {version}, this version reads {FORMAT}; move the folder away or use --runs"
         )
-    return list(rows)
+    return content
 
 
 def _is_row(row: dict[str, Any]) -> bool:

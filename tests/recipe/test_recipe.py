@@ -161,6 +161,15 @@ def test_a_record_with_the_key_of_another_stage_is_read_but_not_run_and_a_key_is
         load_sweep(tmp_path, "one")
 
 
+def test_a_record_that_cannot_be_read_hides_no_stage_of_another_record(tmp_path: Path) -> None:
+    stages = plan([Recipe(training(), KSigma(5))])
+    save_sweep(tmp_path, "one", {}, stages)
+    (tmp_path / "sweeps" / "folder.json").mkdir()
+    assert find_stages(tmp_path, [stages[1].key]) == [stages[1]]
+    with pytest.raises(SuiteError, match=r"folder.json cannot be read: "):
+        find_stages(tmp_path, ["0" * 16])
+
+
 def test_keys_do_not_change_by_accident() -> None:
     """Golden: a key that changes here orphans every run directory that users have. Raise a revision instead."""
     assert training(seed=3).key == "ee2f7faa762ac5c2"
