@@ -89,7 +89,7 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_axes.transform((0, shown(row["drop"])))[1]) for row in order]
     text_x = float(to_axes.transform((end + 0.25, 1))[0])
-    for row, text, y in zip(order, words, spread_out(wanted, heights, -0.12, 1.0), strict=True):
+    for row, text, y in zip(order, words, spread_out(wanted, heights, 0.0, 1.0), strict=True):
         style, marker_x = styles[row["method"], row["line"]], text_x + letter
         end_x, end_y = to_axes.transform((places[row["weight_bits"]], shown(row["drop"])))
         leader = style | {"linestyle": (0, (1, 2)), "linewidth": 1, "markevery": [1]}
