@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fakes import ROOT
 
@@ -39,7 +40,9 @@ def test_the_hours_are_shown_before_anything_runs(tmp_path: Path, capsys: pytest
     weights.write_bytes(b"x")
     assert reproduce.main(["--weights", str(weights), "--dry-run", "--only", "cifar10", "verdicts"]) == 0
     first, _, total, *commands = capsys.readouterr().out.splitlines()
-    assert first.split() == ["cifar10", "0.6", "h"] and total.startswith("all")
+    runs = pd.read_csv(ROOT / "results" / "cifar10" / "runs.csv")
+    hours = f"{runs['run_seconds'].sum() / 3600:.1f}"
+    assert first.split() == ["cifar10", hours, "h"] and total.startswith("all")
     assert commands[1].startswith("$ python -m suite launch cifar10 --weights")
     with pytest.raises(SystemExit):
         reproduce.main(["--weights", str(weights), "--only", "nothing"])
