@@ -49,8 +49,10 @@ WORDS: dict[str, dict[Any, str]] = {
 }
 # Where the name of a parameter and its value are not words enough.
 PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "first and last layer {}"}
-USUAL = {"batch_norm": "kept", "edges": "as the rest"}
-"""The values of those that a label leaves out."""
+USUAL = {"batch_norm": ("kept",), "edges": ("as the rest", "last layer float")}
+"""The values of those that a label leaves out; the last is k_sigma's own."""
+COMPARED = ("edges",)
+"""In a label of any method whose value is not usual: without it, methods beside each other would seem alike."""
 
 
 def load(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:
@@ -181,14 +183,16 @@ def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
 
 
 def _distinguishing(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """The parameters that distinguish rows of one width: all of WORDS that differ, as few others as will do."""
+    """Those of COMPARED, and the parameters that distinguish rows of one width: all of WORDS that differ, as few
+    others as will do."""
 
     def distinct(chosen: Sequence[str]) -> int:
         widths = ("weight_bits", "act_bits")
         return len({tuple(_hashable(row[name]) for name in (*widths, *chosen)) for row in rows})
 
-    chosen = [name for name in WORDS if name in names and distinct([name]) > distinct([])]
-    for name in sorted(set(names) - set(WORDS), key=lambda name: (name not in PHRASES, name)):
+    chosen = [name for name in COMPARED if name in names]
+    chosen += [name for name in WORDS if name in names and distinct([name]) > distinct([])]
+    for name in sorted(set(names) - {*WORDS, *COMPARED}, key=lambda name: (name not in PHRASES, name)):
         # A training field that follows from those already chosen would only make the label longer.
         if distinct([*chosen, name]) > distinct(chosen):
             chosen.append(name)
@@ -204,10 +208,10 @@ def _words(name: str, method: str, values: Iterable[Any]) -> dict[Hashable, str]
     # "percentile, 0.999" rather than "percentile, percentile 0.999".
     title = "" if name == method else name.removeprefix("param_")
     none = next((value for value in met.values() if value in (None, "None", "")), False)
-    omitted = USUAL.get(name, False) if none is False else none
+    omitted = {_hashable(value) for value in (USUAL.get(name, (False,)) if none is False else (none,))}
 
     def word(value: Any, show: Callable[[Any], str]) -> str:
-        if _hashable(value) == _hashable(omitted):
+        if _hashable(value) in omitted:
             return ""
         if name in PHRASES:
             return PHRASES[name].format(show(value))

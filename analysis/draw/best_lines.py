@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.compare.configurations import PHRASES
 from analysis.draw import lines
 from analysis.draw.axes import drops, shown, spread_out
 from analysis.draw.lines import Record
@@ -100,8 +101,16 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
 
 
 def _short(rows: Sequence[Record]) -> dict[str, str]:
-    """The name of each line: that of its method where it is the only one of it in the panel."""
+    """The name of each line: where it is the only one of its method in the panel the method's, and what is compared
+    between methods."""
     of_method: dict[str, set[str]] = {}
     for row in rows:
         of_method.setdefault(row["method"], set()).add(row["line"])
-    return {row["line"]: row["method"] if len(of_method[row["method"]]) == 1 else row["line"] for row in rows}
+    return {
+        row["line"]: _of_method(row) if len(of_method[row["method"]]) == 1 else row["line"] for row in rows
+    }
+
+
+def _of_method(row: Record) -> str:
+    ends = [part for part in row["line"].split(", ") if part.startswith(PHRASES["edges"].format(""))]
+    return ", ".join([row["method"], *ends])
