@@ -52,7 +52,7 @@ PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "f
 USUAL = {"batch_norm": ("kept",), "edges": ("as the rest", "last layer float")}
 """The values of those that a label leaves out; the last is k_sigma's own."""
 COMPARED = ("edges",)
-"""In a label of any method whose value is not usual: without it, methods beside each other would seem alike."""
+"""In the label of any method, where methods of one network differ in it: without it they would seem alike."""
 
 
 def load(runs: Path, sweep: str, source: str = JOURNALS) -> tuple[pd.DataFrame, Mapping[str, Curve]]:
@@ -170,29 +170,37 @@ def _counts(states: Iterable[str]) -> dict[str, int]:
 
 def _labels(marked: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
     labels = {}
-    distinct = marked.drop_duplicates("configuration")
-    for (_, _, method), group in distinct.groupby(["model", "dataset", "method"]):
-        rows = _records(group)
-        words = {
-            name: _words(name, method, [row[name] for row in rows]) for name in _distinguishing(rows, names)
-        }
-        for row in rows:
-            parts = [words[name][_hashable(row[name])] for name in words]
-            labels[row["configuration"]] = ", ".join([method, *filter(None, parts)])
+    for _, network in marked.drop_duplicates("configuration").groupby(["model", "dataset"]):
+        compared = [name for name in COMPARED if name in names and _differs(network[name])]
+        for method, group in network.groupby("method"):
+            rows = _records(group)
+            words = {
+                name: _words(name, str(method), [row[name] for row in rows])
+                for name in _distinguishing(rows, names, compared)
+            }
+            for row in rows:
+                parts = [words[name][_hashable(row[name])] for name in words]
+                labels[row["configuration"]] = ", ".join([str(method), *filter(None, parts)])
     return labels
 
 
-def _distinguishing(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """Those of COMPARED, and the parameters that distinguish rows of one width: all of WORDS that differ, as few
-    others as will do."""
+def _differs(column: pd.Series[Any]) -> bool:
+    """Whether it has two values; runs without one are left out."""
+    return len({_hashable(value) for value in column if value not in (None, "")}) > 1
+
+
+def _distinguishing(
+    rows: Sequence[dict[str, Any]], names: Sequence[str], compared: Sequence[str]
+) -> list[str]:
+    """Those `compared`, and the parameters that distinguish rows of one width: all of WORDS that differ, as few others
+    as will do."""
 
     def distinct(chosen: Sequence[str]) -> int:
         widths = ("weight_bits", "act_bits")
         return len({tuple(_hashable(row[name]) for name in (*widths, *chosen)) for row in rows})
 
-    chosen = [name for name in COMPARED if name in names]
-    chosen += [name for name in WORDS if name in names and distinct([name]) > distinct([])]
-    for name in sorted(set(names) - {*WORDS, *COMPARED}, key=lambda name: (name not in PHRASES, name)):
+    chosen = [*compared, *(name for name in WORDS if name in names and distinct([name]) > distinct([]))]
+    for name in sorted(set(names) - {*WORDS, *chosen}, key=lambda name: (name not in PHRASES, name)):
         # A training field that follows from those already chosen would only make the label longer.
         if distinct([*chosen, name]) > distinct(chosen):
             chosen.append(name)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import norm, t
 
-from analysis.compare import comparability, significance
+from analysis.compare import comparability, configurations, significance
 from analysis.read import published
+from analysis.read.run_folders import load
 from analysis.report import diff, results, tables, terminal
 
 FLOAT = {"epochs": 3, "precision": "O2 float16", "sync_batch_norm": True, "world_size": 1}
@@ -193,3 +194,13 @@ def test_marks_that_all_cells_of_a_line_have_are_at_its_head(tmp_path: Path) -> 
     text = tables.summary(results.load(tmp_path, "small"))
     assert re.search(r"\| histogram \[b\] +\| quantized \| +90.00 ±0.60 \|", text)
     assert re.search(r"\| amax +\| quantized \| 90.00 ±0.60 \[a\] \|", text)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [("as the rest", "best, first and last layer 8 bits"), ("8 bits", "best")]
+)
+def test_a_label_says_how_the_ends_are_treated_where_methods_differ_in_it(
+    tmp_path: Path, other: str, said: str
+) -> None:
+    plan(tmp_path, stage("best", 4, 0, edges="8 bits"), stage("mse", 4, 0, edges=other))
+    assert [*configurations.mark(load(tmp_path, "small")[0])["label"]] == [said, "mse"]
