@@ -16,7 +16,7 @@ from suite.quantizers.block_inputs import BlockInput
 from suite.quantizers.layers import Quantized
 from suite.recipe.errors import SuiteError
 from suite.reconstruction.network_learning import FORWARD_BATCH, error_of, values
-from suite.reconstruction.units import Part, Unit, parts_of
+from suite.reconstruction.units import Part, parts_of
 
 
 class Correction:
@@ -35,29 +35,21 @@ class Correction:
         Returns of each layer its name, the error of its part before and after, and whether it was corrected. A layer
         that several parts call is corrected once, by its first call, and the error is that behind the last of them.
         """
-        found: list[dict[str, Any]] = []
+        found: dict[str, dict[str, Any]] = {}
         quantized = in_float = images
         for number, part in enumerate(self.parts):
             target = values(self.float, part.nodes, part.input, part.output, in_float)
-            for unit in part.units:
-                for name in unit.layers:
-                    if name in {layer["layer"] for layer in found} or (
-                        shifts is not None and name not in shifts
-                    ):
-                        continue
-                    shift = (
-                        self._shift(part, unit, name, quantized, in_float) if shifts is None else shifts[name]
-                    )
-                    span = self._span(number, name)
-                    wanted = (
-                        target
-                        if span is part
-                        else values(self.float, span.nodes, span.input, span.output, in_float)
-                    )
-                    found.append(self._correct(span, name, shift, quantized, wanted))
+            for name in (name for unit in part.units for name in unit.layers):
+                if name in found or (shifts is not None and name not in shifts):
+                    continue
+                shift = self._shift(part, name, quantized, in_float) if shifts is None else shifts[name]
+                span, wanted = self._span(number, name), target
+                if span is not part:
+                    wanted = values(self.float, span.nodes, span.input, span.output, in_float)
+                found[name] = self._correct(span, name, shift, quantized, wanted)
             quantized = values(self.model, part.nodes, part.input, part.output, quantized)
             in_float = target
-        return found
+        return [*found.values()]
 
     def _span(self, first: int, name: str) -> Part:
         """From the part of number `first` to the last one that calls the layer."""
@@ -66,9 +58,9 @@ class Correction:
         nodes = tuple(node for part in parts for node in part.nodes)
         return parts[0] if len(parts) == 1 else Part(parts[0].input, parts[-1].output, nodes, ())
 
-    def _shift(self, part: Part, unit: Unit, name: str, quantized: Tensor, in_float: Tensor) -> Tensor:
+    def _shift(self, part: Part, name: str, quantized: Tensor, in_float: Tensor) -> Tensor:
         """The mean over images and positions of the layer's output, quantized minus float; float64 [channels]."""
-        node = next(node for node in unit.nodes if node.op == "call_module" and node.target == name)
+        node = next(node for node in part.nodes if node.op == "call_module" and node.target == name)
         means = []
         for model, x in ((self.model, quantized), (self.float, in_float)):
             y = values(model, part.nodes, part.input, node, x)
