@@ -137,18 +137,18 @@ def _images_within(
 ) -> list[tuple[str, int]]:
     """Of the folder `within` a class's `place`, a path that is empty or ends with a slash; `above` are the folders
     that it lies in, by device and inode: a link to one of them is not followed. Counts `others`, but hidden ones."""
-    mine = (facts := os.stat(f"{place}/{within}")).st_dev, facts.st_ino
+    facts = os.stat(f"{place}/{within}")
+    mine = facts.st_dev, facts.st_ino
     if mine in above:
         return []
     found, inside = [], list[str]()
     with os.scandir(f"{place}/{within}") as entries:
         for entry in entries:
-            is_link = entry.is_symlink()  # of one that leads to itself is_dir and is_file raise an error
-            if os.path.isdir(entry) if is_link else entry.is_dir():
+            path = Path(entry) if entry.is_symlink() else entry  # DirEntry fails on a link to itself
+            if path.is_dir():
                 inside += [] if _is_hidden(entry.name) else [f"{within}{entry.name}/"]
             elif entry.name.lower().endswith(endings):
-                is_file = os.path.isfile(entry) if is_link else entry.is_file()
-                found.append((within + entry.name, entry.stat().st_size if is_file else 0))
+                found.append((within + entry.name, entry.stat().st_size if path.is_file() else 0))
             elif not _is_hidden(entry.name):
                 others[os.path.splitext(entry.name)[1].lower()] += 1
     for folder in inside:
