@@ -184,8 +184,8 @@ def few_images(images: int) -> str:
     if images >= ONE_FLIP_IN:
         return ""
     return (
-        f"compared on {counted(images, 'image')}, where one answer may differ; {ONE_FLIP_IN} or more are needed to "
-        f"check the bound of 1 in {ONE_FLIP_IN}"
+        f"compared on {counted(images, 'image')}, where one answer may differ; {ONE_FLIP_IN:,} or more are needed to "
+        f"check the bound of 1 in {ONE_FLIP_IN:,}"
     )
 
 
