@@ -43,7 +43,8 @@ BATCH = 250
 @dataclass(frozen=True)
 class Setting:
     """What is varied. `widths` of weights and inputs; `first_last` that of the first and the last layer, None as the
-    rest."""
+    rest; `image_bits` that of the image, None as the first layer; `draw` of the
+    calibration images."""
 
     widths: tuple[int, int]
     first_last: int | None
@@ -56,6 +57,8 @@ class Setting:
     weight_step_lr: float = 0.0
     views: int = 0
     together: float = 0.0
+    image_bits: int | None = None
+    draw: int = 0
 
     def record(self) -> dict[str, Any]:
         """As a line of the file has it; what came later is only there where it is not as before."""
@@ -100,11 +103,20 @@ class Augmenting(InMemoryFeed):
 
 def tried(setting: Setting, network: nn.Module, train: Images) -> list[dict[str, Any]]:
     """The records of one setting: without the correction of biases, and with it."""
-    calibration = Calibration()
+    calibration = Calibration(seed=setting.draw)
     feed = Augmenting(network, train, calibration)
-    of_method = ("iterations", "drop", "bfloat16", "zero_points", "weight_step_lr", "views", "together")
+    of_method = (
+        "iterations",
+        "drop",
+        "bfloat16",
+        "zero_points",
+        "weight_step_lr",
+        "views",
+        "together",
+        "image_bits",
+    )
     chosen = {name: getattr(setting, name) for name in of_method}
-    method = Best(*setting.widths, setting.first_last, corrected=False, **chosen)
+    method = Best(*setting.widths, setting.first_last, feed=calibration, corrected=False, **chosen)
     steps = [
         replace(step, lr=setting.lr, bias_lr=setting.bias_lr)
         if isinstance(step, Reconstruct) and step.unit == "block"
@@ -124,6 +136,7 @@ def tried(setting: Setting, network: nn.Module, train: Images) -> list[dict[str,
 
 COLUMNS = {
     "first_last": "first and last layer",
+    "image_bits": "image",
     "lr": "learning rate",
     "bias_lr": "of biases",
     "iterations": "iterations",
@@ -133,6 +146,7 @@ COLUMNS = {
     "weight_step_lr": "of weight scales",
     "views": "crops an image",
     "together": "part together",
+    "draw": "draw",
     "corrected": "biases corrected",
     "divergence": "divergence",
     "same_class": "same class, %",
@@ -155,14 +169,17 @@ def table(records: list[dict[str, Any]]) -> str:
     order = sorted(records, key=lambda one: ([-bits for bits in one["widths"]], one["divergence"]))
     lines = [
         f"Chosen by the divergence of the outputs from the float ones, on {HELD_OUT:,} training images that are held "
-        "out; the test images chose nothing. One draw of 1,024 other training images, one thread.",
+        "out; the test images chose nothing. Draws of 1,024 other training images, one thread.",
         "",
         f"| widths | {' | '.join(COLUMNS.values())} |",
         f"| --- |{' ---: |' * len(COLUMNS)}",
     ]
     for one in order:
         words = {True: "yes", False: "no", None: "as the rest"}
-        values = [one.get(name, LATER.get(name)) for name in COLUMNS]
+        own = {**LATER, **one}
+        if own["image_bits"] is None:
+            own["image_bits"] = "as the first layer"
+        values = [own.get(name) for name in COLUMNS]
         cells = [str(words[value]) if isinstance(value, bool | None) else str(value) for value in values]
         lines.append(f"| W{one['widths'][0]}A{one['widths'][1]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -181,6 +198,10 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--first-last", type=int, default=8, help="bits of the first and last layer; 0: as the rest"
     )
+    parser.add_argument(
+        "--image-bits", type=int, help="bits of the image, 32 for float; otherwise as the first layer"
+    )
+    parser.add_argument("--draw", type=int, default=0, help="of the calibration images and of those held out")
     parser.add_argument("--lr", default="0.03,0.1", help="of the rounding")
     parser.add_argument("--bias-lr", default="0.01", help="of the biases; 0 learns none")
     parser.add_argument("--iterations", default="1000", help="a block")
@@ -213,14 +234,13 @@ def main() -> None:
     lists = given.lr, given.bias_lr, given.drop, given.weight_step_lr, given.together
     lrs, bias_lrs, drops, scale_lrs, parts = ([float(one) for one in text.split(",")] for text in lists)
     counts, views = ([int(one) for one in text.split(",")] for text in (given.iterations, given.views))
-    fixed = given.first_last or None, given.bfloat16, given.zero_points
+    first_last, low, zero_points = given.first_last or None, given.bfloat16, given.zero_points
+    fixed = given.image_bits, given.draw
     for count, bias_lr, drop, scale_lr, copies, part, pair, lr in itertools.product(
         counts, bias_lrs, drops, scale_lrs, views, parts, widths, lrs
     ):
-        first_last, low, zero_points = fixed
-        setting = Setting(
-            pair, first_last, lr, bias_lr, count, drop, low, zero_points, scale_lr, copies, part
-        )
+        varied = lr, bias_lr, count, drop, low, zero_points, scale_lr, copies, part
+        setting = Setting(pair, first_last, *varied, *fixed)
         done = [json.loads(line) for line in given.out.read_text().splitlines()]
         if is_done(setting, done):
             continue

@@ -34,6 +34,8 @@ DEFINITION = (
 STAND_IN = "best"
 """What a number without training is compared with where its method is none of the suite's."""
 FLOAT_BITS = 32
+AS_STORED = "8 bits", "float"
+"""Widths of an image that lose hardly anything of it."""
 FLOAT, ROUNDED, NOT_STATED = "float", "rounded", "not stated"
 EXTRAS = ("distillation", "damping", "freezing")
 """Parameters of our trainings that papers' methods of the same name do not have."""
@@ -50,8 +52,9 @@ def convention(number: Number) -> str | None:
     bits = number.match.get("first_last")
     if bits is None:
         return None
-    inputs = number.match.get("first_last_inputs", bits)
-    words = _words(bits) if inputs == bits else f"weights {_words(bits)}, inputs {_words(inputs)}"
+    inputs, image = (number.match.get(name) for name in ("first_last_inputs", "image_bits"))
+    words = _words(bits) if inputs in (None, bits) else f"weights {_words(bits)}, inputs {_words(inputs)}"
+    words += f", image {_words(image)}" if image else ""
     return treatment(words, number.match["weight_bits"], number.match["act_bits"])
 
 
@@ -62,7 +65,22 @@ def treatment(edges: str, weight_bits: int, act_bits: int) -> str:
     ('as the rest', 'as the rest', '8 bits')
     >>> treatment("weights 8 bits, inputs float", 2, 2), treatment("weights 8 bits, inputs float", 2, 32)
     ('weights 8 bits, inputs float', '8 bits')
+
+    An image is stored with 8 bits, so one of 8 bits and one of floats are alike:
+
+    >>> treatment("as the rest, image 8 bits", 4, 4), treatment("4 bits, image float", 4, 4)
+    ('as the rest, image 8 bits or float', 'as the rest, image 8 bits or float')
+    >>> treatment("8 bits, image float", 4, 4), treatment("as the rest, image 8 bits", 4, 32)
+    ('8 bits', 'as the rest')
     """
+    edges, _, image = edges.partition(", image ")
+    words = _of_layers(edges, weight_bits, act_bits)
+    if not image or act_bits == FLOAT_BITS or (image in AS_STORED and words in AS_STORED):
+        return words
+    return f"{words}, image {' or '.join(AS_STORED) if image in AS_STORED else image}"
+
+
+def _of_layers(edges: str, weight_bits: int, act_bits: int) -> str:
     weights, separator, inputs = edges.removeprefix("weights ").partition(", inputs ")
     inputs = inputs if separator else weights
     if act_bits == FLOAT_BITS:

@@ -19,7 +19,7 @@ from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_widths
 from suite.recipe.method import Method, Step
-from suite.recipe.naming import width_words
+from suite.recipe.naming import edge_words
 from suite.recipe.settings import NEW
 from suite.steps import FoldBatchNorm, LeastError, Reconstruct, Uniform
 from suite.steps.insert import Carried
@@ -40,7 +40,7 @@ class Adaround(Method):
     the rest. `iterations`, `batch` and `bfloat16` as of Reconstruct; the authors take 10,000 to 20,000 iterations.
     The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`.
     zero_points: inputs that may be negative have one, so that all 2^bits levels are in their range. views and
-    weight_step_lr: as of Reconstruct. carried: as of Insert."""
+    weight_step_lr: as of Reconstruct. carried, image_bits: as of Insert."""
 
     weight_bits: int = 4
     act_bits: int = 4
@@ -53,6 +53,7 @@ class Adaround(Method):
     views: int = field(default=0, metadata=NEW)
     weight_step_lr: float = field(default=0.0, metadata=NEW)
     carried: Carried = field(default="float", metadata=NEW)
+    image_bits: int | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "adaround"
     batch_norm: ClassVar[str] = "folded"
@@ -66,8 +67,8 @@ class Adaround(Method):
 
     @property
     def edges(self) -> str:  # type: ignore[override]
-        """The width of the first and the last layer."""
-        return width_words(self.first_last)
+        """The width of the first and the last layer, and of the image where it is another."""
+        return edge_words(self.first_last, self.image_bits)
 
     def steps(self) -> tuple[Step, ...]:
         """Quantizers go in and get their ranges; what is to be learned is learned; the weights are rounded."""
@@ -80,6 +81,7 @@ class Adaround(Method):
             before=(FoldBatchNorm(),),
             calibration=self.feed,
             carried=self.carried,
+            image_bits=self.image_bits,
         )
         if self.zero_points:
             scheme = replace(scheme, inputs=Uniform(LeastError(), grid="affine"))

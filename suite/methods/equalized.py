@@ -15,7 +15,7 @@ from suite.methods.scheme import Scheme
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import check_bits, check_choice, check_widths
 from suite.recipe.method import Method, Relu6, Step
-from suite.recipe.naming import width_words
+from suite.recipe.naming import edge_words
 from suite.recipe.settings import NEW
 from suite.steps import Equalize, FoldBatchNorm, LeastError, Uniform
 from suite.steps.insert import Carried
@@ -25,7 +25,8 @@ from suite.steps.learned import OCTAVES
 @dataclass(frozen=True)
 class Equalized(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of the first and the last layer, None as the rest. `per`: one
-    range for a weight, or one for each of its output channels. `carried`: as of Insert; `relu6`: as of Equalize."""
+    range for a weight, or one for each of its output channels. `carried`, `image_bits`: as of Insert; `relu6`: as of
+    Equalize."""
 
     weight_bits: int = 8
     act_bits: int = 8
@@ -34,6 +35,7 @@ class Equalized(Method):
     feed: Calibration = field(default_factory=Calibration)
     carried: Carried = field(default="float", metadata=NEW)
     relu6: Relu6 = field(default="kept", metadata=NEW)
+    image_bits: int | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "equalized"
     batch_norm: ClassVar[str] = "folded"
@@ -49,8 +51,8 @@ class Equalized(Method):
 
     @property
     def edges(self) -> str:  # type: ignore[override]
-        """The width of the first and the last layer."""
-        return width_words(self.first_last)
+        """The width of the first and the last layer, and of the image where it is another."""
+        return edge_words(self.first_last, self.image_bits)
 
     def steps(self) -> tuple[Step, ...]:
         """The ranges are made equal, BatchNorm is folded, the quantizers go in, and the weights are rounded."""
@@ -64,6 +66,7 @@ class Equalized(Method):
             calibration=self.feed,
             after=self.after(),
             carried=self.carried,
+            image_bits=self.image_bits,
         )
         return scheme.steps()
 

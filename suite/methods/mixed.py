@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from suite.methods.mse import Mse
 from suite.recipe import Calibration, Sgd
+from suite.recipe.errors import SuiteError
 from suite.recipe.method import Method, Step
 from suite.recipe.serialize import DATA_FIELDS
 from suite.recipe.settings import NEW
@@ -93,6 +94,11 @@ class Mixed(Method):
         before, ranges = around_insert(steps, self.of.name)
         insert = before[-1]
         assert isinstance(insert, Insert)
+        if insert.image_bits is not None and insert.first_last is None:
+            raise SuiteError(
+                f"image_bits {insert.image_bits} of {self.of.name}: without first_last, the widths of the first layer "
+                f"are chosen, that of the image too; give first_last, or leave image_bits out"
+            )
         return (*before, self._assign(insert, ranges), *steps[len(before) :])
 
     def _with_data(self) -> Method:

@@ -14,6 +14,7 @@ from typing import ClassVar, get_args
 from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_widths
 from suite.recipe.method import Method, Step
+from suite.recipe.naming import edge_words
 from suite.recipe.settings import NEW
 from suite.steps import (
     Bake,
@@ -36,7 +37,7 @@ class Scheme(Method):
     first_last: the width of the first and the last layer, where it differs; by_layer: (name, weight bits, input bits)
     of others. before: steps on the float network. after: steps on the network with rounded weights. training: steps
     before the weights are rounded for good, as (TrainOn(sgd),); what a rounding learns, it learns there. Without
-    `calibration` every batch updates the range of `inputs`. carried: as of Insert.
+    `calibration` every batch updates the range of `inputs`. carried, image_bits: as of Insert.
 
     Raises SuiteError for parts that do not go together.
     """
@@ -52,6 +53,7 @@ class Scheme(Method):
     after: tuple[Step, ...] = ()
     training: tuple[Step, ...] = field(default=(), metadata=NEW)
     carried: Carried = field(default="float", metadata=NEW)
+    image_bits: int | None = field(default=None, metadata=NEW)
 
     name: ClassVar[str] = "scheme"
     revision: ClassVar[int] = 2
@@ -80,6 +82,11 @@ class Scheme(Method):
         wanted = self.inputs.range
         return wanted if self.calibration and isinstance(wanted, RangeOfHistogram) else None
 
+    @property
+    def edges(self) -> str:  # type: ignore[override]
+        """The width of the first and the last layer, and of the image where it is another."""
+        return edge_words(self.first_last, self.image_bits)
+
     def steps(self) -> tuple[Step, ...]:
         """The quantizers go in, the inputs get their ranges, the weights are rounded."""
         inputs = replace(self.inputs, range=CurrentMinMax()) if self._of_histograms else self.inputs
@@ -93,6 +100,7 @@ class Scheme(Method):
             first_last=self.first_last,
             by_layer=self.by_layer,
             carried=self.carried,
+            image_bits=self.image_bits,
         )
         training = (StartLearning(), *self.training) if self.training else ()
         return (*self.before, insert, *self._ranges(), *training, Bake(), *self.after)

@@ -115,6 +115,12 @@ def width_words(bits: int | None) -> str:
     return "float" if bits == FLOAT_BITS else f"{bits} bits"
 
 
+def edge_words(bits: int | None, image_bits: int | None) -> str:
+    """The width of the first and the last layer in words, and that of the image where it is another."""
+    words = width_words(bits)
+    return words if image_bits is None else f"{words}, image {width_words(image_bits)}"
+
+
 def method_words(method: Any) -> list[str]:
     """What of a method is not as usual, but for its widths, in words: `train_mode=True` is `train mode`."""
     data = _data(method)

@@ -37,7 +37,8 @@ class Insert(Step):
     relu_and_pool: also on the inputs of ReLU and average pooling, as source 002 has it.
     linear: also on linear layers. first_input: also on the image itself.
     first_last: the width of weight and input of the first and the last layer, where it differs, and first_last_inputs
-    that of their inputs alone; `by_layer` names others, and comes after. training: the model is left in training mode.
+    that of their inputs alone; image_bits: that of the image; `by_layer` names others, and comes after. training: the
+    model is left in training mode.
     carried: "rounded" puts one quantizer before each residual block, in the place of those of the layers that read
     what the block gets, so that a shortcut carries rounded values too, as in the code of BRECQ, QDrop and GDFQ.
     """
@@ -54,11 +55,17 @@ class Insert(Step):
     training: bool = False
     first_last_inputs: int | None = field(default=None, metadata=NEW)
     carried: Carried = field(default="float", metadata=NEW)
+    image_bits: int | None = field(default=None, metadata=NEW)
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
         check_bits("first_last", self.first_last, None, FLOAT_BITS)
         check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
+        check_bits("image_bits", self.image_bits, None, FLOAT_BITS)
+        if self.image_bits is not None and (self.act_bits == FLOAT_BITS or not self.first_input):
+            raise SuiteError(
+                f"image_bits {self.image_bits} has no effect where the image stays float; leave it out"
+            )
         check_choice("carried", self.carried, get_args(Carried))
         if isinstance(self.inputs, Uniform) and self.inputs.keep_size:
             raise SuiteError(
@@ -102,7 +109,13 @@ class Insert(Step):
         """A copy of `model`. Raises SuiteError for a value that is not finite, for a layer that is not there, and
         where no residual blocks are found to round the inputs of."""
         from suite.networks.graph import left_in_float
-        from suite.quantizers.layers import first_and_last, quantize, set_widths
+        from suite.quantizers.layers import (
+            first_and_last,
+            quantize,
+            reading_the_image,
+            set_widths,
+            widths_of,
+        )
 
         def activation(first: bool) -> Quantizer | None:
             without = self.act_bits == FLOAT_BITS or (first and not self.first_input)
@@ -117,6 +130,11 @@ class Insert(Step):
         if self.first_last is not None:
             widths = self.first_last, self.first_last_inputs or self.first_last
             set_widths(model, dict.fromkeys(first_and_last(model), widths))
+        if self.image_bits is not None:
+            present = widths_of(model)
+            set_widths(
+                model, {name: (present[name][0], self.image_bits) for name in reading_the_image(model)}
+            )
         set_widths(model, {name: (weight, act) for name, weight, act in self.by_layer})
         if self.carried == "rounded":
             from suite.quantizers.block_inputs import round_block_inputs

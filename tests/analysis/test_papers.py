@@ -25,7 +25,10 @@ PTQ = published.load(published.PATH.with_name("published_ptq.toml"))
 LOWBIT = published.load(published.PATH.with_name("published_lowbit.toml"))
 
 
-def ours(method: str, bits: int, drop: float, edges: str = "as the rest", **params: Any) -> dict[str, Any]:
+AS_GDFQ = "as the rest, image 8 bits"
+
+
+def ours(method: str, bits: int, drop: float, edges: str = AS_GDFQ, **params: Any) -> dict[str, Any]:
     """A row of a summary; without training, identity shortcuts carry rounded values, as in the papers."""
     widths = {"weight_bits": bits, "act_bits": params.pop("act_bits", bits)}
     carried = {} if "feed_epochs" in params else {"carried": "rounded"}
@@ -76,7 +79,8 @@ def test_the_verdict_is_by_the_interval_of_our_loss_and_of_theirs() -> None:
 def test_another_convention_stands_beside_and_is_not_judged() -> None:
     eight = ours("best", 4, 0.1, edges="8 bits")
     floats = ours("best", 4, 0.1, carried="float")
-    for one in (eight, floats):
+    image_too = ours("best", 4, 0.1, edges="as the rest")
+    for one in (eight, image_too, floats):
         row = beside(one)["SynQ SynQ W4A4"]
         assert (row["drop"], row["verdict"]) == (0.1, papers.OTHER)
     assert (row["carried"], row["own_carried"]) == ("rounded", "float")
@@ -132,6 +136,15 @@ def test_every_layer_at_its_width_is_one_convention_however_it_is_said() -> None
     assert papers.treatment("weights 8 bits, inputs float", 2, 32) == "8 bits", "all inputs are float"
 
 
+def test_an_image_is_as_it_is_stored_with_8_bits_or_as_floats() -> None:
+    stored = "as the rest, image 8 bits or float"
+    assert papers.treatment("as the rest, image 8 bits", 4, 4) == stored
+    assert papers.treatment("4 bits, image float", 4, 4) == stored
+    assert papers.treatment("as the rest, image 6 bits", 4, 4) == "as the rest, image 6 bits"
+    assert papers.treatment("8 bits, image float", 4, 4) == papers.treatment("8 bits", 4, 4)
+    assert papers.treatment("as the rest, image 8 bits", 4, 32) == "as the rest", "all inputs are float"
+
+
 def table(*rows: dict[str, Any]) -> list[str]:
     """The lines of `papers.md`."""
     results = SimpleNamespace(summary=pd.DataFrame(rows))
@@ -147,7 +160,7 @@ def test_the_table_has_a_line_for_each_that_stands_beside_the_smallest_loss_firs
     assert lines[0] == papers.DEFINITION
     assert lines[4].startswith(
         "| SynQ W4A4 (SynQ, Table 1: mean of 5 seeds; every layer; synthetic images) | W4A4 | "
-        "as the rest (identity shortcuts rounded) | 92.76 (float 93.89) | 1.13 (±0.12) |"
+        "as the rest, image 8 bits or float (identity shortcuts rounded) | 92.76 (float 93.89) | 1.13 (±0.12) |"
     )
     assert lines[4].endswith("| best (n 3) | 0.50 (0.30 to 0.70) | we lose less |")
     assert lines[-1].startswith("| LSQ 4/4 (re-run by ") and "; best epoch on the test images) |" in lines[-1]

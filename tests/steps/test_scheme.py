@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import suite
 from suite.methods.amax import Amax
 from suite.methods.entropy import Entropy
+from suite.methods.mixed import Mixed
 from suite.methods.mse import Mse
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import LAYERS, Quantized, stored_parameters
@@ -115,6 +116,28 @@ def test_each_layer_has_the_width_that_is_named_for_it(network: nn.Module) -> No
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("first_last", "image_bits", "expected"), [(8, 5, (8, 5)), (None, 8, (4, 8)), (None, 32, (4, 32))]
+)
+def test_the_image_may_have_a_width_of_its_own(
+    network: nn.Module, first_last: int | None, image_bits: int, expected: tuple[int, int]
+) -> None:
+    method = Scheme(4, 3, first_last=first_last, image_bits=image_bits)
+    model = quantized(method, network)
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Quantized)}
+    image = found["conv1"].input
+    weight = stored_parameters(found["conv1"].layer)["weight"].bits
+    assert (weight, image.grid.bits if image else 32) == expected
+    rest = [
+        module.input.grid.bits
+        for name, module in found.items()
+        if module.input and name not in ("conv1", "linear")
+    ]
+    assert set(rest) == {3}
+    words = {8: "8 bits", 5: "5 bits", 32: "float"}[image_bits]
+    assert method.edges == f"{'8 bits' if first_last else 'as the rest'}, image {words}"
+
+
 def test_weights_alone_leave_every_input_in_float(network: nn.Module) -> None:
     method = Scheme(4, 32)
     assert method.calibrates_on is None and Recipe(START, method).name.startswith("scheme w4 ")
@@ -161,6 +184,15 @@ def test_a_range_of_histograms_is_refused_where_training_should_update_it() -> N
         (lambda: Deviations(-1), "Deviations.k must be above 0, got -1"),
         (lambda: AffineLeastError(0), "AffineLeastError.power must be above 0, got 0"),
         (lambda: Recipe(START, Scheme(first_last=1)), "first_last 1 is out of range"),
+        (lambda: Recipe(START, Scheme(image_bits=1)), "image_bits 1 is out of range"),
+        (
+            lambda: Recipe(START, Scheme(4, 32, image_bits=8)),
+            "image_bits 8 has no effect where the image stays float",
+        ),
+        (
+            lambda: Mixed(Scheme(4, 4, image_bits=8)),
+            "the widths of the first layer are chosen, that of the image too",
+        ),
         (lambda: Recipe(START, Scheme(by_layer=(("conv1", 4, 40),))), "by_layer conv1 40 is out of range"),
     ],
 )

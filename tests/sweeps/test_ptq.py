@@ -23,15 +23,16 @@ def test_what_was_chosen_on_held_out_images_can_be_run() -> None:
     assert {one.name for one in learning} == {"best", "qdrop", "brecq", "adaround"}
     assert all((one.views, one.zero_points) == (4, True) for one in learning)
     assert {one.together for one in found if isinstance(one, Best)} == {0.5}
-    assert {one.carried for one in found} == {"rounded"} and len(found) == 8 * 6
+    assert {one.carried for one in found} == {"rounded"} and len(found) == 8 * 8
 
 
 def test_by_default_all_of_it_is_off() -> None:
     found = methods("--methods", "best", "rounding")
     assert {one.carried for one in found} == {"float"}
-    assert all(
-        one == Best(one.weight_bits, one.act_bits, one.first_last, 100) for one in found if one.name == "best"
-    )
+    found = [one for one in found if one.name == "best"]
+    assert {(one.first_last, one.image_bits) for one in found} == {(8, None), (None, 8), (None, None)}
+    for one in found:
+        assert one == Best(one.weight_bits, one.act_bits, one.first_last, 100, image_bits=one.image_bits)
 
 
 @pytest.mark.parametrize(
