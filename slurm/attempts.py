@@ -265,7 +265,11 @@ def _keep_away(attempt: JobAttempt) -> None:
     words = f"until scontrol update JobId={attempt.job} ExcNodeList={excluded}; do sleep 1; done"
     names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
     asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
-    asked += ["--job-name=suite-elsewhere", "--time=10", "--mem=100M", "--output=/dev/null"]
+    memory = {"--mem": "SLURM_MEM_PER_NODE", "--mem-per-cpu": "SLURM_MEM_PER_CPU"}
+    asked += [
+        f"{option}=100M" for option, name in memory.items() if os.environ.get(name)
+    ]  # some clusters refuse it
+    asked += ["--job-name=suite-elsewhere", "--time=10", "--output=/dev/null"]
     try:
         client.ask("sbatch", *asked, f"--exclude={attempt.suspects}", f"--wrap={words}")
     except SuiteError as error:

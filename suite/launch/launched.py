@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from suite.record.files import read_object, write_json
+from suite.record.files import open_to_append, read_object, write_json
+from suite.record.waiting import lock_exclusively
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Launched:
 def record_launched(
     runs: Path, sweep: str, on: str, options: Mapping[str, object], keys: Iterable[str]
 ) -> None:
-    """Write down a launch of the stages `keys`; those of earlier launches stay."""
+    """Write down a launch of the stages `keys`; those of earlier launches stay, also of one at the same moment."""
     options = {name: str(v.resolve()) if isinstance(v, Path) else v for name, v in options.items()}
-    before = last_launched(runs, sweep)
-    both = (*(before.keys if before else ()), *keys)
     file = _file(runs, sweep)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(asdict(Launched(on, options, tuple(dict.fromkeys(both)))), file)
+    with open_to_append(file.with_suffix(".lock")) as stream:
+        lock_exclusively(stream, f"another launch of {sweep} is being written down")
+        before = last_launched(runs, sweep)
+        both = (*(before.keys if before else ()), *keys)
+        write_json(asdict(Launched(on, options, tuple(dict.fromkeys(both)))), file)
 
 
 def last_launched(runs: Path, sweep: str) -> Launched | None:

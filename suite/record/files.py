@@ -85,7 +85,7 @@ def write_bytes(content: bytes, file: Path, sync: bool = True) -> None:
             if sync:
                 os.fsync(stream.fileno())
         move(fresh, file, sync)
-    except OSError:
+    except BaseException:
         fresh.unlink(missing_ok=True)
         raise
 

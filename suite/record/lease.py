@@ -84,7 +84,7 @@ def _obtained(stream: IO[bytes], seconds: float) -> bool:
 def _is_earlier_attempt(job: str, lease: str) -> bool:
     """Whether `job`, as `12.0`, is an earlier attempt of the job that holds the lease, as `..., job 12.1, ...`."""
     found = re.search(r", job (\d+)\.(\d+),", lease)
-    if not found or not job:
+    if not found or not re.fullmatch(r"\d+\.\d+", job):
         return False
     number, _, attempt = job.partition(".")
     return number == found[1] and int(attempt) < int(found[2])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from suite.recipe.errors import SuiteError
 
@@ -58,7 +58,7 @@ def no_locks(folder: str | Path, error: OSError) -> NoLocksError:
     )
 
 
-def lock_exclusively(stream: IO[str], words: str) -> None:
+def lock_exclusively(stream: IO[Any], words: str) -> None:
     """Hold the lock of an open file. `words` are what a wait is announced by, such as "another launch is at work".
 
     Raises SuiteError after LOCK_SECONDS, and where the disk has no locks.

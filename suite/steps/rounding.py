@@ -215,11 +215,12 @@ class Uniform:
         check_choice("per", self.per, get_args(Per))
         check_choice("grid", self.grid, get_args(GridKind))
         check_choice("updates", self.updates, get_args(Updates))
-        if self.keep_size and type(self).quantizer is not Uniform.quantizer:
-            name = type(self).__name__
-            raise SuiteError(
-                f"{name} rounds in a way of its own, which keep_size does not change; use Uniform"
-            )
+        for option in ("keep_size", "power_of_two"):
+            if getattr(self, option) and type(self).quantizer is not Uniform.quantizer:
+                name = type(self).__name__
+                raise SuiteError(
+                    f"{name} rounds in a way of its own, which {option} does not change; use Uniform"
+                )
 
     def quantizer(self, bits: int) -> Quantizer:
         """A quantizer of `bits`, 2 to 16, for one tensor."""

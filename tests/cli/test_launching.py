@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,11 @@ def test_a_launch_is_remembered_with_its_options_and_all_stages_of_earlier_ones(
     options = {"cluster": str(Path("cluster.toml").resolve())}
     assert last_launched(tmp_path, "own") == Launched("slurm", options, ("a", "b", "c"))
     assert last_launched(tmp_path, "other") is None
+
+
+def test_launches_of_one_sweep_at_the_same_moment_lose_no_stage(tmp_path: Path) -> None:
+    keys = [str(number) for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: record_launched(tmp_path, "own", "here", {}, [key]), keys))
+    found = last_launched(tmp_path, "own")
+    assert found is not None and set(found.keys) == set(keys)

@@ -143,8 +143,11 @@ def test_only_weights_that_are_rounded_to_even_levels_keep_their_size_and_the_de
 ):
     with pytest.raises(SuiteError, match="keep_size is for weights, .* not in inputs"):
         Recipe(START, Scheme(inputs=Uniform(LeastError(), keep_size=True)))
-    with pytest.raises(SuiteError, match="Lsq rounds in a way of its own, which keep_size does not change"):
-        Lsq(keep_size=True)
+    for option in ("keep_size", "power_of_two"):
+        with pytest.raises(
+            SuiteError, match=f"Lsq rounds in a way of its own, which {option} does not change"
+        ):
+            Lsq(**{option: True})  # type: ignore[arg-type]
     recipes = [Recipe(START, Scheme(weights=Uniform(keep_size=value))) for value in (False, True)]
     assert recipes[0].key != recipes[1].key and "keep size" in recipes[1].name
     assert "keep_size" not in to_json(recipes[0].method.weights, for_key=True)  # type: ignore[attr-defined]

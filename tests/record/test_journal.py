@@ -160,14 +160,17 @@ def test_a_line_is_json_and_holds_what_it_was_given() -> None:
     assert list(jsonl.opened(line.encode() * 2 + line.encode()[:-5])) == [record, record]
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is replaced whole: the content of before stays, and no other file."""
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_what_stops_a_writing_leaves_nothing_half_written(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or Ctrl-C. Of what is replaced whole: the content of before stays, and no other file."""
     write_bytes(b"before", tmp_path / "facts.json")
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def stopped(descriptor: int) -> None:
+        raise error
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", stopped)
+    with pytest.raises(type(error)):
         write_bytes(b"after", tmp_path / "facts.json")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"before"]
