@@ -79,11 +79,8 @@ def _uncollected() -> Iterator[None]:
 
 
 def _write(results: Results, page: Path, kinds: Sequence[str], doing: Callable[[str], None]) -> list[Path]:
-    shown = []
-    for number, function in enumerate(SECTIONS, 1):
-        doing(f"drawing, section {number} of {len(SECTIONS)}")
-        if (section := function(results)) is not None:
-            shown.append(section)
+    doing(f"drawing {len(SECTIONS)} sections")
+    shown = [section for function in SECTIONS if (section := function(results)) is not None]
     shown.append(run_table.section(results, page, links.pages(results.runs, results.sweep)))
     shown += [sections.measured(results), glossary_section.section(results)]
     doing("writing figures and page")
