@@ -1,10 +1,10 @@
 """Post-training quantization at 4, 3 and 2 bits, no training: what learns or corrects, and plain rounding.
 
 Each from 1,024 training images, without labels. In the conventions of published tables: the first and the last layer
-at 8 bits; every layer at the same width but for the image, which stays as it is stored, with 8 bits, as in the code of
-GDFQ and of others that use no data; and every layer, the image too. Papers differ in what an identity shortcut carries
-too: floats by default, `carried` rounded as in BRECQ's, QDrop's and GDFQ's code. `views`, `zero_points` and `together`
-are of the methods that learn, and off by default.
+at 8 bits; every layer at the same width, the image too; and every layer, but the image as it is stored, with 8 bits,
+where identity shortcuts carry floats or, as in the code of GDFQ and of others that use no data, what was rounded. With
+`carried` rounded all shortcuts do so, as in BRECQ's and QDrop's code. `views`, `zero_points` and `together` are of the
+methods that learn, and off by default.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 Which = Literal["best", "qdrop", "brecq", "adaround", "bias_correction", "dfq", "equalized", "rounding"]
 
-WIDTHS: tuple[tuple[int | None, int | None, tuple[tuple[int, int], ...]], ...] = (
-    (8, None, ((4, 4), (3, 3), (2, 4), (2, 2))),
-    (None, 8, ((4, 4), (3, 3))),
-    (None, None, ((4, 4), (3, 3))),
+CONVENTIONS: tuple[tuple[dict[str, Any], tuple[tuple[int, int], ...]], ...] = (
+    ({"first_last": 8}, ((4, 4), (3, 3), (2, 4), (2, 2))),
+    ({"first_last": None, "image_bits": 8}, ((4, 4), (3, 3))),
+    ({"first_last": None, "image_bits": 8, "carried": "rounded"}, ((4, 4), (3, 3))),
+    ({"first_last": None}, ((4, 4), (3, 3))),
 )
-"""Of weights and inputs, for a first and last layer of 8 bits, as the rest but for the image, and as the rest."""
+"""Each with its widths of weights and inputs."""
 
 LEARNING: dict[str, Any] = {"best": Best, "qdrop": Qdrop, "brecq": Brecq, "adaround": Adaround}
 CORRECTING: dict[str, Any] = {"bias_correction": BiasCorrection, "dfq": Dfq, "equalized": Equalized}
@@ -80,11 +81,11 @@ def check_used(methods: Sequence[str], **options: object) -> None:
 def _of(which: str, feed: Calibration, options: Mapping[str, Any]) -> list[Method]:
     """The method with these `options` at each width, in each convention."""
     found: list[Method] = []
-    for first_last, image_bits, widths in WIDTHS:
-        own = {**options, "first_last": first_last, "image_bits": image_bits}
+    for convention, widths in CONVENTIONS:
+        own = {**options, **convention}
         for w, a in widths:
             if which == "rounding":
                 found.append(Scheme(w, a, calibration=feed, **own))
             else:
                 found.append((LEARNING | CORRECTING)[which](w, a, feed=feed, **own))
-    return found
+    return list(dict.fromkeys(found))
