@@ -3,9 +3,9 @@
 The public ResNet-20, `best` with other learning rates, with biases learned or not, with its correction of biases left
 out, and with what it does not do by default: inputs with zero points, scales of weights that learn, several crops of
 each image, and a last part in which all steps and biases learn together. Calibration as in a sweep: 1,024 training
-images of draw 0; held out are the 2,000 that the same draw would take next. The float network is nearly perfect on
-both, so the Kullback-Leibler divergence of the outputs from the float ones decides, not top-1. A line of JSON for each
-is appended to --out; what stands there is not run again.
+images of draw 0, or of --draw; held out are the 2,000 that the same draw would take next. The float network is nearly
+perfect on both, so the Kullback-Leibler divergence of the outputs from the float ones decides, not top-1. A line of
+JSON for each is appended to --out; what stands there is not run again.
 
     python -m benchmarks.reconstruction_settings --weights resnet20-12fca82f.th --data DIR --out settings.jsonl
     python -m benchmarks.reconstruction_settings --out settings.jsonl --table settings.md    # runs nothing
@@ -43,8 +43,7 @@ BATCH = 250
 @dataclass(frozen=True)
 class Setting:
     """What is varied. `widths` of weights and inputs; `first_last` that of the first and the last layer, None as the
-    rest; `image_bits` that of the image, None as the first layer; `draw` of the
-    calibration images."""
+    rest; `image_bits` that of the image, None as the first layer; `draw` of the calibration images."""
 
     widths: tuple[int, int]
     first_last: int | None
@@ -165,8 +164,11 @@ def is_done(setting: Setting, records: list[dict[str, Any]]) -> bool:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """All of them in Markdown, the least divergence of each width first."""
-    order = sorted(records, key=lambda one: ([-bits for bits in one["widths"]], one["divergence"]))
+    """All of them in Markdown, the least divergence of each width and draw first: other draws hold out other images."""
+    order = sorted(
+        records,
+        key=lambda one: ([-bits for bits in one["widths"]], one.get("draw", 0), one["divergence"]),
+    )
     lines = [
         f"Chosen by the divergence of the outputs from the float ones, on {HELD_OUT:,} training images that are held "
         "out; the test images chose nothing. Draws of 1,024 other training images, one thread.",

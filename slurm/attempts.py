@@ -266,9 +266,7 @@ def _keep_away(attempt: JobAttempt) -> None:
     names = {"--partition": "SLURM_JOB_PARTITION", "--account": "SLURM_JOB_ACCOUNT", "--qos": "SLURM_JOB_QOS"}
     asked = [f"{option}={os.environ[name]}" for option, name in names.items() if os.environ.get(name)]
     memory = {"--mem": "SLURM_MEM_PER_NODE", "--mem-per-cpu": "SLURM_MEM_PER_CPU"}
-    asked += [
-        f"{option}=100M" for option, name in memory.items() if os.environ.get(name)
-    ]  # some clusters refuse it
+    asked += [f"{option}=100M" for option, name in memory.items() if name in os.environ]
     asked += ["--job-name=suite-elsewhere", "--time=10", "--output=/dev/null"]
     try:
         client.ask("sbatch", *asked, f"--exclude={attempt.suspects}", f"--wrap={words}")

@@ -26,14 +26,16 @@ OTHER = "another convention"
 JUDGED = (LESS, MORE, ALIKE)
 DEFINITION = (
     "Compared are losses from float, of the same network, data set and widths, in the same convention of the first "
-    "and last layer and of what an identity shortcut carries (floats, or what was rounded for the layers), training "
-    "on labels or not. Ours are of the last epoch; a paper may have chosen the epoch on the test images. We lose "
-    "less, or more, where the 95 % interval of our loss lies below, or above, what the paper states; where it states "
-    "the spread of several runs, the interval is of the difference. Numbers of another convention are not judged."
+    "and last layer, of the image (8 bits and float are alike) and of what an identity shortcut carries (floats, or "
+    "what was rounded for the layers), training on labels or not. Ours are of the last epoch; a paper may have chosen "
+    "the epoch on the test images. We lose less, or more, where the 95 % interval of our loss lies below, "
+    "or above, what the paper states; where it states the spread of several runs, the interval is of the difference. "
+    "Numbers of another convention are not judged."
 )
 STAND_IN = "best"
 """What a number without training is compared with where its method is none of the suite's."""
 FLOAT_BITS = 32
+BUT_IMAGE = " but image "
 AS_STORED = "8 bits", "float"
 """Widths of an image that lose hardly anything of it."""
 FLOAT, ROUNDED, NOT_STATED = "float", "rounded", "not stated"
@@ -54,7 +56,7 @@ def convention(number: Number) -> str | None:
         return None
     inputs, image = (number.match.get(name) for name in ("first_last_inputs", "image_bits"))
     words = _words(bits) if inputs in (None, bits) else f"weights {_words(bits)}, inputs {_words(inputs)}"
-    words += f", image {_words(image)}" if image else ""
+    words += f"{BUT_IMAGE}{_words(image)}" if image else ""
     return treatment(words, number.match["weight_bits"], number.match["act_bits"])
 
 
@@ -68,27 +70,23 @@ def treatment(edges: str, weight_bits: int, act_bits: int) -> str:
 
     An image is stored with 8 bits, so one of 8 bits and one of floats are alike:
 
-    >>> treatment("as the rest, image 8 bits", 4, 4), treatment("4 bits, image float", 4, 4)
-    ('as the rest, image 8 bits or float', 'as the rest, image 8 bits or float')
-    >>> treatment("8 bits, image float", 4, 4), treatment("as the rest, image 8 bits", 4, 32)
+    >>> treatment("as the rest but image 8 bits", 4, 4), treatment("4 bits but image float", 4, 4)
+    ('as the rest but image 8 bits or float', 'as the rest but image 8 bits or float')
+    >>> treatment("8 bits but image float", 4, 4), treatment("as the rest but image 8 bits", 4, 32)
     ('8 bits', 'as the rest')
     """
-    edges, _, image = edges.partition(", image ")
-    words = _of_layers(edges, weight_bits, act_bits)
-    if not image or act_bits == FLOAT_BITS or (image in AS_STORED and words in AS_STORED):
-        return words
-    return f"{words}, image {' or '.join(AS_STORED) if image in AS_STORED else image}"
-
-
-def _of_layers(edges: str, weight_bits: int, act_bits: int) -> str:
+    edges, _, image = edges.partition(BUT_IMAGE)
     weights, separator, inputs = edges.removeprefix("weights ").partition(", inputs ")
     inputs = inputs if separator else weights
     if act_bits == FLOAT_BITS:
         inputs = weights  # which stay float everywhere
     own = f"{weight_bits} bits", f"{weight_bits if act_bits == FLOAT_BITS else act_bits} bits"
-    if (weights, inputs) == own:
-        return "as the rest"
-    return weights if weights == inputs else f"weights {weights}, inputs {inputs}"
+    words = weights if weights == inputs else f"weights {weights}, inputs {inputs}"
+    if (weights, inputs) == own or edges == "as the rest":
+        words, inputs = "as the rest", own[1]
+    if not image or act_bits == FLOAT_BITS or image == inputs or {image, inputs} <= set(AS_STORED):
+        return words
+    return f"{words}{BUT_IMAGE}{' or '.join(AS_STORED) if image in AS_STORED else image}"
 
 
 def carried(number: Number) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ EASY_BITS = 8
 """From this width up hardly a method loses anything: which of them is first there is mostly chance."""
 MARKER_LETTERS = 2.5
 """The room of the marker before a name, in letters."""
+ENDS = re.compile(PHRASES["edges"].format("") + "[^,]*(?:, inputs [^,]*)?")
+"""What a line's name says of the first and the last layer."""
 LETTERS = 26
 """Of a line of a name; a longer name goes on below."""
 
@@ -112,5 +115,5 @@ def _short(rows: Sequence[Record]) -> dict[str, str]:
 
 
 def _of_method(row: Record) -> str:
-    ends = [part for part in row["line"].split(", ") if part.startswith(PHRASES["edges"].format(""))]
-    return ", ".join([row["method"], *ends])
+    ends = ENDS.search(row["line"])
+    return ", ".join([row["method"], *([ends[0]] if ends else [])])

@@ -94,10 +94,10 @@ class Mixed(Method):
         before, ranges = around_insert(steps, self.of.name)
         insert = before[-1]
         assert isinstance(insert, Insert)
-        if insert.image_bits is not None and insert.first_last is None:
+        if insert.image_bits is not None:
             raise SuiteError(
-                f"image_bits {insert.image_bits} of {self.of.name}: without first_last, the widths of the first layer "
-                f"are chosen, that of the image too; give first_last, or leave image_bits out"
+                f"image_bits {insert.image_bits} of {self.of.name}: where widths are chosen, the image has that of "
+                f"the first layer's input; leave it out"
             )
         return (*before, self._assign(insert, ranges), *steps[len(before) :])
 

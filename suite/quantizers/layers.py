@@ -143,20 +143,11 @@ def finite_copy(model: nn.Module) -> nn.Module:
     return by_its_modules(with_plain_weights(copy.deepcopy(model)))
 
 
-def first_and_last(model: nn.Module) -> tuple[str, ...]:
-    """The names of the first and the last layers of those that `quantize` put quantizers on and that multiply: what
+def first_and_last(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the first and of the last layers of those that `quantize` put quantizers on and that multiply: what
     the image reaches, and what reaches the output, through no other layer."""
-    graph = _graph(model)
-    return (*graph.first, *graph.last)
-
-
-def reading_the_image(model: nn.Module) -> tuple[str, ...]:
-    """The first of these layers."""
-    return _graph(model).first
-
-
-def _graph(model: nn.Module) -> Graph:
-    return graph_of(model, _multiplies, (Quantized,)).reported()
+    graph = graph_of(model, _multiplies, (Quantized,)).reported()
+    return graph.first, graph.last
 
 
 def _multiplies(module: nn.Module) -> bool:

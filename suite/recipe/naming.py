@@ -116,9 +116,14 @@ def width_words(bits: int | None) -> str:
 
 
 def edge_words(bits: int | None, image_bits: int | None) -> str:
-    """The width of the first and the last layer in words, and that of the image where it is another."""
+    """The width of the first and the last layer in words, and that of the image where it has its own."""
     words = width_words(bits)
-    return words if image_bits is None else f"{words}, image {width_words(image_bits)}"
+    return words if image_bits in (None, bits) else f"{words} but image {width_words(image_bits)}"
+
+
+def edges_of(method: Any, edge_bits: int | None) -> str:
+    """How the first and the last layer are treated, in words: by the recipe where it says so, else by the method."""
+    return edge_words(edge_bits, getattr(method, "image_bits", None)) if edge_bits else method.edges
 
 
 def method_words(method: Any) -> list[str]:

@@ -17,6 +17,7 @@ from suite.recipe.method import BatchNorm, Method, Step
 from suite.recipe.method_check import check_own, check_teacher
 from suite.recipe.naming import (
     combined,
+    edges_of,
     method_params,
     method_words,
     network_params,
@@ -281,7 +282,6 @@ class Recipe(Stage):
             feed |= {"seed": calibration.seed, "calibration_images": calibration.images}
             feed |= {"calibration_batch": calibration.batch}
         own = self.batch_norm if self.batch_norm != "kept" else self.method.batch_norm
-        edges = width_words(self.edge_bits) if self.edge_bits else self.method.edges
         identity = {
             "method": self.method.name,
             "weight_bits": self.method.weight_bits,
@@ -294,7 +294,7 @@ class Recipe(Stage):
             {name: value for name, value in self.start.params.items() if name not in identity},
             {f"feed_{name}": value for name, value in feed.items()},
             method_params({name: value for name, value in flat(self.method).items() if name not in identity}),
-            {"batch_norm": own, "edges": edges},
+            {"batch_norm": own, "edges": edges_of(self.method, self.edge_bits)},
             {"continues": " ".join(self._continued)} if self.continues else {},
             identity,
         )

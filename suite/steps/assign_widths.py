@@ -106,7 +106,9 @@ class AssignWidths(Step):
         order = list(dict.fromkeys((*graph.layers, *widths)))
         tied = joined(order, [*graph.tied, *with_one_weight(network, widths)])
         present = {name: widths[name] for name in order if name in widths}
-        declared = {name: present[name] for name in self._declared(model)}
+        ends = (*graph.first, *graph.last) if self.first_last is not None else ()
+        named = (*ends, *(name for name, *_ in self.by_layer))
+        declared = {name: present[name] for name in named if name in present}  # but those that are float
         kept = dict(present) if self.by == "uniform" else fixed(declared, tied)
         x = next(iter(feed.batches(replace(self.images, images=1, batch=1))))
         sizes = layer_sizes(network, list(present), x)
@@ -120,13 +122,6 @@ class AssignWidths(Step):
         set_widths(model, widths)
         self._report(feed, network, widths, kept, sizes, scores, traces, tied, first="scores" not in saved)
         return model
-
-    def _declared(self, model: nn.Module) -> tuple[str, ...]:
-        """The layers whose widths are declared."""
-        from suite.quantizers.layers import first_and_last
-
-        ends = first_and_last(model) if self.first_last is not None else ()
-        return (*ends, *(name for name, *_ in self.by_layer))
 
     def _scores(self, model: nn.Module, feed: Feed, groups: Sequence[Sequence[str]]) -> tuple[Scores, Traces]:
         how = self.by, self.widths, self.ranges, self.images, self.probes

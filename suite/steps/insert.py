@@ -62,7 +62,8 @@ class Insert(Step):
         check_bits("first_last", self.first_last, None, FLOAT_BITS)
         check_bits("first_last_inputs", self.first_last_inputs, None, FLOAT_BITS)
         check_bits("image_bits", self.image_bits, None, FLOAT_BITS)
-        if self.image_bits is not None and (self.act_bits == FLOAT_BITS or not self.first_input):
+        floats = FLOAT_BITS in (self.act_bits, self._ends[1]) or not self.first_input
+        if self.image_bits is not None and floats:
             raise SuiteError(
                 f"image_bits {self.image_bits} has no effect where the image stays float; leave it out"
             )
@@ -74,6 +75,23 @@ class Insert(Step):
         for name, weight_bits, input_bits in self.by_layer:
             check_bits(f"by_layer {name}", weight_bits, FLOAT_BITS)
             check_bits(f"by_layer {name}", input_bits, FLOAT_BITS)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """The widths of weight and input of the first and the last layer."""
+        if self.first_last is None:
+            return self.weight_bits, self.act_bits
+        return self.first_last, self.first_last_inputs or self.first_last
+
+    def _of_ends(self, model: nn.Module) -> dict[str, tuple[int, int]]:
+        """The widths of the first and the last layers."""
+        from suite.quantizers.layers import first_and_last
+
+        first, last = first_and_last(model)
+        weight_bits, act_bits = self._ends
+        return dict.fromkeys(last, self._ends) | dict.fromkeys(
+            first, (weight_bits, self.image_bits or act_bits)
+        )
 
     @property
     def sets_widths(self) -> bool:
@@ -109,13 +127,7 @@ class Insert(Step):
         """A copy of `model`. Raises SuiteError for a value that is not finite, for a layer that is not there, and
         where no residual blocks are found to round the inputs of."""
         from suite.networks.graph import left_in_float
-        from suite.quantizers.layers import (
-            first_and_last,
-            quantize,
-            reading_the_image,
-            set_widths,
-            widths_of,
-        )
+        from suite.quantizers.layers import quantize, set_widths
 
         def activation(first: bool) -> Quantizer | None:
             without = self.act_bits == FLOAT_BITS or (first and not self.first_input)
@@ -127,14 +139,8 @@ class Insert(Step):
         if left := left_in_float(model):
             feed.keep("left_in_float.json", {"parameters": left})
         model = quantize(model, self._kinds(), activation, weight)
-        if self.first_last is not None:
-            widths = self.first_last, self.first_last_inputs or self.first_last
-            set_widths(model, dict.fromkeys(first_and_last(model), widths))
-        if self.image_bits is not None:
-            present = widths_of(model)
-            set_widths(
-                model, {name: (present[name][0], self.image_bits) for name in reading_the_image(model)}
-            )
+        if self.first_last is not None or self.image_bits is not None:
+            set_widths(model, self._of_ends(model))
         set_widths(model, {name: (weight, act) for name, weight, act in self.by_layer})
         if self.carried == "rounded":
             from suite.quantizers.block_inputs import round_block_inputs

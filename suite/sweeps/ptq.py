@@ -27,7 +27,8 @@ from suite.sweeps.float_network import ON_DIGITS, FloatNetwork
 
 Which = Literal["best", "qdrop", "brecq", "adaround", "bias_correction", "dfq", "equalized", "rounding"]
 
-CONVENTIONS: tuple[tuple[dict[str, Any], tuple[tuple[int, int], ...]], ...] = (
+Convention = tuple[dict[str, Any], tuple[tuple[int, int], ...]]
+CONVENTIONS: tuple[Convention, ...] = (
     ({"first_last": 8}, ((4, 4), (3, 3), (2, 4), (2, 2))),
     ({"first_last": None, "image_bits": 8}, ((4, 4), (3, 3))),
     ({"first_last": None, "image_bits": 8, "carried": "rounded"}, ((4, 4), (3, 3))),
@@ -61,12 +62,15 @@ def sweep(
     if not iterations:
         iterations = DIGITS_ITERATIONS if float_network.weights is None else Qdrop().iterations
     learned: dict[str, Any] = {"iterations": iterations, "views": views, "zero_points": zero_points}
+    blocks = "resnet" in float_network.model  # without residual blocks nothing is carried
+    conventions = [one for one in CONVENTIONS if blocks or "carried" not in one[0]]
     for draw in range(draws):
         start, feed = float_network.start(draw), float_network.calibration(draw)
         for which in methods:
             own = learned if which in LEARNING else {}
             own = {**own, "together": together} if which == "best" else own
-            recipes += [Recipe(start, method) for method in _of(which, feed, {**own, "carried": carried})]
+            own = {**own, "carried": carried}
+            recipes += [Recipe(start, method) for method in _of(which, feed, conventions, own)]
     return recipes
 
 
@@ -78,10 +82,12 @@ def check_used(methods: Sequence[str], **options: object) -> None:
             raise SuiteError(f"{name} {value} is of {', '.join(having)}; methods are {', '.join(methods)}")
 
 
-def _of(which: str, feed: Calibration, options: Mapping[str, Any]) -> list[Method]:
+def _of(
+    which: str, feed: Calibration, conventions: Sequence[Convention], options: Mapping[str, Any]
+) -> list[Method]:
     """The method with these `options` at each width, in each convention."""
     found: list[Method] = []
-    for convention, widths in CONVENTIONS:
+    for convention, widths in conventions:
         own = {**options, **convention}
         for w, a in widths:
             if which == "rounding":

@@ -21,10 +21,10 @@ from suite.track.uploads import Uploads
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "running": "RUNNING"}
 
-VERSION = 3
+VERSION = 4
 """Of what is synced of a run, kept in its tag SYNCED. A run that an earlier version synced is synced again: before
 1 it had no tag RECORD, before 2 a method's `momentum` replaced the training's, before 3 it had neither a drop nor a
-description."""
+description, before 4 a scheme's ends had the width of the rest, whatever it was."""
 
 
 @dataclass(frozen=True)

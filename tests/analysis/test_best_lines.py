@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.draw.best_lines import MOST, best
+from analysis.draw.best_lines import MOST, _short, best
 
 DROPS = st.floats(-1, 90, allow_nan=False)
 LINES = st.lists(st.dictionaries(st.sampled_from([16, 8, 6, 4, 3]), DROPS, min_size=1), max_size=20)
@@ -56,3 +57,17 @@ def test_no_line_is_drawn_while_one_that_is_better_at_each_of_its_widths_is_left
     for name in named.keys() - set(names):
         for drawn in names:
             assert not all(named[name].get(bits, 100.0) < drop for bits, drop in named[drawn].items())
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "as the rest but image 8 bits",
+        "weights 8 bits, inputs float",
+        "8 bits",
+        "weights 8 bits, inputs 4 bits",
+    ],
+)
+def test_the_name_of_a_methods_only_line_keeps_all_that_it_says_of_the_ends(ends: str) -> None:
+    line = f"best, 512 images, first and last layer {ends}, BatchNorm folded"
+    assert _short([{"method": "best", "line": line}]) == {line: f"best, first and last layer {ends}"}

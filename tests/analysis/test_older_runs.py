@@ -62,6 +62,28 @@ def test_an_older_runs_csv_is_grouped_as_today(tmp_path: Path) -> None:
     assert found["label"].tolist() == today["label"].tolist()
 
 
+def test_the_ends_of_older_schemes_have_the_width_that_their_field_says(tmp_path: Path) -> None:
+    start = stage("float", 32, 0)
+    older = {"edges": "as the rest"}
+    stages = [
+        start,
+        stage("scheme", 4, 0, start, first_last=8, **older),
+        stage("scheme", 3, 0, start, first_last=None, **older),
+        stage("mixed", 4, 0, start, of="scheme first last 8", **older),
+        stage("mixed", 3, 0, start, of="scheme", **older),
+        stage("best", 4, 0, start, first_last=None, **older),
+    ]
+    for number, what in enumerate(stages):
+        finish(tmp_path / "runs", what, 90.0 + number)
+    plan(tmp_path / "runs", *stages)
+    found = configurations.load(tmp_path / "runs", "small")[0]
+    wanted = ["8 bits", "as the rest", "8 bits", "as the rest", "as the rest"]
+    assert found["edges"].tolist()[1:] == wanted
+    found.loc[found["kind"] == "Recipe", "edges"] = "as the rest"
+    found.to_csv(tmp_path / "runs.csv", index=False)
+    assert configurations.load(tmp_path, "any", str(tmp_path / "runs.csv"))[0]["edges"].tolist()[1:] == wanted
+
+
 def test_the_runs_csv_of_today_is_read_as_it_was_written(tmp_path: Path) -> None:
     trainings(tmp_path / "runs", newer=True)
     today = configurations.load(tmp_path / "runs", "small")[0]

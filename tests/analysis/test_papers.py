@@ -25,7 +25,7 @@ PTQ = published.load(published.PATH.with_name("published_ptq.toml"))
 LOWBIT = published.load(published.PATH.with_name("published_lowbit.toml"))
 
 
-AS_GDFQ = "as the rest, image 8 bits"
+AS_GDFQ = "as the rest but image 8 bits"
 
 
 def ours(method: str, bits: int, drop: float, edges: str = AS_GDFQ, **params: Any) -> dict[str, Any]:
@@ -137,12 +137,18 @@ def test_every_layer_at_its_width_is_one_convention_however_it_is_said() -> None
 
 
 def test_an_image_is_as_it_is_stored_with_8_bits_or_as_floats() -> None:
-    stored = "as the rest, image 8 bits or float"
-    assert papers.treatment("as the rest, image 8 bits", 4, 4) == stored
-    assert papers.treatment("4 bits, image float", 4, 4) == stored
-    assert papers.treatment("as the rest, image 6 bits", 4, 4) == "as the rest, image 6 bits"
-    assert papers.treatment("8 bits, image float", 4, 4) == papers.treatment("8 bits", 4, 4)
-    assert papers.treatment("as the rest, image 8 bits", 4, 32) == "as the rest", "all inputs are float"
+    stored = "as the rest but image 8 bits or float"
+    assert papers.treatment("as the rest but image 8 bits", 4, 4) == stored
+    assert papers.treatment("4 bits but image float", 4, 4) == stored
+    assert papers.treatment("as the rest but image 6 bits", 4, 4) == "as the rest but image 6 bits"
+    assert papers.treatment("8 bits but image float", 4, 4) == papers.treatment("8 bits", 4, 4)
+    assert papers.treatment("as the rest but image 8 bits", 4, 32) == "as the rest", "all inputs are float"
+    for same in ("as the rest but image 8 bits", "8 bits but image float"):
+        assert papers.treatment(same, 8, 8) == "as the rest", same
+    assert papers.treatment("as the rest but image 4 bits", 4, 4) == "as the rest"
+    assert papers.treatment("6 bits but image 6 bits", 4, 4) == "6 bits"
+    floats = "weights 8 bits, inputs float"
+    assert papers.treatment(f"{floats} but image float", 4, 4) == floats
 
 
 def table(*rows: dict[str, Any]) -> list[str]:
@@ -160,7 +166,7 @@ def test_the_table_has_a_line_for_each_that_stands_beside_the_smallest_loss_firs
     assert lines[0] == papers.DEFINITION
     assert lines[4].startswith(
         "| SynQ W4A4 (SynQ, Table 1: mean of 5 seeds; every layer; synthetic images) | W4A4 | "
-        "as the rest, image 8 bits or float (identity shortcuts rounded) | 92.76 (float 93.89) | 1.13 (±0.12) |"
+        "as the rest but image 8 bits or float (identity shortcuts rounded) | 92.76 (float 93.89) | 1.13 (±0.12) |"
     )
     assert lines[4].endswith("| best (n 3) | 0.50 (0.30 to 0.70) | we lose less |")
     assert lines[-1].startswith("| LSQ 4/4 (re-run by ") and "; best epoch on the test images) |" in lines[-1]

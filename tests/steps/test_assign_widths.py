@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -217,6 +218,12 @@ def test_the_recipes_own_first_and_last_width_is_declared_too() -> None:
     assert found["conv"] == found["linear"] == (8, 8) != found["left"]
 
 
+def test_where_the_first_and_the_last_layer_are_float_the_others_are_free() -> None:
+    """The layers behind them were taken for the first and the last, once these had no quantizers."""
+    _, found, _ = chosen(mixed(Scheme(4, 4, first_last=32, calibration=CALIBRATION)))
+    assert found["layers"] and not any(layer["declared"] for layer in found["layers"])
+
+
 def test_a_resumed_run_chooses_by_the_scores_that_were_saved_and_counts_no_metric_twice() -> None:
     x, labels = images()
     state: dict[str, Any] = {}
@@ -245,7 +252,7 @@ def test_the_step_stands_by_itself_behind_insert() -> None:
     x, labels = images()
     insert, ranges, _ = Mse(4, 4, feed=CALIBRATION).steps()
     inserted = quantized([insert], Keeping(tied(), x, labels))
-    set_widths(inserted, dict.fromkeys(first_and_last(inserted), (8, 8)))
+    set_widths(inserted, dict.fromkeys(chain(*first_and_last(inserted)), (8, 8)))
     step = AssignWidths(ranges=(ranges,), images=CALIBRATION, first_last=8, widths=(3, 5))
     step.apply(inserted, Keeping(tied(), x, labels))
     found = widths_of(inserted)

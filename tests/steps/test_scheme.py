@@ -135,7 +135,7 @@ def test_the_image_may_have_a_width_of_its_own(
     ]
     assert set(rest) == {3}
     words = {8: "8 bits", 5: "5 bits", 32: "float"}[image_bits]
-    assert method.edges == f"{'8 bits' if first_last else 'as the rest'}, image {words}"
+    assert method.edges == f"{'8 bits' if first_last else 'as the rest'} but image {words}"
 
 
 def test_weights_alone_leave_every_input_in_float(network: nn.Module) -> None:
@@ -186,12 +186,16 @@ def test_a_range_of_histograms_is_refused_where_training_should_update_it() -> N
         (lambda: Recipe(START, Scheme(first_last=1)), "first_last 1 is out of range"),
         (lambda: Recipe(START, Scheme(image_bits=1)), "image_bits 1 is out of range"),
         (
+            lambda: Recipe(START, Scheme(first_last=32, image_bits=8)),
+            "image_bits 8 has no effect where the image",
+        ),
+        (
             lambda: Recipe(START, Scheme(4, 32, image_bits=8)),
-            "image_bits 8 has no effect where the image stays float",
+            "image_bits 8 has no effect where the image",
         ),
         (
             lambda: Mixed(Scheme(4, 4, image_bits=8)),
-            "the widths of the first layer are chosen, that of the image too",
+            "the image has that of the first layer's input",
         ),
         (lambda: Recipe(START, Scheme(by_layer=(("conv1", 4, 40),))), "by_layer conv1 40 is out of range"),
     ],
