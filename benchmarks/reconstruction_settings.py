@@ -164,7 +164,7 @@ def is_done(setting: Setting, records: list[dict[str, Any]]) -> bool:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """All of them in Markdown, the least divergence of each width and draw first: other draws hold out other images."""
+    """In Markdown, the least divergence of each width and draw first: other draws hold out other images."""
     order = sorted(
         records,
         key=lambda one: ([-bits for bits in one["widths"]], one.get("draw", 0), one["divergence"]),
