@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from analysis.draw.style import LINES, RC
 from analysis.read.curves import LEARNED, Curve
 
 SIDES = {"weight": "weights", "input": "inputs"}
+TITLE_LETTERS = 42
+"""Of a line of a panel's title; a longer title goes on below."""
 COLOURS = matplotlib.colormaps["viridis"]
 
 
@@ -69,7 +72,7 @@ def figure(shown: Mapping[str, Curve], order: Sequence[str] = ()) -> Figure:
             here.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
             layers = max(layers, here, key=len)
             for axes, (side, words) in zip(row, SIDES.items(), strict=True):
-                axes.set_title(f"{title}, {words}")
+                axes.set_title(textwrap.fill(f"{title}, {words}", TITLE_LETTERS, break_on_hyphens=False))
                 mine = [line for line in drawn if line.side == side]
                 for line in mine:
                     styles.setdefault(line.parameter, LINES[len(styles) % len(LINES)])

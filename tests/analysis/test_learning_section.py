@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fakes.figures import texts
+from fakes.figures import apart_and_inside, texts
 from fakes.runs_folder import begin, finish, plan, stage
 
 from analysis.draw import learned
@@ -105,3 +105,11 @@ def test_the_axis_of_step_sizes_that_hardly_move_is_not_shifted() -> None:
     figure = learned.figure({"lsq w4a4": found})
     figure.draw_without_rendering()
     assert {axes.yaxis.get_offset_text().get_text() for axes in figure.axes} == {""}
+
+
+def test_no_two_texts_of_the_figure_overlap_with_names_as_long_as_those_of_a_sweep() -> None:
+    scales = {f"learned_conv1_{side}_scale": 0.5 for side in ("weight", "input")}
+    found = curve({epoch: scales | ({"train_loss": 1.0} if epoch else {}) for epoch in range(4)})
+    assert found is not None
+    name = "lsq, first and last layer weights 8 bits, inputs float, BatchNorm trained w{0}a{0}"
+    apart_and_inside(learned.figure({name.format(bits): found for bits in (4, 2)}))
