@@ -49,7 +49,9 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps = {f"explain-{source}": ("explain", "--source", source, *start) for source in SOURCES}
     sweeps |= {"cifar10": ("cifar10", *start), "treatments": ("treatments", *start)}
     sweeps["calibration-seeds"] = ("cifar10", *start, "--calibration-seeds", "3")
-    sweeps["ptq"] = ("ptq", *start, "--methods", "best")
+    sweeps |= {"ptq": ("ptq", *start, "--methods", "best"), "mixed": ("mixed", *start)}
+    first = ("--only", "lsq w[42]a[42] 40 epochs seed 0 *")
+    sweeps["lowbit"] = ("lowbit", *start, "--epochs", "40", *first)
     sweeps["resnet50"] = ("resnet50",)
     sweeps["explain-002-resnet50"] = ("explain", "--source", "002", *RESNET50)
     sweeps["histogram-to-mse"] = (str(EXAMPLES / "histogram_to_mse.py"), *RESNET50)
