@@ -15,7 +15,7 @@ def test_each_kind_of_file_has_a_line_and_no_line_is_of_another() -> None:
     committed = [folder for folder in RESULTS.iterdir() if folder.is_dir() and folder.name != "quick"]
     kinds = {file.name for folder in committed for file in folder.iterdir()} - {"README.md"}
     lines = re.findall(r"^\| (`.*?) \| (.+?) \| (.+?) \|$", (RESULTS / "README.md").read_text(), re.MULTILINE)
-    named = [name for files, *_ in lines for name in re.findall(r"`([\w.]+)`", files)]
+    named = [name for files, *_ in lines for name in re.findall(r"`([\w.-]+)`", files)]
     assert len(kinds) > 20 and set(named) == kinds
     assert len(named) == len(set(named)), "a line for each"
 
