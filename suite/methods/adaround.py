@@ -26,10 +26,6 @@ from suite.steps.insert import Carried
 from suite.steps.reconstruct import Learns, Unit
 from suite.steps.weight_range import AffineLeastError
 
-TRAVEL = 30.0
-"""Iterations times learning rate: how far alpha, which Adam moves by about its rate, can go. 0.03 at 1,000 iterations,
-0.0015 at 20,000, where the authors have 0.001. With less, few weights change sides; see docs/experiments.md."""
-
 FASTEST = 0.3
 """The highest learning rate of the rounding, where iterations are few."""
 
@@ -38,7 +34,7 @@ FASTEST = 0.3
 class Adaround(Method):
     """2 to 16 bits, or 32 for float; `first_last` those of weight and input of the first and the last layer, None as
     the rest. `iterations`, `batch` and `bfloat16` as of Reconstruct; the authors take 10,000 to 20,000 iterations.
-    The fewer they are, the higher the learning rate of the rounding: `TRAVEL` of them all, at most `FASTEST`.
+    The fewer they are, the higher the learning rate of the rounding: `travel` of them all, at most `FASTEST`.
     zero_points: inputs that may be negative have one, so that all 2^bits levels are in their range. views and
     weight_step_lr: as of Reconstruct. carried, image_bits: as of Insert."""
 
@@ -59,6 +55,9 @@ class Adaround(Method):
     batch_norm: ClassVar[str] = "folded"
     revision: ClassVar[int] = 2
     """1 summed the squared error in another order, of `adaround` and of all that learn as it does."""
+    travel: ClassVar[float] = 30.0
+    """Iterations times learning rate: how far alpha, which Adam moves by about its rate, can go. 0.03 at 1,000
+    iterations, 0.0015 at 20,000, where the authors have 0.001. With less, few weights change sides."""
 
     def __post_init__(self) -> None:
         check_widths(self, FLOAT_BITS)
@@ -95,7 +94,7 @@ class Adaround(Method):
     def reconstruct(self, unit: Unit, learns: Learns, part: float = 1.0, drop: float = 0.0) -> Reconstruct:
         """A step with the method's settings and a `part` of its iterations."""
         iterations = max(1, round(part * self.iterations)) if self.iterations > 0 else self.iterations
-        lr = min(FASTEST, TRAVEL / max(1, iterations))
+        lr = min(FASTEST, self.travel / max(1, iterations))
         return Reconstruct(
             unit,
             learns,
