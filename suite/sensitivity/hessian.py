@@ -1,7 +1,8 @@
 """Traces of the Hessian of the loss, by Hutchinson's estimator (HAWQ-V2, Dong et al. 2020, arXiv 1911.03852).
 
-E[v' H v] = tr(H) for v of independent random signs. One second derivative serves the weights and the inputs of all
-layers at once: the products across tensors are zero in the mean, and are in the standard error.
+E[v' H v] = tr(H) for v of independent random signs. Each tensor is probed by itself: one second derivative could serve
+all of them, but then the products across tensors, zero in the mean, are in the variance. With as many samples the
+standard error of a layer of a ResNet-20 was three to six times as large, which takes up to 40 times the samples.
 """
 
 from __future__ import annotations
@@ -49,14 +50,11 @@ def traces(
                 tensor_name: _size(tensor_name, tensors, len(x)) for tensor_name, tensors in wanted.items()
             }
             flat = [tensor for tensors in wanted.values() for tensor in tensors]
-            first = torch.autograd.grad(loss, flat, create_graph=True, materialize_grads=True)
-            for _ in range(probes):
-                signs = [_signs(tensor, generator) for tensor in flat]
-                second = iter(_product(first, flat, signs))
-                probed = iter(signs)
-                for tensor_name, tensors in wanted.items():
-                    dots = [float((next(second) * next(probed)).sum(dtype=torch.float64)) for _ in tensors]
-                    samples.setdefault(tensor_name, []).append(sum(dots) / len(x))
+            firsts = iter(torch.autograd.grad(loss, flat, create_graph=True, materialize_grads=True))
+            for tensor_name, tensors in wanted.items():
+                first = [next(firsts) for _ in tensors]
+                found = samples.setdefault(tensor_name, [])
+                found += [_sample(first, tensors, generator) / len(x) for _ in range(probes)]
             calls.clear()
     return {tensor_name: _trace(values, sizes[tensor_name]) for tensor_name, values in samples.items()}
 
@@ -72,13 +70,16 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.to(like.device).to(like.dtype).mul_(2).sub_(1)
 
 
-def _product(first: Sequence[Tensor], tensors: Sequence[Tensor], signs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The Hessian times the signs. A gradient without history is constant: its second derivative is zero."""
+def _sample(first: Sequence[Tensor], tensors: Sequence[Tensor], generator: torch.Generator) -> float:
+    """Random signs times the Hessian times the signs; `first` are the gradients of the `tensors`. A gradient without
+    history is constant: its second derivative is zero."""
+    signs = [_signs(tensor, generator) for tensor in tensors]
     known = [(one, sign) for one, sign in zip(first, signs, strict=True) if one.requires_grad]
     if not known:
-        return [torch.zeros_like(tensor) for tensor in tensors]
+        return 0.0
     ones, along = zip(*known, strict=True)
-    return torch.autograd.grad(ones, tensors, along, retain_graph=True, materialize_grads=True)
+    second = torch.autograd.grad(ones, tensors, along, retain_graph=True, materialize_grads=True)
+    return sum(float((one * sign).sum(dtype=torch.float64)) for one, sign in zip(second, signs, strict=True))
 
 
 def _trace(values: list[float], size: int) -> Trace:

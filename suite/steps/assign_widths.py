@@ -80,6 +80,11 @@ class AssignWidths(Step):
             )
 
     @property
+    def revision(self) -> int:  # type: ignore[override]
+        """As of `mixed`."""
+        return 2 if self.by == "hessian" else 1
+
+    @property
     def sets_widths(self) -> bool:
         """It keeps what `first_last` says."""
         return True

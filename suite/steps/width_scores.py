@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from suite.recipe import Calibration
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from suite.sensitivity.costs import Cost
+    from suite.sensitivity.hessian import Trace
     from suite.sensitivity.width_search import Option
 
 Scores = dict[tuple[str, str, int], float]
@@ -56,7 +58,7 @@ def scores_of(
     if by == "hessian":
         covered = tuple(dict.fromkeys(cost.layer for cost in found))
         estimated = traces(rounded.network, covered, batches, probes, images.seed)
-        found = with_hessian(found, estimated)
+        found = with_hessian(found, {name: above_its_error(one) for name, one in estimated.items()})
         by_tensor = {
             tensor_name: (one.trace / one.size, one.standard_error / one.size)
             for tensor_name, one in estimated.items()
@@ -67,9 +69,15 @@ def scores_of(
     return covering(rounded.names, found, by, base), by_tensor
 
 
+def above_its_error(trace: Trace) -> Trace:
+    """A trace below its standard error counts as that much: a negative estimate is chance, and would make every width
+    of the tensor free."""
+    return replace(trace, trace=max(0.0, trace.trace, trace.standard_error))
+
+
 def doubtful(traces: Traces) -> str:
     """A warning of the tensors whose trace is below SIGNIFICANT of its standard errors, or negative: its sign may be
-    chance, and a negative one costs nothing at any width. Empty where there is none."""
+    chance. Empty where there is none."""
     weak = [tensor_name for tensor_name, (trace, error) in traces.items() if not trace >= SIGNIFICANT * error]
     if not weak:
         return ""
@@ -77,8 +85,8 @@ def doubtful(traces: Traces) -> str:
     more = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
     return (
         f"the Hessian's trace of {len(weak)} of {counted(len(traces), 'tensor')} is below {SIGNIFICANT} of its "
-        f"standard errors ({named}{more}): their costs say little, and where the estimate is negative every width "
-        f"costs 0; take more images or probes, or another score"
+        f"standard errors ({named}{more}): their costs say little, and below one standard error they are those of a "
+        f"trace that large; take more images or probes, or another score"
     )
 
 
