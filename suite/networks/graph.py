@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from suite.networks.own_forward import has_own_forward
-from suite.networks.ties import joined
+from suite.networks.ties import joined, shared_or_added
 from suite.recipe.errors import first_line
 
 MULTIPLY: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear)
@@ -168,8 +168,10 @@ class _Reader:
     def graph(self) -> Graph:
         pairs = [(node, bn) for node in self.layers if (bn := self._batch_norm_of(node))]
         chains, clipped = self._chains(dict(pairs))
+        ties = shared_or_added(self.nodes, self.layers, _is_sum, self._before_norm)
+        layers = tuple(dict.fromkeys(map(_name, self.layers)))
         return Graph(
-            layers=tuple(dict.fromkeys(map(_name, self.layers))),
+            layers=layers,
             first=_names(node for node in self.layers if not self.above[node] & set(self.layers)),
             last=_names(self._last()),
             conv_bn=tuple((_name(node), _name(bn)) for node, bn in pairs),
@@ -177,15 +179,8 @@ class _Reader:
             chains=chains,
             clipped=clipped,
             called=frozenset(map(_name, self.modules)),
-            tied=joined(list(dict.fromkeys(map(_name, self.layers))), self._ties()),
+            tied=joined(layers, map(_names, ties)),
         )
-
-    def _ties(self) -> Iterator[tuple[str, ...]]:
-        for node in self.nodes:
-            yield _names(user for user in node.users if user in self.layers)
-            if node.op != "call_module" and node.target in ADD:
-                given = [self._before_norm(part) for part in node.all_input_nodes]
-                yield _names(part for part in given if part in self.layers)
 
     def _before_norm(self, node: fx.Node) -> fx.Node:
         """What BatchNorm normalizes, where `node` is BatchNorm; else `node`."""
@@ -221,7 +216,7 @@ class _Reader:
     def _blocks(self) -> tuple[Block, ...]:
         found = []
         for node in self.nodes:
-            if node.op == "call_module" or node.target not in ADD or len(node.all_input_nodes) != 2:
+            if not _is_sum(node) or len(node.all_input_nodes) != 2:
                 continue
             one, other = ({given} | self.above[given] for given in node.all_input_nodes)
             fork = max(one & other, key=self.order.__getitem__, default=None)
@@ -279,6 +274,10 @@ def _fits(before: nn.Module, behind: nn.Module) -> bool:
     inputs = getattr(behind, "in_channels", getattr(behind, "in_features", None))
     groups = getattr(behind, "groups", 1)
     return outputs is not None and outputs == inputs and groups in (1, inputs)
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return node.op != "call_module" and node.target in ADD
 
 
 def _name(node: fx.Node) -> str:

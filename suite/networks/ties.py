@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from torch import fx
+
+
+def shared_or_added(
+    nodes: Iterable[fx.Node],
+    layers: Collection[fx.Node],
+    is_sum: Callable[[fx.Node], bool],
+    before_norm: Callable[[fx.Node], fx.Node],
+) -> Iterator[list[fx.Node]]:
+    """Those of `layers` that take one tensor, and those that are added, directly or as parts of a sum that is added
+    again. What is added behind a ReLU is not tied, as in HAWQ's notebook."""
+    of_sum: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        yield [user for user in node.users if user in layers]
+        if is_sum(node):
+            given = map(before_norm, node.all_input_nodes)
+            added = [layer for part in given if (layer := of_sum.get(part, part)) in layers]
+            if added:
+                of_sum[node] = added[0]
+            yield added
 
 
 def joined(names: Sequence[str], groups: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
