@@ -21,6 +21,9 @@ Option = tuple[int, int]
 LARGEST = 1e6
 """What the largest cost becomes for the solver, which takes sums that differ by less than 1e-6 for equal."""
 
+SECONDS = 600.0
+"""After which the solver gives up: what it has found by then depends on the machine. A ResNet-50 takes less than one."""
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -60,7 +63,7 @@ def check_possible(resources: Sequence[Resource]) -> None:
 def least_cost(costs: NDArray[np.float64], resources: Sequence[Resource]) -> tuple[int, ...]:
     """The option of each group of the least summed cost, by HiGHS; the same for the same numbers.
 
-    costs: finite, [groups, options]. Raises SuiteError where no choice is within the limits.
+    costs: finite, [groups, options]. Raises SuiteError where no choice is within the limits, and after SECONDS.
     """
     check_possible(resources)
     groups, options = costs.shape
@@ -78,10 +81,10 @@ def least_cost(costs: NDArray[np.float64], resources: Sequence[Resource]) -> tup
             integrality=np.ones(groups * options),
             bounds=Bounds(0, 1),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0, "time_limit": SECONDS},
         )
-        if found.x is None:
-            raise SuiteError(f"the widths were not found: {found.message}; allow other widths or budgets")
+        if found.status != 0:
+            raise SuiteError(f"the widths were not found: {found.message}; allow fewer widths or another budget")
         taken = np.asarray(found.x).reshape(groups, options).argmax(axis=1)
         choice = tuple(int(option) for option in taken)
         if all(resource.holds(choice) for resource in resources):
