@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.compare.significance import Interval, of_accuracy, of_drop, of_mean, wider
 from analysis.errors import AnalysisError
 from analysis.read import mlflow, run_folders
+from analysis.read.budgets import RANDOM, UNIFORM, with_widths
 from analysis.read.curves import Curve
 from analysis.read.older import table_as_today
 from analysis.read.published import Published
@@ -46,6 +47,8 @@ WORDS: dict[str, dict[Any, str]] = {
     "running_extreme": {True: "running extreme", False: ""},
     "ranges_move": {True: "moving ranges", False: ""},
     "per_layer": {True: "per layer", False: ""},
+    "by": {UNIFORM: UNIFORM, RANDOM: RANDOM}
+    | {score: f"by {score}" for score in ("noise", "logits", "gradient", "hessian", "loss")},
 }
 # Where the name of a parameter and its value are not words enough.
 PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "first and last layer {}"}
@@ -114,7 +117,7 @@ def summarize(marked: pd.DataFrame, published: Published) -> pd.DataFrame:
             row["configuration"],
         )
 
-    return pd.DataFrame(sorted(rows, key=position))
+    return with_widths(pd.DataFrame(sorted(rows, key=position)))
 
 
 def by_network(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -132,8 +135,17 @@ def point(row: Mapping[str, Any]) -> str:
     """The short name of a configuration: `amax w4a8`."""
     if row["weight_bits"] == FLOAT_BITS:
         return str(row["label"])
-    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']}"
-    return f"{row['label']} w{row['weight_bits']}{acts}"
+    return f"{row['label']} {widths(row)}"
+
+
+def widths(row: Mapping[str, Any]) -> str:
+    """The bits of weights and, unless they are float, of activations.
+
+    >>> widths({"weight_bits": 4, "act_bits": 32}), widths({"weight_bits": 2.5, "act_bits": 2.5})
+    ('w4', 'w2.5a2.5')
+    """
+    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']:g}"
+    return f"w{row['weight_bits']:g}{acts}"
 
 
 def _summary(group: pd.DataFrame) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from analysis.compare.roles import are_sound
+from analysis.compare.roles import are_drawn, are_sound
 
 SIZE, LATENCY = "model_size_mb", "image_ms"
 
@@ -25,6 +25,7 @@ def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 def sound_front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The front of the configurations that do what their method's name says, or of all where none of them is
-    quantized: what a source got by a defect is no choice that one has."""
+    quantized: what a source got by a defect is no choice that one has, and a mean over random widths is none."""
+    points = points[~are_drawn(points)]
     sound = points[are_sound(points)]
     return front(sound if (sound["method"] != "float").any() else points, cost)

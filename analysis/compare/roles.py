@@ -1,4 +1,4 @@
-"""What a configuration is to the source of its method: what the source ran, or what the method's name says."""
+"""What a configuration is: what its source ran, what its method's name says, or a mean over random choices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.read import published
+from analysis.read.budgets import METHOD, RANDOM
 from analysis.read.published import Published
 
 
@@ -21,8 +22,7 @@ def _published() -> Published:
 def is_sound(row: Mapping[str, Any]) -> bool:
     """Whether a configuration has the parameters with which its method does what its name says."""
     wanted = _published().sound.get(row["method"], {})
-    # Exported in bfloat16 it is `{...}, bfloat16`.
-    parameters, _ = json.JSONDecoder().raw_decode(row["configuration"])
+    parameters = _parameters(row)
     return wanted is not False and all(parameters.get(name) == value for name, value in wanted.items())
 
 
@@ -30,6 +30,23 @@ def are_sound(configurations: pd.DataFrame) -> pd.Series[bool]:
     """Of each row of a table of configurations whether it is sound."""
     found = [is_sound(row) for row in configurations.to_dict("records")]
     return pd.Series(found, configurations.index, dtype=bool)
+
+
+def is_drawn(row: Mapping[str, Any]) -> bool:
+    """Whether its runs differ by their random widths: their mean is no network that one could choose."""
+    return bool(row["method"] == METHOD and _parameters(row).get("by") == RANDOM)
+
+
+def are_drawn(configurations: pd.DataFrame) -> pd.Series[bool]:
+    """The same of each row of a table of configurations."""
+    found = [is_drawn(row) for row in configurations.to_dict("records")]
+    return pd.Series(found, configurations.index, dtype=bool)
+
+
+def _parameters(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Exported in bfloat16 it is `{...}, bfloat16`.
+    parameters: Mapping[str, Any] = json.JSONDecoder().raw_decode(row["configuration"])[0]
+    return parameters
 
 
 def source_title(source: str) -> str:

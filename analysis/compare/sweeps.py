@@ -16,6 +16,7 @@ from analysis.compare import configurations, significance
 from analysis.compare.configurations import IDENTITY
 from analysis.compare.significance import LEVEL, Bits
 from analysis.errors import AnalysisError
+from analysis.read.budgets import with_widths
 from analysis.read.run_folders import parameters
 from suite.record.words import is_seed
 
@@ -86,7 +87,7 @@ def load(before: tuple[Path, str], after: tuple[Path, str]) -> Diff:
     for row, p in zip(rows, significance.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
         row["verdict"] = row["verdict"] or _verdict(row)
-    table = pd.DataFrame(sorted(rows, key=lambda row: ORDER.index(row["verdict"])))
+    table = with_widths(pd.DataFrame(sorted(rows, key=lambda row: ORDER.index(row["verdict"]))))
     rest = [name for name in every if name not in named and not is_seed(name)]
     return Diff(a, b, table, _otherwise(groups, common, rest))
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from analysis.compare import significance
 from analysis.compare.significance import LEVEL, Bits
+from analysis.read.budgets import with_widths
 from analysis.read.run_folders import parameters
 from suite.record.words import is_seed
 
@@ -29,6 +30,7 @@ BEST, WORSE, BETTER = "best", "worse", "better where both ran"
 INCONCLUSIVE = "not significantly different"
 NO_COMMON_RUN, OTHER_DATA, UNKNOWN_DATA = "no run in common", "other test data", "test data not recorded"
 NO_IMAGES, FEW = "per-image results missing", "too few trainings"
+UNTESTED = dict.fromkeys(("difference", "low", "high", "p"), math.nan)
 NETWORK = ("model", "dataset", "float_network")
 CLASS = (*NETWORK, "weight_bits", "act_bits")
 COLUMNS = (
@@ -66,7 +68,7 @@ def table(runs: Path, marked: pd.DataFrame) -> pd.DataFrame:
             -row["act_bits"],
         )
     )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return with_widths(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def _class(group: Sequence[Row], seeds: Sequence[str], runs: Path) -> list[Row]:
@@ -110,24 +112,30 @@ def _condition(run: Row) -> tuple[str, str | None]:
 
 def _compared(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str], read: Read) -> Row:
     """A row of the table; `verdict` is empty where it follows from p."""
-    pairs = _pairs(reference, own, seeds)
-    row = _row(own, pairs)
-    if not pairs:
-        return row | {"verdict": NO_COMMON_RUN}
-    data = {run["test_sha256"] for pair in pairs for run in pair}
+    both = pairs(reference, own, seeds)
+    return _row(own, both) | tested(both, read)
+
+
+def tested(both: Pairs, read: Read) -> Row:
+    """The change from the first runs of the pairs to the second, on the same images: `difference` in points with
+    `low`..`high` and `p`, what it was tested `by`, and as `verdict` why not, where it was not; else ""."""
+    found: Row = UNTESTED | {"by": ""}
+    if not both:
+        return found | {"verdict": NO_COMMON_RUN}
+    data = {run["test_sha256"] for pair in both for run in pair}
     if len(data) > 1 or None in data:
-        return row | {"verdict": UNKNOWN_DATA if None in data else OTHER_DATA}
-    results = significance.stacked([(read(best["key"]), read(run["key"])) for best, run in pairs])
+        return found | {"verdict": UNKNOWN_DATA if None in data else OTHER_DATA}
+    results = significance.stacked([(read(best["key"]), read(run["key"])) for best, run in both])
     if results is None:
-        return row | {"verdict": NO_IMAGES}
+        return found | {"verdict": NO_IMAGES}
     before, after = results
-    row |= significance.paired(before, after) | {"by": "images"}
-    if any(_is_trained(run) for pair in pairs for run in pair) and not np.array_equal(before, after):
-        row |= significance.doubtful(row, _over_trainings(pairs)) | {"by": "both"}
-    return row | {"verdict": FEW if math.isnan(row["p"]) else ""}
+    found = significance.paired(before, after) | {"by": "images"}
+    if any(_is_trained(run) for pair in both for run in pair) and not np.array_equal(before, after):
+        found |= significance.doubtful(found, _over_trainings(both)) | {"by": "both"}
+    return found | {"verdict": FEW if math.isnan(found["p"]) else ""}
 
 
-def _pairs(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]) -> Pairs:
+def pairs(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]) -> Pairs:
     """(run of the reference, run) of the same float network whose seeds agree, as far as both have them."""
     by_network: dict[str, list[Row]] = {}
     for best in reference:
@@ -141,10 +149,9 @@ def _pairs(reference: Sequence[Row], own: Sequence[Row], seeds: Sequence[str]) -
 
 
 def _row(own: Sequence[Row], pairs: Pairs) -> Row:
-    unknown = dict.fromkeys(("difference", "low", "high", "p", "p_holm"), math.nan)
     top1 = np.mean([run["top1"] for run in ([run for _, run in pairs] or own)])
-    return {name: own[0][name] for name in (*CLASS, "label", "configuration")} | unknown | {
-        "n": len(pairs), "top1": float(top1), "by": "", "verdict": ""
+    return {name: own[0][name] for name in (*CLASS, "label", "configuration")} | UNTESTED | {
+        "p_holm": math.nan, "n": len(pairs), "top1": float(top1), "by": "", "verdict": ""
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, line_st
 RERUN: tuple[Any, ...] = ("--", (0, (5, 1, 1, 1, 1, 1)), (0, (2, 1)))
 CORRECTED: tuple[Any, ...] = ("-", (0, (12, 2)), "-.")
 """How the lines of a source are dashed: the first of each for its first line of a method."""
-FLOAT_TITLES = {FLOAT_BITS: "float"}
+FLOAT_TITLES: dict[float, str] = {FLOAT_BITS: "float"}
 TITLE_LETTERS = 27
 """Of a line of the title of a source's panel."""
 PARTS = (("weights and activations", False), ("weights alone", True))

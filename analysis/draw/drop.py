@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.compare.configurations import FLOAT_BITS, by_network, hole
+from analysis.compare.configurations import by_network, hole, widths
+from analysis.compare.roles import are_drawn
 from analysis.draw.axes import bar, drops, ends, shown
 from analysis.draw.lines import Record
 from analysis.draw.style import BASELINE, NARROW, QUIET, WIDE, laid_out, rc, style_of
@@ -47,7 +48,7 @@ def figure(
             _panel(axes, sorted(rows, key=_order) if by_drop else rows, marked, comparison)
             _names(axes, sorted(rows, key=_order) if by_drop else rows, above=narrow)
         figure.legend(
-            handles=_legend(bool((configurations["n"] > 1).any()), bool(_published(comparison))),
+            handles=_legend(_dots(configurations), bool(_published(comparison))),
             loc="outside lower center",
             ncols=1 if narrow else 3,
         )
@@ -101,8 +102,7 @@ def _order(row: Record) -> tuple[bool, float, str]:
 
 
 def _name(row: Record) -> str:
-    acts = "" if row["act_bits"] == FLOAT_BITS else f"a{row['act_bits']}"
-    name = f"{row['label']}  w{row['weight_bits']}{acts}"
+    name = f"{row['label']}  {widths(row)}"
     return name if row["n"] else f"{name} ({hole(row)})"
 
 
@@ -114,12 +114,19 @@ def _published(comparison: pd.DataFrame) -> dict[str, list[float]]:
     return {str(name): list(rows) for name, rows in known.groupby("configuration")["published_drop"]}
 
 
-def _legend(seeds: bool, published: bool) -> list[Line2D]:
+def _dots(configurations: pd.DataFrame) -> str:
+    """What the small dots are: of each mean that is over several runs one of these."""
+    several = configurations[configurations["n"] > 1]
+    drawn = are_drawn(several)
+    return " or ".join([*["one seed"] * (not drawn.all()), *["one draw of widths"] * bool(drawn.any())])
+
+
+def _legend(dots: str, published: bool) -> list[Line2D]:
     def proxy(label: str, **style: Any) -> Line2D:
         return Line2D([], [], linestyle="none", color=QUIET, label=label, **style)
 
     return [
-        *([proxy("one seed", marker="o", markersize=4, alpha=0.45)] if seeds else []),
+        *([proxy(dots, marker="o", markersize=4, alpha=0.45)] if dots else []),
         proxy("mean and 95 % interval, marker by method", marker="s"),
         *(
             [

@@ -31,17 +31,17 @@ def named(configurations: pd.DataFrame) -> list[str]:
 def _activations(row: Mapping[str, Any]) -> str:
     if row["act_bits"] == FLOAT_BITS:
         return "weights only"
-    return "all" if row["act_bits"] == row["weight_bits"] else f"acts {row['act_bits']}"
+    return "all" if row["act_bits"] == row["weight_bits"] else f"acts {row['act_bits']:g}"
 
 
-def positions(rows: Sequence[Record]) -> dict[int, int]:
+def positions(rows: Sequence[Record]) -> dict[float, int]:
     """Where each width stands, from wide to narrow as in the tables, at equal distances."""
-    widths = sorted({int(row["weight_bits"]) for row in rows}, reverse=True)
+    widths = sorted({row["weight_bits"] for row in rows}, reverse=True)
     return {width: place for place, width in enumerate(widths)}
 
 
 def drawn(
-    axes: Axes, line: Sequence[Record], places: Mapping[int, int], style: Mapping[str, Any], metric: str
+    axes: Axes, line: Sequence[Record], places: Mapping[float, int], style: Mapping[str, Any], metric: str
 ) -> list[float]:
     """Draw a line with the intervals of its points; gives what the axis has to hold. A width whose results are all
     missing is left out, and the line broken there."""
@@ -54,8 +54,8 @@ def drawn(
     return [value for row in line for value in ends(row, metric)]
 
 
-def ticks(axes: Axes, places: Mapping[int, int], titles: Mapping[int, str] | None = None) -> None:
+def ticks(axes: Axes, places: Mapping[float, int], titles: Mapping[float, str] | None = None) -> None:
     """An x axis of widths."""
-    axes.set_xticks(list(places.values()), [(titles or {}).get(width, str(width)) for width in places])
+    axes.set_xticks(list(places.values()), [(titles or {}).get(width, f"{width:g}") for width in places])
     axes.set_xlabel("bits of a weight")
     axes.grid(axis="x", visible=False)

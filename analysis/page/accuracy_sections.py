@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.compare import pareto
-from analysis.compare.configurations import FLOAT_BITS, by_network, hole, point
+from analysis.compare.configurations import FLOAT_BITS, JOURNALS, by_network, hole, point
 from analysis.draw import accuracy, best_lines, cost
 from analysis.draw import drop as drops
 from analysis.draw.axes import LEAST
 from analysis.draw.style import WIDE
 from analysis.page.parts import Cell, Column, Part, Picture, Section, Table, notes_of
+from analysis.read.budgets import METHOD
 from analysis.report import wording
 from analysis.report.results import Results
 
@@ -42,7 +43,10 @@ def by_bits(results: Results) -> Section:
     def draw(width: float) -> Figure:
         return accuracy.figure(results.summary, results.comparison, width)
 
-    parts: list[Part] = [_picture("accuracy", draw, alt, caption, results)]
+    # Of one method with widths by layer all lines would be alike; `width-front` shows them, by size.
+    quantized = results.summary[results.summary["method"] != "float"]["method"]
+    is_of_widths = results.source == JOURNALS and len(quantized) > 0 and (quantized == METHOD).all()
+    parts: list[Part] = [] if is_of_widths else [_picture("accuracy", draw, alt, caption, results)]
     parts += [_matrix(results, group, "top1", title) for title, group in by_network(results.summary)]
     return Section("accuracy", "Accuracy by bits", parts)
 
@@ -76,7 +80,7 @@ def _picture(name: str, draw: Callable[[float], Figure], alt: str, caption: str,
 
 def _matrix(results: Results, group: pd.DataFrame, metric: str, title: str) -> Table:
     """A row for each label and kind of activations, a column for each width of weights, a cell a configuration."""
-    widths = sorted({int(width) for width in group["weight_bits"]}, reverse=True)
+    widths = sorted(set(group["weight_bits"]), reverse=True)
     lines: dict[tuple[str, str], dict[int, Cell]] = {}
     for row in group.to_dict("records"):
         cells = lines.setdefault((row["label"], _activations(row)), {})
@@ -111,7 +115,7 @@ def hole_cell(row: dict[str, Any]) -> Cell:
 def _activations(row: dict[str, Any]) -> str:
     if row["act_bits"] == FLOAT_BITS:
         return "float"
-    return "as weights" if row["act_bits"] == row["weight_bits"] else f"{row['act_bits']} bits"
+    return "as weights" if row["act_bits"] == row["weight_bits"] else f"{row['act_bits']:g} bits"
 
 
 def against_cost(results: Results) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare.configurations import FLOAT_BITS, point
+from analysis.compare.configurations import FLOAT_BITS, point, widths
 from analysis.compare.significance import LEVEL
 from analysis.compare.versus_best import BEST, BETTER, CLASS, INCONCLUSIVE, NETWORK, WORSE
 from analysis.page.parts import Cell, Column, Lines, Part, Section, Table, notes_of
@@ -42,9 +42,9 @@ def section(results: Results) -> Section | None:
         short = [list(map(Cell, line)) for line in _overview(group)]
         parts.append(Table(f"The best by widths, {title}", overview, short, {}))
         rows: list[list[Cell]] = []
-        for widths, of_class in _classes(group):
+        for of_widths, of_class in _classes(group):
             left_out = f": the nearest {MOST} of {len(of_class):,}, all in pairs.csv" * (len(of_class) > MOST)
-            rows.append([Cell(widths + left_out)])
+            rows.append([Cell(of_widths + left_out)])
             rows += [_line(row, results) for row in of_class[:MOST].to_dict("records")]
         caption = f"Each configuration against the best of its widths, {title}"
         parts.append(Table(caption, columns, rows, notes_of(rows, results.differences.words)))
@@ -109,16 +109,17 @@ def _networks(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _classes(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of each class, the best first, with its widths."""
     named = []
-    for (*_, weight_bits, act_bits), rows in found.groupby(list(CLASS), sort=False):
-        acts = ", float activations" if act_bits == FLOAT_BITS else f"a{act_bits}"
-        named.append((f"w{weight_bits}{acts}", rows))
+    for _, rows in found.groupby(list(CLASS), sort=False):
+        first = rows.iloc[0]
+        acts = ", float activations" if first["act_bits"] == FLOAT_BITS else ""
+        named.append((widths(first) + acts, rows))
     return named
 
 
 def _overview(found: pd.DataFrame) -> list[list[str]]:
     """A line for each class in words, a text for each of OVERVIEW."""
     lines = []
-    for widths, rows in _classes(found):
+    for title, rows in _classes(found):
         best, *others = rows.to_dict("records")
         near = [_near(row) for row in others if row["verdict"] in (INCONCLUSIVE, BETTER)]
         left_out = sum(math.isnan(row["p"]) for row in others)
@@ -126,7 +127,7 @@ def _overview(found: pd.DataFrame) -> list[list[str]]:
         parts += [f"not compared: {left_out}"] * (left_out > 0)
         worse = sum(row["verdict"] == WORSE for row in others)
         named = f"{best['label']} ({wording.number(best['top1'])})"
-        lines.append([widths, named, "; ".join(parts), str(worse or "")])
+        lines.append([title, named, "; ".join(parts), str(worse or "")])
     return lines
 
 

@@ -36,8 +36,8 @@ def section(results: Results) -> Section:
 def _measured(results: Results) -> str:
     summary = results.summary[results.summary["method"] != "float"]
     networks = ", ".join(title for title, _ in by_network(results.summary))
-    widths = sorted({int(width) for width in summary["weight_bits"]} - {FLOAT_BITS}, reverse=True)
-    span = f", weights of {', '.join(map(str, widths))} bits" if widths else ""
+    widths = sorted(set(summary["weight_bits"]) - {FLOAT_BITS}, reverse=True)
+    span = f", weights of {', '.join(map(wording.bits, widths))} bits" if widths else ""
     return (
         f"{counted(summary['method'].nunique(), 'quantization method')} in "
         f"{counted(len(summary), 'configuration')}{span}, on {networks}. Top-1 is the share of test images "

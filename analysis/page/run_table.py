@@ -54,7 +54,7 @@ def section(results: Results, page: Path, pages: Mapping[str, str]) -> Section:
 def _row(row: Mapping[str, Any], folder: str, pages: Mapping[str, str]) -> dict[str, Any]:
     """Each cell is its text and what it is sorted by, where that is another value; null sorts last."""
     name, method, state = str(row["name"]), str(row["method"]), row["state"]
-    widths = [int(row["weight_bits"]), int(row["act_bits"])]
+    widths = [row["weight_bits"], row["act_bits"]]
     both = "float" if widths == [FLOAT_BITS] * 2 else " / ".join(map(wording.bits, widths))
     commit = (
         str(row["commit"])[:10] + (" + changes" if row["dirty"] is True else "") if row["commit"] else None

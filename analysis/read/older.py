@@ -1,7 +1,8 @@
 """Runs that an older version recorded, brought to the parameters of today.
 
 It wrote a method's `momentum`, that of its moving average, as that of the training. Today it is `method_momentum`,
-and `momentum` is the training's alone. It also wrote of each scheme that its first and last layer are as the rest.
+and `momentum` is the training's alone. It also wrote of each scheme that its first and last layer are as the rest, and
+left widths by layer at those of their method (`budgets`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+
+from analysis.read.budgets import by_budget, table_by_budget
 
 FLOAT_BITS = 32
 AVERAGING = ("percentile", "qat_asymmetric", "qat_symmetric")
@@ -28,16 +31,23 @@ def stages_as_today(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def table_as_today(table: pd.DataFrame) -> pd.DataFrame | None:
     """The rows of an older runs.csv, or None where the table has nothing older. Its `DERIVED` columns stay."""
-    has_moved = "momentum" in table and "method_momentum" not in table
-    found = _with_momentum(table) if has_moved else table
+    found = table
+    for as_today in (_with_momentum, _with_edges, table_by_budget):
+        found = as_today(found)
+    return None if found is table else found
+
+
+def _with_edges(table: pd.DataFrame) -> pd.DataFrame:
     if "edges" not in table:
-        return found if has_moved else None
+        return table
     edges = [_edges(row) for row in table.to_dict("records")]
     changed = any(new != old for new, old in zip(edges, table["edges"], strict=True) if isinstance(new, str))
-    return found.assign(edges=edges) if has_moved or changed else None
+    return table.assign(edges=edges) if changed else table
 
 
 def _with_momentum(table: pd.DataFrame) -> pd.DataFrame:
+    if "momentum" not in table or "method_momentum" in table:
+        return table
     rows = table[["method", "momentum"]].to_dict("records")
     by_key = dict(zip(table["key"], rows, strict=True))
     found = [_params(row, by_key.get(of, {})) for of, row in zip(table["start"], rows, strict=True)]
@@ -62,6 +72,7 @@ def _edges(params: Mapping[str, Any]) -> Any:
 
 def _params(params: Mapping[str, Any], float_stage: Mapping[str, Any]) -> dict[str, Any]:
     params = {**params, "edges": _edges(params)} if "edges" in params else params
+    params = by_budget(params)
     if params.get("method") not in AVERAGING or "momentum" not in params or "method_momentum" in params:
         return dict(params)
     moved = {name: value for name, value in params.items() if name != "momentum"}

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.read.budgets import with_widths
 from analysis.read.curves import LARGEST, Curve, Journal, read_journal
 from analysis.read.plan import FORMAT, REQUIRED, stages_of
 from suite.record import files, lease
@@ -129,9 +130,10 @@ def _plain(text: str) -> Any:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    whole = {name: "int64" for name in ("seed", "weight_bits", "act_bits", "attempts")}
+    whole = {name: "int64" for name in ("seed", "attempts")}
     table["best_epoch"] = pd.to_numeric(table["best_epoch"]).astype("Int64")
-    return table.astype(whole | {name: "float64" for name in (*OUTCOME.values(), "run_seconds", "best_top1")})
+    numbers = {name: "float64" for name in (*OUTCOME.values(), "run_seconds", "best_top1")}
+    return with_widths(table).astype(whole | numbers)
 
 
 def parameters(table: pd.DataFrame) -> list[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.compare import agreement
 from analysis.compare.configurations import FLOAT_BITS, by_network, hole
 from analysis.read import published
+from analysis.read.budgets import METHOD
 from analysis.report import wording
 from analysis.report.results import Results
 from suite.record.words import counted
@@ -96,7 +97,7 @@ def markdown(results: Results) -> str:
 def summary(results: Results) -> str:
     """Top-1 of each method over the widths, in Markdown, and how it was measured: what a README shows."""
     parts = []
-    counts = Counter(_count(row) for row in results.summary.to_dict("records") if row["n"])
+    counts = Counter(wording.count(row) for row in results.summary.to_dict("records") if row["n"])
     usual = max(counts, key=lambda count: counts[count], default="")
     for title, group in by_network(results.summary):
         widths = sorted(group["weight_bits"].unique(), reverse=True)
@@ -124,7 +125,7 @@ def _cell(row: dict[str, Any], usual: str, known: Set[str]) -> str:
     if not row["n"]:
         return hole(row)
     half = max(row["top1_high"] - row["top1"], row["top1"] - row["top1_low"])
-    counted = "" if _count(row) == usual else f" ({_count(row)})"
+    counted = "" if wording.count(row) == usual else f" ({wording.count(row)})"
     return f"{wording.number(row['top1'])} ±{half:.2f}{counted}{_marked(set(row['marks'].split()) - known)}"
 
 
@@ -163,6 +164,11 @@ def notes(results: Results) -> list[str]:
         "Top-1: mean ± sample standard deviation over n seeds. Drop: float top-1 minus top-1, in points, each "
         "run against its own start. MB: size of the model as stored."
     )
+    if (done["method"] == METHOD).any():
+        lines.append(
+            "Of widths by layer, weights and acts are the means that their budget allows; of random ones n counts "
+            "draws of widths, and mean and ± are over them."
+        )
     lines.append(
         "95 %: of the mean over seeds by Student's t, or of one run by its number of test images, whichever is wider; "
         "both ends of a drop count as if measured on images of their own. A run is evaluated after its last epoch, "
@@ -256,11 +262,7 @@ def _interval(row: dict[str, Any], metric: str) -> str:
 def _top1(row: dict[str, Any]) -> str:
     if not row["n"]:
         return f"{hole(row)} (0 of {row['expected']})"
-    return f"{_mean(row, 'top1')} ({_count(row)}){_marked(set(row['marks'].split()))}"
-
-
-def _count(row: dict[str, Any]) -> str:
-    return str(row["n"]) if row["n"] == row["expected"] else f"{row['n']} of {row['expected']}"
+    return f"{_mean(row, 'top1')} ({wording.count(row)}){_marked(set(row['marks'].split()))}"
 
 
 def grid(rows: Sequence[Sequence[str]], columns: Sequence[tuple[str, bool]] = COLUMNS) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.compare.configurations import FLOAT_BITS
-from analysis.compare.roles import source_title
+from analysis.compare.roles import is_drawn, source_title
 from suite.record.words import counted
 
 MINUS = "\N{MINUS SIGN}"
@@ -70,13 +70,19 @@ def chance(p: float) -> str:
 
 def spread(row: Mapping[str, Any], metric: str = "top1") -> str:
     """The text beside a mean: `± 0.12 · n 3 (90.1 to 90.7)`, without ± at `n 1`; `n 2 of 3` where runs are
-    missing. The brackets hold its 95 % interval."""
+    missing, `n 20 draws` of random widths. The brackets hold its 95 % interval."""
     deviation, low = row[f"{metric}_sd"], row.get(f"{metric}_low", math.nan)
     parts = [] if math.isnan(deviation) else [f"± {deviation:.2f}"]
-    parts.append(f"n {row['n']}" if row["n"] == row["expected"] else f"n {row['n']} of {row['expected']}")
+    parts.append(f"n {count(row)}")
     ends = "" if math.isnan(low) else f" ({number(low, '.1f')} to {number(row[f'{metric}_high'], '.1f')})"
     # A line is broken before the brackets, or where a part ends.
     return " · ".join(part.replace(" ", NARROW) for part in parts) + ends[:1] + ends[1:].replace(" ", NARROW)
+
+
+def count(row: Mapping[str, Any]) -> str:
+    """How many runs are behind a configuration: `3`, `2 of 3` where some are missing, `20 draws` of random widths."""
+    runs = str(row["n"]) if row["n"] == row["expected"] else f"{row['n']} of {row['expected']}"
+    return f"{runs} draw{'' if runs == '1' else 's'}" if is_drawn(row) else runs
 
 
 def published(row: Mapping[str, Any]) -> str:
@@ -98,9 +104,13 @@ def published_by(row: Mapping[str, Any]) -> str:
     return f"{row['published_label']}, {source_title(row['source'])}{best}"
 
 
-def bits(width: int) -> str:
-    """`float` for 32 bits, else the number."""
-    return "float" if width == FLOAT_BITS else str(width)
+def bits(width: float) -> str:
+    """`float` for 32 bits, else the number.
+
+    >>> bits(4), bits(2.5), bits(32)
+    ('4', '2.5', 'float')
+    """
+    return "float" if width == FLOAT_BITS else f"{width:g}"
 
 
 LEARNED_ROUNDING = ("adaround", "brecq", "qdrop", "best")
