@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.compare.configurations import JOURNALS
-from analysis.draw import widths
+from analysis.compare.configurations import JOURNALS, point
+from analysis.draw import layer_costs
+from analysis.draw.layer_costs import LayerBars
 from analysis.draw.layers import TITLES
-from analysis.draw.widths import LayerBars
 from analysis.errors import AnalysisError
 from analysis.page.parts import Cell, Column, Lines, Part, Picture, Section, Table
 from analysis.read.layer_records import TENSORS
@@ -51,7 +51,7 @@ class Measured:
     @property
     def what(self) -> str:
         """Of what its bars are."""
-        return "rise of the loss" if self.has_truth else "noise to signal"
+        return "rise of the loss, nats" if self.has_truth else "noise to signal"
 
 
 def section(results: Results) -> Section | None:
@@ -60,18 +60,13 @@ def section(results: Results) -> Section | None:
     if not found:
         return None
     parts: list[Part] = [Lines([f"Left out: {problem}" for problem in problems])] if problems else []
-    panels = [
-        (f"{one.title}: {TITLES[tensor]}", _bars(one.rise(tensor), tensor), tensor, one.what)
-        for one in found
-        for tensor in TENSORS
-        if len(one.rise(tensor))
-    ]
+    rows = [layer_costs.Row(one.title, _bars(one), one.what) for one in found]
     alt = "Bars of what rounding each layer alone costs at several widths, weights and inputs apart."
     caption = (
-        "Measured on training images, each tensor rounded alone and all else float. A bar on the floor of the axis: "
-        "the loss does not rise."
+        "Measured on training images, each tensor rounded alone and all else float. A circle on the floor of the "
+        "axis: the loss does not rise."
     )
-    parts.append(Picture("sensitivity", widths.bars(panels), alt, caption))
+    parts.append(Picture("sensitivity", layer_costs.bars(rows), alt, caption))
     for one in found:
         if len(one.record.ranks):
             parts.append(_ranks(one))
@@ -91,25 +86,21 @@ def _measured(results: Results) -> tuple[list[Measured], list[str]]:
             problems.append(f"{run['key']}: {problem}")
             continue
         if record is not None and len(found) < MOST:
-            method = (
-                "mse"
-                if run["method"] == "float"
-                else f"{run['label']} w{run['weight_bits']}a{run['act_bits']}"
-            )
+            method = "mse" if run["method"] == "float" else point(run)
             found.append(
                 Measured(f"{run['model']} on {run['dataset']}, {method}, seed {run['seed']}", record)
             )
     return found, problems
 
 
-def _bars(table: pd.DataFrame, tensor: str) -> list[LayerBars]:
-    return [
-        LayerBars(
-            str(layer),
-            {tensor: {int(bits): float(row[bits]) for bits in table.columns if row[bits] == row[bits]}},
-        )
-        for layer, row in table.iterrows()
-    ]
+def _bars(one: Measured) -> list[LayerBars]:
+    by_layer: dict[str, dict[str, dict[int, float]]] = {}
+    for tensor in TENSORS:
+        table = one.rise(tensor)
+        for layer, row in table.iterrows():
+            known = {int(bits): float(row[bits]) for bits in table.columns if row[bits] == row[bits]}
+            by_layer.setdefault(str(layer), {})[tensor] = known
+    return [LayerBars(layer, scores, absent="not rounded") for layer, scores in by_layer.items()]
 
 
 def _ranks(one: Measured) -> Table:

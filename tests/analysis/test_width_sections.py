@@ -2,107 +2,188 @@
 
 from __future__ import annotations
 
-import itertools
+import csv
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fakes.answers import DATA, IMAGES, answered, right
 from fakes.layer_records import NAMES, keep
-from fakes.runs_folder import Json, finish, plan, stage
+from fakes.runs_folder import Json, begin, finish, plan
+from fakes.width_sweeps import ran, record, sweep
 
 from analysis.compare import widths
 from analysis.page import width_sections
-from analysis.page.parts import Lines, Picture, Table
+from analysis.page.parts import Lines, Picture, Section, Table
+from analysis.read.width_records import read_widths
 from analysis.report import results
+from analysis.report.wording import MINUS
+
+GOLDEN = """\
+**resnet20 on cifar10, mse**
+
+| widths                |        n | bits of a weight | of a layer | BOPs, billions |     MB | top-1 % | \
+uniform, same size | its MB | its top-1 % |  gain |           95 % |       p | random, same budget |  best | beaten |
+| --------------------- | -------: | ---------------: | ---------: | -------------: | -----: | ------: | \
+------------------ | -----: | ----------: | ----: | -------------: | ------: | ------------------: | ----: | -----: |
+| uniform, 8 bits       |        1 |             8.00 |       8.00 |          0.064 | 0.8889 |   88.00 | \
+                   |        |             |       |                |         |                     |       |        |
+| uniform, 4 bits       |        1 |             4.00 |       4.00 |          0.016 | 0.4444 |   84.00 | \
+                   |        |             |       |                |         |                     |       |        |
+| uniform, 3 bits       |        1 |             3.00 |       3.00 |          0.009 | 0.3333 |   83.00 | \
+                   |        |             |       |                |         |                     |       |        |
+| by gradient, 4 bits   |        1 |             4.00 |       4.00 |          0.016 | 0.4444 |   88.50 | \
+w4a4               | 0.4444 |       84.00 | +4.50 | +3.22 to +5.78 | < 0.001 |          84.50 (10) | 89.00 |   90 % |
+| by gradient, 3 bits   |        1 |             3.00 |       3.00 |          0.009 | 0.3333 |   87.50 | \
+w3a3               | 0.3333 |       83.00 | +4.50 | +3.22 to +5.78 | < 0.001 |          83.50 (10) | 88.00 |   90 % |
+| by gradient, 2.5 bits |        1 |             2.50 |       2.50 |        0.00625 | 0.2778 |   87.00 | \
+                   |        |             |       |                |         |          83.00 (10) | 87.50 |   90 % |
+| random, 4 bits        | 10 draws |             4.00 |       4.00 |          0.016 | 0.4444 |   84.50 | \
+                   |        |             |       |                |         |                     |       |        |
+| random, 3 bits        | 10 draws |             3.00 |       3.00 |          0.009 | 0.3333 |   83.50 | \
+                   |        |             |       |                |         |                     |       |        |
+| random, 2.5 bits      | 10 draws |             2.50 |       2.50 |        0.00625 | 0.2778 |   83.00 | \
+                   |        |             |       |                |         |                     |       |        |
+
+- resnet20 on cifar10, mse, chosen by gradient: above uniform widths of the same size at 2 of 2 budgets; of 2 that \
+are tested, significantly above at 2 and below at 0; above 27 of 30 random choices within the same budgets (90%).
+"""
 
 
-def record(bits: int, by: str, declared: bool = False) -> Json:
-    scores = {str(width): 2.0**-width for width in (2, 3, 4, 5, 6, 8)} if by == "gradient" else {}
-    layers = [
-        {
-            **{"name": name, "weight_bits": bits, "input_bits": bits, "weights": 10, "macs": 100},
-            **{"declared": declared, "scores": {"weight": scores, "input": {}}},
-        }
-        for name in NAMES
-    ]
-    totals = {
-        "mean_weight_bits": bits,
-        "mean_weight_bits_by_layer": bits,
-        "bops": bits**2 * 1e6,
-        "size_mb": bits / 9,
-    }
-    return {"format": 1, "by": by, **totals, "layers": layers}
-
-
-def sweep(runs: Path) -> list[Json]:
-    """Uniform at three widths; at two budgets a choice and ten random ones, of which it beats nine."""
-    start = stage("float", 32, 0)
-    finish(runs, start, 92.0)
-    stages = [start]
-    for bits, by in itertools.product((8, 4, 3), ("uniform", "gradient", "random")):
-        for draw in range(10 if by == "random" else 1):
-            if bits == 8 and by != "uniform":
-                continue
-            params = {
-                "of": "mse",
-                "by": by,
-                "size_bits": float(bits),
-                "bops_per_mac": bits**2.0,
-                "draw_seed": draw,
-            }
-            stages.append(stage("mixed", bits, 0, start, **params))
-            top1 = {"uniform": 80.0, "gradient": 84.5, "random": 76.0 + draw}[by] + bits
-            finish(runs, stages[-1], top1)
-            keep(runs, stages[-1], "widths.json", record(bits, by))
-    plan(runs, *stages)
-    return stages
-
-
-def test_chosen_widths_stand_beside_uniform_and_random_ones_of_the_same_budget(tmp_path: Path) -> None:
-    sweep(tmp_path)
-    found = width_sections.section(results.load(tmp_path, "small"))
+def section(runs: Path) -> Section:
+    found = width_sections.section(results.load(runs, "small"))
     assert found is not None
+    return found
+
+
+def compared(runs: Path) -> dict[str, Json]:
+    """The rows of the table by their names."""
+    found = widths.load(runs, results.load(runs, "small").marked)
+    assert found is not None
+    return {row["name"]: row for row in widths.compared(runs, found.points).to_dict("records")}
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(text)))
+
+
+def test_the_markdown_is_this_one(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    text = section(tmp_path).files["widths.md"]
+    assert text.startswith(GOLDEN), text
+    layers = text.partition("bits of each layer's weight, input**\n\n")[2].splitlines()
+    assert layers[0] == (
+        "| layer          | by gradient, 4 bits | by gradient, 3 bits | by gradient, 2.5 bits |"
+    )
+    assert len(layers) == 2 + len(NAMES)
+    assert [cell.strip() for cell in layers[2].split("|")[1:-1]] == ["conv1", "8, 8", "8, 8", "8, 8"]
+    assert [cell.strip() for cell in layers[4].split("|")[2:-1]] == ["4, 4", "3, 3", "2, 2"]
+
+
+def test_the_page_has_the_figures_and_the_same_tables(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    found = section(tmp_path)
     pictures = [part.name for part in found.parts if isinstance(part, Picture)]
     assert pictures == ["layer-costs", "width-front", "chosen-widths"]
-    by_layer, table = [part for part in found.parts if isinstance(part, Table)]
+    table, by_layer = [part for part in found.parts if isinstance(part, Table)]
     assert [row[0].text for row in by_layer.rows] == NAMES
-    assert [column.title for column in by_layer.columns] == [
-        "layer",
-        "mse, gradient, 4 bits",
-        "mse, gradient, 3 bits",
+    assert all(len(row) == len(one.columns) for one in (table, by_layer) for row in one.rows)
+    cells = {row[0].text: [cell.text for cell in row] for row in table.rows}
+    for name, row in cells.items():
+        (line,) = (line for line in found.files["widths.md"].splitlines() if line.startswith(f"| {name} "))
+        assert [cell.strip() for cell in line.split("|")[1:-1]] == row
+
+
+def test_the_csv_files_have_every_row_layer_and_cost(tmp_path: Path) -> None:
+    sweep(tmp_path, scores=("gradient", "hessian"))
+    files = section(tmp_path).files
+    assert set(files) == {"widths.md", "widths.csv", "chosen-widths.csv", "layer-costs.csv"}
+    rows = {row["name"]: row for row in read(files["widths.csv"])}
+    assert len(rows) == 3 + 6 + 3
+    four = rows["by gradient, 4 bits"]
+    assert (four["uniform"], four["n"], four["random_n"]) == ("w4a4", "1", "10")
+    assert float(four["gain"]) == pytest.approx(4.5) and float(four["p"]) < float(four["p_holm"]) < 1e-9
+    assert rows["by gradient, 2.5 bits"]["weight_bits"] == "2.5"
+    layers = read(files["chosen-widths.csv"])
+    assert len(layers) == 6 * len(NAMES)
+    assert [layers[0][name] for name in ("layer", "weight_bits", "input_bits", "declared")] == [
+        *("conv1", "8", "8", "True")
     ]
-    assert [cell.text for cell in by_layer.rows[0][1:]] == ["4, 4", "3, 3"]
-    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
-    assert list(rows) == [
-        "mse, w8a8",
-        "mse, w4a4",
-        "mse, w3a3",
-        "mse, gradient, 4 bits",
-        "mse, gradient, 3 bits",
-    ]
-    assert rows["mse, gradient, 4 bits"] == [
-        *("4.00", "4.00", "0.016", "0.4444", "88.50"),
-        *("84.00", "+4.50", "84.50", "90 %"),
-    ]
-    assert all(len(row) == len(table.columns) for row in table.rows)
-    (said,) = [line for part in found.parts if isinstance(part, Lines) for line in part.lines]
-    assert said == (
-        "resnet20 on cifar10, mse, chosen by gradient: above uniform widths of the same size at 2 of 2 budgets; above "
-        "18 of 20 random choices within the same budgets (90%)."
+    costs = read(files["layer-costs.csv"])
+    assert len(costs) == 2 * 6 * (len(NAMES) - 1)
+    assert {row["score"]: row["unit"] for row in costs} == {
+        "gradient": "change of loss, squared (nats²)",
+        "hessian": "mean diagonal of H · |error|² (nats)",
+    }
+    assert {row["trace"] for row in costs if row["score"] == "gradient"} == {""}
+    assert {(row["trace"], row["cost"] == "0.0") for row in costs if row["score"] == "hessian"} == {
+        *(("2.0", False), ("-1.0", True))
+    }
+
+
+def test_the_gain_is_paired_over_the_images_and_the_seeds(tmp_path: Path) -> None:
+    """Two seeds; of one the choice is as good as uniform, by other images."""
+    stages = sweep(tmp_path, seeds=2)
+    (own,) = (
+        one for one in stages if one["params"].get("by") == "gradient" and one["params"]["size_bits"] == 4
+        and one["params"]["seed"] == 1
+    )  # fmt: skip
+    answered(tmp_path, own, np.arange(IMAGES) < 840)
+    row = compared(tmp_path)["by gradient, 4 bits"]
+    assert (row["n"], row["top1"], row["uniform_top1"]) == (2, pytest.approx(86.25), pytest.approx(84.0))
+    assert row["gain"] == pytest.approx(2.25) and row["low"] < 2.25 < row["high"]
+    assert compared(tmp_path)["by gradient, 3 bits"]["high"] - 4.5 < row["high"] - 2.25
+
+
+def test_worse_widths_are_counted_as_worse(tmp_path: Path) -> None:
+    sweep(tmp_path, scores=("hessian",))
+    rows = compared(tmp_path)
+    assert rows["by hessian, 3 bits"]["gain"] == pytest.approx(-1.0)
+    text = section(tmp_path).files["widths.md"]
+    assert f"{MINUS}1.00 | {MINUS}1.62 to {MINUS}0.38 | 0.004" in text
+    assert "at 0 of 2 budgets; of 2 that are tested, significantly above at 0 and below at 2;" in text
+
+
+def test_what_cannot_be_paired_has_a_gain_and_no_p(tmp_path: Path) -> None:
+    """Other test data, and results without images."""
+    stages = sweep(tmp_path)
+    four, three = (
+        one for one in stages if one["params"].get("by") == "gradient" and one["params"]["size_bits"] > 2.5
     )
+    answered(tmp_path, four, right(885), DATA | {"sha256": "f" * 64})
+    begin(tmp_path, three, DATA)
+    finish(tmp_path, three, 87.5, images=IMAGES)
+    rows = compared(tmp_path)
+    for name in ("by gradient, 4 bits", "by gradient, 3 bits"):
+        assert rows[name]["gain"] == pytest.approx(4.5) and rows[name]["p"] != rows[name]["p"], name
 
 
 def test_a_budget_between_uniform_widths_is_compared_with_the_line_between_them(tmp_path: Path) -> None:
     start, *_ = stages = sweep(tmp_path)
-    params = {"of": "mse", "by": "gradient", "size_bits": 3.5, "bops_per_mac": 12.25}
-    stages.append(stage("mixed", 4, 0, start, **params))
-    finish(tmp_path, stages[-1], 90.0)
-    keep(tmp_path, stages[-1], "widths.json", record(4, "gradient") | {"size_mb": 3.5 / 9})
+    stages.append(ran(tmp_path, start, 3.5, "gradient"))
     plan(tmp_path, *stages)
-    found = widths.load(tmp_path, results.load(tmp_path, "small").marked)
-    assert found is not None
-    row = widths.beside(found.points)[-1]
+    row = compared(tmp_path)["by gradient, 3.5 bits"]
     assert row["uniform"] == "w3a3 to w4a4" and row["uniform_top1"] == pytest.approx(83.5)
-    assert widths.won([row | {"random_n": 0, "uniform_top1": float("nan")}]) == []
+    assert row["gain"] == pytest.approx(4.5) and row["p"] != row["p"]
+
+
+def test_a_budget_of_time_is_named_by_it_and_has_no_uniform_widths_of_its_own(tmp_path: Path) -> None:
+    start, *_ = stages = sweep(tmp_path)
+    stages.append(ran(tmp_path, start, 4, "gradient", size_bits=0.0, bops_per_mac=0.0, latency_ms=1.2))
+    plan(tmp_path, *stages)
+    row = compared(tmp_path)["by gradient, 1.2 ms"]
+    assert row["random_n"] == 0 and row["p"] != row["p"] and row["uniform"] == "w4a4 to w8a8"
+
+
+def test_uniform_widths_alone_make_no_files(tmp_path: Path) -> None:
+    start, *rest = sweep(tmp_path)
+    uniform = [one for one in rest if one["params"]["by"] == "uniform"]
+    plan(tmp_path, start, *uniform)
+    found = section(tmp_path)
+    assert not found.files and [part.name for part in found.parts if isinstance(part, Picture)] == [
+        "width-front"
+    ]
 
 
 def test_a_sweep_without_such_runs_has_no_such_section_and_a_torn_record_is_left_out(tmp_path: Path) -> None:
@@ -116,15 +197,15 @@ def test_a_sweep_without_such_runs_has_no_such_section_and_a_torn_record_is_left
         {"format": 1, "layers": [{"weight_bits": "8"}]},
     ):
         keep(tmp_path, stages[3], "widths.json", broken)
-        found = width_sections.section(results.load(tmp_path, "small"))
-        assert found is not None and isinstance(found.parts[0], Lines)
-        assert len(found.parts[0].lines) == 2
+        found = section(tmp_path)
+        assert isinstance(found.parts[0], Lines) and len(found.parts[0].lines) == 2
+        assert found.files["widths.md"].count("Left out: ") == 2
 
 
 @pytest.mark.parametrize("wrong", [None, "x", [], {"2": "x", "3": 1e40, "-1": 2, "99999": 1}])
-def test_scores_that_are_none_are_left_out(tmp_path: Path, wrong: object) -> None:
-    content = record(4, "gradient")
-    content["layers"][0]["scores"] = {"weight": wrong}
+def test_scores_and_traces_that_are_none_are_left_out(tmp_path: Path, wrong: object) -> None:
+    content = record(4, "hessian")
+    content["layers"][1] |= {"scores": {"weight": wrong}, "hessian": {"weight": wrong}}
     keep(tmp_path, {"key": "one"}, "widths.json", content)
-    (first, *_) = widths.read_widths(tmp_path, "one").layers
-    assert first.scores["weight"] == {}
+    _, layer, *_ = read_widths(tmp_path, "one").layers
+    assert layer.scores["weight"] == {} and all(one != one for one in layer.traces["weight"])
