@@ -24,6 +24,8 @@ WIDTHS = {
     "params.`method`": 125,
     "params.`seed`": 60,
     "metrics.`model_size_mb`": 130,
+    "metrics.`mean_weight_bits`": 150,
+    "metrics.`bops`": 110,
     "metrics.`images_per_s`": 115,
     "tags.`published`": 170,
     "tags.`verdict`": 150,
@@ -36,7 +38,7 @@ WIDTHS = {
     "duration": 90,
     "runDateAndNestInfo": 140,
 }
-"""The table's columns from left to right, in pixels."""
+"""The table's columns from left to right, in pixels; mean bits and bit operations are of widths by layer."""
 TRAINING_WIDTHS = {
     "attributes.`Run Name`": 400,
     "metrics.`top1`": 85,
