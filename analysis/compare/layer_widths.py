@@ -13,6 +13,7 @@ from analysis.read.width_records import WidthRecord
 
 Records = Mapping[str, WidthRecord]
 
+DIAGONAL = ("diagonal", "diagonal_standard_error")
 UNITS = {
     "noise": "|error of output|² / |output|²",
     "logits": "change of logits, squared",
@@ -47,18 +48,18 @@ def widths(points: pd.DataFrame, records: Records) -> pd.DataFrame:
 
 
 def costs(points: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """A row for each score, layer, tensor and width: what it `costs`, in the `unit` of the score, and of the Hessian
-    the trace with its standard error, NaN of other scores."""
+    """A row for each score, layer, tensor and width: its `cost` in the `unit` of the score, and the mean `diagonal` of
+    the Hessian as it was estimated, with its standard error, NaN of other scores."""
     rows = []
     for row, record in scored(points, records):
         of = {name: row[name] for name in GROUP} | {"score": row["by"], "unit": UNITS.get(row["by"], "")}
         for layer in record.layers:
             for tensor in TENSORS:
                 trace = layer.traces.get(tensor)
-                known = {} if trace is None else {"trace": trace[0], "trace_standard_error": trace[1]}
+                known = {} if trace is None else dict(zip(DIAGONAL, trace, strict=True))
                 rows += [
                     of | {"layer": layer.layer, "tensor": tensor, "bits": bits, "cost": cost} | known
                     for bits, cost in layer.scores[tensor].items()
                 ]
-    columns = [*GROUP, "score", "unit", "layer", "tensor", "bits", "cost", "trace", "trace_standard_error"]
+    columns = [*GROUP, "score", "unit", "layer", "tensor", "bits", "cost", *DIAGONAL]
     return pd.DataFrame(rows, columns=columns)

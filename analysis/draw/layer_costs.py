@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,15 @@ from analysis.draw.style import BASELINE, QUIET, RC
 from analysis.read.layer_records import TENSORS
 from analysis.read.width_records import WidthRecord
 
+Colour = tuple[float, float, float, float]
+
 SHOWN_WIDTHS = 4
 """Bars of a layer."""
 BESIDE = 26
 """Up to so many layers, weights and inputs stand beside each other."""
 LAYER_INCHES, PANEL_INCHES = 0.22, 1.75
+PALE = 0.4
+"""How opaque a bar is that may be chance."""
 LETTERS = 20
 """Of a line of a unit."""
 BAR = 0.8
@@ -36,7 +41,7 @@ BAR = 0.8
 @dataclass(frozen=True)
 class LayerBars:
     """Of a layer the height of a bar by tensor, "weight" or "input", and by bits. `errors`: one standard error of the
-    heights by tensor, relative to them. `absent`: why it has no bars."""
+    heights by tensor, relative to them; above 1 the bars are pale. `absent`: why it has no bars."""
 
     layer: str
     scores: Mapping[str, Mapping[int, float]]
@@ -68,7 +73,8 @@ def _layers(record: WidthRecord) -> list[LayerBars]:
     found = []
     for layer in record.layers:
         errors = {
-            tensor: error / trace for tensor, (trace, error) in layer.traces.items() if trace > 0 <= error
+            tensor: error / trace if trace > 0 else math.inf
+            for tensor, (trace, error) in layer.traces.items()
         }
         absent = f"{layer.weight_bits} bits declared" if layer.declared else "not measured"
         found.append(LayerBars(layer.layer, layer.scores, errors, absent))
@@ -95,7 +101,7 @@ def bars(rows: Sequence[Row], title: str = "") -> Figure:
             {bits for row in rows for layer in row.layers for own in layer.scores.values() for bits in own}
         )
         shown = shown_widths(every)
-        marks: dict[str, Line2D] = {}
+        marks: dict[str, Artist] = {}
         for place, (axes, (row, tensor)) in enumerate(zip(grid.flat, panels, strict=True)):
             axes.set_title(f"{row.title}: {TITLES[tensor]}", fontsize=9)
             axes.set_ylabel(textwrap.fill(row.unit, LETTERS) if place % across == 0 else "", fontsize=8)
@@ -107,29 +113,19 @@ def bars(rows: Sequence[Row], title: str = "") -> Figure:
     return figure
 
 
-def _panel(axes: Axes, row: Row, tensor: str, shown: Sequence[int]) -> dict[str, Line2D]:
+def _panel(axes: Axes, row: Row, tensor: str, shown: Sequence[int]) -> dict[str, Artist]:
     """Draw a panel; gives what its marks mean, by their names, for the legend."""
     floor, top = _ends(row, shown)
-    marks: dict[str, Line2D] = {}
+    marks: dict[str, Artist] = {}
     axes.set_yscale("log")
     for number, bits in enumerate(shown):
-        known = [
-            (place, layer) for place, layer in enumerate(row.layers) if bits in layer.scores.get(tensor, {})
-        ]
-        places = [place + (number - (len(shown) - 1) / 2) * BAR / len(shown) for place, _ in known]
-        heights = np.array([layer.scores[tensor][bits] for _, layer in known])
-        colour = _colour(number, shown)
-        axes.bar(places, np.maximum(heights, floor) - floor, BAR / len(shown), bottom=floor, color=[colour])
-        for (_, layer), place, height in zip(known, places, heights, strict=True):
-            error = layer.errors.get(tensor)
-            if height > 0 and error is not None:
-                ends = [max(height * (1 - error), floor), height * (1 + error)]
-                marks["error"], = axes.plot([place, place], ends, color=BASELINE, linewidth=0.7,
-                                            label="± one standard error")  # fmt: skip
-            elif height <= 0:
-                marks["zero"], = axes.plot(place, floor * 1.25, marker="o", markersize=2.5, markerfacecolor="none",
-                                           color=QUIET, linestyle="none", markeredgewidth=0.7,
-                                           label="not above zero")  # fmt: skip
+        for place, layer in enumerate(row.layers):
+            if bits in (heights := layer.scores.get(tensor, {})):
+                middle = place + (number - (len(shown) - 1) / 2) * BAR / len(shown)
+                error = layer.errors.get(tensor, math.nan)
+                marks |= _bar(
+                    axes, (middle, heights[bits], error), floor, BAR / len(shown), _colour(number, shown)
+                )
     for place, layer in enumerate(row.layers):
         if layer.absent and not layer.scores.get(tensor):
             axes.text(place, 0.04, layer.absent, transform=axes.get_xaxis_transform(), rotation=90, ha="center",
@@ -144,12 +140,26 @@ def _panel(axes: Axes, row: Row, tensor: str, shown: Sequence[int]) -> dict[str,
     axes.yaxis.set_major_formatter(FuncFormatter(lambda score, _: f"{score:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x", visible=False)
-    return {name: _proxy(mark) for name, mark in marks.items()}
+    return marks
 
 
-def _proxy(mark: Line2D) -> Line2D:
-    return Line2D([], [], color=mark.get_color(), marker=mark.get_marker(), linestyle=mark.get_linestyle(),
-                  markerfacecolor="none", markersize=4, linewidth=1, label=str(mark.get_label()))  # fmt: skip
+def _bar(
+    axes: Axes, bar: tuple[float, float, float], floor: float, width: float, colour: Colour
+) -> dict[str, Artist]:
+    """Draw a bar, given as its middle, its height and the relative error of that, NaN where it is not known."""
+    middle, height, error = bar
+    if height <= 0:
+        style: dict[str, Any] = {"marker": "o", "markersize": 2.5, "markerfacecolor": "none", "color": QUIET,
+                                 "linestyle": "none", "markeredgewidth": 0.7}  # fmt: skip
+        axes.plot(middle, floor * 1.25, **style)
+        return {"zero": Line2D([], [], label="not above zero", **style)}
+    face = (*colour[:3], PALE if error > 1 else 1.0)
+    axes.bar(middle, max(height, floor) - floor, width, bottom=floor, color=[face])
+    if error <= 1:
+        ends = [max(height * (1 - error), floor), height * (1 + error)]
+        axes.plot([middle, middle], ends, color=BASELINE, linewidth=0.7)
+        return {"error": Line2D([], [], color=BASELINE, linewidth=0.7, label="± one standard error")}
+    return {"pale": Patch(color=QUIET, alpha=PALE, label="below its standard error")} if error > 1 else {}
 
 
 def _ends(row: Row, shown: Sequence[int]) -> tuple[float, float]:
@@ -164,8 +174,9 @@ def _ends(row: Row, shown: Sequence[int]) -> tuple[float, float]:
     return min(positive, default=1e-3) / 2, max(positive, default=1.0) * 3
 
 
-def _colour(place: int, shown: Sequence[int]) -> Any:
-    return matplotlib.colormaps["viridis"](0.9 * place / max(len(shown) - 1, 1))
+def _colour(place: int, shown: Sequence[int]) -> Colour:
+    red, green, blue, opaque = matplotlib.colormaps["viridis"](0.9 * place / max(len(shown) - 1, 1))
+    return red, green, blue, opaque
 
 
 def shown_widths(every: Sequence[int]) -> list[int]:

@@ -62,17 +62,17 @@ def _pictures(found: Widths) -> list[Part]:
     if scored := layer_widths.scored(points, records):
         alt = "Bars of the score of each layer at several widths, a row a score, weights and inputs apart."
         caption = (
-            "The score by which widths were chosen, measured on training images: none above that of fewer bits. "
-            "0: the score is zero at every width. Layers without bars have declared widths. Black lines: one standard "
-            "error of the Hessian's trace."
+            "The score by which widths were chosen, measured on training images: none above that of fewer bits. A "
+            "circle at the bottom: the score is zero. Layers without bars have declared widths. Of the Hessian: black "
+            "lines are one standard error of its trace; where a trace is below its standard error, bars are pale."
         )
         parts.append(Picture("layer-costs", layer_costs.of_scores(scored), alt, caption))
     alt = (
         "Drop against size and bit operations: uniform widths on a line, chosen and random widths around it."
     )
     caption = (
-        "Each point is a run. Bit operations: weight bits times input bits, summed over all multiplications of an "
-        "image."
+        "Lines: the mean of each budget. Dotted: uniform widths. Bit operations: weight bits times input bits, summed "
+        "over all multiplications of an image."
     )
     parts.append(Picture("width-front", widths.front(points), alt, caption))
     if len(compared.chosen(points)):

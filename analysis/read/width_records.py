@@ -18,8 +18,8 @@ TOTALS = ("mean_weight_bits", "mean_weight_bits_by_layer", "bops", "size_mb")
 @dataclass(frozen=True)
 class LayerWidth:
     """Bits of a layer's weight and input, 32 for float; whether they were declared; by tensor, "weight" and "input",
-    the score at each width, empty where none was computed; and where the score is the Hessian's, its trace and the
-    standard error of that."""
+    the score at each width, empty where none was computed; and where the score is the Hessian's, its trace by the
+    size of the tensor, which is the mean of its diagonal, and the standard error of that."""
 
     layer: str
     weight_bits: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -63,17 +64,25 @@ def test_costs_of_layers_share_an_axis_and_say_their_unit(found: Widths) -> None
     ]
 
 
-def test_the_error_of_a_trace_is_drawn_on_its_bars_and_a_cost_of_zero_is_marked(found: Widths) -> None:
-    """The trace is 2 ± 1: the lines go from half the cost to one and a half. A negative one has no bar."""
-    figure = layer_costs.of_scores(layer_widths.scored(found.points, found.records))
-    axes = figure.axes[2]
+def test_the_error_of_a_trace_is_drawn_on_its_bars_and_what_may_be_chance_is_pale(found: Widths) -> None:
+    """The trace is 2 ± 1: the lines go from half the cost to one and a half. A negative one that costs nothing has no
+    bar, and one below its standard error, which counts as that, a pale one."""
+    scored = layer_widths.scored(found.points, found.records)
+    axes = layer_costs.of_scores(scored).axes[2]
     errors = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 2]
     zeros = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(errors) == 4 * (len(NAMES) - 2) and len(zeros) == 4
     low, high = errors[0]
     assert high / low == pytest.approx(3) and high == pytest.approx(1.5 * 2.0**-2)
     assert {round(line.get_xdata()[0]) for line in zeros} == {2}
-    assert not figure.axes[0].lines, "the gradient's score has no standard error"
+    assert not layer_costs.of_scores(scored).axes[0].lines, "the gradient's score has no standard error"
+
+    bars = {"weight": {2: 0.1, 4: 0.01}}
+    rows = [LayerBars(str(error), bars, {"weight": error}) for error in (0.5, 3.0, math.inf, math.nan)]
+    figure = layer_costs.bars([Row("chance", rows, "nats")])
+    opaque = [patch.get_facecolor()[3] for patch in figure.axes[0].patches]
+    assert opaque == [1, 0.4, 0.4, 1] * 2 and len(figure.axes[0].lines) == 2
+    assert "below its standard error" in apart_and_inside(figure)
 
 
 def test_many_layers_stand_below_each_other_and_names_that_differ_at_each_row() -> None:

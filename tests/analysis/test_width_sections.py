@@ -116,8 +116,8 @@ def test_the_csv_files_have_every_row_layer_and_cost(tmp_path: Path) -> None:
         "gradient": "change of loss, squared (nats²)",
         "hessian": "mean diagonal of H · |error|² (nats)",
     }
-    assert {row["trace"] for row in costs if row["score"] == "gradient"} == {""}
-    assert {(row["trace"], row["cost"] == "0.0") for row in costs if row["score"] == "hessian"} == {
+    assert {row["diagonal"] for row in costs if row["score"] == "gradient"} == {""}
+    assert {(row["diagonal"], row["cost"] == "0.0") for row in costs if row["score"] == "hessian"} == {
         *(("2.0", False), ("-1.0", True))
     }
 
