@@ -13,7 +13,7 @@ from analysis.compare import widths as compared
 from analysis.compare.configurations import JOURNALS
 from analysis.compare.significance import LEVEL
 from analysis.compare.widths import Widths
-from analysis.draw import layer_costs, widths
+from analysis.draw import layer_costs, width_gains, widths
 from analysis.page.parts import Cell, Column, Lines, Part, Picture, Section, Table
 from analysis.read.budgets import RANDOM
 from analysis.read.width_records import LayerWidth, WidthRecord
@@ -38,7 +38,7 @@ def section(results: Results) -> Section | None:
     parts: list[Part] = (
         [Lines([f"Left out: {problem}" for problem in found.problems])] if found.problems else []
     )
-    parts += _pictures(found)
+    parts += _pictures(found, table)
     parts.append(Lines([*compared.won(table), *notes(table)]))
     for title, rows in compared.by_group(table):
         cells = [list(map(Cell, _cells(row))) for row in rows.to_dict("records")]
@@ -56,7 +56,7 @@ def section(results: Results) -> Section | None:
     return Section("widths", "A width for every layer", parts, _files(found, table))
 
 
-def _pictures(found: Widths) -> list[Part]:
+def _pictures(found: Widths, table: pd.DataFrame) -> list[Part]:
     points, records = found.points, found.records
     parts: list[Part] = []
     if scored := layer_widths.scored(points, records):
@@ -75,6 +75,13 @@ def _pictures(found: Widths) -> list[Part]:
         "over all multiplications of an image."
     )
     parts.append(Picture("width-front", widths.front(points), alt, caption))
+    gains = width_gains.figure(table)
+    if gains is not None:
+        alt = (
+            "Gain of each score over uniform widths of the same budget, with its interval, a panel a budget."
+        )
+        caption = "Each panel has a scale of its own. The table below holds the same numbers, and p."
+        parts.append(Picture("width-gains", gains, alt, caption))
     if len(compared.chosen(points)):
         alt = "Bits of each layer's weight and input along the network, a row for each choice."
         caption = "32 is float. Layers that take one tensor, or are added, have the same widths."

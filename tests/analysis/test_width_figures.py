@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 
 from analysis.compare import layer_widths, widths
 from analysis.compare.widths import Widths
-from analysis.draw import layer_costs
+from analysis.draw import layer_costs, width_gains
 from analysis.draw import widths as drawn
 from analysis.draw.layer_costs import LayerBars, Row
 from analysis.page import html
 from analysis.report import results
+from analysis.report.wording import MINUS
 from suite.record.method_colours import CHOSEN
 
 SCORES = ("gradient", "hessian")
@@ -112,6 +113,34 @@ def test_the_front_shows_drops_that_can_be_told_apart(found: Widths) -> None:
     assert [name for name, dash in joined.items() if dash == "None"] == ["random"]
     uniform = max(figure.axes[0].lines, key=lambda line: line.get_zorder())
     assert uniform.get_label() == "uniform", "on top of what was chosen"
+
+
+def test_gains_have_their_interval_and_a_scale_for_each_budget(tmp_path: Path) -> None:
+    start, *_ = stages = sweep(tmp_path, scores=SCORES)
+    stages += [ran(tmp_path, start, bits, "uniform") for bits in (2,)]
+    plan(tmp_path, *stages)
+    found = loaded(tmp_path)
+    figure = width_gains.figure(widths.compared(tmp_path, found.points))
+    assert figure is not None
+    texts = apart_and_inside(figure)
+    assert [axes.get_title() or axes.get_title("left") for axes in figure.axes] == [
+        *("4 bits, above w4a4 (84.00 %)", "3 bits, above w3a3 (83.00 %)", "2.5 bits, above w2a2 to w3a3")
+    ]
+    assert texts.count("by gradient") == texts.count("by hessian") == 1, "left of all panels"
+    assert texts.count("+4.50") == 3 and texts.count(f"{MINUS}1.00") == 3
+    intervals = [[line for line in axes.lines if line.get_marker() == "None"] for axes in figure.axes]
+    assert [len(lines) for lines in intervals] == [3, 3, 1], (
+        "two scores and the line at zero; none between widths"
+    )
+    low, high = intervals[0][0].get_xdata()
+    assert low == pytest.approx(3.215, abs=0.01) and high == pytest.approx(5.785, abs=0.01)
+    assert len({axes.get_xlim() for axes in figure.axes}) > 1
+
+
+def test_without_uniform_widths_there_is_no_figure_of_gains(tmp_path: Path) -> None:
+    start, *stages = sweep(tmp_path)
+    plan(tmp_path, start, *(one for one in stages if one["params"]["by"] != "uniform"))
+    assert width_gains.figure(widths.compared(tmp_path, loaded(tmp_path).points)) is None
 
 
 def test_each_score_has_a_colour_and_a_marker_of_its_own_that_the_page_knows() -> None:

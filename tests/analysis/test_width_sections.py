@@ -85,7 +85,7 @@ def test_the_page_has_the_figures_and_the_same_tables(tmp_path: Path) -> None:
     sweep(tmp_path)
     found = section(tmp_path)
     pictures = [part.name for part in found.parts if isinstance(part, Picture)]
-    assert pictures == ["layer-costs", "width-front", "chosen-widths"]
+    assert pictures == ["layer-costs", "width-front", "width-gains", "chosen-widths"]
     table, by_layer = [part for part in found.parts if isinstance(part, Table)]
     assert [row[0].text for row in by_layer.rows] == NAMES
     assert all(len(row) == len(one.columns) for one in (table, by_layer) for row in one.rows)
