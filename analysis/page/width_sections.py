@@ -118,7 +118,7 @@ def markdown(found: Widths, table: pd.DataFrame) -> str:
 def notes(table: pd.DataFrame) -> list[str]:
     """How to read the table, a sentence or two each."""
     tested = counted(int(table["p"].notna().sum()), "comparison")
-    methods = wording.chosen_on(str(of).split()[0] for of in table["of"]).strip()
+    methods = wording.chosen_on([str(of).split()[0] for of in table["of"]]).strip()
     return [
         "Bits of a weight: the mean over all parameters; of a layer: over all layers. BOPs: weight bits times input "
         "bits, summed over all multiplications of an image. MB: the model as stored. Of several runs, n, all numbers "

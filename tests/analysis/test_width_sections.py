@@ -136,6 +136,14 @@ def test_the_gain_is_paired_over_the_images_and_the_seeds(tmp_path: Path) -> Non
     assert compared(tmp_path)["by gradient, 3 bits"]["high"] - 4.5 < row["high"] - 2.25
 
 
+def test_where_rounding_is_learned_it_is_said_what_chose_its_settings(tmp_path: Path) -> None:
+    start, *_ = stages = sweep(tmp_path)
+    assert "were chosen on" not in section(tmp_path).files["widths.md"]
+    stages.append(ran(tmp_path, start, 4, "gradient", of="best iterations 100"))
+    plan(tmp_path, *stages)
+    assert "The settings of best were chosen on 2,000 training images" in section(tmp_path).files["widths.md"]
+
+
 def test_worse_widths_are_counted_as_worse(tmp_path: Path) -> None:
     sweep(tmp_path, scores=("hessian",))
     rows = compared(tmp_path)
