@@ -84,7 +84,9 @@ def least_cost(costs: NDArray[np.float64], resources: Sequence[Resource]) -> tup
             options={"mip_rel_gap": 0.0, "time_limit": SECONDS},
         )
         if found.status != 0:
-            raise SuiteError(f"the widths were not found: {found.message}; allow fewer widths or another budget")
+            raise SuiteError(
+                f"the widths were not found: {found.message}; allow fewer widths or another budget"
+            )
         taken = np.asarray(found.x).reshape(groups, options).argmax(axis=1)
         choice = tuple(int(option) for option in taken)
         if all(resource.holds(choice) for resource in resources):
