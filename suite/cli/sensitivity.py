@@ -31,7 +31,7 @@ def sensitivity(
     images: Annotated[Whole, Parameter(help="training images to measure on")] = 256,
     seed: Annotated[Whole, Parameter(help="seed of the choice of images and of the random vectors")] = 0,
     probes: Annotated[
-        Whole, Parameter(help="random vectors for each batch, for the trace of the Hessian")
+        Whole, Parameter(help="random vectors for every 8 images, for the trace of the Hessian")
     ] = 2,
     scores_only: Annotated[
         bool,

@@ -29,7 +29,7 @@ class Mixed(Method):
 
     by, widths, apart, size_bits, bops_per_mac, latency_ms, times: of AssignWidths; the first two budgets are those of
     the method's widths where they are not given, and 0 is none. draw_seed: of random widths. score_images: training
-    images of the scores, no more than calibrate; probes: random vectors for each batch of them, for the trace of the
+    images of the scores, no more than calibrate; probes: random vectors for every 8 of them, for the trace of the
     Hessian.
     feed, calibration: the data of the method; what `of` brings where they are not given.
     """
@@ -52,8 +52,8 @@ class Mixed(Method):
 
     @property
     def revision(self) -> int:  # type: ignore[override]
-        """1 estimated the Hessian's traces of all tensors together, and took negative ones for no cost."""
-        return 2 if self.by == "hessian" else 1
+        """1 and 2 had Hutchinson's estimator of the Hessian's trace, 1 for all tensors together."""
+        return 3 if self.by == "hessian" else 1
 
     def __post_init__(self) -> None:
         budgets = {"size_bits": self.weight_bits, "bops_per_mac": self.weight_bits * self.act_bits}

@@ -43,7 +43,8 @@ class AssignWidths(Step):
     together, at most, as `times` has them of each. All of the layers whose width is free; 0 is none.
     first_last, by_layer: as of Insert; these layers keep their widths, and so do those that are tied to them. Layers
     that take one tensor, have one weight together, or are added, are tied: all get the same widths.
-    ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores.
+    ranges: the steps that give the inserted quantizers their ranges. images: training images of the scores; probes:
+    random vectors for every 8 of them, for the trace of the Hessian.
 
     Raises SuiteError for widths that are none, for a budget that is no limit, and without any.
     """
@@ -82,7 +83,7 @@ class AssignWidths(Step):
     @property
     def revision(self) -> int:  # type: ignore[override]
         """As of `mixed`."""
-        return 2 if self.by == "hessian" else 1
+        return 3 if self.by == "hessian" else 1
 
     @property
     def sets_widths(self) -> bool:

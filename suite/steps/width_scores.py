@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from suite.recipe import Calibration
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from suite.sensitivity.costs import Cost
-    from suite.sensitivity.hessian import Trace
     from suite.sensitivity.width_search import Option
 
 Scores = dict[tuple[str, str, int], float]
@@ -26,7 +24,7 @@ Traces = dict[tuple[str, str], tuple[float, float]]
 """By layer and tensor: the mean of the Hessian's diagonal, which is its trace divided by how many numbers the tensor
 has, and the standard error of that (NaN of one sample)."""
 SIGNIFICANT = 2
-"""Of its standard errors, from which on a trace says something."""
+"""Of its standard errors, from which on a trace is not that of a few images."""
 
 
 def scores_of(
@@ -51,14 +49,14 @@ def scores_of(
 
     names = list(itertools.chain(*groups))
     rounded = rounded_at(model, widths, names, ranges, feed)
-    needs_labels = by not in ("noise", "logits")
+    needs_labels = by in ("gradient", "loss")
     batches = list(feed.labelled(images)) if needs_labels else unlabelled(feed, images)
     found = costs(rounded, batches, needs_labels, images.seed, tick)
     base, by_tensor = 0.0, Traces()
     if by == "hessian":
         covered = tuple(dict.fromkeys(cost.layer for cost in found))
-        estimated = traces(rounded.network, covered, batches, probes, images.seed)
-        found = with_hessian(found, {name: above_its_error(one) for name, one in estimated.items()})
+        estimated = traces(rounded.network, covered, (x for x, _ in batches), probes, images.seed)
+        found = with_hessian(found, estimated)
         by_tensor = {
             tensor_name: (one.trace / one.size, one.standard_error / one.size)
             for tensor_name, one in estimated.items()
@@ -69,15 +67,9 @@ def scores_of(
     return covering(rounded.names, found, by, base), by_tensor
 
 
-def above_its_error(trace: Trace) -> Trace:
-    """A trace below its standard error counts as that much: a negative estimate is chance, and would make every width
-    of the tensor free."""
-    return replace(trace, trace=max(0.0, trace.trace, trace.standard_error))
-
-
 def doubtful(traces: Traces) -> str:
-    """A warning of the tensors whose trace is below SIGNIFICANT of its standard errors, or negative: its sign may be
-    chance. Empty where there is none."""
+    """A warning of the tensors whose trace is below SIGNIFICANT of its standard errors, most of it from a few images.
+    Empty where there is none."""
     weak = [tensor_name for tensor_name, (trace, error) in traces.items() if not trace >= SIGNIFICANT * error]
     if not weak:
         return ""
@@ -85,8 +77,8 @@ def doubtful(traces: Traces) -> str:
     more = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
     return (
         f"the Hessian's trace of {len(weak)} of {counted(len(traces), 'tensor')} is below {SIGNIFICANT} of its "
-        f"standard errors ({named}{more}): their costs say little, and below one standard error they are those of a "
-        f"trace that large; take more images or probes, or another score"
+        f"standard errors ({named}{more}): their costs are those of a few images, and with others the widths may be "
+        f"others; take more images or another score"
     )
 
 

@@ -1,4 +1,4 @@
-"""The assignment of widths is the best there is: that of enumeration, and of HAWQ where it published one."""
+"""The assignment of widths is the best there is: that of enumeration."""
 
 from __future__ import annotations
 
@@ -59,81 +59,6 @@ def test_it_is_that_of_enumeration_on_twelve_layers() -> None:
     costs, resources = problem(5, 12)
     choice = least_cost(costs, resources)
     assert costs[np.arange(12), list(choice)].sum() == pytest.approx(best(costs, resources), rel=1e-9)
-
-
-# ResNet-18 of HAWQ-V3: ILP.ipynb of github.com/Zhen-Dong/HAWQ, commit 87ad098c, without the first and the last layer.
-TRACE = np.array(
-    [0.06857826, 0.03162379, 0.03298575, 0.01205663, 0.02222431, 0.00596336, 0.06931772, 0.00807129, 0.00372905,
-     0.00530698, 0.00209011, 0.00737569, 0.00210454, 0.00151197, 0.00158041, 0.00078146, 0.00451841, 0.00098745,
-     0.00072944]
-)  # fmt: skip
-AT_8_BITS = np.array(
-    [0.0235, 0.0125, 0.0102, 0.0082, 0.0145, 0.0344, 0.0023, 0.0287, 0.0148, 0.0333, 0.0682, 0.0027, 0.0448, 0.0336,
-     0.0576, 0.1130, 0.0102, 0.0947, 0.0532]
-)  # fmt: skip
-AT_4_BITS = np.array(
-    [6.7430, 3.9691, 3.3281, 2.6796, 4.7277, 10.5966, 0.6827, 9.0942, 4.8857, 10.7599, 21.7546, 0.8603, 14.5324,
-     10.9651, 18.7706, 36.4044, 3.1572, 29.6994, 17.4016]
-)  # fmt: skip
-PARAMETERS = np.array(
-    [36864] * 4 + [73728, 147456, 8192, 147456, 147456, 294912, 589824, 32768, 589824, 589824, 1179648, 2359296,
-     131072, 2359296, 2359296]
-)  # fmt: skip
-MACS = np.array(
-    [115605504] * 4 + [57802752, 115605504, 6422528, 115605504, 115605504] * 3
-)  # fmt: skip
-LATENCY_4 = np.array(
-    [0.21094404, 0.21092674, 0.21104113, 0.21086851, 0.13642465, 0.19167506, 0.02532183, 0.19148203, 0.19142914,
-     0.11395316, 0.20556011, 0.01917474, 0.20566918, 0.20566509, 0.13185102, 0.22287786, 0.01790088, 0.22304611,
-     0.22286099]
-)  # fmt: skip
-LATENCY_8 = np.array(
-    [0.36189111, 0.36211718, 0.31141909, 0.30454471, 0.19184896, 0.38948934, 0.0334169, 0.38904905, 0.3892859,
-     0.19134735, 0.34307431, 0.02802354, 0.34313329, 0.34310756, 0.21117103, 0.37376585, 0.02896843, 0.37398187,
-     0.37405185]
-)  # fmt: skip
-"""Milliseconds on a T4."""
-TIED = ((4, 6), (9, 11), (14, 16))
-
-
-PUBLISHED = {
-    ("size", 0.75): [13, 18],
-    ("size", 0.5): [15, 17, 18],
-    ("size", 0.25): [14, 15, 16, 17, 18],
-    ("bops", 0.75): [8, 13, 15, 18],
-    ("bops", 0.5): [3, 8, 12, 13, 14, 15, 16, 17, 18],
-    ("bops", 0.25): [3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18],
-    ("latency", 0.75): [8, 13, 15, 18],
-    ("latency", 0.5): [5, 8, 12, 13, 15, 17, 18],
-    ("latency", 0.25): [3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18],
-}
-"""The layers of 4 bits in its bit_config.py, commit 800ed9c1; the others have 8."""
-
-
-@pytest.mark.parametrize(("limited", "part"), PUBLISHED)
-def test_on_hawqs_arrays_it_is_what_hawq_chose_and_that_of_enumeration(limited: str, part: float) -> None:
-    """Part of the way from all at 4 to all at 8 bits, as its notebook has it, downsampling tied to its stage."""
-    behind = {other: one for one, other in TIED}
-    groups = [
-        [one, *(o for o, first in behind.items() if first == one)] for one in range(19) if one not in behind
-    ]
-    costs = np.stack([TRACE * AT_4_BITS, TRACE * AT_8_BITS], 1)
-    used = {
-        "size": np.outer(PARAMETERS, [4, 8]),
-        "bops": np.outer(MACS, [16, 64]),
-        "latency": np.rint(1e6 * np.stack([LATENCY_4, LATENCY_8], 1)),
-    }[limited]
-    costs, used = (np.stack([table[group].sum(0) for group in groups]) for table in (costs, used))
-    least, most = used.sum(0)
-    resource = Resource(used.astype(np.int64), least + part * (most - least))
-    choices = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
-    fits = least + choices @ (used[:, 1] - used[:, 0]) <= resource.limit
-    summed = costs[:, 0].sum() + choices @ (costs[:, 1] - costs[:, 0])
-    expected = choices[np.where(fits, summed, np.inf).argmin()]
-    choice = least_cost(costs, [resource])
-    assert choice == tuple(expected)
-    narrow = [layer for group, option in zip(groups, choice, strict=True) for layer in group if option == 0]
-    assert sorted(narrow) == PUBLISHED[limited, part]
 
 
 def test_a_search_without_an_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:

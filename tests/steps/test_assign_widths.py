@@ -265,7 +265,7 @@ def test_a_budget_that_is_no_finite_number_is_refused(budget: str, wrong: Any) -
         AssignWidths(**{"size_bits": 4.0, "bops_per_mac": 16.0, budget: wrong})
 
 
-def test_traces_that_may_be_chance_are_recorded_and_warned_of() -> None:
+def test_traces_of_few_images_are_recorded_and_warned_of() -> None:
     """Of one sample there is no standard error."""
     base = Mse(4, 4, feed=CALIBRATION)
     with pytest.warns(
