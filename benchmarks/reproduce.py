@@ -50,7 +50,7 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps |= {"cifar10": ("cifar10", *start), "treatments": ("treatments", *start)}
     sweeps["calibration-seeds"] = ("cifar10", *start, "--calibration-seeds", "3")
     sweeps |= {"ptq": ("ptq", *start, "--methods", "best"), "mixed": ("mixed", *start)}
-    few = ("--uniform", "4", "3", "2", "--scores", "noise", "--draws", "0")
+    few = ("--uniform", "4", "3", "2", "--draws", "0")
     sweeps["mixed-best"] = ("mixed", *start, "--of", "best", *few)
     first = ("--only", "lsq w[42]a[42] 40 epochs seed 0 *")
     sweeps["lowbit"] = ("lowbit", *start, "--epochs", "40", *first)
