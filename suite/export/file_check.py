@@ -34,6 +34,9 @@ def compare(stage: Stage, folders: Folders, file: Path, images: int | None) -> d
     does not compute what the simulation computes.
     """
     check_installed()
+    if not file.is_file():
+        what = "is no regular file" if file.exists() else "cannot be read: No such file or directory"
+        raise SuiteError(f"{file} {what}; name an ONNX file")
     made = read(file, str(_record(file).get("sha256", "")))
     about = {one.key: one.value for one in made.metadata_props}
     if about.get("key", stage.key) != stage.key:
@@ -62,7 +65,7 @@ def read(file: Path, sha256: str = "") -> ModelProto:
     try:
         content = files.read_bytes(file, MOST_BYTES)
     except OSError as error:
-        raise SuiteError(f"{file} cannot be read: {error}; name an ONNX file") from error
+        raise SuiteError(f"{file} cannot be read: {error.strerror or error}; name an ONNX file") from error
     if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise SuiteError(
             f"{file} is damaged or was changed: its sha256 is {found[:16]}, not {sha256[:16]} as {record_of(file)} "

@@ -54,7 +54,10 @@ def test_a_file_is_compared_on_this_machine_and_a_damaged_or_foreign_one_is_refu
     exported.write_bytes(made.SerializeToString())
     refused("a file of `suite export` goes from images to logits")
     exported.unlink()
-    refused("cannot be read")
+    refused("cannot be read: No such file or directory")
+    for folder in (".", "..", "/"):
+        assert main([*words, folder]) == 2
+        assert "is no regular file; name an ONNX file" in " ".join(capsys.readouterr().err.split())
     exported.write_bytes(content)
     beside.write_text("{")
     refused("the record beside the file, cannot be read")

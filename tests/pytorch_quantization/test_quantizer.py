@@ -258,3 +258,9 @@ def test_integers_of_half_tensors_are_exact_up_to_the_width_that_half_can_tell(
     wide, _ = tensor_quant.tensor_quant(x.float(), x.abs().max(), bits)
     assert integers.dtype == dtype and torch.equal(integers.float(), wide)
     assert wide.abs().max() == 2 ** (bits - 1) - 1 and scale.dtype == torch.float32
+
+
+@pytest.mark.parametrize("given", ["a", 8, None])
+def test_what_is_no_descriptor_is_refused_as_such(given: Any) -> None:
+    with pytest.raises(SuiteError, match="quant_desc must be a QuantDescriptor, got"):
+        TensorQuantizer(given)

@@ -72,6 +72,8 @@ class TensorQuantizer(nn.Module):
         if_calib: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(quant_desc, QuantDescriptor):
+            raise SuiteError(f"quant_desc must be a QuantDescriptor, got {quant_desc!r}")
         self._desc, self._disabled, self._if_quant, self._if_calib = quant_desc, disabled, if_quant, if_calib
         self._if_clip = False
         self._scale: Tensor | None = None
