@@ -22,7 +22,7 @@ LARGEST = 1e6
 """What the largest cost becomes for the solver, which takes sums that differ by less than 1e-6 for equal."""
 
 SECONDS = 600.0
-"""After which the solver gives up: what it found by then depends on the machine. A ResNet-50 takes less than one."""
+"""After which the solver gives up: what it found by then depends on the machine. A ResNet-50 takes one or two."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +14,7 @@ from suite.recipe import FLOAT_BITS, Calibration
 from suite.recipe.errors import SuiteError, check_choice, check_whole
 from suite.recipe.method import Feed, Step
 from suite.recipe.settings import NEW
+from suite.recipe.words import counted
 from suite.steps.insert import LayerWidths
 from suite.steps.layer_times import LayerTimes
 from suite.steps.measure_sensitivity import IMAGES, check_candidates
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 10**6
 """Of a millisecond; times are counted in whole ones."""
+SLOW = 5.0
+"""Seconds, from which on a search says how long it took. It is no part of the record, which is the same every time."""
 
 By = Literal["noise", "logits", "gradient", "hessian", "loss", "random", "uniform"]
 
@@ -147,7 +151,13 @@ class AssignWidths(Step):
         if self.by == "random":
             choice = drawn(options, resources, len(groups), self.seed)
         else:
+            begun = time.monotonic()
             choice = least_cost(summed(groups, options, scores), resources)
+            if (seconds := time.monotonic() - begun) >= SLOW:
+                problem = (
+                    f"{counted(len(groups), 'group')} of layers, {counted(len(options), 'pair')} of widths"
+                )
+                print(f"the search for widths took {seconds:.0f} s: {problem} for each", flush=True)
         return {name: options[option] for group, option in zip(groups, choice, strict=True) for name in group}
 
     def _options(self, present: Widths, names: Sequence[str]) -> list[Option]:

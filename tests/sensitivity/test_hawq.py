@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from suite.sensitivity import width_search
 from suite.sensitivity.width_search import Resource, least_cost
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "hawq.json").read_text())
@@ -56,3 +57,24 @@ def test_on_hawqs_arrays_of_a_resnet18_it_is_that_of_enumeration(words: str) -> 
     fits = resource.used[:, 0].sum() + choices @ np.diff(resource.used)[:, 0] <= resource.limit
     summed = costs[:, 0].sum() + choices @ np.diff(costs)[:, 0]
     assert least_cost(costs, [resource]) == tuple(choices[np.where(fits, summed, np.inf).argmin()])
+
+
+@pytest.mark.parametrize("budget", [2.25, 3.0, 7.0])
+def test_a_resnet50_is_solved_long_before_the_search_gives_up(
+    budget: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its layers at 36 pairs of widths within two budgets; a bit less is four times the squared error, and inputs
+    cost as much as weights do."""
+    monkeypatch.setattr(width_search, "SECONDS", width_search.SECONDS / 10)
+    found, bits = PUBLISHED["resnet50"], np.array([2, 3, 4, 5, 6, 8])
+    weights, macs, trace, error = (
+        np.array(found[name]) for name in ("parameters", "macs", "trace", "error_4")
+    )
+    by_bits = np.outer(trace * error, 4.0 ** (4 - bits))
+    costs = (by_bits[:, :, None] + by_bits[:, None]).reshape(len(trace), 36)
+    size = Resource(np.outer(weights, np.repeat(bits, 6)), budget * weights.sum())
+    bops = Resource(np.outer(macs, np.outer(bits, bits)), budget**2 * macs.sum())
+    choice = least_cost(costs, [size, bops])
+    assert size.holds(choice) and bops.holds(choice)
+    uniform = by_bits[:, bits <= budget][:, -1].sum() * 2
+    assert costs[np.arange(len(trace)), list(choice)].sum() < uniform

@@ -115,6 +115,18 @@ def test_it_composes_with_methods_that_calibrate_learn_rounding_and_train(base: 
             assert all(len(channel.unique()) <= 2**weight_bits for channel in layer.weight.flatten(1))
 
 
+def test_a_slow_search_says_how_long_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no part of what is kept, which is the same every time."""
+    method = mixed(Mse(4, 4, feed=CALIBRATION))
+    _, kept, _ = chosen(method)
+    assert "search" not in capsys.readouterr().out
+    monkeypatch.setattr("suite.steps.assign_widths.SLOW", 0.0)
+    assert chosen(method)[1] == kept
+    assert "the search for widths took 0 s: 3 groups of layers, 9 pairs" in capsys.readouterr().out
+
+
 def test_weights_and_inputs_may_be_asked_to_be_alike() -> None:
     _, kept, _ = chosen(mixed(Mse(4, 4, feed=CALIBRATION), apart=False))
     assert all(weight == act for weight, act in widths(kept).values())
