@@ -70,7 +70,7 @@ class Graph:
     chains: runs of layers of which each passes its output, through BatchNorm of a pair and functions that keep a
     scale, to the next alone; a scale of a channel can be moved along them (cross-layer equalization, 1906.04721).
     clipped: the ReLU6 modules inside chains, which keep a scale only once they are replaced by ReLU.
-    tied: groups of layers that take the same tensor, or whose outputs, behind BatchNorm at most, are added.
+    tied: groups of layers that take one tensor, or whose outputs, behind BatchNorm and sums at most, are added.
     called: the modules that compute. A layer or BatchNorm with a forward of its own is in no pair and no chain.
     untraced: why there is no graph; empty where there is one.
     """

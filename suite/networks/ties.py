@@ -14,7 +14,12 @@ def shared_or_added(
     before_norm: Callable[[fx.Node], fx.Node],
 ) -> Iterator[list[fx.Node]]:
     """Those of `layers` that take one tensor, and those that are added, directly or as parts of a sum that is added
-    again. What is added behind a ReLU is not tied, as in HAWQ's notebook."""
+    again.
+
+    What is added behind a ReLU or anything else but BatchNorm is not tied: of a ResNet's stage those blocks whose
+    shortcuts carry the ReLU of the one before. Nor does HAWQ's notebook, ILP.ipynb, tie these; it ties the convolution
+    of a shortcut to the first one of its block, which takes the same tensor.
+    """
     of_sum: dict[fx.Node, fx.Node] = {}
     for node in nodes:
         yield [user for user in node.users if user in layers]

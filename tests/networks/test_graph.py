@@ -81,6 +81,29 @@ def test_layers_that_take_one_tensor_or_are_added_are_tied() -> None:
     assert projections == stages, "all linear, and a sum is added again"
 
 
+class Sums(nn.Module):
+    """Chains of sums: of layers, of a normalized sum, of a sum behind a ReLU, and of two sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d, self.e, self.f, self.g = (nn.Conv2d(3, 3, 1) for _ in "abcdefg")
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.a(x) + 1 + x
+        second = self.norm(first + self.b(first.sigmoid()))
+        third = torch.add(second, self.c(second.relu()))
+        other = self.d(third.relu()) + self.e(third.sigmoid())
+        other += third.relu()
+        behind = self.f(other.tanh()) + F.relu(other)
+        result: Tensor = behind + self.g(behind.exp())
+        return result
+
+
+def test_a_sum_of_sums_ties_all_that_is_in_it_and_a_relu_ends_it() -> None:
+    assert graph_of(Sums()).tied == (("a", "b", "c"), ("d", "e"), ("f", "g"))
+
+
 def test_resnet50_has_sixteen_blocks_of_chains_of_three() -> None:
     graph = graph_of(without_weights(Network("resnet50_imagenet")))
     assert (graph.first, graph.last) == (("conv1",), ("fc",))
