@@ -25,6 +25,7 @@ from suite.data.image_folder import Streamed
 from suite.data.images import Images
 from suite.formats.onnx_graph import rounded_tensors, scopes_of
 from suite.integers.levels import levels_of
+from suite.quantizers.layers import Quantized
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
 from suite.recipe.errors import SuiteError, in_a_line
@@ -252,8 +253,6 @@ def differences(
     theirs = dict(zip(names, ran(session(shown, integer_kernels), list(names.values()), x), strict=True))
     ours = _integers(model, x, set(names))
     for name in names:
-        if name not in ours:
-            continue
         # Both lie on one grid; where its zero stands in the file does not matter here.
         zeros = {one.name: one for one in made.graph.initializer}[given[names[name]].input[2]]
         zero = int(onnx.numpy_helper.to_array(zeros))
@@ -280,13 +279,14 @@ def _integers(model: nn.Module, x: Tensor, names: set[str]) -> dict[str, Tensor]
     found: dict[str, Tensor] = {}
     hooks = []
     for name, module in model.named_modules():
-        if name in names and isinstance(module, Quantizer):
-            scale = levels_of(module).scale
+        quantizer = module.input if isinstance(module, Quantized) else module  # a traced network names the layer
+        if name in names and isinstance(quantizer, Quantizer):
+            scale = levels_of(quantizer).scale
 
             def keep(_: nn.Module, __: Any, y: Tensor, name: str = name, scale: Tensor = scale) -> None:
                 found[name] = torch.round(y / scale).long()
 
-            hooks.append(module.register_forward_hook(keep))
+            hooks.append(quantizer.register_forward_hook(keep))
     try:
         with torch.no_grad():
             model(x)
