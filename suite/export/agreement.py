@@ -279,7 +279,8 @@ def _integers(model: nn.Module, x: Tensor, names: set[str]) -> dict[str, Tensor]
     found: dict[str, Tensor] = {}
     hooks = []
     for name, module in model.named_modules():
-        quantizer = module.input if isinstance(module, Quantized) else module  # a traced network names the layer
+        # In a traced network the names are those of the layers.
+        quantizer = module.input if isinstance(module, Quantized) else module
         if name in names and isinstance(quantizer, Quantizer):
             scale = levels_of(quantizer).scale
 

@@ -25,10 +25,14 @@ from torch import Tensor, nn
 
 from suite.quantizers.layers import Quantized, layer_of, stored_parameters
 from suite.sensitivity.hessian import Trace
-from suite.sensitivity.offsets import Call, loss_of, moved_by_input, moved_by_weight, offset
+from suite.sensitivity.offsets import Call, Calls, loss_of, moved_by_input, moved_by_weight, offset
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 """Normalized images and labels."""
+
+HELD = 1 << 27
+"""Numbers that all layers together take and give for the images that are computed at once, at most, where there is
+more than one image: with their derivatives 3 GB of a ResNet-50."""
 
 Tick = Callable[[float, str], None]
 """Called with the part, 0 to 1, that is done, and with what is being done."""
@@ -106,7 +110,8 @@ def costs(
     sums: dict[tuple[str, str, int], Tensor] = {}
     images, generator = 0, torch.Generator().manual_seed(seed)
     with torch.enable_grad(), offset(rounded.network, rounded.names) as calls:
-        for number, (x, labels) in enumerate(batches, start=1):
+        parts = list(_in_parts(rounded.network, batches, calls))
+        for number, (x, labels) in enumerate(parts, start=1):
             logits = rounded.network(x)
             signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits.device) * 2 - 1
             of = {"logits": (logits * signs).sum()}
@@ -121,7 +126,7 @@ def costs(
                     _add(sums, rounded, name, call)
             calls.clear()
             if tick:
-                tick(number / len(batches), "scores")
+                tick(number / len(parts), "scores")
     found = []
     for (name, tensor, bits), (noise, signal, by_logits, gradient, error, weight_calls) in sums.items():
         count = images if tensor == "input" else float(weight_calls)
@@ -131,6 +136,18 @@ def costs(
             Cost(name, tensor, bits, ratio, float(by_logits) / images, score, error=float(error) / count)
         )
     return found
+
+
+@torch.no_grad()
+def _in_parts(network: nn.Module, batches: Batches, calls: Calls) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches, in parts where they are too large for HELD; without labels, an empty tensor for each."""
+    network(batches[0][0][:1])
+    numbers = sum(call.input.numel() + call.output.numel() for made in calls.of.values() for call in made)
+    calls.clear()
+    size = max(1, HELD // max(1, numbers))
+    for x, labels in batches:
+        some = torch.split(x, size)
+        yield from zip(some, torch.split(labels, size) if len(labels) else [labels] * len(some), strict=True)
 
 
 def _differentiate(what: str, value: Tensor, calls: Sequence[Call]) -> None:
