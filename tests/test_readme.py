@@ -139,7 +139,7 @@ def test_the_readme_counts_the_verdicts_as_they_are() -> None:
     others = [row for row in found.values() if row["verdict"] == "measures something else"]
     reproduced = sum(row["verdict"] == "drop reproduced" for row in found.values())
     words = (
-        f"Of the {len(found)}, {len(others)} measure something other than their label "
+        f"Of the {len(found)}, {len(others)} measure something other than what their label says "
         f"({sum(row['metric'] == 'top1' for row in others)} of the 16), {reproduced} are reproduced as a drop from "
         f"float, and {len(found) - len(others) - reproduced} cannot be judged"
     )
