@@ -65,7 +65,7 @@ def read(file: Path, sha256: str = "") -> ModelProto:
     try:
         content = files.read_bytes(file, MOST_BYTES)
     except OSError as error:
-        raise SuiteError(f"{file} cannot be read: {error.strerror or error}; name an ONNX file") from error
+        raise SuiteError(f"{file} cannot be read: {error}; name an ONNX file") from error
     if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise SuiteError(
             f"{file} is damaged or was changed: its sha256 is {found[:16]}, not {sha256[:16]} as {record_of(file)} "
