@@ -124,7 +124,8 @@ def notes(table: pd.DataFrame) -> list[str]:
         "bits, summed over all multiplications of an image. MB: the model as stored. Of several runs, n, all numbers "
         "are means.",
         "Uniform, same size: the same method with one width for all layers whose width is free, of the same budget. A "
-        "budget between two of them has the point of its size on the line between both, which is not tested.",
+        "budget between two of them has the point of its size on the straight line of top-1 between both, which is "
+        "not tested; a straight line in width-front.png, whose axis is logarithmic, lies higher.",
         "Gain: points of top-1 above uniform, with its 95 % interval, paired image by image over the runs of the same "
         f"seeds; p: McNemar's exact test, corrected for the {tested} (Holm), significant below {LEVEL}. The "
         "intervals are not corrected; n = 1 says nothing of other calibration images.",
