@@ -25,6 +25,8 @@ CORRECTED: tuple[Any, ...] = ("-", (0, (12, 2)), "-.")
 FLOAT_TITLES: dict[float, str] = {FLOAT_BITS: "float"}
 TITLE_LETTERS = 27
 """Of a line of the title of a source's panel."""
+AROUND = 1.1
+"""Inches of a panel above and below its axis: title, ticks and label."""
 PARTS = (("weights and activations", False), ("weights alone", True))
 
 
@@ -39,7 +41,8 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
     with matplotlib.rc_context(settings):
         networks = _panels(configurations, comparison)
         columns = 1 if width < NARROW else 6
-        heights = [inches for _, bests, sources in networks for inches in _heights(bests, sources, columns)]
+        size = settings["legend.fontsize"]
+        heights = [high for _, bests, sources in networks for high in _heights(bests, sources, columns, size)]
         figure = Figure(figsize=(width, sum(heights) + 0.5), layout="constrained")
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         line, best_axes, seen = 0, [], dict[str, Line2D]()
@@ -59,7 +62,7 @@ def figure(configurations: pd.DataFrame, comparison: pd.DataFrame, width: float 
             figure.legend(handles=handles, loc="outside lower center", ncols=2 if columns == 1 else 5)
         laid_out(figure)
         for axes, rows in best_axes:
-            best_lines.name_ends(axes, rows, settings["legend.fontsize"])
+            best_lines.name_ends(axes, rows, size)
     return figure
 
 
@@ -89,11 +92,13 @@ def _cell(grid: Any, line: int, place: int, of: int, columns: int, span: int) ->
     return grid[line + place // across, start : start + span]
 
 
-def _heights(bests: Sequence[Any], sources: Sequence[Any], columns: int) -> list[float]:
-    """Inches of each row of panels of a network."""
+def _heights(bests: Sequence[Any], sources: Sequence[Any], columns: int, size: float) -> list[float]:
+    """Inches of each row of panels of a network, those of the best methods high enough for the names of their lines
+    in letters of `size` points."""
+    named = [best_lines.inches(rows, size) + AROUND for _, rows in bests]
     if columns == 1:
-        return [2.6] * len(bests) + [1.9] * len(sources)
-    return [3.6] * bool(bests) + [2.5] * -(-len(sources) // 3)
+        return [max(2.6, high) for high in named] + [1.9] * len(sources)
+    return [max(3.6, *named)] * bool(bests) + [2.5] * -(-len(sources) // 3)
 
 
 def _bests(rows: pd.DataFrame) -> list[tuple[str, list[Record]]]:

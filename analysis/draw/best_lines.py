@@ -25,6 +25,8 @@ ENDS = re.compile(PHRASES["edges"].format("") + "[^,]*(?:, inputs [^,]*)?")
 """What a line's name says of the first and the last layer."""
 LETTERS = 26
 """Of a line of a name; a longer name goes on below."""
+LINE = 1.25 / 72
+"""Inches from a line of a name to the next, for each point of the letters' size."""
 
 
 def best(rows: Sequence[Record]) -> tuple[list[str], int]:
@@ -65,6 +67,12 @@ def panel(axes: Axes, rows: Sequence[Record], title: str, letters: int) -> None:
                   transform=axes.transAxes, ha="center", color=QUIET)  # fmt: skip
 
 
+def inches(rows: Sequence[Record], size: float) -> float:
+    """How high an axis has to be for the names of the lines that `panel` draws, in letters of `size` points."""
+    words = _words([row for row in rows if row["line"] in best(rows)[0] and row["drop"] == row["drop"]])
+    return sum(map(_lines, words.values())) * size * LINE
+
+
 def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
     """Write the name of each line that `panel` drew beside its end, right of the narrowest width, none over another:
     the line's marker, joined to the end by a thin line of its colour, and the name. The figure's layout is fixed;
@@ -73,7 +81,7 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
     drawn = [row for row in rows if row["line"] in names and row["drop"] == row["drop"]]
     if not drawn:
         return
-    places, short = lines.positions([row for row in rows if row["line"] in names]), _short(drawn)
+    places, named = lines.positions([row for row in rows if row["line"] in names]), _words(drawn)
     last: dict[str, Record] = {}
     for row in sorted(drawn, key=lambda row: places[row["weight_bits"]]):
         last[row["line"]] = row
@@ -81,9 +89,9 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
         last.values(), key=lambda row: -shown(row["drop"])
     )  # from the bottom up: the axis is turned
     styles = line_styles((row["method"], row["line"]) for row in drawn)
-    words = [textwrap.fill(short[row["line"]], LETTERS, break_on_hyphens=False) for row in order]
+    words = [named[row["line"]] for row in order]
     box, inch = axes.get_window_extent(), axes.figure.dpi
-    heights = [(text.count("\n") + 1) * size * 1.25 / 72 * inch / box.height for text in words]
+    heights = [_lines(text) * size * LINE * inch / box.height for text in words]
     letter = size * 0.58 / 72 * inch / box.width
     wide = (max(max(map(len, text.splitlines())) for text in words) + MARKER_LETTERS) * letter
     end = max(places.values())
@@ -103,15 +111,20 @@ def name_ends(axes: Axes, rows: Sequence[Record], size: float) -> None:
                   va="center")  # fmt: skip
 
 
-def _short(rows: Sequence[Record]) -> dict[str, str]:
-    """The name of each line: where it is the only one of its method in the panel the method's, and what is compared
-    between methods."""
+def _lines(text: str) -> int:
+    return text.count("\n") + 1
+
+
+def _words(rows: Sequence[Record]) -> dict[str, str]:
+    """The name of each line, in lines of LETTERS: where it is the only one of its method in the panel the method's,
+    and what is compared between methods."""
     of_method: dict[str, set[str]] = {}
     for row in rows:
         of_method.setdefault(row["method"], set()).add(row["line"])
-    return {
+    short = {
         row["line"]: _of_method(row) if len(of_method[row["method"]]) == 1 else row["line"] for row in rows
     }
+    return {line: textwrap.fill(name, LETTERS, break_on_hyphens=False) for line, name in short.items()}
 
 
 def _of_method(row: Record) -> str:

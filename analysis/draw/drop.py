@@ -91,7 +91,7 @@ def _names(axes: Axes, rows: list[Record], *, above: bool) -> None:
     for tick, tone in zip(axes.get_yticklabels(), tones, strict=True):
         tick.set_color(tone)
     for y, (name, tone) in enumerate(zip(names, tones, strict=True) if above else ()):
-        axes.text(0.0, y - 0.18, name, transform=axes.get_yaxis_transform(), fontsize=6.5, color=tone,
+        axes.text(0.012, y - 0.18, name, transform=axes.get_yaxis_transform(), fontsize=6.5, color=tone,
                   va="bottom")  # fmt: skip
 
 

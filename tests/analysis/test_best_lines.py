@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from analysis.draw.best_lines import MOST, _short, best
+from analysis.draw.best_lines import MOST, _words, best, inches, name_ends, panel
 
 DROPS = st.floats(-1, 90, allow_nan=False)
 LINES = st.lists(st.dictionaries(st.sampled_from([16, 8, 6, 4, 3]), DROPS, min_size=1), max_size=20)
@@ -70,4 +72,26 @@ def test_no_line_is_drawn_while_one_that_is_better_at_each_of_its_widths_is_left
 )
 def test_the_name_of_a_methods_only_line_keeps_all_that_it_says_of_the_ends(ends: str) -> None:
     line = f"best, 512 images, first and last layer {ends}, BatchNorm folded"
-    assert _short([{"method": "best", "line": line}]) == {line: f"best, first and last layer {ends}"}
+    words = _words([{"method": "best", "line": line}])
+    assert words[line].replace("\n", " ") == f"best, first and last layer {ends}"
+
+
+def test_names_of_three_lines_each_stay_beside_an_axis_that_is_as_high_as_they_ask() -> None:
+    """In a figure of 3.5 inches the first name was written over the title."""
+    long = "mse, first and last layer 8 bits, BatchNorm re-estimated"
+    lines = {f"{long}, {number} images": {8: 0.1, 4: 1.0, 3: 40.0 + number} for number in range(MOST)}
+    found = [
+        row | {"method": "mse"} | dict.fromkeys(("drop_low", "drop_high"), row["drop"]) for row in rows(lines)
+    ]
+    size = 7.5
+    high = inches(found, size)
+    assert high > MOST * 3 * size / 72
+    figure = Figure(figsize=(3.5, high + 1))
+    axes = figure.add_axes((0.15, 0.5 / (high + 1), 0.83, high / (high + 1)))
+    panel(axes, found, "resnet50 on cifar10", 42)
+    name_ends(axes, found, size)
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+    assert len(boxes) == MOST and all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
+    assert boxes[-1].y1 <= axes.get_window_extent().y1 + 1 and boxes[0].y0 >= axes.get_window_extent().y0 - 1
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
