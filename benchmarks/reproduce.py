@@ -52,6 +52,8 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps |= {"ptq": ("ptq", *start, "--methods", "best"), "mixed": ("mixed", *start)}
     few = ("--uniform", "4", "3", "2", "--draws", "0")
     sweeps["mixed-best"] = ("mixed", *start, "--of", "best", *few)
+    scores = ("--scores", "noise", "logits", "--draws", "1")
+    sweeps["mixed-resnet50"] = ("mixed", *RESNET50, *few[:4], *scores)
     first = ("--only", "lsq w[42]a[42] 40 epochs seed 0 *")
     sweeps["lowbit"] = ("lowbit", *start, "--epochs", "40", *first)
     sweeps["resnet50"] = ("resnet50",)
