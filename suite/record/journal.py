@@ -193,6 +193,13 @@ def images_read(journal: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {str(e.get("split")): str(e.get("sha256", "")) for e in journal if e["event"] == "data"}
 
 
+def threads_of(journal: Sequence[dict[str, Any]]) -> int | None:
+    """On how many threads of a CPU the last attempt computed; None of a GPU, or where that was not recorded."""
+    devices = [str(event.get("device", "")) for event in journal if event["event"] == "started"]
+    found = re.search(r", (\d+) threads?$", devices[-1]) if devices else None
+    return int(found[1]) if found else None
+
+
 def run_seconds(journal: Sequence[dict[str, Any]]) -> float:
     """What all attempts took together, each from its first event to its last or to the one that says that it has
     finished, in seconds."""

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.recipe import Stage
 from suite.recipe.errors import SuiteError
 from suite.track import store
 from suite.track.artifact_folders import check_inside
 from suite.track.mlflow_run import MlflowRun
 from suite.track.moved import ARTIFACTS
+from suite.track.result import configuration
 from suite.track.tags import plan_tags
-from suite.track.ui_view import BEST_KEY, best_view, views
+from suite.track.ui_view import BEST_KEY, best_view, pages, views
 
 NOTE = "mlflow.note.content"
 """The tag of a description, in Markdown."""
@@ -23,10 +25,13 @@ VIEW = "mlflow.sharedViewState"
 """What the names of the tags begin with that hold saved views."""
 
 
-def open_experiment(client: Any, sweep: str, runs: Path, owner: str, lines: dict[str, str]) -> str:
+def open_experiment(
+    client: Any, sweep: str, runs: Path, owner: str, lines: dict[str, str], stages: Sequence[Stage]
+) -> str:
     """The id of the experiment, made where it is not there. Raises SuiteError for one that was deleted, for one of
     another runs folder than that of the id `owner`, and where the database in the runs folder has its artifacts
-    elsewhere. A plan that cannot be kept is left out, with one of `lines`."""
+    elsewhere. A plan that cannot be kept is left out, with one of `lines`. Its views know the configurations of
+    `stages`."""
     found = client.get_experiment_by_name(sweep)
     if found is None:
         folder = (runs.resolve() / ARTIFACTS / sweep).as_uri() if store.is_embedded(runs) else None
@@ -42,8 +47,9 @@ def open_experiment(client: Any, sweep: str, runs: Path, owner: str, lines: dict
         )
     if store.is_embedded(runs):
         check_inside(found.artifact_location, runs, f"experiment {sweep}")
+    saved = views(found.creation_time, map(configuration, stages))
     tags = {"runs_folder": owner}
-    tags |= {f"{VIEW}.{key}": value for key, value in views(found.creation_time).items()}
+    tags |= {f"{VIEW}.{key}": value for key, value in saved.items()}
     try:
         tags |= plan_tags(runs / "sweeps" / f"{sweep}.json", found.tags)
     except SuiteError as error:
@@ -62,9 +68,11 @@ def show_best(client: Any, experiment: str, run_ids: Sequence[str]) -> None:
 
 
 def description(experiment: str, sweep: str, about: str, report: MlflowRun | None) -> str:
-    """What the sweep asks, of which MLflow shows the first line above its table; with a link to the `report`."""
+    """What the sweep asks, of which MLflow shows the first line above each of its pages; with links to the runs, since
+    MLflow opens an experiment on a page for other work, and to the `report`."""
     first, _, rest = about.strip().partition("\n")
-    text = f"Sweep `{sweep}`: {first or 'one run a stage.'}"
+    runs = pages("", experiment)["table"].removeprefix("/")
+    text = f"Sweep `{sweep}`: [its runs]({runs}). {first or 'One run a stage.'}"
     if report:
         link = f"#/experiments/{experiment}/runs/{report.run_id}?workflowType=machine_learning"
         text += f" Its table and plots: [report {sweep}]({link})"

@@ -112,7 +112,7 @@ class Syncer:
         known = self._known
         if known is None or known.plan != plan:
             client = store.client(store.uri(self.runs))
-            experiment = open_experiment(client, self.sweep, self.runs, owner, lines)
+            experiment = open_experiment(client, self.sweep, self.runs, owner, lines, self.stages)
             known = _Known(client, experiment, plan, runs_by_key(client, experiment))
         return known
 

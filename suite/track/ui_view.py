@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LEADERBOARD_KEY, RUNS_KEY, BEST_KEY = "suite-leaderboard", "suite-runs", "suite-best"
@@ -39,6 +39,8 @@ WIDTHS = {
     "runDateAndNestInfo": 140,
 }
 """The table's columns from left to right, in pixels; mean bits and bit operations are of widths by layer."""
+GROUPED_WIDTHS = WIDTHS | {"attributes.`Run Name`": 380}
+"""Where a name has an arrow, a dot and a count beside it."""
 TRAINING_WIDTHS = {
     "attributes.`Run Name`": 400,
     "metrics.`top1`": 85,
@@ -60,6 +62,8 @@ BY_CONFIGURATION = {
     "groupByKeys": [{"mode": "tag", "groupByData": "configuration"}],
 }
 """Runs that differ by their seeds in one row, with their mean."""
+MOST = 20_000
+"""Characters of an experiment's tag; MLflow refuses more."""
 SMALLEST_DROP = {"orderByKey": "metrics.`drop`", "orderByAsc": True}
 
 
@@ -77,21 +81,35 @@ def pages(server: str, experiment: str, best: Sequence[str] = ()) -> dict[str, s
     return found
 
 
-def views(created_at_ms: int) -> dict[str, str]:
+def views(created_at_ms: int, configurations: Iterable[str] = ()) -> dict[str, str]:
     """The values of the tags of the saved views, by key: recipes grouped by configuration, all and those of two pairs
-    of widths; all runs; the trainings."""
-    grouped = {"groupBy": BY_CONFIGURATION, **SMALLEST_DROP}
+    of widths; all runs; the trainings.
+
+    The groups of `configurations` are folded, or a configuration of one run would take two rows. Where they are too
+    many for a tag, all groups are open.
+    """
+    folded = {f"tag.configuration.{name}": False for name in dict.fromkeys(configurations)}
+    found = _views(created_at_ms, folded)
+    return found if max(map(len, found.values())) <= MOST else _views(created_at_ms, {})
+
+
+def _views(created_at_ms: int, folded: Mapping[str, bool]) -> dict[str, str]:
+    grouped = {"groupBy": BY_CONFIGURATION, "groupsExpanded": folded, **SMALLEST_DROP}
     recipes = "tags.role = 'recipe'"
     trainings = "tags.role != 'report' AND tags.role != 'recipe'"
     found: dict[str, tuple[str, Mapping[str, int], Mapping[str, Any]]] = {
-        LEADERBOARD_KEY: ("Leaderboard: mean over seeds", WIDTHS, grouped | {"searchFilter": recipes}),
+        LEADERBOARD_KEY: (
+            "Leaderboard: mean over seeds",
+            GROUPED_WIDTHS,
+            grouped | {"searchFilter": recipes},
+        ),
         RUNS_KEY: ("All runs", WIDTHS, {}),
         "suite-trainings": ("Trainings", TRAINING_WIDTHS, {"searchFilter": trainings}),
     }
     for bits in (4, 8):
         widths = f"{recipes} AND params.weight_bits = '{bits}' AND params.act_bits = '{bits}'"
         name = f"W{bits}A{bits}: mean over seeds"
-        found[f"suite-w{bits}a{bits}"] = (name, WIDTHS, grouped | {"searchFilter": widths})
+        found[f"suite-w{bits}a{bits}"] = (name, GROUPED_WIDTHS, grouped | {"searchFilter": widths})
     return {key: _view(*view, created_at_ms) for key, view in found.items()}
 
 

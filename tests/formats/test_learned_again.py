@@ -1,14 +1,17 @@
-"""What a recipe learned without training is read by export, not learned again."""
+"""A network that is made again is that of its run: what was learned is read, and as many threads compute."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fakes.exported import Finished
 
+from suite.formats import rebuild
 from suite.formats.rebuild import rebuilt
+from suite.methods.amax import Amax
 from suite.methods.brecq import Brecq
 from suite.recipe import Calibration
 from suite.reconstruction.unit_learning import Learning
@@ -32,3 +35,26 @@ def test_what_brecq_learned_is_kept_by_its_run_and_read_again(
             rebuilt(recipe, finished.folders)
     learned = rebuilt(recipe, finished.folders).model.state_dict()
     assert learned and all(torch.equal(value, read[name]) for name, value in learned.items())
+
+
+def test_a_network_is_made_again_on_as_many_threads_as_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two threads instead of one, `percentile` of 3 bits in train mode answered 149 of 599 images otherwise."""
+    finished = Finished(tmp_path)
+    recipe = finished.recipe(Amax(4, 4))
+    counts = []
+
+    def counted(*args: Any) -> Any:
+        counts.append(torch.get_num_threads())
+        return quantized(*args)
+
+    quantized = rebuild.quantized
+    monkeypatch.setattr(rebuild, "quantized", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        rebuilt(recipe, finished.folders)
+        assert (counts, torch.get_num_threads()) == ([before], before + 1)
+    finally:
+        torch.set_num_threads(before)

@@ -19,6 +19,7 @@ from suite.export.request import Request
 from suite.formats.onnx_graph import _moved
 from suite.formats.rebuild import rebuilt
 from suite.methods.adaround import Adaround
+from suite.methods.k_sigma import KSigma
 from suite.methods.scheme import Scheme
 from suite.quantizers.layers import layer_of
 from suite.recipe import Calibration
@@ -98,3 +99,11 @@ def test_all_weights_are_unsigned_where_that_is_asked_for(finished: Finished, ne
     recipe = Scheme(4, 4, calibration=CALIBRATION, first_last=8)
     kinds, _, _ = kinds_of(finished, recipe, Request(unsigned_weights=True))
     assert set(kinds.values()) == {"uint8"} and len(kinds) == 5
+
+
+def test_a_network_whose_weights_alone_are_rounded_is_written_and_compared(
+    finished: Finished, needs_onnx: None
+) -> None:
+    """ONNX Runtime, asked for the integers of no input, gave the logits, and the export failed."""
+    kinds, _, _ = kinds_of(finished, KSigma(5))
+    assert set(kinds) == {"stem", "conv1", "conv2", "short"} and set(kinds.values()) <= {"int8", "int4"}

@@ -163,6 +163,7 @@ def test_the_leaderboard_has_a_row_a_configuration_with_the_mean_over_seeds(
     expect(page.get_by_text("Group by: configuration")).to_be_visible()
     for name in ("percentile w4a4", "k_sigma w8"):
         expect(page.get_by_text(f"Group: {name}").first).to_be_visible()
+    expect(page.get_by_text("percentile w4a4 seed 0")).to_have_count(0)  # the groups are folded
     page.screenshot(path=tmp_path / "leaderboard.png")
 
 

@@ -212,10 +212,11 @@ def test_the_experiment_says_what_the_sweep_asks_and_a_text_of_the_users_own_sta
     def note() -> str:
         return str(client.get_experiment_by_name("demo").tags["mlflow.note.content"])
 
-    assert note() == "Sweep `demo`: How few bits are enough?\n\nAnd why."
+    assert note().startswith("Sweep `demo`: [its runs](#/experiments/")
+    assert note().endswith("). How few bits are enough?\n\nAnd why.")
     save_sweep(tmp_path, "demo", {}, SWEEP, "Something else?")
     synced(tmp_path)
-    assert note() == "Sweep `demo`: Something else?"
+    assert note().endswith("). Something else?")
     experiment = client.get_experiment_by_name("demo").experiment_id
     client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
     synced(tmp_path)

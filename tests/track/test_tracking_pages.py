@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import json
 import shlex
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,18 @@ def test_the_command_that_opens_mlflow_survives_a_shell_and_a_folder_with_a_spac
     assert shlex.split(command)[-1] == f"sqlite:///{tmp_path}/my runs/mlflow.db"
     assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
     assert json.loads(ui_view.views(5)["suite-runs"])["createdAt"] == 5
+
+
+def test_groups_are_folded_as_long_as_their_names_fit_into_a_tag() -> None:
+    def expanded(names: Sequence[str]) -> Any:
+        state = json.loads(ui_view.views(5, names)["suite-leaderboard"])["state"].removeprefix("deflate;")
+        return json.loads(zlib.decompress(base64.b64decode(state)))["groupsExpanded"]
+
+    few = ["amax w4a4 from train resnet20", "amax w8a8 from train resnet20"]
+    assert expanded([*few, few[0]]) == {f"tag.configuration.{name}": False for name in few}
+    many = [hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(1000)]
+    assert expanded(many) == {}
+    assert all(len(tag) <= 20_000 for tag in ui_view.views(5, many).values())
 
 
 def test_the_pages_are_the_leaderboard_all_runs_their_charts_and_the_best() -> None:
