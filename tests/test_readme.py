@@ -22,15 +22,32 @@ README = (ROOT / "README.md").read_text()
 PAGES = {file.name: file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
-def test_every_link_leads_to_a_file() -> None:
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it() -> None:
+    files = [
+        *ROOT.glob("*.md"),
+        *(f for name in ("docs", "results", "checkpoints") for f in (ROOT / name).rglob("*.md")),
+    ]
+    texts = {file: file.read_text() for file in files}
     links = {
-        (ROOT if name == "README.md" else ROOT / "docs") / link
-        for name, text in PAGES.items()
-        for link in re.findall(r"\]\(([^)#]+)[)#]", text)
+        (file, link)
+        for file, text in texts.items()
+        for link in re.findall(r"\]\(([^)\s]+)\)", text)
         if not link.startswith("http")
     }
-    assert len(links) > 40
-    assert [link for link in links if not link.exists()] == []
+    assert len(links) > 100
+    wrong = []
+    for file, link in links:
+        path, _, heading = link.partition("#")
+        target = (file.parent / path).resolve() if path else file
+        if not target.exists() or (heading and heading not in headings(texts[target])):
+            wrong.append((file.relative_to(ROOT).as_posix(), link))
+    assert wrong == []
+
+
+def headings(text: str) -> set[str]:
+    """What a link to each heading ends in on GitHub."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_page_is_linked_from_the_readme_which_is_one_page_long() -> None:
