@@ -1,8 +1,9 @@
 """Where the runs behind a number were made differently from the rest of its table: a mark and its words.
 
-Runs of one model and data set are comparable only where device, software, commit and data agree, and how the network
+Runs of one model and data set are comparable only where device, software, code and data agree, and how the network
 was trained and what was done to it beside rounding. The value that most runs have is the table's; a configuration
-with a run that has another is marked.
+with a run that has another is marked. Commits are no difference: a change of a method's arithmetic changes the keys of
+its runs. What the label of a configuration says needs no mark.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.compare.configurations import PHRASES
+
 FACTS = {
     "device": "device",
     "versions": "software",
-    "commit": "commit",
+    "commit": "state of the code",
     "test_images": "number of test images",
     "test_sha256": "checksum of the test data",
     "train_sha256": "checksum of the training data",
@@ -51,7 +54,7 @@ def find(marked: pd.DataFrame) -> Differences:
     for _, group in done.groupby(["model", "dataset"], sort=True):
         rows = group.to_dict("records")
         for fact, title in FACTS.items():
-            values = [_value(fact, row) for row in rows]
+            values = [None if _is_said(fact, row) else _value(fact, row) for row in rows]
             usual = _usual(values)
             others = sorted({value for value in values if value is not None} - {usual})
             for alike in [others] if len(others) > SHOWN else [[value] for value in others]:
@@ -60,6 +63,11 @@ def find(marked: pd.DataFrame) -> Differences:
                 for configuration in dict.fromkeys(group["configuration"][[v in alike for v in values]]):
                     marks.setdefault(configuration, []).append(letter)
     return Differences({name: tuple(found) for name, found in marks.items()}, words)
+
+
+def _is_said(fact: str, row: Mapping[str, Any]) -> bool:
+    """Whether the label says it: `mse, BatchNorm re-estimated`."""
+    return fact in PHRASES and PHRASES[fact].format(row.get(fact)) in row["label"]
 
 
 def _value(fact: str, row: Mapping[str, Any]) -> str | None:
@@ -72,9 +80,9 @@ def _value(fact: str, row: Mapping[str, Any]) -> str | None:
         return None
     if fact == "test_images":
         return f"{int(value):,}"
-    if fact == "commit" and row["dirty"] is True:
-        return f"{value[:10]} with uncommitted changes"
-    return str(value)[:10] if fact in ("commit", "test_sha256", "train_sha256") else str(value)
+    if fact == "commit":
+        return f"{value[:10]} with uncommitted changes" if row["dirty"] is True else "a commit"
+    return str(value)[:10] if fact in ("test_sha256", "train_sha256") else str(value)
 
 
 def _known(value: Any) -> bool:

@@ -7,10 +7,12 @@ that cannot be used leaves a hole and its reason.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.compare.configurations import by_network, point
@@ -103,11 +105,22 @@ def _confusion(
         except AnalysisError:
             continue
         if classes == same:
+            met = _met(before, after)
+            classes = tuple(classes[index] for index in met)
+            before, after = before[np.ix_(met, met)], after[np.ix_(met, met)]
             return Confusion(network, classes, before, after, names[name], row["top1"])
     for _, row in rows:
         if row["method"] == "float":
             try:
-                return Confusion(network, *read_confusion(runs, row["key"]))
+                classes, counts = read_confusion(runs, row["key"])
             except AnalysisError:
                 continue
+            met = _met(counts)
+            return Confusion(network, tuple(classes[index] for index in met), counts[np.ix_(met, met)])
     return None
+
+
+def _met(*counts: Counts) -> Sequence[int]:
+    """The classes that images have or are taken for: of a head with 1000 outputs and ten classes mostly ten."""
+    met = sum(one.any(0) | one.any(1) for one in counts)
+    return [int(index) for index in np.flatnonzero(met)]

@@ -95,7 +95,9 @@ def _matrix(results: Results, group: pd.DataFrame, metric: str, title: str) -> T
         f"{'Top-1 (%)' if metric == 'top1' else 'Drop from float (points)'} by bits of a weight, {title}: "
         "mean ± sample standard deviation over n seeds, and its 95 % interval"
     )
-    return Table(caption, columns, rows, notes_of(rows, results.differences.words), cards=True)
+    # The figure shows each drop, and the table of top-1 stands above.
+    folded = metric == "drop"
+    return Table(caption, columns, rows, notes_of(rows, results.differences.words), cards=True, folded=folded)
 
 
 def _cell(results: Results, row: dict[str, Any], metric: str) -> Cell:

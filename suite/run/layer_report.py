@@ -114,7 +114,8 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int, names: Sequence[s
     met = cells.nonzero()[:, 0]
     for cell, count in zip(met.tolist(), cells[met].tolist(), strict=True):
         rows[cell // classes][str(cell % classes)] = count
-    named = list(names) if names is not None and len(names) == classes else None
+    # A head of 1000 outputs for ten classes: the rest has numbers for names.
+    named = [*names, *map(str, range(len(names), classes))] if names and len(names) <= classes else None
     return {"format": 1, "names": named, "rows": rows}
 
 

@@ -69,6 +69,17 @@ def test_a_run_that_was_treated_otherwise_is_marked_wherever_its_number_is_shown
         assert f"[{letter}] {sentence}" in text and text.count(f"[{marks.replace(' ', ',')}]") >= 1
 
 
+def test_what_a_label_says_has_no_mark_and_another_commit_none_either(tmp_path: Path) -> None:
+    made = [stage("mse", 4, 0, **QUANTIZED | {"batch_norm": words}) for words in ("kept", "re-estimated")]
+    plan(tmp_path, *made)
+    for one, commit in zip(made, "ab", strict=True):
+        finish(tmp_path, one, 90.0)
+        begin(tmp_path, one, commit=commit * 40)
+    found = results.load(tmp_path, "small")
+    assert sorted(found.summary["label"]) == ["mse", "mse, BatchNorm re-estimated"]
+    assert found.differences == comparability.Differences({}, {})
+
+
 def test_a_float_network_has_no_treatment_to_differ_in(tmp_path: Path) -> None:
     start = stage("float", 32, 0, **FLOAT)
     plan(tmp_path, start, stage("amax", 8, 0, start, **FLOAT, batch_norm="re-estimated"))

@@ -271,3 +271,19 @@ def test_from_a_table_of_runs_no_run_folder_is_read_and_the_page_says_so(tmp_pat
     text = page.read_text()
     assert "This page was made from a table of runs. What only the run folders hold is left out" in text
     assert "Where the signal is lost" not in text and '"folder"' not in text
+
+
+def test_the_empty_classes_of_a_head_of_a_thousand_are_left_out(tmp_path: Path) -> None:
+    """The ResNet-50's confusions of ten classes were listed as those of a thousand, without a matrix."""
+    start = stage("float", 32, 0)
+    amax = stage("amax", 4, 0, start)
+    plan(tmp_path, start, amax)
+    for one, taken in ((start, "3"), (amax, "700")):
+        finish(tmp_path, one, 90.0)
+        rows: list[dict[str, int]] = [{} for _ in range(1000)]
+        rows[1], rows[3] = {"1": 40, taken: 10}, {"3": 50}
+        keep(tmp_path, one, "confusion.json", {"format": 1, "names": None, "rows": rows})
+    (found,) = results.load(tmp_path, "small").evidence.confusions
+    assert found.classes == ("1", "3", "700") and found.damaged is not None
+    assert found.baseline.tolist() == [[40, 10, 0], [0, 50, 0], [0, 0, 0]]
+    assert found.damaged.tolist() == [[40, 0, 10], [0, 50, 0], [0, 0, 0]]

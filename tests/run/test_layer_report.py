@@ -243,3 +243,9 @@ def test_the_diagonal_of_the_confusion_is_the_count_of_top_1_whatever_is_nan_or_
             dense[true, int(predicted)] = count
     assert dense.diagonal().sum() == score.correct.sum() > 3
     assert dense.sum() == 64 - 4 and (score.predicted[5:9] == -1).all()
+
+
+def test_the_names_of_ten_classes_are_kept_beside_a_head_of_more_outputs() -> None:
+    names = layer_report.confusion(torch.tensor([0, 1]), torch.tensor([0, 3]), 4, ["cat", "dog"])["names"]
+    assert names == ["cat", "dog", "2", "3"]
+    assert layer_report.confusion(torch.tensor([0]), torch.tensor([0]), 2, ["a", "b", "c"])["names"] is None
