@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -146,7 +147,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something failed to run, 2 the user has to mend something."""
     words = sys.argv[1:] if words is None else list(words)
     spell_what_cannot_be_written()
-    rich.reconfigure(width=None if sys.stdout.isatty() else 160, emoji=False)
+    # rich looks at the terminal, and in a pipe at COLUMNS, else it takes 80.
+    columns = os.environ.get("COLUMNS", "")
+    has_width = sys.stdout.isatty() or (columns.isdecimal() and int(columns) > 0)
+    rich.reconfigure(width=None if has_width else 160, emoji=False)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
