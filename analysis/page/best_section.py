@@ -40,14 +40,15 @@ def section(results: Results) -> Section | None:
     overview, columns = ([Column(*column) for column in listed] for listed in (OVERVIEW, COLUMNS))
     for title, group in _networks(results.pairs):
         short = [list(map(Cell, line)) for line in _overview(group)]
-        parts.append(Table(f"The best by widths, {title}", overview, short, {}))
+        parts.append(Table(f"The best by widths, {title}", overview, short, {}, cards=True))
         rows: list[list[Cell]] = []
         for of_widths, of_class in _classes(group):
             left_out = f": the nearest {MOST} of {len(of_class):,}, all in pairs.csv" * (len(of_class) > MOST)
             rows.append([Cell(of_widths + left_out)])
             rows += [_line(row, results) for row in of_class[:MOST].to_dict("records")]
         caption = f"Each configuration against the best of its widths, {title}"
-        parts.append(Table(caption, columns, rows, notes_of(rows, results.differences.words)))
+        words = notes_of(rows, results.differences.words)
+        parts.append(Table(caption, columns, rows, words, cards=True, folded=True))
     files = {"pairs.csv": results.pairs.to_csv(index=False), "pairs.md": markdown(results)}
     return Section("best", "Methods against the best of their widths", parts, files)
 

@@ -34,7 +34,7 @@ class Column:
 class Table:
     """Rows of cells under columns; the first cell of a row is its heading, and a row of one cell that of those below.
     `notes` explain the marks. On a phone the rows of `cards` stand below each other, each with its own headings.
-    `folded`: behind its caption, until somebody opens it; of numbers that a figure shows."""
+    `folded`: behind its caption, until somebody opens it; of numbers that a figure or a shorter table shows."""
 
     kind: ClassVar = "table"
     caption: str
