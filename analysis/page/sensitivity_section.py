@@ -17,6 +17,7 @@ from analysis.read.layer_records import TENSORS
 from analysis.read.sensitivity_records import SCORES, TRUTHS, SensitivityRecord, read_sensitivity
 from analysis.report import wording
 from analysis.report.results import Results
+from analysis.report.tables import grid
 from suite.record.words import counted
 
 MOST = 6
@@ -71,7 +72,19 @@ def section(results: Results) -> Section | None:
         if len(one.record.ranks):
             parts.append(_ranks(one))
         parts += [_costs(one, tensor) for tensor in TENSORS if len(one.rise(tensor))]
-    return Section("sensitivity", "What each layer costs", parts)
+    return Section("sensitivity", "What each layer costs", parts, _files(found, parts))
+
+
+def _files(found: Sequence[Measured], parts: Sequence[Part]) -> dict[str, str]:
+    """The tables in Markdown, and every score and loss as CSV."""
+    texts = []
+    for part in parts:
+        if isinstance(part, Table):
+            columns = [(column.title, column.numeric) for column in part.columns]
+            rows = [[f"{c.text} ({c.small})" if c.small else c.text for c in row] for row in part.rows]
+            texts += [f"**{part.caption.replace('; small:', '; in brackets:')}**", grid(rows, columns)]
+    costs = pd.concat([one.record.costs.assign(run=one.title) for one in found])
+    return {"sensitivity.md": "\n\n".join(texts) + "\n", "sensitivity.csv": costs.to_csv(index=False)}
 
 
 def _measured(results: Results) -> tuple[list[Measured], list[str]]:

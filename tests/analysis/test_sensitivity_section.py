@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def test_costs_and_rank_correlations_stand_in_the_report(tmp_path: Path) -> None
     assert [row[0].text for row in weights.rows] == NAMES
     assert isinstance(noise, Table) and noise.caption.startswith("Noise to signal with the weights")
     assert all(len(row) == len(ranks.columns) for row in ranks.rows)
+    assert f"| weights | 2 | noise | 14 | 0.90 | {MINUS}0.10 to 1.00 |" in re.sub(
+        " +", " ", found.files["sensitivity.md"]
+    )
+    assert f"0.25 ({MINUS}0.25)" in found.files["sensitivity.md"]
+    assert len(found.files["sensitivity.csv"].splitlines()) == 1 + 2 * len(record()["costs"])
 
 
 @pytest.mark.parametrize(
