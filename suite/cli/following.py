@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich import get_console
 
+from suite.cli.live import doing
 from suite.cli.options import FOLDERS, RUNS, FolderOptions, LaunchedName, Only, RunsOptions
 from suite.cli.rows import literal
 from suite.cli.tables import damage, shown
@@ -184,9 +185,8 @@ def _with_models(sweep: str, folders: Folders) -> list[str]:
     """Make the best recipes loadable from MLflow's registry; what went wrong, in lines."""
     from suite.track.models import add_models
 
-    console = get_console()
-    with console.status("") as shown:
-        return add_models(sweep, folders, lambda words: shown.update(literal(words)))
+    with doing(get_console()) as say:
+        return add_models(sweep, folders, say)
 
 
 def show_pages(name: str, runs: Path) -> None:

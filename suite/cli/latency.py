@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich import get_console
 from rich.table import Table
 
+from suite.cli.live import doing
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.recipe import Stage
 from suite.recipe.words import counted
@@ -58,8 +59,8 @@ def latency(
     stages = find_stages(folders.runs, list(dict.fromkeys(_flat(keys))))
     if layers:
         return _layers(stages, asked, folders)
-    with console.status("") as shown:
-        file, record = measure(stages, folders, asked, lambda words: shown.update(words))
+    with doing(console) as say:
+        file, record = measure(stages, folders, asked, say)
     console.print(table(record))
     for words in about(record):
         console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -77,10 +78,8 @@ def _layers(stages: Sequence[Stage], asked: Asked, folders: Folders) -> int:
     if len(stages) != 1:
         raise SuiteError("--layers measures the layers of one network; name one key")
     console, batch = get_console(), asked.batches[0]
-    with console.status("") as shown:
-        file, record = measure_layers(
-            stages[0], folders, batch, asked.threads, asked.seconds, lambda words: shown.update(words)
-        )
+    with doing(console) as say:
+        file, record = measure_layers(stages[0], folders, batch, asked.threads, asked.seconds, say)
     console.print(layers_table(record))
     warning = disturbed(record["layers"], record["threads"])
     for words in [machine_line(record), warning and f"warning: {warning}", str(file)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from suite.cli.rows import literal
 from suite.cli.tables import fitted, span
 from suite.launch.grouping import image_passes
 from suite.recipe import Stage
@@ -25,6 +27,9 @@ from suite.record.status import Status, Statuses
 
 CHECK_SECONDS = 0.4
 """Between two checks of the stages of a launch; the ticks of a launcher come more often."""
+
+PLAIN_SECONDS = 5.0
+"""Between two lines in a log that say what is being done."""
 
 STATUS_SECONDS = 5.0
 """Between two checks of `status --watch`."""
@@ -215,6 +220,25 @@ def checking_files(console: Console) -> Iterator[Callable[[int, int], None]]:
     finally:
         if console.is_terminal:
             bar.stop()
+
+
+@contextmanager
+def doing(console: Console) -> Iterator[Callable[[str], None]]:
+    """Gives what shows what is being done: on a terminal in one line that goes away, else a line each on standard
+    error, at most one in PLAIN_SECONDS."""
+    if console.is_terminal:
+        with console.status("") as shown:
+            yield lambda words: shown.update(literal(words))
+        return
+    plain, last = Console(stderr=True), -math.inf
+
+    def say(words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            plain.print(words, markup=False, highlight=False, soft_wrap=True)
+            last = time.monotonic()
+
+    yield say
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich import get_console
-from rich.progress import Progress, TaskID
+from rich.console import Console
+from rich.progress import Progress
 
+from suite.cli.live import doing
 from suite.cli.options import FOLDERS, FolderOptions, Whole
 from suite.cli.rows import Rows
 from suite.recipe import Calibration
@@ -50,8 +52,7 @@ def sensitivity(
     calibration = Calibration(images, min(images, 64), seed)
     how = MeasureSensitivity(widths, images=calibration, probes=probes, truth=not scores_only)
     try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
-            tick = partial(_show, shown, shown.add_task("", total=1.0))
+        with _progress(console) as tick:
             record = measure(stage, folders, how, tick, stop)
     except InterruptedRunError as asked:
         console.print(f"{stop.asked_by}: {asked}", soft_wrap=True, markup=False)
@@ -70,8 +71,16 @@ def sensitivity(
     return 0
 
 
-def _show(shown: Progress, task: TaskID, part: float, doing: str) -> None:
-    shown.update(task, completed=part, description=doing)
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[float, str], None]]:
+    """Gives what shows which part is done, from 0 to 1, and what is being done: a bar on a terminal, else lines."""
+    if not console.is_terminal:
+        with doing(console) as say:
+            yield lambda part, words: say(f"{part:.0%}  {words}")
+        return
+    with Progress(console=console, transient=True) as shown:
+        task = shown.add_task("", total=1.0)
+        yield lambda part, words: shown.update(task, completed=part, description=words)
 
 
 def costs_tables(record: Mapping[str, Any], width: int) -> list[Rows]:

@@ -215,3 +215,8 @@ def test_a_label_says_how_the_ends_are_treated_where_methods_differ_in_it(
 ) -> None:
     plan(tmp_path, stage("best", 4, 0, edges="8 bits"), stage("mse", 4, 0, edges=other))
     assert [*configurations.mark(load(tmp_path, "small")[0])["label"]] == [said, "mse"]
+
+
+def test_runs_that_are_alike_have_no_marks(tmp_path: Path) -> None:
+    small(tmp_path)
+    assert results.load(tmp_path, "small").differences == comparability.Differences({}, {})

@@ -240,15 +240,6 @@ def test_no_command_gets_the_commands_and_status_2(capsys: pytest.CaptureFixture
     assert "Usage: suite COMMAND" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("columns", "widest"), [("90", 90), ("", 160), ("0", 160), ("wide", 160)])
-def test_in_a_pipe_lines_are_as_long_as_columns_says_else_160(
-    columns: str, widest: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    assert main(["--help"]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) == widest
-
-
 def test_the_usage_of_every_command_has_its_arguments_before_its_options(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

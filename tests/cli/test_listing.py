@@ -65,3 +65,12 @@ def test_methods_and_explain_name_the_sources(tmp_path: Path, capsys: pytest.Cap
     assert "source 002, Handwritten-Quantization: a README by TimS-ml, https://github.com/TimS-ml" in said
     assert main(["explain", "003", "--weights", str(tmp_path / "gone.pt"), "--runs", str(tmp_path)]) == 2
     assert "source 003, Post-Training Quantization: a course notebook" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("90", 90), ("", 160), ("0", 160), ("wide", 160)])
+def test_in_a_pipe_lines_are_as_long_as_columns_says_else_160(
+    columns: str, widest: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) == widest

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from suite.cli import live
 from suite.cli.launching import print_next
 from suite.cli.tables import fitted, shown
 from suite.methods.amax import Amax
@@ -84,3 +85,15 @@ def test_a_launch_ends_with_the_next_commands(capsys: pytest.CaptureFixture[str]
         "suite status own",
     )
     assert [command for command in wanted if command in said] == list(wanted)
+
+
+@pytest.mark.parametrize(("between", "said"), [(1000.0, "first\n"), (0.0, "first\nsecond\n[third]\n")])
+def test_what_is_being_done_is_said_in_a_log_too_at_most_a_line_in_some_seconds(
+    between: float, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`suite sensitivity` printed nothing into a pipe for ten minutes."""
+    monkeypatch.setattr(live, "PLAIN_SECONDS", between)
+    with live.doing(Console()) as say:
+        for words in ("first", "second", "[third]"):
+            say(words)
+    assert capsys.readouterr().err == said
