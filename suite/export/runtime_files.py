@@ -16,6 +16,7 @@ from suite.export.onnx_file import WORDS, could_clip, differs, onnx_file
 from suite.export.request import Request
 from suite.export.runtimes import openvino_kernels, openvino_model, why_not
 from suite.formats import pt2e
+from suite.formats.openvino_graph import for_openvino
 from suite.recipe.errors import SuiteError
 from suite.recipe.words import counted
 
@@ -71,7 +72,7 @@ def openvino_files(
     import openvino
 
     content, found = onnx_file(simulation, request, about, [])
-    read = openvino.Core().read_model(content)
+    read = openvino.Core().read_model(for_openvino(content))
     for name, value in about.items():
         read.set_rt_info(value, ["suite", name])
     with tempfile.TemporaryDirectory() as folder:
