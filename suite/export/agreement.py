@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from suite.integers.levels import levels_of
 from suite.quantizers.layers import Quantized
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
-from suite.recipe.errors import SuiteError, in_a_line
+from suite.recipe.errors import SuiteError, first_line, in_a_line
 from suite.recipe.words import counted
 from suite.record.provenance import cpu_flags
 
@@ -44,6 +45,8 @@ X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 """Values of ONEDNN_MAX_CPU_ISA."""
 BATCH = 100
+PLACE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:h|cc|cpp):\d+ .*?\) ")
+"""What ONNX Runtime says before the reason of an error: its number, and where in its own code it was raised."""
 
 
 def has_vnni() -> bool:
@@ -142,9 +145,10 @@ def ran(run: Any, names: list[str], x: Tensor) -> list[Any]:
 def _not_taken(error: Exception) -> SuiteError:
     import onnxruntime
 
+    own = "[ONNXRuntimeError]" in str(error)
+    reason = PLACE.sub("", first_line(error)).strip().rstrip(".") if own else in_a_line(error)
     return SuiteError(
-        f"ONNX Runtime {onnxruntime.__version__} does not compute this file: {in_a_line(error)}; install a newer "
-        f"onnxruntime"
+        f"ONNX Runtime {onnxruntime.__version__} does not compute this file: {reason}; install a newer onnxruntime"
     )
 
 
