@@ -136,7 +136,7 @@ def session(
 def ran(run: Any, names: list[str], x: Tensor) -> list[Any]:
     """The tensors of these names that a session gives for the images `x`. Raises SuiteError where it cannot."""
     try:
-        found: list[Any] = run.run(names, {"images": _array(x)})
+        found: list[Any] = run.run(names, {"images": np.ascontiguousarray(x.numpy())})
     except Exception as error:  # some kernels say only now what they do not take
         raise _not_taken(error) from error
     return found
@@ -157,10 +157,6 @@ def answered(made: bytes, images: Iterator[Tensor], integer_kernels: bool) -> Te
     run = session(made, integer_kernels)
     found = [ran(run, ["logits"], x)[0] for x in images]
     return torch.from_numpy(np.concatenate(found))
-
-
-def _array(x: Tensor) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(x.contiguous().numpy())
 
 
 def difference(reference: Tensor, found: Tensor, noise: float = 0.0) -> dict[str, Any]:

@@ -99,11 +99,18 @@ def _where(error: BaseException, model: nn.Module) -> str:
         held, node = (frame.f_locals.get(name) for name in ("self", "node"))
         if isinstance(held, nn.Module) and id(held) in names:
             found = _named(names[id(held)]) + _line(frame.f_code, traceback.tb_lineno)
-        elif isinstance(node, torch.fx.Node) and (stack := node.meta.get("nn_module_stack")):
-            path = list(stack.values())[-1][0].removeprefix("L['self']").lstrip(".").split("@")[0]
+        elif isinstance(node, torch.fx.Node) and (path := module_of(node)) is not None:
             found = f"{_named(path)} ({node.target})"
         traceback = traceback.tb_next
     return found
+
+
+def module_of(node: torch.fx.Node) -> str | None:
+    """The name of the innermost module that an operator of an exported graph comes from; None where it has none."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return None
+    return str(list(stack.values())[-1][0]).removeprefix("L['self']").lstrip(".").split("@")[0]
 
 
 def _named(path: str) -> str:

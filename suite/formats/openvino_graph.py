@@ -40,7 +40,7 @@ def for_openvino(content: bytes) -> bytes:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def _before_additions(graph: GraphProto) -> set[str]:
