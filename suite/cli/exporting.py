@@ -176,23 +176,47 @@ def _lines(record: dict[str, Any]) -> list[str]:
     return found + [f"warning: {line}" for line in record["warnings"]]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ExampleOptions:
+    """Which value `suite dataflow` carries through."""
+
+    image: Annotated[int, Parameter(help="test image of the example, from 0")] = 0
+    output_channel: Annotated[int, Parameter(help="output channel of the example, from 0")] = 0
+    input_channel: Annotated[int, Parameter(help="input channel of the product that is shown, from 0")] = 0
+    at: Annotated[
+        tuple[int, int] | None,
+        Parameter(help="row and column of the output, from 0 (default: those of the largest output)"),
+    ] = None
+
+
+EXAMPLE = ExampleOptions()
+
+
 def dataflow(
     key: Key,
     layer: Annotated[str, Parameter(name="LAYER", help="such as layer1.0.conv1")],
     /,
     *,
+    example: ExampleOptions = EXAMPLE,
     folders: FolderOptions = FOLDERS,
 ) -> int:
-    """Show the way of one layer of a finished recipe through integers, with one value carried through."""
+    """Show the way of one layer of a finished recipe through integers, with one value carried through, and how many of
+    its sums overflow accumulators of 32 and of 16 bits."""
     from suite.measure import dataflow as flow
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("step", "type", "bits", "from", "to", "scale", "example", "in real units"):
         table.add_column(name, no_wrap=True, justify="left" if name in ("step", "type", "scale") else "right")
-    for row in flow.dataflow(find_stages(folders.runs, [key])[0], layer, folders):
+    chosen = flow.Example(example.image, example.output_channel, example.input_channel, example.at)
+    found = flow.dataflow(find_stages(folders.runs, [key])[0], layer, folders, chosen)
+    for row in found.rows:
         ends = [f"{end:.6g}" for end in (row.low, row.high)]
         table.add_row(
             row.step, row.type, str(row.bits), *ends, row.scale, f"{row.example:.10g}", f"{row.real:.6g}"
         )
     get_console().print(table)
+    for bits, count in found.overflows.items():
+        line = f"accumulators of {bits} bits: {count:,} of {found.sums:,} sums overflow"
+        get_console().print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

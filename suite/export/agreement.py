@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from suite.integers.levels import levels_of
 from suite.quantizers.layers import Quantized
 from suite.quantizers.quantizer import Quantizer
 from suite.ranks import Ranks
-from suite.recipe.errors import SuiteError, in_a_line
+from suite.recipe.errors import SuiteError, first_line, in_a_line
 from suite.recipe.words import counted
 from suite.record.provenance import cpu_flags
 
@@ -44,6 +45,8 @@ X86 = ("x86_64", "amd64", "i686", "i386")
 WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 """Values of ONEDNN_MAX_CPU_ISA."""
 BATCH = 100
+PLACE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:h|cc|cpp):\d+ .*?\) ")
+"""What ONNX Runtime says before the reason of an error: its number, and where in its own code it was raised."""
 
 
 def has_vnni() -> bool:
@@ -133,7 +136,7 @@ def session(
 def ran(run: Any, names: list[str], x: Tensor) -> list[Any]:
     """The tensors of these names that a session gives for the images `x`. Raises SuiteError where it cannot."""
     try:
-        found: list[Any] = run.run(names, {"images": _array(x)})
+        found: list[Any] = run.run(names, {"images": np.ascontiguousarray(x.numpy())})
     except Exception as error:  # some kernels say only now what they do not take
         raise _not_taken(error) from error
     return found
@@ -142,9 +145,10 @@ def ran(run: Any, names: list[str], x: Tensor) -> list[Any]:
 def _not_taken(error: Exception) -> SuiteError:
     import onnxruntime
 
+    own = "[ONNXRuntimeError]" in str(error)
+    reason = PLACE.sub("", first_line(error)).strip().rstrip(".") if own else in_a_line(error)
     return SuiteError(
-        f"ONNX Runtime {onnxruntime.__version__} does not compute this file: {in_a_line(error)}; install a newer "
-        f"onnxruntime"
+        f"ONNX Runtime {onnxruntime.__version__} does not compute this file: {reason}; install a newer onnxruntime"
     )
 
 
@@ -153,10 +157,6 @@ def answered(made: bytes, images: Iterator[Tensor], integer_kernels: bool) -> Te
     run = session(made, integer_kernels)
     found = [ran(run, ["logits"], x)[0] for x in images]
     return torch.from_numpy(np.concatenate(found))
-
-
-def _array(x: Tensor) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(x.contiguous().numpy())
 
 
 def difference(reference: Tensor, found: Tensor, noise: float = 0.0) -> dict[str, Any]:

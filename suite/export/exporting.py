@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from suite.export import agreement, probes, runtime_files
 from suite.export.agreement import Simulation
+from suite.export.module_differences import first_difference
 from suite.export.onnx_file import differs, onnx_file
 from suite.export.request import CONVENTIONS, Request, record_of
 from suite.export.runtimes import check_installed, versions
@@ -96,11 +97,14 @@ def _tensors(simulation: Simulation, to: str, about: dict[str, str]) -> tuple[by
     """The file of state_dict or safetensors, and how far the network that is read from it agrees."""
     model = simulation.model
     is_safe = to == "safetensors"
-    content, read = tensors.safetensors_file(model, about) if is_safe else tensors.state_dict_file(model)
+    content, read = (
+        tensors.safetensors_file(model, about) if is_safe else tensors.state_dict_file(model, about)
+    )
     exact = simulation.beside(read)
+    first = first_difference(model, read, next(simulation.batches()))
     if not agreement.within_bounds(exact):
-        raise differs(to, exact)
-    return content, {"same_arithmetic": exact}
+        raise differs(to, exact, first)
+    return content, {"same_arithmetic": exact, "first_difference": first}
 
 
 def compared_with_run(source: Rebuilt, simulation: Simulation) -> dict[str, Any]:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 WORDS = "{flips} of {images} answers and logits by {mean_difference:.3g} in the mean"
 
 
-def differs(what: str, exact: dict[str, Any], where: str = "") -> SuiteError:
-    """The error of a file that leaves the bounds in the arithmetic of the simulation."""
+def differs(what: str, exact: dict[str, Any], first: dict[str, Any] | None) -> SuiteError:
+    """The error of a file that leaves the bounds in the arithmetic of the simulation, `first` where its integers first
+    differ."""
+    where = f"; the first layer that differs is {first['layer']}" if first else ""
     return SuiteError(
         f"the {what} file does not compute what the simulation computes: {WORDS.format(**exact)} differ, where "
         f"1 in {agreement.ONE_FLIP_IN} and {agreement.MEAN_DIFFERENCE} may{where}; nothing was written. Please "
@@ -68,7 +70,7 @@ def compared_onnx(
         "first_difference": first,
     }
     if not agreement.within_bounds(exact):
-        raise differs("ONNX", exact, f"; the first layer that differs is {first['layer']}" if first else "")
+        raise differs("ONNX", exact, first)
     if clips:
         warnings.append(
             f"the weights of {counted(len(clips), 'layer')} have more than 7 bits: on x86 processors without VNNI, "

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from suite.export import agreement
 from suite.export.agreement import Simulation
+from suite.export.module_differences import first_difference
 from suite.export.onnx_file import WORDS, could_clip, differs, onnx_file
 from suite.export.request import Request
 from suite.export.runtimes import openvino_kernels, openvino_model, why_not
 from suite.formats import pt2e
+from suite.formats.openvino_graph import for_openvino
 from suite.recipe.errors import SuiteError
 from suite.recipe.words import counted
 
@@ -42,19 +44,21 @@ def pt2e_file(
     reason. Raises SuiteError as `onnx_file` does."""
     made = pt2e.program(simulation.model, simulation.example)
     content = pt2e.pt2e_file(made, about)
-    module = pt2e.read(content).module()
+    read = pt2e.read(content)
+    module = read.module()
     exact = simulation.beside(module)
+    few = next(simulation.batches())
+    differing = first_difference(simulation.model, read, few)
     if not agreement.within_bounds(exact):
-        raise differs("PT2E", exact)
-    found: dict[str, Any] = {"same_arithmetic": exact}
+        raise differs("PT2E", exact, differing)
+    found: dict[str, Any] = {"same_arithmetic": exact, "first_difference": differing}
     clips = _warned(simulation.model, warnings)
     if reason := why_not("inductor"):
         warnings.append(f"its integer kernels were not tried: {reason}")
         found["integer_kernels"] = {"skipped": reason}
         return content, found
-    first = next(simulation.batches())
-    run, kernels = pt2e.compiled(module, first)
-    size = len(first)
+    run, kernels = pt2e.compiled(module, few)
+    size = len(few)
     answers = [_filled(run, x, size) for x in simulation.batches()]
     integer = agreement.difference(simulation.logits, torch.cat(answers), exact["noise"])
     found["integer_kernels"] = integer | {"kernels": kernels}
@@ -71,7 +75,7 @@ def openvino_files(
     import openvino
 
     content, found = onnx_file(simulation, request, about, [])
-    read = openvino.Core().read_model(content)
+    read = openvino.Core().read_model(for_openvino(content))
     for name, value in about.items():
         read.set_rt_info(value, ["suite", name])
     with tempfile.TemporaryDirectory() as folder:

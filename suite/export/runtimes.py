@@ -18,6 +18,7 @@ from torch import nn
 from suite.export import agreement
 from suite.export.onnx_file import could_clip
 from suite.formats import onnx_graph, pt2e, torch_ao
+from suite.formats.openvino_graph import for_openvino
 from suite.networks.channels_last import channels_last
 from suite.recipe.errors import SuiteError, in_a_line
 from suite.record.provenance import cpu_flags
@@ -222,7 +223,7 @@ def openvino_kernels(compiled: Any) -> dict[str, int]:
 
 
 def _openvino(network: Exported, precision: Precision, batch: int, threads: int) -> Any:
-    compiled = openvino_model(network.onnx(), precision, batch, threads)
+    compiled = openvino_model(for_openvino(network.onnx()), precision, batch, threads)
     request = compiled.create_infer_request()
     return lambda x: request.infer({0: x})[0].copy(), openvino_kernels(compiled)
 

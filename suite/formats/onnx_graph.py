@@ -9,8 +9,6 @@ the narrow grid, a Clip at its ends comes first.
 from __future__ import annotations
 
 import ast
-import logging
-import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from suite.arithmetic.affine import by_channel
+from suite.formats.exporter_errors import fixed_batch, quiet, why_not_exported
 from suite.formats.operators import StoredWeight, with_operators
 from suite.integers.levels import Integers, Levels, NoIntegersError
-from suite.recipe.errors import SuiteError, in_a_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -137,18 +135,15 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: Collection[str] = ()
 
     example: float32 [2 or more, channels, height, width]. unsigned: the layers whose weights are uint8. Of the others
     those whose channels span at most 16 integers are int4. Raises NoIntegersError where torch's exporter
-    fails.
+    fails, with the layer and the reason.
     """
     import onnx
 
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
+    ready = prepared(model, unsigned)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             program = torch.onnx.export(
-                prepared(model, unsigned),
+                ready,
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -158,17 +153,12 @@ def onnx_model(model: nn.Module, example: Tensor, unsigned: Collection[str] = ()
                 external_data=False,
                 verbose=False,
             )
-    except SuiteError:
-        raise
     except Exception as error:
-        raise NoIntegersError(
-            f"torch's exporter cannot export this network: {in_a_line(error)}; use --to safetensors, or rewrite the "
-            f"layer it names"
-        ) from error
-    finally:
-        quiet.setLevel(level)
+        raise NoIntegersError(why_not_exported(error, ready, model, example)) from error
     assert program is not None
     made = program.model_proto
+    if not made.graph.output[0].type.tensor_type.shape.dim[0].dim_param:
+        raise NoIntegersError(fixed_batch(model, example))
     _store_int4(made)
     _strip(made)
     onnx.checker.check_model(made)

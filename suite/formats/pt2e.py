@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from suite.formats.exporter_errors import quiet, why_not_exported
 from suite.formats.onnx_graph import stored
 from suite.formats.operators import StoredWeight, with_operators
 from suite.integers.levels import Integers, Levels
@@ -30,14 +29,8 @@ INTEGER_LAYERS = {
 
 def operators() -> Any:
     """torch.ops.quantized_decomposed, whose operators torchao's import makes known."""
-    known = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # of its kernels for GPUs that are not here
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import torchao.quantization.pt2e  # noqa: F401
-    finally:
-        logging.disable(known)
+    with quiet():  # of its kernels for GPUs that are not here
+        import torchao.quantization.pt2e  # noqa: F401
     return torch.ops.quantized_decomposed
 
 
@@ -89,19 +82,15 @@ def prepared(model: nn.Module) -> nn.Module:
 def program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     """`model`, a quantized network of which all is on grids, as a program of a dynamic batch.
 
-    example: float32 [2 or more, channels, height, width]. Raises SuiteError where torch.export cannot.
+    example: float32 [2 or more, channels, height, width]. Raises SuiteError where torch.export cannot,
+    with the layer and the reason.
     """
+    ready = prepared(model)
     try:
-        return torch.export.export(
-            prepared(model), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
-    except SuiteError:
-        raise
+        with quiet():
+            return torch.export.export(ready, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # of whatever the network's forward does with a stand-in for its input
-        raise SuiteError(
-            f"torch.export cannot export this network: {in_a_line(error)}; use --to safetensors, or rewrite the layer "
-            f"it names"
-        ) from error
+        raise SuiteError(why_not_exported(error, ready, model, example)) from error
 
 
 def pt2e_file(made: torch.export.ExportedProgram, about: dict[str, str]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +62,12 @@ def _own_names(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def state_dict_file(model: nn.Module) -> tuple[bytes, nn.Module]:
-    """torch.save of them, for torch.load(weights_only=True), and the network that is read from it."""
-    stream = io.BytesIO()
-    torch.save(tensors_of(model), stream)
+def state_dict_file(model: nn.Module, about: dict[str, str]) -> tuple[bytes, nn.Module]:
+    """torch.save of them, for torch.load(weights_only=True), `about` in what PyTorch keeps beside a state_dict, its
+    `_metadata` under the name of the whole network, "", and the network that is read from it."""
+    stream, state = io.BytesIO(), OrderedDict(tensors_of(model))
+    state._metadata = OrderedDict({"": dict(about)})  # type: ignore[attr-defined]
+    torch.save(state, stream)
     content = stream.getvalue()
     return content, read_into(model, torch.load(io.BytesIO(content), weights_only=True))
 

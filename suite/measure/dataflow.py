@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from suite.arithmetic.integer import Multiplier, bits_needed
+from suite.arithmetic.affine import by_channel
+from suite.arithmetic.integer import Accumulators, Multiplier, bits_needed, integer_bias
 from suite.export import agreement
 from suite.formats.rebuild import check_on_grids, rebuilt
 from suite.integers.everywhere import integer_everywhere
@@ -19,7 +20,21 @@ from suite.recipe.errors import SuiteError
 from suite.record.files import Folders
 
 IMAGES = 32
-"""Test images that pass through the network; the example is of the first."""
+"""Test images that pass through the network."""
+WIDTHS = (32, 16)
+"""Bits of accumulators whose overflows are counted."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Which value is carried through. image: one of the first IMAGES test images. output, input: channels of the
+    layer, or features; of a group of channels the number within the group. place: row and column of the output, None
+    for those of its largest value."""
+
+    image: int = 0
+    output: int = 0
+    input: int = 0
+    place: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,12 +52,21 @@ class Row:
     real: float
 
 
-def dataflow(stage: Stage, layer: str, folders: Folders) -> list[Row]:
-    """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
-    folded. The example is the largest output of the first image and the first channel, and of its products that of the
-    first input channel in the middle of the filter.
+@dataclass(frozen=True)
+class Flow:
+    """A layer's steps; how many `sums` of products, bias added, it has, and by the bits of an accumulator how many of
+    them overflow it."""
 
-    Raises SuiteError as `export` does, and for a name that is no quantized layer's.
+    rows: list[Row]
+    sums: int
+    overflows: dict[int, int]
+
+
+def dataflow(stage: Stage, layer: str, folders: Folders, example: Example | None = None) -> Flow:
+    """The steps of `layer` of a finished recipe, computed on test images: integers everywhere, BatchNorm
+    folded. Of the example's products one is shown, that in the middle of the filter.
+
+    Raises SuiteError as `export` does, for a name that is no quantized layer's, and for an example that is not there.
     """
     source = rebuilt(stage, folders)
     check_on_grids(source)
@@ -53,12 +77,13 @@ def dataflow(stage: Stage, layer: str, folders: Folders) -> list[Row]:
     test = source.images("test")
     x = next(agreement.batches(test, min(IMAGES, len(test))))
     integers(x)
-    return _Way(integers, layer).rows()
+    way = _Way(integers, layer, example or Example())
+    return Flow(way.rows(), way.whole.numel(), way.overflows())
 
 
 class _Way:
-    def __init__(self, integers: IntegerNetwork, name: str) -> None:
-        self.integers, self.name = integers, name
+    def __init__(self, integers: IntegerNetwork, name: str, example: Example) -> None:
+        self.integers, self.name, self.example = integers, name, example
         self.network = integers.network
         self.node = next(node for node in self.network.graph.nodes if str(node.target) == name)
         module = self.network.get_submodule(name)
@@ -75,7 +100,41 @@ class _Way:
         self.total, self.scale = integers.products(self.x, name, self.layer)
         sums = integers.values[self.node.name]
         assert isinstance(sums, Sums)
-        self.at = _largest(sums.q)
+        bias = self.layer.bias
+        self.whole = self.total
+        if bias is not None:
+            whole = integer_bias(bias.detach(), self.scale, name)  # type: ignore[operator]
+            self.whole = self.total + by_channel(whole, self.total, 1)
+        self.at = self._chosen(sums.q)
+
+    def _chosen(self, q: Tensor) -> tuple[int, ...]:
+        one, inputs = self.example, self.weight.q.shape[1]
+        for what, number, count in (
+            ("image", one.image, len(q)),
+            ("output channel", one.output, q.shape[1]),
+            ("input channel", one.input, inputs),
+        ):
+            if not 0 <= number < count:
+                raise SuiteError(f"layer {self.name} has {what}s 0 to {count - 1}, got {number}")
+        if one.place is None:
+            return _largest(q, one.image, one.output)
+        sizes = tuple(q.shape[2:])
+        inside = len(one.place) == len(sizes) and all(
+            0 <= at < size for at, size in zip(one.place, sizes, strict=True)
+        )
+        if not inside:
+            words = "x".join(map(str, sizes)) or "one value a channel"
+            raise SuiteError(f"the output of layer {self.name} is {words}; {one.place} is no place in it")
+        return (one.image, one.output, *one.place)
+
+    def overflows(self) -> dict[int, int]:
+        """By the bits of an accumulator, how many sums do not fit into it."""
+        found = {}
+        for bits in WIDTHS:
+            sums = Accumulators(bits)
+            sums(self.whole, self.name)
+            found[bits] = sums.overflows[self.name]
+        return found
 
     def rows(self) -> list[Row]:
         """All steps, in order."""
@@ -91,12 +150,12 @@ class _Way:
 
     def _input(self) -> list[Row]:
         bits = self._input_bits()
-        example, x = self._first(self.x.q), self.x
+        example, x = self._met(self.x.q), self.x
         real = float((example - x.zero_point) * x.scale)
         kind = f"{'int' if int(x.q.min()) < 0 else 'uint'}{bits}"
         found = []
         if isinstance(self.given, Tensor):
-            value = float(self._first(self.given))
+            value = float(self._met(self.given))
             found.append(Row("input", "float32", 32, *_ends(self.given), "", value, value))
         words = f"s_x = {float(x.scale):.6g}, zero point {x.zero_point}"
         return [*found, Row("input, rounded", kind, bits, *_ends(x.q), words, float(example), real)]
@@ -106,11 +165,14 @@ class _Way:
         found = [self.integers.levels[one].bits for one in named if one in self.integers.levels]
         return found[0] if found else max(8, int(self.x.q.max()).bit_length())
 
-    def _first(self, x: Tensor) -> Tensor:
-        """The element of the first image that the middle of the first filter meets at the example's place."""
+    def _met(self, x: Tensor) -> Tensor:
+        """The element of `x` that the middle of the example's filter meets at the example's place."""
+        image, channel = self.example.image, self.example.input
         if not isinstance(self.layer, CONVOLUTIONS):
-            return x[0, 0]
-        return x[(0, 0, *self._place(x))]
+            return x[image, channel]
+        groups = int(self.layer.groups)
+        channel += self.example.output // (len(self.weight.q) // groups) * self.weight.q.shape[1]
+        return x[(image, channel, *self._place(x))]
 
     def _place(self, x: Tensor) -> list[int]:
         layer: Any = self.layer
@@ -124,12 +186,12 @@ class _Way:
 
     def _products(self) -> list[Row]:
         weight, x = self.weight, self.x
-        middle = (0, 0, *(size // 2 for size in weight.q.shape[2:]))
+        middle = (self.example.output, self.example.input, *(size // 2 for size in weight.q.shape[2:]))
         tap = int(weight.q[middle])
-        scale = float(weight.scale.reshape(-1)[0])
+        scale = _of_channel(weight.scale, self.example.output)
         words = f"s_w = {scale:.6g}" + (", one a channel" if weight.scale.dim() else "")
-        value = (int(self._first(x.q)) - x.zero_point) * tap
-        unit = float(self.scale.reshape(-1)[0])
+        value = (int(self._met(x.q)) - x.zero_point) * tap
+        unit = _of_channel(self.scale, self.example.output)
         count = weight.q[0].numel()
         furthest = int(x.centred.abs().max()) * int(weight.q.abs().max())
         bits = bits_needed(furthest)
@@ -140,7 +202,7 @@ class _Way:
         ]
 
     def _row(self, step: str, values: Tensor, example: Tensor, scale: str) -> Row:
-        unit = float(self.scale.reshape(-1)[0])
+        unit = _of_channel(self.scale, self.example.output)
         bits = bits_needed(int(values.abs().max()))
         return Row(step, "int32", bits, *_ends(values), scale, float(example), float(example) * unit)
 
@@ -154,19 +216,21 @@ class _Way:
                 break
             value = kept
             if not relu:  # as pooling by the largest, behind which it has another place
-                self.at = _largest(value.q)
+                channel = self.example.output * value.q.shape[1] // sums.q.shape[1]
+                self.at = _largest(value.q, self.example.image, channel)
             step = "ReLU: clamp at 0" if relu else str(following.target)
             found.append(self._row(step, value.q, value.q[self.at], "s_x*s_w"))
             following = self._following(following)
         quantizer = self._quantizer(following)
-        unit = float(self.scale.reshape(-1)[0])
+        unit = _of_channel(self.scale, self.example.output)
         if quantizer is None:
             real = float(value.q[self.at]) * unit
             return [*found, Row("times s_x*s_w", "float32", 32, *_ends(value.real), "1", real, real)]
         grid = self.integers.levels[quantizer]
         factors = Multiplier.of(value.scale.double() / grid.scale.double())
-        mantissa, shift = (int(part.reshape(-1)[0]) for part in (factors.mantissa, factors.shift))
-        words = f"* {mantissa} >> {shift} = {float(factors.value.reshape(-1)[0]):.6g}, of channel 0"
+        channel = self.at[1]
+        mantissa, shift = (int(_of_channel(one, channel)) for one in (factors.mantissa, factors.shift))
+        words = f"* {mantissa} >> {shift} = {_of_channel(factors.value, channel):.6g}, of channel {channel}"
         moved = factors(value.q)
         bits = bits_needed(int(moved.abs().max()))
         example = float(moved[self.at])
@@ -201,14 +265,19 @@ class _Way:
         return str(node.target) if str(node.target) in self.integers.levels else None
 
 
-def _largest(q: Tensor) -> tuple[int, ...]:
-    """Where the largest value of the first image and the first channel is."""
-    shape, at = q.shape[2:], int(q[0, 0].argmax())
+def _of_channel(values: Tensor, channel: int) -> float:
+    """Of values of one number, or one a channel."""
+    return float(values.reshape(-1)[channel if values.dim() else 0])
+
+
+def _largest(q: Tensor, image: int, channel: int) -> tuple[int, ...]:
+    """Where the largest value of an image and a channel is."""
+    shape, at = q.shape[2:], int(q[image, channel].argmax())
     place: list[int] = []
     for size in reversed(shape):
         place.insert(0, at % size)
         at //= size
-    return (0, 0, *place)
+    return (image, channel, *place)
 
 
 def _ends(values: Tensor) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def test_an_exported_file_computes_what_the_simulation_computes(exported: tuple[
         assert record["agreement"][name]["mean_difference"] <= 0.02
     assert record["key"] == recipe.key and record["top1"] == pytest.approx(record["simulated_top1"])
     assert record["opset"] == 21 and record["bytes"] == file.stat().st_size
+    assert record["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record["convention"].startswith("the recipe's own") and "cpu_flags" in record
     layers = {layer["name"]: layer for layer in record["layers"]}
     assert list(layers) == ["stem", "conv1", "conv2", "short", "linear"]
@@ -144,12 +146,20 @@ def test_tensors_by_name_give_the_weights_of_the_simulation_bit_by_bit(
     recipe = finished.recipe(Mse(4, 8, feed=CALIBRATION))
     file, _, record = export(recipe, finished.folders, Request(to, tmp_path / "a.bin", images=64))
     assert record["agreement"]["same_arithmetic"]["largest_difference"] == 0
+    assert record["agreement"]["first_difference"] is None
+    about: Any
     if to == "safetensors":
+        from safetensors import safe_open
         from safetensors.torch import load
 
         tensors = load(file.read_bytes())
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata()
     else:
         tensors = torch.load(file, weights_only=True)
+        about = tensors._metadata[""]
+    assert about == {name: record[name] for name in ("key", "name", "convention")}
+    assert record["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     model = rebuilt(recipe, finished.folders).model
     found = 0
     for name, module in model.named_modules():

@@ -64,7 +64,7 @@ def test_onnx_runtime_pools_the_means_of_a_network_in_integers(
 
 @pytest.mark.parametrize("layer", ["stem", "conv1", "conv2", "hidden", "means", "pooled", "linear"])
 def test_every_layer_of_it_has_a_dataflow(reshaping: Finished, layer: str) -> None:
-    steps = [row.step for row in dataflow(reshaping.recipe(SEVEN), layer, reshaping.folders)]
+    steps = [row.step for row in dataflow(reshaping.recipe(SEVEN), layer, reshaping.folders).rows]
     assert steps[-1] == ("times s_x*s_w" if layer == "linear" else "output, clamped")
 
 
