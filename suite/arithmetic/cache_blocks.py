@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CACHE_BLOCK = 1 << 15
-"""Elements: 128 KiB of float32, so that a handful of such tensors fit the cache of a core (L2)."""
+CACHE_BLOCK = 1 << 17
+"""Elements for each thread: 512 KiB of float32. A few such tensors are more than the cache of a core has (L2), but in
+smaller blocks the start of each operation on all threads takes longer than that costs."""
 
 
 def in_cache_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) -> Any:
@@ -20,16 +21,16 @@ def in_cache_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) ->
     goes on with sums over the elements, float32 [].
 
     others: tensors of the shape of `x`. On a CPU `function` is called for one block after the other, each
-    one-dimensional, and the sums of the blocks are added; not so where x is small, where it is not dense, and where
-    the gradient of the result is asked for.
+    one-dimensional and shared by all threads, and the sums of the blocks are added; not so where x is small, where it
+    is not dense, and where the gradient of the result is asked for.
     """
-    layout = _layout(x)
-    if x.device.type != "cpu" or x.numel() <= CACHE_BLOCK or layout is None or torch.is_grad_enabled():
+    layout, block = _layout(x), CACHE_BLOCK * torch.get_num_threads()
+    if x.device.type != "cpu" or x.numel() <= block or layout is None or torch.is_grad_enabled():
         return function(x, *others)
     made = torch.empty_like(x)
     flat = [_flat(one.contiguous(memory_format=layout)) for one in (made, x, *others)]
     sums: list[tuple[Tensor, ...]] = []
-    for into, *parts in zip(*(torch.split(one, CACHE_BLOCK) for one in flat), strict=True):
+    for into, *parts in zip(*(torch.split(one, block) for one in flat), strict=True):
         result = function(*parts)
         first, *rest = result if isinstance(result, tuple) else (result,)
         into.copy_(first)

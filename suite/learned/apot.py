@@ -159,7 +159,8 @@ class _Nearest(torch.autograd.Function):
             v, g = x.float() * alpha.reciprocal(), g.float()
             passed = torch.ops.aten.hardtanh_backward(g, v, -1, 1)
             v.clamp_(-1, 1)
-            by_alpha = _nearest(v, cells, ctx.signed).sub_(v).mul_(g).addcmul_(g - passed, v)
+            # Inside, where passed is g, the rounded value less v; outside, where it is 0, the sign.
+            by_alpha = _nearest(v, cells, ctx.signed).mul_(g).addcmul_(passed, v, value=-1)
             return (passed if ctx.clips_gradient else g).to(x.dtype), by_alpha.sum()
 
         passed, by_alpha = in_cache_blocks(gradients, x, grad[0])

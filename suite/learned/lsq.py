@@ -83,12 +83,11 @@ class _Lsq(torch.autograd.Function):
             if not learns:
                 return (passed.to(x.dtype),)
             clamped = v.clamp_(*ctx.ends)
-            # Inside the grid round(v) - clamped is the paper's round(v) - v, and g - passed is 0; outside it is the
-            # other way round, and clamped is the end.
-            outside = g - passed
-            of_scale = clamped.round().sub_(clamped).mul_(g).addcmul_(outside, clamped)
+            # Inside the grid passed is g, and this the paper's g * (round(v) - v); outside, passed is 0 and the rounded
+            # value the end.
+            of_scale = clamped.round().mul_(g).addcmul_(passed, clamped, value=-1)
             by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
-            return passed.to(x.dtype), by_scale, *(() if offset is None else (outside.sum(),))
+            return passed.to(x.dtype), by_scale, *(() if offset is None else ((g - passed).sum(),))
 
         found = in_cache_blocks(gradients, x, grad[0]) if scale.dim() == 0 else gradients(x, grad[0])
         passed, *sums = found if isinstance(found, tuple) else (found,)
