@@ -25,6 +25,8 @@ PREPARED = ("--shortcut", "B", "--normalization", "cifar10")
 RESNET50 = ("--weights", str(CHECKPOINT), "--model", "resnet50", "--classes", "1000", *PREPARED)
 APOT = "apot-resnet20-float.pth.tar"
 """The float network of APoT's authors, the one that source 003 names, is looked for beside `--weights`."""
+MEASURED = {"mixed": (("suite", "sensitivity", "dc944030c75919ab", "--images", "2048"),)}
+"""What is measured after a launch; the key is that of the evaluation of the public ResNet-20."""
 STORMS = {
     "slurm-storm": "tests/slurm/test_slurm_storm.py",
     "mlflow-storm": "tests/track/test_mlflow_server.py",
@@ -68,6 +70,7 @@ def steps(weights: Path, results: Path) -> list[Step]:
             name,
             (
                 ("suite", "launch", *words, "--name", name, "--download"),
+                *MEASURED.get(name, ()),
                 ("suite", "report", name, "--png", *out),
             ),
         )

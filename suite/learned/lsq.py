@@ -83,8 +83,8 @@ class _Lsq(torch.autograd.Function):
             if not learns:
                 return (passed.to(x.dtype),)
             clamped = v.clamp_(*ctx.ends)
-            # Inside the grid passed is g, and this the paper's g * (round(v) - v); outside, passed is 0 and the rounded
-            # value the end.
+            # Inside the grid passed is g, and this is the paper's g * (round(v) - v); outside, passed is 0 and the
+            # rounded value the end.
             of_scale = clamped.round().mul_(g).addcmul_(passed, clamped, value=-1)
             by_scale = of_scale.sum_to_size(scale.shape) if scale.dim() else of_scale.sum()
             return passed.to(x.dtype), by_scale, *(() if offset is None else ((g - passed).sum(),))

@@ -35,7 +35,7 @@ class Mixed(Method):
     """
 
     of: Method = field(default_factory=lambda: Mse(4, 4))
-    by: By = "noise"
+    by: By = "hessian"
     widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     apart: bool = True
     size_bits: float | None = None

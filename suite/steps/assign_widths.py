@@ -53,7 +53,7 @@ class AssignWidths(Step):
     Raises SuiteError for widths that are none, for a budget that is no limit, and without any.
     """
 
-    by: By = "noise"
+    by: By = "hessian"
     widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     apart: bool = True
     size_bits: float = 4.0
