@@ -157,7 +157,7 @@ def test_a_runtime_that_refuses_one_network_is_skipped_for_it_unless_it_was_name
     assert [(one.runtime, one.network.key, one.precision) for one in found][:1] == [
         ("torch_ao", "float", "float32")
     ]
-    assert "without a zero point, and layer" in skipped["torch_ao small adaround"]
+    assert "without a zero point, and layer" in skipped["torch_ao small adaround, int8"]
     with pytest.raises(SuiteError, match="without a zero point"):
         made(networks, ("torch_ao",), {}, 2, 1, lambda words: None, named=("torch_ao",))
     with pytest.raises(SuiteError, match="no runtime takes these networks: torch_ao small adaround: "):
