@@ -23,6 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ and bool(re.search(" -n [^0]", " ".join(sys.argv)))
 """Whether this process runs no test itself: its workers would wait while it imports torch and MLflow."""
 
+os.environ.pop("COLUMNS", None)  # of pytest's workers; it would decide how long printed lines are
+
 if not STARTS_WORKERS:
     import torch
     from fakes.cifar10 import folder_with_npz

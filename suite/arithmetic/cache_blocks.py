@@ -22,10 +22,12 @@ def in_cache_blocks(function: Callable[..., Any], x: Tensor, *others: Tensor) ->
 
     others: tensors of the shape of `x`. On a CPU `function` is called for one block after the other, each
     one-dimensional and shared by all threads, and the sums of the blocks are added; not so where x is small, where it
-    is not dense, and where the gradient of the result is asked for.
+    is not dense, where torch compiles it, and where the gradient of the result is asked for.
     """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return function(x, *others)
     layout, block = _layout(x), CACHE_BLOCK * torch.get_num_threads()
-    if x.device.type != "cpu" or x.numel() <= block or layout is None or torch.is_grad_enabled():
+    if x.numel() <= block or layout is None:
         return function(x, *others)
     made = torch.empty_like(x)
     flat = [_flat(one.contiguous(memory_format=layout)) for one in (made, x, *others)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.recipe.errors import in_a_line
+from suite.record.words import counted
 
 WRAPPERS = "torch.onnx"
 """The package whose errors say no more than which of its steps failed; their causes say why."""
@@ -64,7 +65,7 @@ def fixed_batch(model: nn.Module, example: Tensor) -> str:
     """What to tell a user of a network whose graph takes `example`'s number of images alone."""
     error = of_another_batch(model, example)
     where = "" if error is None else _where(error, model)
-    return _refused(where, f"it takes batches of {len(example)} images alone")
+    return _refused(where, f"it takes batches of {counted(len(example), 'image')} alone")
 
 
 def _refused(where: str, reason: str) -> str:
