@@ -65,6 +65,7 @@ def steps(weights: Path, results: Path) -> list[Step]:
     sweeps["explain-003-apot"] = ("explain", "--source", "003", *apot)
     sweeps["explain-001-scratch"] = ("explain", "--source", "001", "--scratch-epochs", "15")
     out = ("--out", str(results))
+    sweeps["nin"] = ("nin", "--epochs", "8", "--more-epochs", "1")
     found = [
         Step(
             name,

@@ -51,9 +51,17 @@ WORDS: dict[str, dict[Any, str]] = {
     | {score: f"by {score}" for score in ("noise", "logits", "gradient", "hessian", "loss")},
 }
 # Where the name of a parameter and its value are not words enough.
-PHRASES = {"feed_images": "{} images", "batch_norm": "BatchNorm {}", "edges": "first and last layer {}"}
-USUAL = {"batch_norm": ("kept",), "edges": ("as the rest", "last layer float")}
-"""The values of those that a label leaves out; the last is k_sigma's own."""
+PHRASES = {
+    "feed_images": "{} images",
+    "feed_epochs": "epochs {}",
+    "batch_norm": "BatchNorm {}",
+    "edges": "first and last layer {}",
+}
+USUAL = {
+    "batch_norm": ("kept",),
+    "edges": ("as the rest", "last layer float", "first input and last layer float"),
+}
+"""The values of those that a label leaves out; the last two are k_sigma's own and that of source 001's methods."""
 COMPARED = ("edges",)
 """In the label of any method, where methods of one network differ in it: without it they would seem alike."""
 

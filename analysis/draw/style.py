@@ -98,6 +98,18 @@ def rc(width: float) -> Any:
     return RC | small if width < NARROW else RC
 
 
+def legend_columns(names: Iterable[str], width: float, most: int) -> int:
+    """Into how many columns, at most `most`, a legend of these names fits in `width` inches.
+
+    >>> legend_columns(["amax", "mse"], 9.6, 3), legend_columns(["qat_symmetric, moving ranges, epochs 8"], 9.6, 3)
+    (3, 2)
+    """
+    longest = (
+        max(map(len, names), default=0) * 0.072 + 0.6
+    )  # inches: letters of legend.fontsize, line and gap
+    return max(1, min(most, int(width / longest)))
+
+
 def laid_out(figure: Figure) -> Figure:
     """The figure with its layout computed, once for all files that are made of it."""
     engine = figure.get_layout_engine()

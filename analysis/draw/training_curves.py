@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.compare.configurations import FLOAT_BITS, by_network
-from analysis.draw.style import RC, line_styles
+from analysis.draw.style import RC, WIDE, legend_columns, line_styles
 from analysis.read.curves import Curve
 
 SHOWN = {"train_loss": "training loss (nats)", "top1": "test top-1 (%)"}
@@ -70,7 +70,7 @@ def figure(marked: pd.DataFrame, curves: Mapping[str, Curve]) -> Figure:
     trained = marked[marked["key"].isin(list(curves))]
     panels = by_network(trained)
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(9.6, 3.4 * len(panels) + 0.9), layout="constrained")
+        figure = Figure(figsize=(WIDE, 3.4 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), len(SHOWN), squeeze=False)
         handles: dict[str, Artist] = {}
         for line, (network, rows) in zip(grid, panels, strict=True):
@@ -78,7 +78,9 @@ def figure(marked: pd.DataFrame, curves: Mapping[str, Curve]) -> Figure:
                 axes.set_title(network)
                 axes.set_ylabel(title)
                 handles |= _panel(axes, bands(rows, curves, metric))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
+        columns = legend_columns(handles, WIDE, 3)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+        figure.set_figheight(3.4 * len(panels) + 0.3 + 0.2 * -(-len(handles) // columns))
     return figure
 
 
