@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fakes import ROOT
 from fakes.mixed import LAYERS, images, tied
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,3 +94,22 @@ def test_of_one_sample_there_is_no_standard_error_and_a_layer_that_is_not_called
     assert list(found) == [("conv", "weight"), ("conv", "input")]
     assert all(math.isnan(one.standard_error) for one in found.values())
     assert traces(network, ("unused",), [images(8)[0]], probes=2) == {}
+
+
+def test_a_strided_convolution_of_few_channels_ends_no_process_on_a_processor_with_avx2_alone() -> None:
+    """oneDNN wrote beyond the derivative of its weight; the process was aborted."""
+    code = (
+        "from fakes.methods import make, quantized\n"
+        "from fakes.networks import two_blocks\n"
+        "quantized(make('mixed', 4), two_blocks())\n"
+    )
+    avx2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | avx2 | {"PYTHONPATH": path, "MALLOC_CHECK_": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
