@@ -72,10 +72,9 @@ def _sound_kernels(model: nn.Module) -> AbstractContextManager[None]:
     """Without oneDNN where its derivative by a weight writes beyond its end, which ends the process: that of a 1x1
     convolution with a stride and fewer than 8 input channels, on a processor with AVX2 alone (torch 2.13)."""
     for module in model.modules():
-        is_strided = (
-            isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
-        )
-        if is_strided and module.in_channels // module.groups < 8:
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or module.stride == (1, 1):
+            continue
+        if module.in_channels // module.groups < 8:
             return torch.backends.mkldnn.flags(enabled=False)
     return nullcontext()
 
